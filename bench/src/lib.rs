@@ -1,0 +1,1 @@
+//! Benches of the parts, peers beside ours.

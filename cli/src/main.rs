@@ -1,0 +1,2 @@
+//! thane
+fn main() {}

@@ -1,0 +1,1 @@
+//! Thane engine.

@@ -1,0 +1,1 @@
+//! Load generator: convergence and bandwidth of large fleets on one machine.

@@ -1,0 +1,1 @@
+//! Container testbed: real clusters under faults.
