@@ -1,0 +1,143 @@
+//! What an application asks of a Node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// The caller's name for one command; comes back with its [`Completion`](crate::event::Completion).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// The node's name for a query it was asked and may answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryToken(pub u64);
+
+/// An address to join through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTarget {
+    /// What the user typed; errors name it.
+    pub label: String,
+    /// The member expected there (`name/address`), if given.
+    pub node: Option<String>,
+    /// Where to connect.
+    pub addr: SocketAddr,
+}
+
+/// What to ask the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryParams {
+    /// Query name.
+    pub name: String,
+    /// Query payload.
+    pub payload: Bytes,
+    /// Only these nodes answer; empty means all.
+    pub filter_nodes: Vec<String>,
+    /// Only nodes whose tag matches the (unanchored) regular expression answer; all must match.
+    pub filter_tags: BTreeMap<String, String>,
+    /// Ask every node that passes the filters for an ack.
+    pub request_ack: bool,
+    /// Send answers also through this many random members.
+    pub relay_factor: u8,
+    /// How long answers are taken; `None` is Serf's default formula (PROTOCOL 5.4).
+    pub timeout: Option<Duration>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Push/pull with each target. Pending; completes with `Joined`.
+    Join {
+        /// Where to.
+        targets: Vec<JoinTarget>,
+        /// Deliver no user events older than the join.
+        ignore_old: bool,
+    },
+    /// Leave gracefully. Pending; completes with `Left`.
+    Leave,
+    /// Declare a failed member left; with `prune` also erase it. Pending; completes with `Broadcasted`.
+    ForceLeave {
+        /// Whom.
+        node: String,
+        /// Erase it at once.
+        prune: bool,
+    },
+    /// Send a user event to everybody. Done at once.
+    UserEvent {
+        /// Event name.
+        name: String,
+        /// Event payload.
+        payload: Bytes,
+        /// Receivers may coalesce it with others of the same name.
+        coalesce: bool,
+    },
+    /// Ask everybody. Pending; completes many times with `QueryAck` and `QueryResponse`, then `QueryDone`.
+    Query(QueryParams),
+    /// Answer a query this node was asked. Done at once.
+    Respond {
+        /// Which.
+        query: QueryToken,
+        /// The answer.
+        payload: Bytes,
+    },
+    /// Replace the own tags. Pending; completes with `Broadcasted`.
+    SetTags(BTreeMap<String, String>),
+}
+
+/// How far a command got.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Finished; no completion follows.
+    Done,
+    /// A completion with the command's ticket follows.
+    Pending,
+}
+
+/// Why a command was refused. The texts are Serf's, because scripts match them (PROTOCOL 6.4).
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// Name and payload of a user event are too long.
+    #[error("user event exceeds configured limit of {0} bytes before encoding")]
+    EventTooLong(usize),
+    /// The encoded user event is too long.
+    #[error("encoded user event exceeds configured limit of {0} bytes after encoding")]
+    EncodedEventTooLong(usize),
+    /// The encoded query is too long.
+    #[error("query exceeds limit of {0} bytes")]
+    QueryTooLong(usize),
+    /// The encoded response is too long.
+    #[error("response exceeds limit of {0} bytes")]
+    ResponseTooLong(usize),
+    /// The query was already answered.
+    #[error("response already sent")]
+    AlreadyResponded,
+    /// The query's deadline has passed.
+    #[error("response is past the deadline")]
+    PastDeadline,
+    /// No such query, or it is over.
+    #[error("No pending queries matching ID")]
+    UnknownQuery,
+    /// `_serf_` names are reserved.
+    #[error("Queries cannot contain the '_serf_' prefix")]
+    ReservedName,
+    /// The configured protocol version is too old for this.
+    #[error("Feature not supported")]
+    NotSupported,
+    /// The encoded tags don't fit into the meta.
+    #[error("Encoded length of tags exceeds limit of {0} bytes")]
+    TagsTooLong(usize),
+    /// Join after leave.
+    #[error("Serf can't Join after Leave or Shutdown")]
+    JoinAfterLeave,
+    /// A second leave while one is under way.
+    #[error("Leave already in progress")]
+    LeaveInProgress,
+    /// Anything else after leave.
+    #[error("Leave called after Shutdown")]
+    AfterLeave,
+    /// A bound is reached; try again later.
+    #[error("too many {0} under way, try again later")]
+    Busy(&'static str),
+}

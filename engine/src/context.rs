@@ -1,0 +1,161 @@
+//! What every input lends a Node: the time, the timers, the roster, two sources of chance, and the
+//! buffers that outputs go into.
+//!
+//! A Context has two kinds of owner, the shard (real sockets) and the simulator's World (virtual time).
+//! Both serve one Node or many thousands with one Context. After each input the owner drains
+//! [`Outputs`] in a fixed order: snapshot records, datagrams, stream operations, completions, events,
+//! notices.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::event::{Completion, Event, Notice, SnapshotRecord};
+use crate::command::Ticket;
+use crate::random::{Nonces, Random};
+use crate::roster::Roster;
+use crate::time::Time;
+use crate::timers::Timers;
+use crate::wire::packet::{Assembler, Scratch};
+
+/// Which of a Context's nodes something is about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// A stream of one node: odd numbers were accepted, even ones were opened by the node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// The n-th stream that the driver accepted for a node.
+    pub fn accepted(n: u64) -> StreamId {
+        StreamId(n * 2 + 1)
+    }
+
+    /// The n-th stream that a node opened.
+    pub fn opened(n: u64) -> StreamId {
+        StreamId(n * 2)
+    }
+
+    /// Whether the other side opened it.
+    pub fn is_accepted(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
+/// What happened to a stream.
+#[derive(Debug)]
+pub enum StreamInput<'a> {
+    /// Somebody connected; the id is new. Carries the other side's address.
+    Accepted(SocketAddr),
+    /// The connection that the node asked for is there.
+    Opened,
+    /// Bytes arrived, cut anywhere.
+    Bytes(&'a [u8]),
+    /// The other side will send no more.
+    Finished,
+    /// The connection failed or could not be made; carries the system's reason. The id is over.
+    Failed(&'a str),
+}
+
+/// What a node wants done with a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamOperation {
+    /// Connect. Answered by `Opened` or `Failed`.
+    Open(SocketAddr),
+    /// Send these bytes, after what was written before.
+    Write(Vec<u8>),
+    /// Send what was written, then close both directions. The id is over; later input for it is ignored.
+    Close,
+    /// Close at once, unsent bytes are lost. The id is over.
+    Abort,
+}
+
+/// A datagram ready to send: a range of [`Outputs::send_buffer`].
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    /// Which node sends it.
+    pub node: NodeId,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub range: Range<usize>,
+}
+
+/// What nodes want done. The owner drains it after each input (or after a batch of them); the buffers keep
+/// their capacity, so a steady state allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// The bytes of all datagrams, one after the other, already sealed.
+    pub send_buffer: Vec<u8>,
+    /// Datagrams in sending order.
+    pub datagrams: Vec<Datagram>,
+    /// Stream operations in order.
+    pub streams: Vec<(NodeId, StreamId, StreamOperation)>,
+    /// Lines for the snapshot files, in order.
+    pub records: Vec<(NodeId, SnapshotRecord)>,
+    /// Answers to commands that were pending.
+    pub completions: Vec<(NodeId, Ticket, Completion)>,
+    /// Events for the application, after coalescing.
+    pub events: Vec<(NodeId, Event)>,
+    /// What a log would tell.
+    pub notices: Vec<(NodeId, Notice)>,
+}
+
+impl Outputs {
+    /// Forgets the datagrams once they are sent; keeps the buffers.
+    pub fn clear_datagrams(&mut self) {
+        self.datagrams.clear();
+        self.send_buffer.clear();
+    }
+
+    /// Whether nothing waits to be drained.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+            && self.streams.is_empty()
+            && self.records.is_empty()
+            && self.completions.is_empty()
+            && self.events.is_empty()
+            && self.notices.is_empty()
+    }
+}
+
+/// What every input lends a Node.
+pub struct Context {
+    /// The time of this input. The owner sets it before each input; it never falls.
+    pub now: Time,
+    /// The timers of all nodes.
+    pub timers: Timers,
+    /// The facts that all nodes' views refer to.
+    pub roster: Roster,
+    /// Chance for protocol choices.
+    pub random: Random,
+    /// Nonces for sealing.
+    pub nonces: Nonces,
+    /// Where outputs go.
+    pub out: Outputs,
+    pub(crate) assembler: Assembler,
+    pub(crate) scratch: Scratch,
+}
+
+impl Context {
+    /// A Context whose protocol choices all follow from `seed`.
+    pub fn new(seed: u64, nonces: Nonces) -> Context {
+        let mut random = Random::new(seed);
+        Context {
+            now: Time::ZERO,
+            timers: Timers::default(),
+            roster: Roster::new(&mut random),
+            random,
+            nonces,
+            out: Outputs::default(),
+            assembler: Assembler::default(),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context(at {}, {:?}, {} timers)", self.now, self.roster, self.timers.len())
+    }
+}

@@ -1,0 +1,261 @@
+//! What a Node tells the application, the snapshot and the log.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use crate::command::QueryToken;
+use crate::time::Time;
+use crate::view::MemberStatus;
+use crate::wire::{LamportTime, Versions};
+
+/// A member as the application sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Node name.
+    pub name: String,
+    /// IP address.
+    pub addr: IpAddr,
+    /// Gossip port.
+    pub port: u16,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Status.
+    pub status: MemberStatus,
+    /// SWIM and Serf protocol versions.
+    pub versions: Versions,
+}
+
+/// What happened to members.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MemberEventKind {
+    /// Joined.
+    Join,
+    /// Left on purpose.
+    Leave,
+    /// Gone without a word.
+    Failed,
+    /// Changed its tags.
+    Update,
+    /// Erased.
+    Reap,
+}
+
+impl MemberEventKind {
+    /// Serf's word, as handlers and RPC streams see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberEventKind::Join => "member-join",
+            MemberEventKind::Leave => "member-leave",
+            MemberEventKind::Failed => "member-failed",
+            MemberEventKind::Update => "member-update",
+            MemberEventKind::Reap => "member-reap",
+        }
+    }
+}
+
+/// An event for the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Members changed, all in the same way.
+    Member {
+        /// How.
+        kind: MemberEventKind,
+        /// Who.
+        members: Vec<Member>,
+    },
+    /// Somebody sent a user event.
+    User {
+        /// Its Lamport time.
+        ltime: LamportTime,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Bytes,
+        /// Whether it may be coalesced.
+        coalesce: bool,
+    },
+    /// Somebody asks.
+    Query {
+        /// Names the query in a respond command, until the deadline.
+        token: QueryToken,
+        /// Its Lamport time.
+        ltime: LamportTime,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Bytes,
+        /// Who asks.
+        source_node: String,
+        /// Until when an answer is taken.
+        deadline: Time,
+    },
+    /// The node has left or lost a name conflict; nothing follows.
+    Shutdown,
+}
+
+/// The answer to a pending command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// A join is through: how many targets answered, and why others did not, in the order of the targets.
+    Joined {
+        /// Targets that answered.
+        contacted: usize,
+        /// One line for each that did not.
+        errors: Vec<String>,
+    },
+    /// The graceful leave is through; the node can be dropped.
+    Left,
+    /// The broadcast of a force-leave or of new tags went out, or the broadcast timeout passed.
+    Broadcasted {
+        /// It went out in time.
+        in_time: bool,
+    },
+    /// A node acked the query.
+    QueryAck {
+        /// Which node.
+        from: String,
+    },
+    /// A node answered the query.
+    QueryResponse {
+        /// Which node.
+        from: String,
+        /// What it answered.
+        payload: Bytes,
+    },
+    /// The query is over.
+    QueryDone,
+}
+
+/// A line for the snapshot file (PROTOCOL 10.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotRecord {
+    /// A member joined.
+    Alive {
+        /// Its name.
+        name: String,
+        /// Its gossip address.
+        addr: SocketAddr,
+    },
+    /// A member left or failed.
+    NotAlive {
+        /// Its name.
+        name: String,
+    },
+    /// The member clock, less one.
+    Clock(LamportTime),
+    /// The newest user event's Lamport time.
+    EventClock(LamportTime),
+    /// The newest query's Lamport time.
+    QueryClock(LamportTime),
+    /// The node leaves gracefully: sync to disk.
+    Leave,
+}
+
+/// What a log would tell; the agent prints them in Serf's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A member event before coalescing (`serf: EventMemberJoin: n ip`). `forced` for force-leave and prune.
+    Member {
+        /// What happened.
+        kind: MemberEventKind,
+        /// To whom.
+        name: String,
+        /// Its address.
+        addr: IpAddr,
+        /// A force-leave or prune did it.
+        forced: bool,
+    },
+    /// A probe failed and the member is accused.
+    SuspectNoAck {
+        /// Whom.
+        name: String,
+    },
+    /// A suspicion ran out.
+    MarkingFailed {
+        /// Whom.
+        name: String,
+        /// Accusers other than the first.
+        confirmations: u32,
+    },
+    /// This node is accused and answers with a new incarnation.
+    Refuting {
+        /// What it is accused of: `suspect`, `dead`, or an `alive` that is not its own.
+        what: &'static str,
+        /// Who says so.
+        from: String,
+    },
+    /// Pings don't get through but a stream does.
+    TcpFallbackOnly {
+        /// Whom.
+        name: String,
+    },
+    /// An alive for a known name came with another address.
+    AddressConflict {
+        /// Whom.
+        name: String,
+        /// The address the view has.
+        mine: SocketAddr,
+        /// The address announced.
+        theirs: SocketAddr,
+    },
+    /// A failed member is tried again.
+    Reconnecting {
+        /// Whom.
+        name: String,
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// A known member of the snapshot is tried.
+    Rejoining {
+        /// Whom.
+        name: String,
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// The rejoin from the snapshot is over: through whom, or nobody.
+    Rejoined {
+        /// Who answered.
+        name: Option<String>,
+    },
+    /// A push/pull failed.
+    PushPullFailed {
+        /// With whom.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A peer's input was refused (also counted by reason).
+    Dropped {
+        /// Why.
+        reason: crate::wire::DropReason,
+        /// From where, if known.
+        from: Option<SocketAddr>,
+    },
+    /// A broadcast queue is long, or was cut.
+    QueueDepth {
+        /// Which: Intent, Event or Query.
+        queue: &'static str,
+        /// How long.
+        depth: usize,
+        /// How many entries were dropped.
+        dropped: usize,
+    },
+    /// A user event or query is older than what is remembered.
+    TooOld {
+        /// `event` or `query`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Its Lamport time.
+        ltime: LamportTime,
+    },
+    /// A response came for a query that is over.
+    LateResponse {
+        /// Who answered.
+        from: String,
+    },
+    /// Reconnecting was skipped by chance, as Serf does on a cluster with few failures.
+    ReconnectSkipped,
+}

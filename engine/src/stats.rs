@@ -1,0 +1,58 @@
+//! Counters of one Node. Counting is all the core does about refused input.
+
+use crate::wire::DropReason;
+
+/// Counters of one Node since it started.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    drops: [u64; DropReason::COUNT],
+    /// Datagrams received, refused ones included.
+    pub datagrams_received: u64,
+    /// Bytes of the datagrams received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes of the datagrams sent.
+    pub bytes_sent: u64,
+    /// Probes started.
+    pub probes: u64,
+    /// Probes that ended in a suspicion.
+    pub probes_failed: u64,
+    /// Push/pulls merged.
+    pub push_pulls: u64,
+    /// Times this node had to refute.
+    pub refutations: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            drops: [0; DropReason::COUNT],
+            datagrams_received: 0,
+            bytes_received: 0,
+            datagrams_sent: 0,
+            bytes_sent: 0,
+            probes: 0,
+            probes_failed: 0,
+            push_pulls: 0,
+            refutations: 0,
+        }
+    }
+}
+
+impl Stats {
+    /// Counts one refused input.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// How often input was refused for that reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// All reasons that occurred, with their counts.
+    pub fn all_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
+    }
+}

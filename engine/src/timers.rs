@@ -1,0 +1,287 @@
+//! One timer wheel for all nodes of a Context.
+//!
+//! Entries are keyed by node, kind, subject and generation. Scheduling is O(1); nothing is ever searched
+//! in order to cancel: a node bumps its generation and ignores what still fires for the old one.
+//! Deadlines are rounded up to [`TICK`], entries of one tick fire in the order they were scheduled
+//! (a cascade keeps it), so a run is reproducible.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::context::NodeId;
+use crate::time::Time;
+
+/// Resolution of the wheel. A timer fires at most this much late, never early.
+pub const TICK: Duration = Duration::from_millis(1);
+
+const TICK_NANOS: u64 = TICK.as_nanos() as u64;
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// 64^6 ms is two years; what is scheduled later than that fires then.
+const LEVELS: usize = 6;
+
+/// What a timer is about. The subject's meaning depends on the kind (a member, a sequence number, a
+/// stream), and so does the generation.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey {
+    /// Which duty is due.
+    pub kind: TimerKind,
+    /// What it is due for; 0 where the kind needs none.
+    pub subject: u32,
+    /// Compared with the owner's current generation; a stale one is a no-op.
+    pub generation: u32,
+}
+
+/// The duties of a Node that wait for time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TimerKind {
+    /// Start the next probe (SWIM 3.1).
+    Probe,
+    /// The direct ping was not acked in time: ask others (SWIM 3.1). Subject: sequence number.
+    ProbeTimeout,
+    /// The probe's protocol period is over. Subject: sequence number.
+    ProbeEnd,
+    /// Send queued broadcasts.
+    Gossip,
+    /// Exchange full state with a random member.
+    PushPull,
+    /// A suspicion ran out (Lifeguard, dynamic suspicion). Subject: member index.
+    Suspicion,
+    /// A relayed probe got no ack: send the nack. Subject: own sequence number.
+    RelayTimeout,
+    /// A relayed probe is forgotten. Subject: own sequence number.
+    RelayEnd,
+    /// A stream's deadline. Subject: the stream's slot in the node.
+    StreamDeadline,
+    /// Go on merging a push/pull. Subject: the merge's slot.
+    Merge,
+    /// The next step of an own graceful leave.
+    Leave,
+    /// A tags update or force-leave waited long enough for its broadcast. Subject: waiter slot.
+    BroadcastTimeout,
+    /// Erase members and intents that are old enough.
+    Reap,
+    /// Try to reach a failed member again.
+    Reconnect,
+    /// A query this node asked is over. Subject: its slot.
+    QueryClose,
+    /// A query this node was asked can no longer be answered. Subject: its slot.
+    QueryExpire,
+    /// The member coalescer's quiet period or whole window is over.
+    CoalesceMembers,
+    /// The user-event coalescer's quiet period or whole window is over.
+    CoalesceUsers,
+    /// A pruned member's leave had time to spread: erase it. Subject: member index.
+    Prune,
+    /// Record the member clock in the snapshot if it grew.
+    SnapshotClock,
+    /// Sample the broadcast queues and cut what is over its limit.
+    QueueCheck,
+    /// Try the next known member of the snapshot. Subject: attempt.
+    Rejoin,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Entry {
+    tick: u64,
+    node: NodeId,
+    key: TimerKey,
+}
+
+/// The wheel.
+#[derive(Debug)]
+pub struct Timers {
+    /// Everything up to and including this tick has been moved to `due`.
+    tick: u64,
+    levels: Vec<Level>,
+    due: VecDeque<Entry>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Level {
+    /// Bit i is set if slot i holds anything.
+    occupied: u64,
+    slots: Vec<Vec<Entry>>,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        let level = || Level { occupied: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() };
+        Timers { tick: 0, levels: (0..LEVELS).map(|_| level()).collect(), due: VecDeque::new(), len: 0 }
+    }
+}
+
+impl Timers {
+    /// Arms a timer for `node` at `at`, or at the next tick if that has passed.
+    pub fn schedule(&mut self, at: Time, node: NodeId, key: TimerKey) {
+        self.len += 1;
+        let tick = at.as_nanos().div_ceil(TICK_NANOS).max(self.tick + 1);
+        self.place(Entry { tick, node, key });
+    }
+
+    /// Entries that have not fired, stale ones included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is scheduled.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// When `pop_due` should be called next. Never later than the earliest deadline; it may be earlier
+    /// (when a coarse slot must be spread over finer ones), in which case `pop_due` yields nothing.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if !self.due.is_empty() {
+            return Some(Time::from_nanos(self.tick * TICK_NANOS));
+        }
+        self.next_occupied_tick().map(|tick| Time::from_nanos(tick.saturating_mul(TICK_NANOS)))
+    }
+
+    /// The next timer whose deadline is at or before `now`, in deadline order.
+    pub fn pop_due(&mut self, now: Time) -> Option<(NodeId, TimerKey)> {
+        let now_tick = now.as_nanos() / TICK_NANOS;
+        while self.due.is_empty() {
+            match self.next_occupied_tick() {
+                Some(tick) if tick <= now_tick => self.advance_to(tick),
+                _ => {
+                    // Nothing lies between, so the wheel may jump.
+                    if self.len == 0 {
+                        self.tick = self.tick.max(now_tick);
+                    }
+                    return None;
+                }
+            }
+        }
+        let entry = self.due.pop_front()?;
+        self.len -= 1;
+        Some((entry.node, entry.key))
+    }
+
+    fn place(&mut self, entry: Entry) {
+        let distance = entry.tick - self.tick;
+        let highest = 63 - distance.max(1).leading_zeros();
+        let mut level = (highest / SLOT_BITS) as usize;
+        // A slot of an upper level covers 64^level ticks aligned to that; the entry must not land in the
+        // slot that the wheel currently stands in, which would only come round a whole turn later.
+        let mut tick = entry.tick;
+        if level >= LEVELS {
+            level = LEVELS - 1;
+            tick = self.tick + (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+        }
+        if level + 1 < LEVELS && slot_number(tick, level) - slot_number(self.tick, level) >= SLOTS as u64 {
+            level += 1;
+        }
+        let slot = (slot_number(tick, level) % SLOTS as u64) as usize;
+        self.levels[level].slots[slot].push(entry);
+        self.levels[level].occupied |= 1 << slot;
+    }
+
+    /// The first tick after the current one at which a slot must be looked at.
+    fn next_occupied_tick(&self) -> Option<u64> {
+        self.levels
+            .iter()
+            .enumerate()
+            .filter(|(_, level)| level.occupied != 0)
+            .map(|(index, level)| {
+                let current = slot_number(self.tick, index);
+                let start = (current + 1) % SLOTS as u64;
+                let ahead = u64::from(level.occupied.rotate_right(start as u32).trailing_zeros());
+                (current + 1 + ahead) << (SLOT_BITS * index as u32)
+            })
+            .min()
+    }
+
+    fn advance_to(&mut self, tick: u64) {
+        self.tick = tick;
+        // Coarse levels first: what they spread out belongs before nothing of this tick's own slot.
+        for index in (1..LEVELS).rev() {
+            if tick.is_multiple_of(1 << (SLOT_BITS * index as u32)) {
+                for entry in self.take_slot(index, tick) {
+                    if entry.tick <= tick { self.due.push_back(entry) } else { self.place(entry) }
+                }
+            }
+        }
+        let mut entries = self.take_slot(0, tick);
+        self.due.extend(entries.drain(..));
+        self.levels[0].slots[(tick % SLOTS as u64) as usize] = entries;
+    }
+
+    fn take_slot(&mut self, level: usize, tick: u64) -> Vec<Entry> {
+        let slot = (slot_number(tick, level) % SLOTS as u64) as usize;
+        self.levels[level].occupied &= !(1 << slot);
+        std::mem::take(&mut self.levels[level].slots[slot])
+    }
+}
+
+fn slot_number(tick: u64, level: usize) -> u64 {
+    tick >> (SLOT_BITS * level as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn key(subject: u32) -> TimerKey {
+        TimerKey { kind: TimerKind::Probe, subject, generation: 0 }
+    }
+
+    #[test]
+    fn fires_in_order_and_never_early() {
+        let mut random = Random::new(3);
+        let mut timers = Timers::default();
+        let mut naive: Vec<(u64, u32)> = Vec::new();
+        let mut now = 0u64;
+        let mut subject = 0;
+        for _ in 0..20_000 {
+            for _ in 0..random.below(4) {
+                let spans = [50, 5_000, 400_000, 90_000_000];
+                let ms = now + 1 + u64::from(random.below(spans[random.below(4) as usize]));
+                timers.schedule(Time::from_nanos(ms * TICK_NANOS), NodeId(0), key(subject));
+                naive.push((ms, subject));
+                subject += 1;
+            }
+            now += u64::from(random.below(300));
+            let mut fired = Vec::new();
+            while let Some((_, key)) = timers.pop_due(Time::from_nanos(now * TICK_NANOS)) {
+                fired.push(key.subject);
+            }
+            let mut expected: Vec<(u64, u32)> = naive.iter().copied().filter(|&(at, _)| at <= now).collect();
+            naive.retain(|&(at, _)| at > now);
+            expected.sort_unstable();
+            let mut fired_with_time: Vec<(u64, u32)> = fired
+                .iter()
+                .map(|s| *expected.iter().find(|(_, subject)| subject == s).expect("fired early"))
+                .collect();
+            assert!(fired_with_time.is_sorted_by_key(|&(at, _)| at));
+            fired_with_time.sort_unstable();
+            assert_eq!(fired_with_time, expected);
+            assert_eq!(timers.len(), naive.len());
+            if let Some(&(earliest, _)) = naive.iter().min() {
+                let next = timers.next_deadline().expect("something is scheduled");
+                assert!(next.as_nanos() <= earliest * TICK_NANOS);
+                assert!(next.as_nanos() > now * TICK_NANOS);
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_fires_at_the_next_tick() {
+        let mut timers = Timers::default();
+        timers.schedule(Time::from_nanos(10 * TICK_NANOS), NodeId(1), key(1));
+        assert!(timers.pop_due(Time::from_nanos(10 * TICK_NANOS)).is_some());
+        timers.schedule(Time::ZERO, NodeId(1), key(2));
+        assert!(timers.pop_due(Time::from_nanos(10 * TICK_NANOS)).is_none());
+        assert!(timers.pop_due(Time::from_nanos(11 * TICK_NANOS)).is_some());
+    }
+
+    #[test]
+    fn beyond_the_wheels_reach_it_fires_at_its_end() {
+        let mut timers = Timers::default();
+        timers.schedule(Time::from_nanos(u64::MAX), NodeId(0), key(1));
+        assert!(timers.next_deadline().is_some());
+    }
+}

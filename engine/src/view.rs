@@ -1,0 +1,394 @@
+//! What one node believes about every member: 8 bytes each.
+//!
+//! An entry names the fact (address, meta, versions, incarnation; held in the [`Roster`]) and packs the
+//! SWIM state, the Serf status and the status Lamport time into 32 bits. Entries are indexed by
+//! [`MemberIndex`], so a look-up by name is one probe of the roster's table and one array access.
+//! What only few members need (since when they are gone, a huge Lamport time) lies in side tables.
+
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+
+use crate::random::Random;
+use crate::roster::{Fact, FactIndex, MemberIndex, Roster};
+use crate::time::Time;
+use crate::wire::{Incarnation, LamportTime};
+
+/// The SWIM state of a member (memberlist's words).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SwimState {
+    /// Not in the SWIM table: never heard of, or dead so long that it was dropped while Serf still
+    /// lists it as failed or left.
+    Absent = 0,
+    /// Answers, or was announced by itself and not accused since.
+    Alive = 1,
+    /// Accused of not answering; may refute.
+    Suspect = 2,
+    /// Declared dead by others.
+    Dead = 3,
+    /// Declared dead by itself.
+    Left = 4,
+}
+
+/// The Serf status of a member.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum MemberStatus {
+    /// Not a Serf member (yet, or no more).
+    None = 0,
+    /// In the cluster.
+    Alive = 1,
+    /// Announced that it leaves, still answers.
+    Leaving = 2,
+    /// Left on purpose.
+    Left = 3,
+    /// Gone without a word.
+    Failed = 4,
+}
+
+impl MemberStatus {
+    /// Serf's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberStatus::None => "none",
+            MemberStatus::Alive => "alive",
+            MemberStatus::Leaving => "leaving",
+            MemberStatus::Left => "left",
+            MemberStatus::Failed => "failed",
+        }
+    }
+
+    const ALL: [MemberStatus; 5] = [
+        MemberStatus::None,
+        MemberStatus::Alive,
+        MemberStatus::Leaving,
+        MemberStatus::Left,
+        MemberStatus::Failed,
+    ];
+}
+
+const SWIM_STATES: [SwimState; 5] =
+    [SwimState::Absent, SwimState::Alive, SwimState::Suspect, SwimState::Dead, SwimState::Left];
+
+/// Layout of the packed half of an entry: 3 bits SWIM state, 3 bits Serf status, 26 bits Lamport time.
+const STATUS_SHIFT: u32 = 3;
+const LTIME_SHIFT: u32 = 6;
+/// A status Lamport time from here on lies in the side table.
+const LTIME_OVERFLOW: u32 = (1 << 26) - 1;
+
+#[derive(Copy, Clone, Default)]
+struct Entry {
+    /// 0: the view has no such member.
+    fact: u32,
+    packed: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 8);
+
+/// One entry, unpacked.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What it last announced.
+    pub fact: FactIndex,
+    /// Its SWIM state.
+    pub swim: SwimState,
+    /// Its Serf status.
+    pub status: MemberStatus,
+    /// Lamport time of the newest intent that set the status; 0 until one was seen.
+    pub status_ltime: LamportTime,
+}
+
+/// What one node believes about every member.
+#[derive(Default)]
+pub struct View {
+    entries: Vec<Entry>,
+    swim_counts: [u32; 5],
+    status_counts: [u32; 5],
+    swim_since: HashMap<MemberIndex, Time, foldhash::fast::FixedState>,
+    status_since: HashMap<MemberIndex, Time, foldhash::fast::FixedState>,
+    huge_ltimes: HashMap<MemberIndex, LamportTime, foldhash::fast::FixedState>,
+}
+
+/// Random picks before a whole scan from a random place: with half the entries fitting, a scan is needed
+/// once in 65,000 picks.
+const PICK_TRIES: u32 = 16;
+
+impl View {
+    /// The entry of a member, if the node knows it.
+    pub fn get(&self, member: MemberIndex) -> Option<Known> {
+        let entry = self.entries.get(member.0 as usize)?;
+        if entry.fact == 0 {
+            return None;
+        }
+        let packed_ltime = entry.packed >> LTIME_SHIFT;
+        let status_ltime = if packed_ltime == LTIME_OVERFLOW {
+            self.huge_ltimes.get(&member).copied().unwrap_or_default()
+        } else {
+            LamportTime(u64::from(packed_ltime))
+        };
+        Some(Known {
+            fact: FactIndex(entry.fact),
+            swim: SWIM_STATES[(entry.packed & 7) as usize],
+            status: MemberStatus::ALL[(entry.packed >> STATUS_SHIFT & 7) as usize],
+            status_ltime,
+        })
+    }
+
+    /// The entry of the member of that name, if the node knows it.
+    pub fn by_name(&self, roster: &Roster, name: &str) -> Option<(MemberIndex, Known)> {
+        let member = roster.member(name)?;
+        Some((member, self.get(member)?))
+    }
+
+    /// The fact a known member's entry names.
+    pub fn fact<'r>(&self, roster: &'r Roster, member: MemberIndex) -> Option<&'r Fact> {
+        self.get(member).map(|known| roster.fact(known.fact))
+    }
+
+    /// A known member's incarnation.
+    pub fn incarnation(&self, roster: &Roster, member: MemberIndex) -> Option<Incarnation> {
+        self.fact(roster, member).map(|fact| fact.incarnation)
+    }
+
+    /// A known member's gossip address.
+    pub fn socket_addr(&self, roster: &Roster, member: MemberIndex) -> Option<SocketAddr> {
+        self.fact(roster, member).map(Fact::socket_addr)
+    }
+
+    /// Sets what a member announced. Takes over the caller's reference to `fact` and gives back the one to
+    /// the entry's old fact. A new entry starts absent in SWIM, none in Serf.
+    pub fn set_fact(&mut self, roster: &mut Roster, fact: FactIndex) -> MemberIndex {
+        let member = roster.fact(fact).member;
+        let place = member.0 as usize;
+        if place >= self.entries.len() {
+            self.entries.resize(place + 1, Entry::default());
+        }
+        let old = std::mem::replace(&mut self.entries[place].fact, fact.0);
+        if old == 0 {
+            self.swim_counts[SwimState::Absent as usize] += 1;
+            self.status_counts[MemberStatus::None as usize] += 1;
+        } else {
+            roster.release_fact(FactIndex(old));
+        }
+        member
+    }
+
+    /// Sets the SWIM state of a known member; remembers since when it is dead or left.
+    pub fn set_swim(&mut self, member: MemberIndex, state: SwimState, now: Time) {
+        let entry = self.known_entry(member);
+        let old = entry.packed & 7;
+        entry.packed = entry.packed & !7 | state as u32;
+        self.swim_counts[old as usize] -= 1;
+        self.swim_counts[state as usize] += 1;
+        match state {
+            SwimState::Dead | SwimState::Left => {
+                self.swim_since.insert(member, now);
+            }
+            _ => {
+                self.swim_since.remove(&member);
+            }
+        }
+    }
+
+    /// Sets the Serf status of a known member; remembers since when it is left or failed.
+    pub fn set_status(&mut self, member: MemberIndex, status: MemberStatus, now: Time) {
+        let entry = self.known_entry(member);
+        let old = entry.packed >> STATUS_SHIFT & 7;
+        entry.packed = entry.packed & !(7 << STATUS_SHIFT) | (status as u32) << STATUS_SHIFT;
+        self.status_counts[old as usize] -= 1;
+        self.status_counts[status as usize] += 1;
+        match status {
+            MemberStatus::Left | MemberStatus::Failed => {
+                self.status_since.insert(member, now);
+            }
+            _ => {
+                self.status_since.remove(&member);
+            }
+        }
+    }
+
+    /// Sets the Lamport time of the newest intent about a known member.
+    pub fn set_status_ltime(&mut self, member: MemberIndex, ltime: LamportTime) {
+        let packed = u32::try_from(ltime.0).unwrap_or(u32::MAX).min(LTIME_OVERFLOW);
+        let entry = self.known_entry(member);
+        entry.packed = entry.packed & ((1 << LTIME_SHIFT) - 1) | packed << LTIME_SHIFT;
+        if packed == LTIME_OVERFLOW {
+            self.huge_ltimes.insert(member, ltime);
+        } else {
+            self.huge_ltimes.remove(&member);
+        }
+    }
+
+    /// Since when a member is dead or left in SWIM.
+    pub fn swim_since(&self, member: MemberIndex) -> Option<Time> {
+        self.swim_since.get(&member).copied()
+    }
+
+    /// Since when a member is left or failed in Serf.
+    pub fn status_since(&self, member: MemberIndex) -> Option<Time> {
+        self.status_since.get(&member).copied()
+    }
+
+    /// Forgets a member altogether and gives the reference to its fact back.
+    pub fn remove(&mut self, roster: &mut Roster, member: MemberIndex) {
+        let entry = std::mem::take(self.known_entry(member));
+        self.swim_counts[(entry.packed & 7) as usize] -= 1;
+        self.status_counts[(entry.packed >> STATUS_SHIFT & 7) as usize] -= 1;
+        self.swim_since.remove(&member);
+        self.status_since.remove(&member);
+        self.huge_ltimes.remove(&member);
+        roster.release_fact(FactIndex(entry.fact));
+    }
+
+    /// Forgets everybody: the node is gone. Gives all references back.
+    pub fn clear(&mut self, roster: &mut Roster) {
+        for entry in self.entries.drain(..).filter(|entry| entry.fact != 0) {
+            roster.release_fact(FactIndex(entry.fact));
+        }
+        *self = View::default();
+    }
+
+    /// Members in the given SWIM state.
+    pub fn swim_count(&self, state: SwimState) -> usize {
+        self.swim_counts[state as usize] as usize
+    }
+
+    /// Members in the SWIM table: alive, suspect, dead and left. The n of SWIM's formulas.
+    pub fn table_count(&self) -> usize {
+        self.swim_counts[1..].iter().sum::<u32>() as usize
+    }
+
+    /// Members with the given Serf status.
+    pub fn status_count(&self, status: MemberStatus) -> usize {
+        self.status_counts[status as usize] as usize
+    }
+
+    /// Serf members of any status.
+    pub fn members_count(&self) -> usize {
+        self.status_counts[1..].iter().sum::<u32>() as usize
+    }
+
+    /// One more than the largest member index that may be known: the range of probe permutations.
+    pub fn index_end(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// All known members in index order.
+    pub fn iter(&self) -> impl Iterator<Item = (MemberIndex, Known)> + '_ {
+        (0..self.index_end()).filter_map(|i| Some((MemberIndex(i), self.get(MemberIndex(i))?)))
+    }
+
+    /// Members that are dead or left in SWIM, in index order.
+    pub fn gone(&self) -> Vec<MemberIndex> {
+        let mut gone: Vec<MemberIndex> = self.swim_since.keys().copied().collect();
+        gone.sort_unstable();
+        gone
+    }
+
+    /// Members that are left or failed in Serf, in index order.
+    pub fn departed(&self) -> Vec<MemberIndex> {
+        let mut departed: Vec<MemberIndex> = self.status_since.keys().copied().collect();
+        departed.sort_unstable();
+        departed
+    }
+
+    /// A random known member for which `fits` holds. Expected O(1) while a good part of the entries fit.
+    pub fn random_member(
+        &self,
+        random: &mut Random,
+        mut fits: impl FnMut(MemberIndex, Known) -> bool,
+    ) -> Option<MemberIndex> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let end = self.index_end();
+        let mut check = |place: u32| {
+            let member = MemberIndex(place);
+            self.get(member).filter(|&known| fits(member, known)).map(|_| member)
+        };
+        for _ in 0..PICK_TRIES {
+            if let Some(member) = check(random.below(end)) {
+                return Some(member);
+            }
+        }
+        let start = random.below(end);
+        (start..end).chain(0..start).find_map(check)
+    }
+
+    fn known_entry(&mut self, member: MemberIndex) -> &mut Entry {
+        let entry = &mut self.entries[member.0 as usize];
+        assert!(entry.fact != 0, "only known members have a state");
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Alive;
+
+    fn add(view: &mut View, roster: &mut Roster, name: &str) -> MemberIndex {
+        let alive = Alive {
+            incarnation: Incarnation(1),
+            node: name,
+            addr: (&[127, 0, 0, 1][..]).into(),
+            port: 1,
+            meta: (&[][..]).into(),
+            versions: (&[1, 5, 2, 2, 5, 5][..]).into(),
+        };
+        let fact = roster.intern_fact(&alive);
+        view.set_fact(roster, fact)
+    }
+
+    #[test]
+    fn packs_and_unpacks() {
+        let mut roster = Roster::new(&mut Random::new(1));
+        let mut view = View::default();
+        let a = add(&mut view, &mut roster, "a");
+        for ltime in [0, 1, 77, (1 << 26) - 2, (1 << 26) - 1, 1 << 26, u64::MAX] {
+            for state in SWIM_STATES {
+                for status in MemberStatus::ALL {
+                    view.set_status_ltime(a, LamportTime(ltime));
+                    view.set_swim(a, state, Time::ZERO);
+                    view.set_status(a, status, Time::ZERO);
+                    let known = view.get(a).unwrap();
+                    assert_eq!(known.swim, state);
+                    assert_eq!(known.status, status);
+                    assert_eq!(known.status_ltime, LamportTime(ltime));
+                    assert_eq!(view.swim_count(state), 1);
+                    assert_eq!(view.status_count(status), 1);
+                }
+            }
+        }
+        view.remove(&mut roster, a);
+        assert_eq!(view.get(a), None);
+        assert_eq!((view.table_count(), view.members_count(), roster.facts_count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn two_views_share_facts_but_not_knowledge() {
+        let mut roster = Roster::new(&mut Random::new(1));
+        let (mut one, mut two) = (View::default(), View::default());
+        let a = add(&mut one, &mut roster, "a");
+        assert_eq!(two.get(a), None);
+        assert_eq!(two.by_name(&roster, "a"), None);
+        add(&mut two, &mut roster, "a");
+        assert_eq!(roster.facts_count(), 1);
+        one.clear(&mut roster);
+        assert_eq!(roster.facts_count(), 1);
+        two.clear(&mut roster);
+        assert_eq!((roster.facts_count(), roster.names_count()), (0, 0));
+    }
+
+    #[test]
+    fn random_picks_find_the_one_that_fits() {
+        let mut roster = Roster::new(&mut Random::new(1));
+        let mut view = View::default();
+        let members: Vec<MemberIndex> =
+            (0..500).map(|i| add(&mut view, &mut roster, &format!("n{i}"))).collect();
+        let mut random = Random::new(9);
+        assert_eq!(view.random_member(&mut random, |m, _| m == members[321]), Some(members[321]));
+        assert_eq!(view.random_member(&mut random, |_, _| false), None);
+    }
+}
