@@ -1,1 +1,3 @@
 //! Thane engine.
+
+pub mod wire;

@@ -1,0 +1,227 @@
+//! The keyring and the encryption envelope (PROTOCOL 2.5): version byte, nonce, ciphertext, tag.
+
+use aes_gcm::aead::AeadInPlace;
+use aes_gcm::aes::Aes192;
+use aes_gcm::aead::consts::U12;
+use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, KeyInit, Nonce, Tag};
+use thiserror::Error;
+
+use crate::wire::drop::DropReason;
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 12;
+/// Bytes of a tag.
+pub const TAG_BYTES: usize = 16;
+/// Version byte, nonce and tag.
+pub const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
+
+/// Why a keyring change was refused, in Serf's words.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum KeyringError {
+    /// Not 16, 24 or 32 bytes.
+    #[error("key size must be 16, 24 or 32 bytes")]
+    KeySize,
+    /// Only installed keys can be used.
+    #[error("Requested key is not in the keyring")]
+    Unknown,
+    /// The primary key stays.
+    #[error("Removing the primary key is not allowed")]
+    Primary,
+}
+
+/// AES-GCM with the key schedule of one key.
+#[derive(Clone)]
+enum Cipher {
+    Aes128(Box<Aes128Gcm>),
+    Aes192(Box<AesGcm<Aes192, U12>>),
+    Aes256(Box<Aes256Gcm>),
+}
+
+impl Cipher {
+    fn new(key: &[u8]) -> Result<Cipher, KeyringError> {
+        let size = |_| KeyringError::KeySize;
+        Ok(match key.len() {
+            16 => Cipher::Aes128(Box::new(Aes128Gcm::new_from_slice(key).map_err(size)?)),
+            24 => Cipher::Aes192(Box::new(AesGcm::new_from_slice(key).map_err(size)?)),
+            32 => Cipher::Aes256(Box::new(Aes256Gcm::new_from_slice(key).map_err(size)?)),
+            _ => return Err(KeyringError::KeySize),
+        })
+    }
+
+    fn seal(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], plaintext: &mut [u8]) -> Tag {
+        let nonce = Nonce::from_slice(nonce);
+        match self {
+            Cipher::Aes128(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
+            Cipher::Aes192(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
+            Cipher::Aes256(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
+        }
+        .expect("a packet is far shorter than the 64 GiB that GCM allows")
+    }
+
+    fn open(&self, nonce: &[u8], aad: &[u8], ciphertext: &mut [u8], tag: &[u8]) -> bool {
+        let (nonce, tag) = (Nonce::from_slice(nonce), Tag::from_slice(tag));
+        match self {
+            Cipher::Aes128(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
+            Cipher::Aes192(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
+            Cipher::Aes256(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
+        }
+        .is_ok()
+    }
+}
+
+/// Keys with their schedules, the primary first. Empty: no encryption.
+#[derive(Clone, Default)]
+pub struct Keyring {
+    keys: Vec<(Vec<u8>, Cipher)>,
+}
+
+impl Keyring {
+    /// A keyring of these keys, the first primary.
+    ///
+    /// # Errors
+    /// If a key has a wrong size.
+    pub fn new(keys: &[Vec<u8>]) -> Result<Keyring, KeyringError> {
+        let mut keyring = Keyring::default();
+        for key in keys {
+            keyring.install(key)?;
+        }
+        Ok(keyring)
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys, the primary first.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().map(|(key, _)| key.as_slice())
+    }
+
+    /// Adds a key. The first one becomes primary; one that is there already is fine.
+    ///
+    /// # Errors
+    /// If the key has a wrong size.
+    pub fn install(&mut self, key: &[u8]) -> Result<(), KeyringError> {
+        if !self.keys().any(|known| known == key) {
+            self.keys.push((key.to_vec(), Cipher::new(key)?));
+        }
+        Ok(())
+    }
+
+    /// Makes an installed key primary.
+    ///
+    /// # Errors
+    /// If the key is not installed.
+    pub fn make_primary(&mut self, key: &[u8]) -> Result<(), KeyringError> {
+        let place = self.keys().position(|known| known == key).ok_or(KeyringError::Unknown)?;
+        self.keys[..=place].rotate_right(1);
+        Ok(())
+    }
+
+    /// Removes a key; one that is not there is fine.
+    ///
+    /// # Errors
+    /// If the key is primary.
+    pub fn remove(&mut self, key: &[u8]) -> Result<(), KeyringError> {
+        let place = self.keys().position(|known| known == key);
+        match place {
+            Some(0) => Err(KeyringError::Primary),
+            Some(place) => {
+                self.keys.remove(place);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Seals what `out` holds from `start` on with the primary key: puts version and nonce before it and
+    /// the tag behind it. There must be a key.
+    pub fn seal(
+        &self,
+        version: u8,
+        nonce: [u8; NONCE_BYTES],
+        aad: &[u8],
+        out: &mut Vec<u8>,
+        start: usize,
+    ) {
+        let (_, cipher) = self.keys.first().expect("only a keyring with keys seals");
+        if version == 0 {
+            let padding = 16 - (out.len() - start) % 16;
+            out.resize(out.len() + padding, padding as u8);
+        }
+        let header = 1 + NONCE_BYTES;
+        let end = out.len();
+        out.resize(end + header, 0);
+        out.copy_within(start..end, start + header);
+        out[start] = version;
+        out[start + 1..start + header].copy_from_slice(&nonce);
+        let tag = cipher.seal(&nonce, aad, &mut out[start + header..]);
+        out.extend_from_slice(&tag);
+    }
+
+    /// Opens an envelope in place. Keys are tried primary first; a failed try leaves the bytes as they were.
+    ///
+    /// # Errors
+    /// Why it can't be opened.
+    pub fn open<'a>(&self, aad: &[u8], envelope: &'a mut [u8]) -> Result<&'a mut [u8], DropReason> {
+        let version = *envelope.first().ok_or(DropReason::Empty)?;
+        if version > 1 {
+            return Err(DropReason::BadEnvelopeVersion);
+        }
+        let shortest = if version == 0 { OVERHEAD_BYTES + 16 } else { OVERHEAD_BYTES };
+        if envelope.len() < shortest {
+            return Err(DropReason::EnvelopeTooShort);
+        }
+        let (header, rest) = envelope.split_at_mut(1 + NONCE_BYTES);
+        let (ciphertext, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
+        let opened = self.keys.iter().any(|(_, cipher)| cipher.open(&header[1..], aad, ciphertext, tag));
+        if !opened {
+            return Err(DropReason::WrongKey);
+        }
+        if version == 1 {
+            return Ok(ciphertext);
+        }
+        let padding = usize::from(*ciphertext.last().ok_or(DropReason::BadPadding)?);
+        let len = ciphertext.len().checked_sub(padding).ok_or(DropReason::BadPadding)?;
+        let intact = (1..=16).contains(&padding)
+            && ciphertext[len..].iter().all(|&byte| usize::from(byte) == padding);
+        if intact { Ok(&mut ciphertext[..len]) } else { Err(DropReason::BadPadding) }
+    }
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keyring({} keys)", self.keys.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn seals_and_opens_every_size_and_version() {
+        for (len, version) in [(16, 0), (16, 1), (24, 1), (32, 0), (32, 1)] {
+            let old = vec![3; 16];
+            let mut ring = Keyring::new(&[vec![7; len], old.clone()]).unwrap();
+            for text in [0usize, 1, 15, 16, 17, 1400] {
+                let mut out = b"head".to_vec();
+                out.resize(4 + text, 9);
+                ring.seal(version, [5; 12], b"label", &mut out, 4);
+                let mut tampered = out[4..].to_vec();
+                assert_eq!(ring.open(b"label", &mut out[4..].to_vec()).unwrap(), &vec![9; text][..]);
+                assert_eq!(ring.open(b"other", &mut out[4..].to_vec()), Err(DropReason::WrongKey));
+                *tampered.last_mut().unwrap() ^= 1;
+                assert_eq!(ring.open(b"label", &mut tampered), Err(DropReason::WrongKey));
+            }
+            ring.make_primary(&old).unwrap();
+            assert_eq!(ring.remove(&old), Err(KeyringError::Primary));
+            assert_eq!(ring.make_primary(&[1; 16]), Err(KeyringError::Unknown));
+            ring.remove(&vec![7; len]).unwrap();
+            assert_eq!(ring.keys().count(), 1);
+        }
+        assert_eq!(Keyring::new(&[vec![1; 5]]).unwrap_err(), KeyringError::KeySize);
+    }
+}

@@ -1,0 +1,22 @@
+//! Bytes to types and back: every memberlist and serf message, the packet and stream envelopes. Pure
+//! functions; no state, no sockets, no clock, no chance.
+//!
+//! Decoding borrows from the receive buffer and checks every limit before it allocates. Refused bytes are
+//! a [`DropReason`], never a panic.
+
+pub mod drop;
+pub mod keyring;
+pub mod limits;
+pub mod lzw;
+pub mod message;
+pub mod msgpack;
+pub mod packet;
+pub mod serf;
+pub mod stream;
+
+pub use drop::DropReason;
+pub use message::{
+    Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo,
+    Suspect, Versions, WireState, ip_from_bytes, ip_to_bytes,
+};
+pub use serf::{LamportTime, SerfMessage, decode_tags, encode_tags};
