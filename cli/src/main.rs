@@ -1,2 +1,2 @@
-//! thane
+//! The `thane` binary; it has no commands yet.
 fn main() {}

@@ -9,8 +9,8 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::command::Ticket;
+use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
 use crate::time::Time;
@@ -133,8 +133,10 @@ pub struct Context {
     pub nonces: Nonces,
     /// Where outputs go.
     pub out: Outputs,
-    pub(crate) assembler: Assembler,
-    pub(crate) scratch: Scratch,
+    /// Puts packets together; empty between inputs.
+    pub assembler: Assembler,
+    /// Buffers for decompression.
+    pub scratch: Scratch,
 }
 
 impl Context {

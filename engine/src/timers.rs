@@ -239,7 +239,8 @@ mod tests {
         for _ in 0..20_000 {
             for _ in 0..random.below(4) {
                 let spans = [50, 5_000, 400_000, 90_000_000];
-                let ms = now + 1 + u64::from(random.below(spans[random.below(4) as usize]));
+                let span = spans[random.below(4) as usize];
+                let ms = now + 1 + u64::from(random.below(span));
                 timers.schedule(Time::from_nanos(ms * TICK_NANOS), NodeId(0), key(subject));
                 naive.push((ms, subject));
                 subject += 1;

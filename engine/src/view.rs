@@ -325,6 +325,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::wire::Alive;
 

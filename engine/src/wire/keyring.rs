@@ -1,8 +1,8 @@
 //! The keyring and the encryption envelope (PROTOCOL 2.5): version byte, nonce, ciphertext, tag.
 
 use aes_gcm::aead::AeadInPlace;
-use aes_gcm::aes::Aes192;
 use aes_gcm::aead::consts::U12;
+use aes_gcm::aes::Aes192;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, KeyInit, Nonce, Tag};
 use thiserror::Error;
 
@@ -137,14 +137,7 @@ impl Keyring {
 
     /// Seals what `out` holds from `start` on with the primary key: puts version and nonce before it and
     /// the tag behind it. There must be a key.
-    pub fn seal(
-        &self,
-        version: u8,
-        nonce: [u8; NONCE_BYTES],
-        aad: &[u8],
-        out: &mut Vec<u8>,
-        start: usize,
-    ) {
+    pub fn seal(&self, version: u8, nonce: [u8; NONCE_BYTES], aad: &[u8], out: &mut Vec<u8>, start: usize) {
         let (_, cipher) = self.keys.first().expect("only a keyring with keys seals");
         if version == 0 {
             let padding = 16 - (out.len() - start) % 16;
@@ -184,8 +177,8 @@ impl Keyring {
         }
         let padding = usize::from(*ciphertext.last().ok_or(DropReason::BadPadding)?);
         let len = ciphertext.len().checked_sub(padding).ok_or(DropReason::BadPadding)?;
-        let intact = (1..=16).contains(&padding)
-            && ciphertext[len..].iter().all(|&byte| usize::from(byte) == padding);
+        let intact =
+            (1..=16).contains(&padding) && ciphertext[len..].iter().all(|&byte| usize::from(byte) == padding);
         if intact { Ok(&mut ciphertext[..len]) } else { Err(DropReason::BadPadding) }
     }
 }

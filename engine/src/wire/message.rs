@@ -211,8 +211,7 @@ pub struct IndirectPing<'a> {
 impl<'a> IndirectPing<'a> {
     fn decode(reader: &mut Reader<'a>) -> Result<IndirectPing<'a>> {
         let mut ping = IndirectPing::default();
-        let names =
-            ["SeqNo", "Target", "Port", "Node", "Nack", "SourceAddr", "SourcePort", "SourceNode"];
+        let names = ["SeqNo", "Target", "Port", "Node", "Nack", "SourceAddr", "SourcePort", "SourceNode"];
         reader.fields(&names, |r, field| {
             match field {
                 0 => ping.seq = SeqNo(r.u32()?),
@@ -434,10 +433,8 @@ impl<'a> Alive<'a> {
 
     /// Bytes that `encode` appends.
     pub fn encoded_len(&self) -> usize {
-        let keys: usize = ["Addr", "Incarnation", "Meta", "Node", "Port", "Vsn"]
-            .iter()
-            .map(|key| raw_len(key.len()))
-            .sum();
+        let keys: usize =
+            ["Addr", "Incarnation", "Meta", "Node", "Port", "Vsn"].iter().map(|key| raw_len(key.len())).sum();
         2 + keys
             + raw_len(self.addr.len())
             + uint_len(u64::from(self.incarnation.0))

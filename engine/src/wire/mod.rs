@@ -16,7 +16,7 @@ pub mod stream;
 
 pub use drop::DropReason;
 pub use message::{
-    Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo,
-    Suspect, Versions, WireState, ip_from_bytes, ip_to_bytes,
+    Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo, Suspect,
+    Versions, WireState, ip_from_bytes, ip_to_bytes,
 };
 pub use serf::{LamportTime, SerfMessage, decode_tags, encode_tags};

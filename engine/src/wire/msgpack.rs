@@ -358,11 +358,12 @@ pub fn write_bool(out: &mut Vec<u8>, value: bool) {
 
 /// Bytes that [`write_raw`] takes.
 pub fn raw_len(bytes: usize) -> usize {
-    bytes + match bytes {
-        0..=31 => 1,
-        32..=0xffff => 3,
-        _ => 5,
-    }
+    bytes
+        + match bytes {
+            0..=31 => 1,
+            32..=0xffff => 3,
+            _ => 5,
+        }
 }
 
 /// Bytes that [`write_uint`] takes.
@@ -426,7 +427,8 @@ mod tests {
     #[test]
     fn skipping_is_bounded_in_depth() {
         assert_eq!(Reader::new(&[0x91; 1000]).skip(), Err(DropReason::BadMsgpack));
-        let mut reader = Reader::new(&[0x82, 0xa1, b'k', 0x92, 1, 2, 0xa1, b'l', 0xd7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let mut reader =
+            Reader::new(&[0x82, 0xa1, b'k', 0x92, 1, 2, 0xa1, b'l', 0xd7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         reader.skip().unwrap();
         assert_eq!(reader.rest(), &[9]);
     }

@@ -11,9 +11,9 @@ use crate::wire::keyring::{Keyring, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::wire::limits::{
     COMPOUND_PARTS_MAX, DATAGRAM_DECOMPRESSED_BYTES_MAX, NESTING_MAX, UDP_PACKET_BYTES_MAX,
 };
+use crate::wire::lzw;
 use crate::wire::message::{COMPOUND, COMPRESS, HAS_CRC, HAS_LABEL, Message};
 use crate::wire::msgpack::{Reader, write_map, write_raw};
-use crate::wire::lzw;
 
 /// Compressing costs 5 to 8 µs for a full packet and a packet's price on the wire hardly depends on its
 /// size, so only what is long enough to gain is compressed. Peers take both.
@@ -148,7 +148,9 @@ fn walk(
     if !nested {
         return visit(Message::decode(bytes));
     }
-    let Some(depth) = depth.checked_sub(1) else { return visit(Err(DropReason::NestedTooDeep)) };
+    let Some(depth) = depth.checked_sub(1) else {
+        return visit(Err(DropReason::NestedTooDeep));
+    };
     if bytes[0] == COMPRESS {
         let mut buffer = scratch.buffers.pop().unwrap_or_default();
         buffer.clear();
@@ -182,11 +184,7 @@ fn split_compound(bytes: &[u8]) -> Option<(&[U16<BigEndian>], &[u8])> {
 }
 
 /// Decodes the body of a compress message and appends what it holds.
-pub(super) fn decode_compress(
-    body: &[u8],
-    bytes_max: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), DropReason> {
+pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DropReason> {
     let (mut algorithm, mut stream) = (0, None);
     Reader::new(body).fields(&["Algo", "Buf"], |r, field| {
         match field {

@@ -236,7 +236,16 @@ impl<'a> Query<'a> {
     fn decode(reader: &mut Reader<'a>) -> Result<Query<'a>> {
         let mut query = Query::default();
         let names = [
-            "LTime", "ID", "Addr", "Port", "SourceNode", "Filters", "Flags", "RelayFactor", "Timeout", "Name",
+            "LTime",
+            "ID",
+            "Addr",
+            "Port",
+            "SourceNode",
+            "Filters",
+            "Flags",
+            "RelayFactor",
+            "Timeout",
+            "Name",
             "Payload",
         ];
         reader.fields(&names, |r, field| {
@@ -478,8 +487,17 @@ pub struct MemberRecord<'a> {
 
 impl<'a> MemberRecord<'a> {
     const NAMES: [&'static str; 11] = [
-        "Name", "Addr", "Port", "Tags", "Status", "ProtocolMin", "ProtocolMax", "ProtocolCur", "DelegateMin",
-        "DelegateMax", "DelegateCur",
+        "Name",
+        "Addr",
+        "Port",
+        "Tags",
+        "Status",
+        "ProtocolMin",
+        "ProtocolMax",
+        "ProtocolCur",
+        "DelegateMin",
+        "DelegateMax",
+        "DelegateCur",
     ];
 
     fn decode(reader: &mut Reader<'a>) -> Result<MemberRecord<'a>> {
@@ -627,7 +645,8 @@ impl<'a> PushPullState<'a> {
                 1 => {
                     let pairs = r.map()?;
                     for _ in 0..pairs {
-                        (name(r)?, r.u64()?);
+                        name(r)?;
+                        r.u64()?;
                     }
                     state.status_ltimes = &start[..start.len() - r.rest().len()];
                 }
@@ -784,9 +803,7 @@ pub fn encode_tags(tags: &BTreeMap<String, String>, out: &mut Vec<u8>) {
 /// `BadTags` if it is no map of strings.
 pub fn decode_tags(meta: &[u8]) -> Result<BTreeMap<String, String>> {
     match meta.split_first() {
-        Some((&TAG_MAGIC, body)) => {
-            decode_tag_map(&mut Reader::new(body)).map_err(|_| DropReason::BadTags)
-        }
+        Some((&TAG_MAGIC, body)) => decode_tag_map(&mut Reader::new(body)).map_err(|_| DropReason::BadTags),
         _ => {
             let role = String::from_utf8_lossy(meta).into_owned();
             Ok(BTreeMap::from([("role".to_owned(), role)]))

@@ -121,7 +121,11 @@ pub fn encode_stream(
         out.extend_from_slice(FrameHeader { kind: ENCRYPT, length: 0.into() }.as_bytes());
     }
     let body = out.len();
-    if envelope.compress { encode_compress(raw, out) } else { out.extend_from_slice(raw) }
+    if envelope.compress {
+        encode_compress(raw, out)
+    } else {
+        out.extend_from_slice(raw)
+    }
     if envelope.seals() {
         let plain = out.len() - body;
         let padding = if envelope.version == 0 { 16 - plain % 16 } else { 0 };
@@ -139,9 +143,7 @@ pub fn encode_stream(
 pub fn refusal_text(reason: DropReason) -> Option<&'static str> {
     match reason {
         DropReason::Encrypted => Some("Remote state is encrypted and encryption is not configured"),
-        DropReason::NotEncrypted => {
-            Some("Encryption is configured but remote state is not encrypted")
-        }
+        DropReason::NotEncrypted => Some("Encryption is configured but remote state is not encrypted"),
         DropReason::WrongKey | DropReason::BadEnvelopeVersion | DropReason::EnvelopeTooShort => {
             Some("No installed keys could decrypt the message")
         }
@@ -206,7 +208,9 @@ impl StreamDecoder {
             }
             self.labelled = true;
         }
-        let Some(&kind) = self.buffer.first() else { return Ok(None) };
+        let Some(&kind) = self.buffer.first() else {
+            return Ok(None);
+        };
         if kind == ENCRYPT {
             return self.poll_encrypted(envelope);
         }
@@ -244,7 +248,9 @@ impl StreamDecoder {
         if envelope.keyring.is_empty() {
             return Err(DropReason::Encrypted);
         }
-        let Ok((header, _)) = FrameHeader::ref_from_prefix(&self.buffer) else { return Ok(None) };
+        let Ok((header, _)) = FrameHeader::ref_from_prefix(&self.buffer) else {
+            return Ok(None);
+        };
         let length = header.length.get() as usize;
         if length > STREAM_FRAME_BYTES_MAX {
             return Err(DropReason::StreamTooLarge);
