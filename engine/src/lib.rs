@@ -1,17 +1,24 @@
 //! Thane's engine: SWIM and Serf membership as a deterministic state machine, values in, values out.
 //!
-//! What is here so far: the whole gossip wire format ([`wire`]) and the structures the core stands on: one
-//! timer wheel for many nodes ([`timers`]), interned facts ([`roster`]) and 8-byte views ([`view`]),
-//! seeded chance ([`random`]), and the vocabulary of inputs and outputs ([`context`], [`command`],
-//! [`event`], [`config`]).
+//! A [`node::Node`] is one member of a cluster. Its owner (a driver with sockets, or the `sim` World with
+//! virtual time) lends it a [`context::Context`] with every input and drains the outputs afterwards, in the
+//! order that the Context's documentation gives. [`wire`] turns bytes into types and back, [`swim`] knows
+//! who is here, [`roster`] and [`view`] hold it, [`timers`] and [`random`] are all the time and chance
+//! there is.
 
 pub mod command;
 pub mod config;
 pub mod context;
+mod egress;
 pub mod event;
+pub mod node;
 pub mod random;
 pub mod roster;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stats;
+mod streams;
+pub mod swim;
 pub mod time;
 pub mod timers;
 pub mod view;

@@ -3,7 +3,7 @@
 //! which know thirty thousand members hold each fact once.
 //!
 //! The roster asserts nothing about anybody's state, and no node learns through it: a node knows a member
-//! only if its own [`View`](crate::view::View) has an entry, and knows the fact that this entry names.
+//! only if its own [`crate::view::View`] has an entry, and knows the fact that this entry names.
 //! Facts and names are reference counted; what nobody refers to is gone.
 
 use std::fmt;

@@ -50,8 +50,6 @@ pub enum TimerKind {
     Suspicion,
     /// A relayed probe got no ack: send the nack. Subject: own sequence number.
     RelayTimeout,
-    /// A relayed probe is forgotten. Subject: own sequence number.
-    RelayEnd,
     /// A stream's deadline. Subject: the stream's slot in the node.
     StreamDeadline,
     /// Go on merging a push/pull. Subject: the merge's slot.
@@ -60,26 +58,6 @@ pub enum TimerKind {
     Leave,
     /// A tags update or force-leave waited long enough for its broadcast. Subject: waiter slot.
     BroadcastTimeout,
-    /// Erase members and intents that are old enough.
-    Reap,
-    /// Try to reach a failed member again.
-    Reconnect,
-    /// A query this node asked is over. Subject: its slot.
-    QueryClose,
-    /// A query this node was asked can no longer be answered. Subject: its slot.
-    QueryExpire,
-    /// The member coalescer's quiet period or whole window is over.
-    CoalesceMembers,
-    /// The user-event coalescer's quiet period or whole window is over.
-    CoalesceUsers,
-    /// A pruned member's leave had time to spread: erase it. Subject: member index.
-    Prune,
-    /// Record the member clock in the snapshot if it grew.
-    SnapshotClock,
-    /// Sample the broadcast queues and cut what is over its limit.
-    QueueCheck,
-    /// Try the next known member of the snapshot. Subject: attempt.
-    Rejoin,
 }
 
 #[derive(Copy, Clone, Debug)]

@@ -152,6 +152,8 @@ fn every_captured_stream_decodes_however_it_is_cut() {
                 message = decoder.poll(&envelope).unwrap_or_else(|why| panic!("{name}: {why}"));
             }
             let message = message.unwrap_or_else(|| panic!("{name}: never whole"));
+            decoder.feed(&[6]).unwrap();
+            assert!(matches!(decoder.poll(&envelope), Ok(None)), "{name}: something after the message");
             if let StreamMessage::PushPull(frame) = &message {
                 let (mut offset, mut names) = (0, Vec::new());
                 while let Some(node) = frame.next_node(&mut offset) {
@@ -310,4 +312,39 @@ fn an_empty_query_filter_and_an_empty_compound_part_are_refused() {
     assert_eq!(SerfMessage::decode(&query), Err(DropReason::EmptyFilter));
     let parts = decode(&envelope(&[], Vec::new()), &[7, 1, 0, 0]).unwrap();
     assert_eq!(parts, vec![Err(DropReason::EmptyPart)]);
+}
+
+/// A big message that arrives in small reads is not parsed from its start at each of them, and what must be
+/// small is refused when it goes on for ever.
+#[test]
+fn endless_streams_are_refused_and_big_ones_are_not_parsed_again_and_again() {
+    let envelope = envelope(&[], Vec::new());
+    for start in [&b"\x00\xdf\xff\xff\xff\xff"[..], b"\x06\xdf\xff\xff\xff\xff"] {
+        let mut decoder = StreamDecoder::new(Role::Listener);
+        decoder.feed(start).unwrap();
+        let mut refused = None;
+        for _ in 0..64 {
+            decoder.feed(&b"\xa1x\x01".repeat(2048)).unwrap();
+            if let Err(reason) = decoder.poll(&envelope) {
+                refused = Some(reason);
+                break;
+            }
+        }
+        assert_eq!(refused, Some(DropReason::StreamTooLarge));
+    }
+    let user = [&b"\x08\x81\xaaUserMsgLen\xce\x00\x10\x00\x00"[..], &vec![3; 1 << 20]].concat();
+    let (mut raw, mut packed) = (vec![8], Vec::new());
+    raw.extend_from_slice(&user[1..]);
+    let mut compressing = envelope.clone();
+    compressing.compress = true;
+    thane_engine::wire::stream::encode_stream(&raw, &compressing, Role::Listener, [0; 12], &mut packed);
+    for bytes in [user, packed] {
+        let mut decoder = StreamDecoder::new(Role::Dialler);
+        let mut messages = 0;
+        for part in bytes.chunks(1000) {
+            decoder.feed(part).unwrap();
+            messages += usize::from(decoder.poll(&envelope).unwrap().is_some());
+        }
+        assert_eq!(messages, 1);
+    }
 }

@@ -147,6 +147,23 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(len).map_err(|_| DropReason::Truncated)?)
     }
 
+    /// Bytes that the raw value at the reader takes with its header, whether or not they are there yet.
+    pub fn raw_announced(&self) -> Option<usize> {
+        let rest = self.rest();
+        let length = |bytes: usize| {
+            let field = rest.get(1..1 + bytes)?;
+            let length = field.iter().fold(0usize, |value, &byte| value << 8 | usize::from(byte));
+            Some(1 + bytes + length)
+        };
+        match *rest.first()? {
+            marker @ 0xa0..=0xbf => Some(1 + usize::from(marker & 0x1f)),
+            0xc4 | 0xd9 => length(1),
+            0xc5 | 0xda => length(2),
+            0xc6 | 0xdb => length(4),
+            _ => None,
+        }
+    }
+
     /// A UTF-8 string; nil is empty.
     pub fn str(&mut self) -> Result<&'a str> {
         std::str::from_utf8(self.raw()?).map_err(|_| DropReason::BadUtf8)

@@ -146,7 +146,10 @@ fn walk(
 ) {
     let nested = matches!(bytes.first(), Some(&COMPOUND | &COMPRESS));
     if !nested {
-        return visit(Message::decode(bytes));
+        return visit(match Message::decode(bytes) {
+            Ok(Message::Err(_)) => Err(DropReason::MisplacedType),
+            message => message,
+        });
     }
     let Some(depth) = depth.checked_sub(1) else {
         return visit(Err(DropReason::NestedTooDeep));

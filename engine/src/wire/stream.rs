@@ -159,6 +159,10 @@ pub struct StreamDecoder {
     role: Role,
     buffer: Vec<u8>,
     labelled: bool,
+    /// The message was given out or refused; nothing may follow it.
+    done: bool,
+    /// Bytes to collect before the next look: twice what the last look was too short with.
+    look_at: usize,
     progress: Progress,
 }
 
@@ -177,7 +181,14 @@ struct Progress {
 impl StreamDecoder {
     /// Decodes what the other side sends to this node, which has that role.
     pub fn new(role: Role) -> StreamDecoder {
-        StreamDecoder { role, buffer: Vec::new(), labelled: false, progress: Progress::default() }
+        StreamDecoder {
+            role,
+            buffer: Vec::new(),
+            labelled: false,
+            done: false,
+            look_at: 0,
+            progress: Progress::default(),
+        }
     }
 
     /// Takes bytes, cut anywhere.
@@ -197,11 +208,20 @@ impl StreamDecoder {
         self.buffer.len()
     }
 
-    /// The message once it is whole; None while bytes are missing.
+    /// The message once it is whole; None while bytes are missing, and after it was given out.
     ///
     /// # Errors
     /// Why the stream is refused.
     pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+        if self.done {
+            return Ok(None);
+        }
+        let result = self.look(envelope);
+        self.done = !matches!(result, Ok(None));
+        result
+    }
+
+    fn look(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
         if !self.labelled {
             if !self.strip_label(envelope)? {
                 return Ok(None);
@@ -220,8 +240,27 @@ impl StreamDecoder {
         if kind == PUSH_PULL {
             return self.poll_push_pull();
         }
+        self.poll_plain(kind)
+    }
+
+    /// Anything but a push/pull is parsed from its start at each look, so looks are spaced: small messages
+    /// at every byte, and none but compressed and user messages may be big.
+    fn poll_plain(&mut self, kind: u8) -> Result<Option<StreamMessage>, DropReason> {
+        let big = matches!(kind, COMPRESS | USER);
+        if big && self.buffer.len() > LOOK_EVERY_BYTE_MAX && self.buffer.len() < self.look_at {
+            let tail = whole_raw_message(&self.buffer);
+            if tail.is_none_or(|needed| self.buffer.len() < needed) {
+                return Ok(None);
+            }
+        }
         match decode_plain(&self.buffer) {
-            Err(DropReason::Truncated) => Ok(None),
+            Err(DropReason::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
+                Err(DropReason::StreamTooLarge)
+            }
+            Err(DropReason::Truncated) => {
+                self.look_at = self.buffer.len() * 2;
+                Ok(None)
+            }
             result => result.map(Some),
         }
     }
@@ -268,6 +307,9 @@ impl StreamDecoder {
 
     fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DropReason> {
         match self.progress.advance(&self.buffer) {
+            Err(DropReason::Truncated) if self.progress.stuck(&self.buffer) => {
+                Err(DropReason::StreamTooLarge)
+            }
             Err(DropReason::Truncated) => Ok(None),
             Err(reason) => Err(reason),
             Ok(()) => {
@@ -277,6 +319,12 @@ impl StreamDecoder {
         }
     }
 }
+
+/// Pings, acks, errors, and a push/pull's header and single records are smaller than this: names of 1 KiB,
+/// meta of 512 bytes, and room for fields of a newer version.
+const SMALL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Below this a look costs less than keeping account.
+const LOOK_EVERY_BYTE_MAX: usize = 64 * 1024;
 
 /// What one read may add beyond the cap before the next look at the limit.
 const FEED_SLACK_BYTES: usize = 1024;
@@ -297,6 +345,12 @@ impl Progress {
             return Err(DropReason::Truncated);
         }
         Ok(())
+    }
+
+    /// Whether the header or one record is longer than any may be.
+    fn stuck(&self, bytes: &[u8]) -> bool {
+        let parsing = self.checked == 0 || self.nodes_left > 0;
+        parsing && bytes.len() - self.checked > SMALL_MESSAGE_BYTES_MAX
     }
 
     fn read_header(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
@@ -371,6 +425,30 @@ fn decode_plain(bytes: &[u8]) -> Result<StreamMessage, DropReason> {
         }),
         Some(_) => Err(DropReason::MisplacedType),
     }
+}
+
+/// The length that the message's one big value announces, if its marker can be read: compress and user
+/// messages hold it last, so that once it is there the message is.
+fn whole_raw_message(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes.get(1..)?);
+    if bytes[0] == USER {
+        let mut length = 0;
+        reader
+            .fields(&["UserMsgLen"], |r, _| {
+                length = r.u64()?;
+                Ok(())
+            })
+            .ok()?;
+        return Some(1 + reader.position() + usize::try_from(length).ok()?);
+    }
+    let pairs = reader.map().ok()?;
+    for _ in 0..pairs {
+        if reader.raw().ok()? == b"Buf" {
+            return Some(1 + reader.position() + reader.raw_announced()?);
+        }
+        reader.skip().ok()?;
+    }
+    None
 }
 
 fn decode_user(body: &[u8]) -> Result<StreamMessage, DropReason> {

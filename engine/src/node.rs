@@ -1,0 +1,356 @@
+//! One member of a cluster as a deterministic state machine: values in, values out.
+//!
+//! The owner (a shard or the simulator's World) hands in datagrams, stream input, due timers and commands,
+//! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never
+//! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::command::{CommandError, JoinTarget, Progress, Ticket};
+use crate::config::Config;
+use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::egress::{Egress, Scope};
+use crate::event::{Completion, Notice};
+use crate::roster::MemberIndex;
+use crate::stats::Stats;
+use crate::streams::Streams;
+use crate::swim::dissemination::Finished;
+use crate::swim::{Change, Source, Swim, push_pull_scale};
+use crate::timers::{TimerKey, TimerKind};
+use crate::view::{SwimState, View};
+use crate::wire::limits::META_BYTES_MAX;
+use crate::wire::{DropReason, Message, packet};
+
+/// Tags updates that may wait for their broadcast at one time.
+const WAITERS_MAX: usize = 256;
+
+/// One member of a cluster.
+pub struct Node {
+    pub(crate) shared: Shared,
+    pub(crate) swim: Swim,
+    pub(crate) streams: Streams,
+    leave: Leave,
+    waiters: BTreeMap<u32, Ticket>,
+    next_waiter: u32,
+    changes: Vec<Change>,
+    finished: Vec<Finished>,
+}
+
+/// What all parts of a node work with; lent to them as a [`Scope`].
+pub(crate) struct Shared {
+    pub(crate) id: NodeId,
+    pub(crate) me: MemberIndex,
+    pub(crate) config: Arc<Config>,
+    pub(crate) view: View,
+    pub(crate) egress: Egress,
+    pub(crate) stats: Stats,
+}
+
+impl Shared {
+    pub(crate) fn scope<'a>(&'a mut self, ctx: &'a mut Context) -> Scope<'a> {
+        Scope {
+            ctx,
+            node: self.id,
+            me: self.me,
+            config: &self.config,
+            view: &mut self.view,
+            egress: &mut self.egress,
+            stats: &mut self.stats,
+        }
+    }
+}
+
+/// How far an own graceful leave got.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Leave {
+    /// Not leaving.
+    No,
+    /// The cluster is being told.
+    Telling(Ticket),
+    /// Told; the news gets time to spread.
+    Spreading(Ticket),
+    /// Gone.
+    Left,
+}
+
+impl Node {
+    /// A node of that identity. It does nothing before [`start`](Self::start).
+    pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
+        let me = ctx.roster.intern_name(&config.node_name);
+        let egress = Egress::new(&config, ctx);
+        let swim = Swim::new(&config);
+        let shared = Shared { id, me, config, view: View::default(), egress, stats: Stats::default() };
+        Node {
+            shared,
+            swim,
+            streams: Streams::default(),
+            leave: Leave::No,
+            waiters: BTreeMap::new(),
+            next_waiter: 0,
+            changes: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Announces the node to itself and arms its timers, each with a random delay so that nodes started
+    /// together don't act in step.
+    pub fn start(&mut self, ctx: &mut Context) {
+        let scope = &mut self.shared.scope(ctx);
+        self.swim.introduce_self(scope);
+        let probe = scope.ctx.random.duration(scope.config.probe_interval);
+        scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
+        let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
+        scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
+        self.settle(ctx);
+    }
+
+    /// A datagram arrived. The bytes are unsealed in place.
+    pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
+        self.shared.stats.datagrams_received += 1;
+        self.shared.stats.bytes_received += bytes.len() as u64;
+        let plain = match packet::open(&self.shared.egress.envelope, bytes) {
+            Ok(plain) => plain,
+            Err(reason) => return self.shared.scope(ctx).drop_input(reason, Some(from)),
+        };
+        let mut scratch = std::mem::take(&mut ctx.scratch);
+        packet::for_each_message(plain, &mut scratch, &mut |message| self.on_message(ctx, from, message));
+        ctx.scratch = scratch;
+        self.settle(ctx);
+    }
+
+    /// Something happened to a stream.
+    pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
+        let scope = &mut self.shared.scope(ctx);
+        self.streams.on_input(scope, &mut self.swim, id, input);
+        self.settle(ctx);
+    }
+
+    /// A timer of this node is due. Stale ones are no-ops.
+    pub fn handle_timeout(&mut self, ctx: &mut Context, key: TimerKey) {
+        let scope = &mut self.shared.scope(ctx);
+        match key.kind {
+            TimerKind::Probe => self.swim.probe(scope),
+            TimerKind::ProbeTimeout => self.swim.on_probe_timeout(scope, key),
+            TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
+            TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
+            TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
+            TimerKind::Gossip => self.swim.gossip(scope),
+            TimerKind::PushPull => self.push_pull(ctx),
+            TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
+            TimerKind::Leave => self.go_on_leaving(ctx, key),
+            TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, false),
+        }
+        self.settle(ctx);
+    }
+
+    /// Joins through each target by push/pull. Completes with [`Completion::Joined`].
+    ///
+    /// # Errors
+    /// After a leave, or with too many joins under way.
+    pub fn join(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        targets: Vec<JoinTarget>,
+    ) -> Result<Progress, CommandError> {
+        if self.leave != Leave::No {
+            return Err(CommandError::JoinAfterLeave);
+        }
+        self.streams.join(&mut self.shared.scope(ctx), ticket, targets)?;
+        Ok(Progress::Pending)
+    }
+
+    /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
+    ///
+    /// # Errors
+    /// If it leaves already or has left.
+    pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<Progress, CommandError> {
+        match self.leave {
+            Leave::No => {}
+            Leave::Left => return Err(CommandError::AfterLeave),
+            _ => return Err(CommandError::LeaveInProgress),
+        }
+        self.leave = Leave::Telling(ticket);
+        self.shared.egress.dissemination.watched = true;
+        let scope = &mut self.shared.scope(ctx);
+        self.swim.leave(scope);
+        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
+        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
+        self.settle(ctx);
+        Ok(Progress::Pending)
+    }
+
+    /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// If the tags don't fit, or the node is leaving.
+    pub fn set_tags(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<Progress, CommandError> {
+        if self.leave != Leave::No {
+            return Err(CommandError::LeaveInProgress);
+        }
+        if self.waiters.len() >= WAITERS_MAX {
+            return Err(CommandError::Busy("tags updates"));
+        }
+        let scope = &mut self.shared.scope(ctx);
+        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
+            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
+        }
+        scope.egress.dissemination.watched = true;
+        self.swim.update_meta(scope, tags);
+        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
+        self.next_waiter = self.next_waiter.wrapping_add(1);
+        self.waiters.insert(self.next_waiter, ticket);
+        scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, 0);
+        self.settle(ctx);
+        Ok(Progress::Pending)
+    }
+
+    /// Gives all references to the roster back. The node is gone without a word, as after a crash.
+    pub fn stop(mut self, ctx: &mut Context) {
+        self.swim.clear(ctx);
+        self.shared.egress.dissemination.clear(&mut ctx.roster);
+        self.shared.view.clear(&mut ctx.roster);
+        ctx.roster.release_name(self.shared.me);
+    }
+
+    /// What the node believes about everybody.
+    pub fn view(&self) -> &View {
+        &self.shared.view
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Its local health score: 0 is healthy (Lifeguard 4.1).
+    pub fn health_score(&self) -> u32 {
+        self.swim.awareness.score()
+    }
+
+    /// Whether it has left.
+    pub fn has_left(&self) -> bool {
+        self.leave == Leave::Left
+    }
+
+    /// Changes of the membership since the last call: memberlist's event delegate.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {
+        let scope = &mut self.shared.scope(ctx);
+        match message {
+            Err(reason) => scope.drop_input(reason, Some(from)),
+            Ok(Message::Ping(ping)) => self.swim.on_ping(scope, &ping, from),
+            Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
+            Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
+            Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
+            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
+            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
+            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
+            // The serf layer is not part of this node yet.
+            Ok(Message::User(_)) => scope.stats.count_drop(DropReason::UnknownSerfType),
+            Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
+        }
+    }
+
+    fn push_pull(&mut self, ctx: &mut Context) {
+        let scope = &mut self.shared.scope(ctx);
+        let me = scope.me;
+        let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
+            known.swim == SwimState::Alive && member != me
+        });
+        if let Some(addr) = picked.and_then(|member| scope.view.socket_addr(&scope.ctx.roster, member)) {
+            self.streams.push_pull(scope, addr);
+        }
+        let interval = scope.config.push_pull_interval * push_pull_scale(scope.view.table_count());
+        scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
+    }
+
+    fn go_on_leaving(&mut self, ctx: &mut Context, key: TimerKey) {
+        match self.leave {
+            Leave::Telling(ticket) if key.generation == 0 => self.told_of_leave(ctx, ticket),
+            Leave::Spreading(ticket) if key.generation == 1 => {
+                self.leave = Leave::Left;
+                ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
+            }
+            _ => {}
+        }
+    }
+
+    fn told_of_leave(&mut self, ctx: &mut Context, ticket: Ticket) {
+        self.leave = Leave::Spreading(ticket);
+        let scope = &mut self.shared.scope(ctx);
+        scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 1);
+    }
+
+    fn end_waiter(&mut self, ctx: &mut Context, waiter: u32, in_time: bool) {
+        if let Some(ticket) = self.waiters.remove(&waiter) {
+            ctx.out.completions.push((self.shared.id, ticket, Completion::Broadcasted { in_time }));
+        }
+    }
+
+    /// What every input ends with: changes are passed on, streams that probes ask for are opened, and who
+    /// waited for a broadcast is told.
+    fn settle(&mut self, ctx: &mut Context) {
+        self.changes.append(&mut self.swim.changes);
+        for ping in std::mem::take(&mut self.swim.stream_pings) {
+            self.streams.ping(&mut self.shared.scope(ctx), ping);
+        }
+        let mut finished = std::mem::take(&mut self.finished);
+        self.shared.egress.dissemination.take_finished(&mut finished);
+        for done in finished.drain(..) {
+            if done != Finished::Member(self.shared.me) {
+                continue;
+            }
+            if let Leave::Telling(ticket) = self.leave {
+                self.told_of_leave(ctx, ticket);
+            }
+            for waiter in self.waiters.keys().copied().collect::<Vec<u32>>() {
+                self.end_waiter(ctx, waiter, true);
+            }
+        }
+        self.finished = finished;
+        let leaving = matches!(self.leave, Leave::Telling(_));
+        self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
+    }
+}
+
+impl Scope<'_> {
+    /// Whether anybody else is there to hear.
+    pub(crate) fn others_alive(&self) -> bool {
+        let me_alive = self.view.get(self.me).is_some_and(|known| known.swim == SwimState::Alive);
+        self.view.swim_count(SwimState::Alive) > usize::from(me_alive)
+    }
+
+    /// Tells why a push/pull came to nothing.
+    pub(crate) fn push_pull_failed(&mut self, addr: SocketAddr, reason: String) {
+        self.notice(Notice::PushPullFailed { addr, reason });
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({}, {} in the table)", self.shared.config.node_name, self.shared.view.table_count())
+    }
+}
+
+/// Streams by id, keyed without chance: ids are the driver's and the node's own.
+pub(crate) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;

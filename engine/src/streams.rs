@@ -1,0 +1,340 @@
+//! The streams of one node: push/pull in both directions, probes over a stream, and merges that go on in
+//! slices (PROTOCOL section 4).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::command::{CommandError, JoinTarget, Ticket};
+use crate::context::{StreamId, StreamInput, StreamOperation};
+use crate::egress::Scope;
+use crate::event::Completion;
+use crate::node::StreamMap;
+use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
+use crate::timers::{TimerKey, TimerKind};
+use crate::wire::message::{Ack, ErrMessage, Ping};
+use crate::wire::stream::{
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
+};
+use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+
+/// Streams of one node at one time; memberlist takes 128 push/pulls, probes come on top.
+const STREAMS_MAX: usize = 256;
+/// Joins under way at one time.
+const JOINS_MAX: usize = 64;
+/// Merges under way at one time. Beyond it the other side has its answer and ours is dropped.
+const MERGES_MAX: usize = 128;
+
+/// The streams of one node.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: StreamMap<Stream>,
+    next_opened: u64,
+    joins: BTreeMap<u32, Join>,
+    next_join: u32,
+    merges: BTreeMap<u32, Merge>,
+    next_merge: u32,
+}
+
+struct Stream {
+    decoder: StreamDecoder,
+    purpose: Purpose,
+}
+
+enum Purpose {
+    /// The other side opened it.
+    Serve,
+    /// A push/pull this node asked for; one target of a join if there is one.
+    PushPull { addr: SocketAddr, target: Option<(u32, usize)> },
+    /// A probe.
+    Ping { seq: SeqNo, node: String },
+}
+
+struct Join {
+    ticket: Ticket,
+    targets: Vec<JoinTarget>,
+    pending: usize,
+    contacted: usize,
+    errors: BTreeMap<usize, String>,
+}
+
+struct Merge {
+    frame: PushPullFrame,
+    offset: usize,
+    source: Source,
+    target: Option<(u32, usize)>,
+}
+
+impl Streams {
+    /// Opens a push/pull to every target.
+    pub(crate) fn join(
+        &mut self,
+        scope: &mut Scope<'_>,
+        ticket: Ticket,
+        targets: Vec<JoinTarget>,
+    ) -> Result<(), CommandError> {
+        if self.joins.len() >= JOINS_MAX {
+            return Err(CommandError::Busy("joins"));
+        }
+        self.next_join = self.next_join.wrapping_add(1);
+        let (slot, pending) = (self.next_join, targets.len());
+        let addrs: Vec<SocketAddr> = targets.iter().map(|target| target.addr).collect();
+        self.joins.insert(slot, Join { ticket, targets, pending, contacted: 0, errors: BTreeMap::new() });
+        for (place, addr) in addrs.into_iter().enumerate() {
+            let target = Some((slot, place));
+            if self.open(scope, addr, Purpose::PushPull { addr, target }).is_none() {
+                self.end_target(scope, target, Err("too many streams".to_owned()));
+            }
+        }
+        if pending == 0 {
+            self.finish_join(scope, slot);
+        }
+        Ok(())
+    }
+
+    /// Opens a periodic push/pull.
+    pub(crate) fn push_pull(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.open(scope, addr, Purpose::PushPull { addr, target: None });
+    }
+
+    /// Opens a probe.
+    pub(crate) fn ping(&mut self, scope: &mut Scope<'_>, ping: StreamPing) {
+        let node = scope.ctx.roster.name(ping.member).to_owned();
+        self.open(scope, ping.addr, Purpose::Ping { seq: ping.seq, node });
+    }
+
+    /// Something happened to a stream.
+    pub(crate) fn on_input(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        id: StreamId,
+        input: StreamInput<'_>,
+    ) {
+        match input {
+            StreamInput::Accepted(from) => self.accept(scope, id, from),
+            StreamInput::Opened => self.send_request(scope, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, id, bytes),
+            StreamInput::Finished => {
+                if self.open.contains_key(&id) {
+                    self.refuse(scope, id, DropReason::StreamCut);
+                }
+            }
+            StreamInput::Failed(reason) => {
+                if let Some(stream) = self.open.remove(&id) {
+                    self.fail(scope, stream.purpose, reason.to_owned());
+                }
+            }
+        }
+    }
+
+    /// A stream took too long.
+    pub(crate) fn on_deadline(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let id = StreamId(u64::from(key.generation) << 32 | u64::from(key.subject));
+        if let Some(stream) = self.open.remove(&id) {
+            scope.stats.count_drop(DropReason::StreamTimeout);
+            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+            self.fail(scope, stream.purpose, "i/o timeout".to_owned());
+        }
+    }
+
+    /// The next slice of a merge.
+    pub(crate) fn on_merge(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, key: TimerKey) {
+        let Some(merge) = self.merges.get_mut(&key.subject) else { return };
+        if !swim.merge_slice(scope, &merge.frame, &mut merge.offset, merge.source) {
+            return scope.schedule(scope.now(), TimerKind::Merge, key.subject, 0);
+        }
+        scope.stats.push_pulls += 1;
+        if let Some(merge) = self.merges.remove(&key.subject) {
+            self.end_target(scope, merge.target, Ok(()));
+        }
+    }
+
+    fn open(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+        let id = StreamId::opened(self.next_opened);
+        self.next_opened += 1;
+        self.add(scope, id, Role::Dialler, purpose)?;
+        scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
+        Some(id)
+    }
+
+    fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
+        if self.add(scope, id, Role::Listener, Purpose::Serve).is_none() {
+            scope.drop_input(DropReason::TooManyStreams, Some(from));
+            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+        }
+    }
+
+    fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
+        if self.open.len() >= STREAMS_MAX {
+            return None;
+        }
+        let deadline = scope.now() + scope.config.tcp_timeout;
+        scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
+        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose });
+        Some(())
+    }
+
+    fn send_request(&mut self, scope: &mut Scope<'_>, id: StreamId) {
+        let Some(stream) = self.open.get(&id) else { return };
+        match &stream.purpose {
+            Purpose::Serve => {}
+            Purpose::PushPull { target, .. } => send_state(scope, id, Role::Dialler, target.is_some()),
+            Purpose::Ping { seq, node } => {
+                let config = scope.config;
+                let ping = Ping {
+                    seq: *seq,
+                    node,
+                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_port: config.advertise.port(),
+                    source_node: &config.node_name,
+                };
+                let mut raw = Vec::new();
+                ping.encode(&mut raw);
+                send(scope, id, Role::Dialler, &raw);
+            }
+        }
+    }
+
+    fn on_bytes(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, id: StreamId, bytes: &[u8]) {
+        let Some(stream) = self.open.get_mut(&id) else { return };
+        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
+        match decoded {
+            Ok(None) => {}
+            Ok(Some(message)) => self.on_message(scope, swim, id, message),
+            Err(reason) => self.refuse(scope, id, reason),
+        }
+    }
+
+    fn on_message(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, id: StreamId, message: StreamMessage) {
+        let Some(stream) = self.open.remove(&id) else { return };
+        match (stream.purpose, message) {
+            (Purpose::Serve, StreamMessage::PushPull(frame)) => {
+                send_state(scope, id, Role::Listener, frame.join);
+                close(scope, id);
+                self.merge(scope, frame, Source::Heard, None);
+            }
+            (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
+                if node.is_empty() || node == scope.config.node_name {
+                    let mut raw = Vec::new();
+                    Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
+                    send(scope, id, Role::Listener, &raw);
+                } else {
+                    scope.drop_input(DropReason::WrongNodeName, None);
+                }
+                close(scope, id);
+            }
+            (Purpose::PushPull { target, .. }, StreamMessage::PushPull(frame)) => {
+                close(scope, id);
+                let source = if target.is_some() { Source::Taught } else { Source::Heard };
+                self.merge(scope, frame, source, target);
+            }
+            (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
+                close(scope, id);
+                if seq == acked {
+                    swim.on_stream_ack(seq);
+                }
+            }
+            (purpose, StreamMessage::Err(text)) => {
+                scope.stats.count_drop(DropReason::RemoteError);
+                close(scope, id);
+                self.fail(scope, purpose, format!("remote error: {text}"));
+            }
+            (purpose, _) => {
+                scope.drop_input(DropReason::MisplacedType, None);
+                close(scope, id);
+                self.fail(scope, purpose, "unexpected message".to_owned());
+            }
+        }
+    }
+
+    /// Checks a push/pull whole, as Serf does, then merges it in slices.
+    fn merge(
+        &mut self,
+        scope: &mut Scope<'_>,
+        frame: PushPullFrame,
+        source: Source,
+        target: Option<(u32, usize)>,
+    ) {
+        if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
+            scope.drop_input(DropReason::IncompatibleVersions, None);
+            return self.end_target(scope, target, Err(text));
+        }
+        if self.merges.len() >= MERGES_MAX {
+            scope.drop_input(DropReason::QueueFull, None);
+            return self.end_target(scope, target, Err("too many merges under way".to_owned()));
+        }
+        self.next_merge = self.next_merge.wrapping_add(1);
+        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, target });
+        scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
+    }
+
+    /// Ends a stream whose bytes are refused; tells the other side why where Serf does.
+    fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
+        let Some(stream) = self.open.remove(&id) else { return };
+        scope.drop_input(reason, None);
+        if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
+            let mut raw = Vec::new();
+            ErrMessage { error }.encode(&mut raw);
+            send(scope, id, Role::Listener, &raw);
+        }
+        close(scope, id);
+        self.fail(scope, stream.purpose, reason.to_string());
+    }
+
+    fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
+        match purpose {
+            Purpose::PushPull { target: None, addr } => scope.push_pull_failed(addr, reason),
+            Purpose::PushPull { target, .. } => self.end_target(scope, target, Err(reason)),
+            Purpose::Serve | Purpose::Ping { .. } => {}
+        }
+    }
+
+    fn end_target(
+        &mut self,
+        scope: &mut Scope<'_>,
+        target: Option<(u32, usize)>,
+        result: Result<(), String>,
+    ) {
+        let Some((slot, place)) = target else { return };
+        let Some(join) = self.joins.get_mut(&slot) else { return };
+        join.pending -= 1;
+        match result {
+            Ok(()) => join.contacted += 1,
+            Err(reason) => {
+                let ip = join.targets[place].addr.ip();
+                join.errors.insert(place, format!("Failed to join {ip}: {reason}"));
+            }
+        }
+        if join.pending == 0 {
+            self.finish_join(scope, slot);
+        }
+    }
+
+    fn finish_join(&mut self, scope: &mut Scope<'_>, slot: u32) {
+        if let Some(join) = self.joins.remove(&slot) {
+            let errors = join.errors.into_values().collect();
+            let joined = Completion::Joined { contacted: join.contacted, errors };
+            scope.ctx.out.completions.push((scope.node, join.ticket, joined));
+        }
+    }
+}
+
+fn send_state(scope: &mut Scope<'_>, id: StreamId, role: Role, join: bool) {
+    let mut records = Vec::new();
+    let count = encode_local_states(scope.view, &scope.ctx.roster, &mut records);
+    let mut raw = Vec::with_capacity(records.len() + 64);
+    encode_push_pull_header(count, 0, join, &mut raw);
+    raw.extend_from_slice(&records);
+    send(scope, id, role, &raw);
+}
+
+fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: &[u8]) {
+    let nonce = if scope.egress.envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
+    let mut bytes = Vec::with_capacity(raw.len() + 64);
+    encode_stream(raw, &scope.egress.envelope, role, nonce, &mut bytes);
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
+}
+
+fn close(scope: &mut Scope<'_>, id: StreamId) {
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
+}

@@ -1,0 +1,204 @@
+//! What this node still has to tell the others, and how a packet is filled with it.
+//!
+//! The policy is `classic`: exactly Serf's. Broadcasts about members are kept as member indices and encoded
+//! from the view into the packet; a member is queued at most once, and what is sent about it is what the
+//! view says at that moment. Serf's own messages are kept as the bytes they came as.
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::roster::{MemberIndex, Roster};
+use crate::swim::broadcast::{BroadcastId, BroadcastQueue, Class, Rank};
+use crate::view::{SwimState, View};
+use crate::wire::packet::Assembler;
+use crate::wire::{Dead, Suspect, message};
+
+/// A broadcast that needs no more transmissions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finished {
+    /// The state of a member.
+    Member(MemberIndex),
+    /// A serf message.
+    User(BroadcastId),
+}
+
+/// Queued news about one member.
+#[derive(Copy, Clone, Debug)]
+struct News {
+    member: MemberIndex,
+    /// Whom the message names as its source. Holds a reference to the name.
+    from: MemberIndex,
+}
+
+/// What this node still has to tell the others.
+#[derive(Debug, Default)]
+pub(crate) struct Dissemination {
+    next_id: u64,
+    news: BroadcastQueue<News>,
+    ranks: HashMap<MemberIndex, Rank, foldhash::fast::FixedState>,
+    user: [BroadcastQueue<Bytes>; 3],
+    /// Whose last transmission was made; the node asks after each input.
+    finished: Vec<Finished>,
+    /// Whether anybody waits for broadcasts to finish; else `finished` is not filled.
+    pub(crate) watched: bool,
+}
+
+impl Dissemination {
+    /// Queues the member's state as the view has it; replaces what is queued about the member.
+    pub(crate) fn queue_member(
+        &mut self,
+        roster: &mut Roster,
+        view: &View,
+        member: MemberIndex,
+        from: MemberIndex,
+    ) {
+        self.forget_member(roster, member);
+        let Some(bytes) = encoded_len(roster, view, member, from) else { return };
+        roster.retain_name(from);
+        let id = self.new_id();
+        let rank = self.news.push(id, bytes, News { member, from });
+        self.ranks.insert(member, rank);
+    }
+
+    /// Drops what is queued about a member: it became stale or the member is gone.
+    pub(crate) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
+        if let Some(news) = self.ranks.remove(&member).and_then(|rank| self.news.remove(rank)) {
+            roster.release_name(news.from);
+            self.finish(Finished::Member(member));
+        }
+    }
+
+    /// Queues a serf message.
+    pub(crate) fn queue_user(&mut self, class: Class, message: Bytes) -> BroadcastId {
+        let id = self.new_id();
+        // Serf counts the user message's type byte as overhead of its own.
+        self.user[class as usize].push(id, message.len() + 1, message);
+        id
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.user.iter().all(BroadcastQueue::is_empty)
+    }
+
+    #[expect(dead_code, reason = "the serf layer, which comes next, checks its queues with it")]
+    /// Serf messages of a class that wait.
+    pub(crate) fn user_len(&self, class: Class) -> usize {
+        self.user[class as usize].len()
+    }
+
+    #[expect(dead_code, reason = "the serf layer, which comes next, checks its queues with it")]
+    /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
+    pub(crate) fn prune_user(&mut self, class: Class, max: usize) -> usize {
+        let mut dropped = 0;
+        while self.user[class as usize].len() > max {
+            if let Some((rank, _)) = self.user[class as usize].pop_worst() {
+                self.finish(Finished::User(rank.id()));
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    /// Fills a packet: members first, then intents, queries and events.
+    pub(crate) fn fill(
+        &mut self,
+        assembler: &mut Assembler,
+        roster: &mut Roster,
+        view: &View,
+        member_limit: u32,
+        user_limit: u32,
+    ) {
+        self.fill_members(assembler, roster, view, member_limit);
+        self.news.unpark();
+        for class in Class::ALL {
+            self.fill_user(assembler, class, user_limit);
+            self.user[class as usize].unpark();
+        }
+    }
+
+    /// Moves the broadcasts that finished since the last call into `into`.
+    pub(crate) fn take_finished(&mut self, into: &mut Vec<Finished>) {
+        into.append(&mut self.finished);
+    }
+
+    /// Gives the references to names back; the node is gone.
+    pub(crate) fn clear(&mut self, roster: &mut Roster) {
+        while let Some((_, news)) = self.news.pop_worst() {
+            roster.release_name(news.from);
+        }
+        *self = Dissemination::default();
+    }
+
+    fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {
+        let mut after = None;
+        while let Some((rank, &news)) = self.news.best_fit(after, assembler.remaining()) {
+            assembler.push(|out| encode(roster, view, news, out));
+            after = Some(rank);
+            match self.news.sent(rank, limit) {
+                Ok(rank) => {
+                    self.ranks.insert(news.member, rank);
+                }
+                Err(news) => {
+                    self.ranks.remove(&news.member);
+                    roster.release_name(news.from);
+                    self.finish(Finished::Member(news.member));
+                }
+            }
+        }
+    }
+
+    fn fill_user(&mut self, assembler: &mut Assembler, class: Class, limit: u32) {
+        let mut after = None;
+        while let Some((rank, message)) = self.user[class as usize].best_fit(after, assembler.remaining()) {
+            assembler.push(|out| {
+                out.push(message::USER);
+                out.extend_from_slice(message);
+            });
+            after = Some(rank);
+            if self.user[class as usize].sent(rank, limit).is_err() {
+                self.finish(Finished::User(rank.id()));
+            }
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        if self.watched {
+            self.finished.push(finished);
+        }
+    }
+
+    fn new_id(&mut self) -> BroadcastId {
+        self.next_id += 1;
+        BroadcastId(self.next_id)
+    }
+}
+
+/// Length of the message about a member, without encoding it. None if there is nothing to tell.
+fn encoded_len(roster: &Roster, view: &View, member: MemberIndex, from: MemberIndex) -> Option<usize> {
+    let known = view.get(member)?;
+    let fact = roster.fact(known.fact);
+    let (node, from) = (roster.name(member), roster.name(from));
+    match known.swim {
+        SwimState::Absent => None,
+        SwimState::Alive => Some(fact.alive(node).encoded_len()),
+        SwimState::Suspect => Some(Suspect { incarnation: fact.incarnation, node, from }.encoded_len()),
+        SwimState::Dead | SwimState::Left => {
+            Some(Dead { incarnation: fact.incarnation, node, from }.encoded_len())
+        }
+    }
+}
+
+fn encode(roster: &Roster, view: &View, news: News, out: &mut Vec<u8>) {
+    let known = view.get(news.member).expect("news about a forgotten member is forgotten too");
+    let fact = roster.fact(known.fact);
+    let (node, from) = (roster.name(news.member), roster.name(news.from));
+    match known.swim {
+        SwimState::Absent => unreachable!("news about a member that left the table is forgotten"),
+        SwimState::Alive => fact.alive(node).encode(out),
+        SwimState::Suspect => Suspect { incarnation: fact.incarnation, node, from }.encode(out),
+        SwimState::Dead | SwimState::Left => {
+            Dead { incarnation: fact.incarnation, node, from }.encode(out);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a message about a member changes: alive, suspect, dead (SWIM 3.2, 4.2; PROTOCOL 9.3, 9.4).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::egress::Scope;
+use crate::event::Notice;
+use crate::roster::MemberIndex;
+use crate::swim::suspicion::Suspicion;
+use crate::swim::{Change, Swim};
+use crate::timers::{TimerKey, TimerKind};
+use crate::view::{MemberStatus, SwimState};
+use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+
+/// Where news about a member comes from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Gossip, or a push/pull: passed on.
+    Heard,
+    /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
+    Taught,
+}
+
+impl Swim {
+    /// Announces this node to its own view: incarnation 1, alive.
+    pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
+        let meta = encoded_meta(scope.config.protocol, &scope.config.tags);
+        self.announce_self(scope, Incarnation(1), &meta);
+        self.changes.push(Change::Joined(scope.me));
+    }
+
+    /// Announces new tags under a new incarnation.
+    pub(crate) fn update_meta(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
+        let meta = encoded_meta(scope.config.protocol, tags);
+        let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
+        self.announce_self(scope, incarnation, &meta);
+        self.changes.push(Change::Updated(scope.me));
+    }
+
+    /// A member is said to be alive. `from` is the datagram's source, if it was one.
+    pub(crate) fn on_alive(
+        &mut self,
+        scope: &mut Scope<'_>,
+        alive: &Alive<'_>,
+        source: Source,
+        from: Option<SocketAddr>,
+    ) {
+        let mut alive = alive.clone();
+        if alive.port == 0 {
+            // A peer of protocol 1 has no port of its own: memberlist then means the receiver's.
+            alive.port = scope.config.advertise.port();
+        }
+        let is_me = alive.node == scope.config.node_name;
+        if self.leaving && is_me {
+            return;
+        }
+        if !versions_make_sense(&alive.versions) {
+            return scope.drop_input(DropReason::BadVersions, from);
+        }
+        let known = scope
+            .view
+            .by_name(&scope.ctx.roster, alive.node)
+            .filter(|(_, known)| known.swim != SwimState::Absent);
+        let Some((member, known)) = known else {
+            if alive.incarnation > Incarnation(0) {
+                let member = self.store_alive(scope, &alive, source);
+                self.changes.push(Change::Joined(member));
+            }
+            return;
+        };
+        let fact = scope.ctx.roster.fact(known.fact);
+        let moved = fact.addr() != &*alive.addr || fact.port != alive.port;
+        if moved && known.swim != SwimState::Left {
+            if fact.socket_addr() == SocketAddr::new(address_of(&alive), alive.port) {
+                // The same address in 4 and in 16 bytes (PROTOCOL 2.9): no conflict for us. What is
+                // stored stays, so that peers which compare bytewise see no change.
+                alive.addr = fact.addr().to_vec().into();
+            } else {
+                return self.conflict(scope, member, &alive, from);
+            }
+        }
+        let incarnation = fact.incarnation;
+        let meta_changed = fact.meta() != &*alive.meta;
+        if is_me {
+            let differs = meta_changed || fact.versions_bytes() != &*alive.versions;
+            if alive.incarnation > incarnation || alive.incarnation == incarnation && differs {
+                self.refute(scope, alive.incarnation, "alive", alive.node);
+            }
+            return;
+        }
+        let took_new_address = moved && known.swim == SwimState::Left;
+        if alive.incarnation <= incarnation && !took_new_address {
+            return;
+        }
+        self.end_suspicion(scope, member);
+        self.store_alive(scope, &alive, source);
+        match known.swim {
+            SwimState::Dead | SwimState::Left => self.changes.push(Change::Joined(member)),
+            _ if meta_changed => self.changes.push(Change::Updated(member)),
+            _ => {}
+        }
+    }
+
+    /// A member is accused of not answering.
+    pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        if known.swim == SwimState::Absent || suspect.incarnation < incarnation {
+            return;
+        }
+        if known.swim == SwimState::Suspect {
+            return self.confirm_suspicion(scope, member, suspect, source);
+        }
+        if known.swim != SwimState::Alive {
+            return;
+        }
+        if member == scope.me {
+            return self.refute(scope, suspect.incarnation, "suspect", suspect.from);
+        }
+        self.take_incarnation(scope, member, suspect.incarnation);
+        scope.view.set_swim(member, SwimState::Suspect, scope.ctx.now);
+        self.pass_on(scope, member, suspect.from, source);
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        let from = scope.ctx.roster.intern_name(suspect.from);
+        let n = scope.view.table_count();
+        let suspicion = Suspicion::new(from, self.suspicion_generation, scope.ctx.now, n, scope.config);
+        let deadline = suspicion.deadline();
+        self.suspicions.insert(member, suspicion);
+        scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
+    }
+
+    /// A member is said to be dead; by itself if it left.
+    pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
+            return;
+        }
+        if member == scope.me && !self.leaving {
+            return self.refute(scope, dead.incarnation, "dead", dead.from);
+        }
+        self.end_suspicion(scope, member);
+        self.take_incarnation(scope, member, dead.incarnation);
+        let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
+        scope.view.set_swim(member, state, scope.ctx.now);
+        self.pass_on(scope, member, dead.from, source);
+        self.changes.push(Change::Gone(member));
+    }
+
+    /// A suspicion ran out.
+    pub(crate) fn on_suspicion_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let member = MemberIndex(key.subject);
+        let Some(suspicion) = self.suspicions.get(&member) else { return };
+        if suspicion.generation != key.generation {
+            return;
+        }
+        let confirmations = suspicion.confirmations();
+        let name = scope.ctx.roster.name(member).to_owned();
+        scope.notice(Notice::MarkingFailed { name: name.clone(), confirmations });
+        let incarnation =
+            scope.view.incarnation(&scope.ctx.roster, member).expect("a suspect is in the view");
+        let from = scope.config.node_name.clone();
+        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Heard);
+    }
+
+    /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
+    pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
+        self.leaving = true;
+        let name = scope.config.node_name.clone();
+        let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
+        self.on_dead(scope, &dead, Source::Heard);
+    }
+
+    /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
+    /// listing those it calls failed or left.
+    pub(crate) fn forget_long_gone(&mut self, scope: &mut Scope<'_>) {
+        for member in scope.view.gone() {
+            let since = scope.view.swim_since(member).unwrap_or(scope.ctx.now);
+            if member == scope.me || scope.ctx.now.since(since) <= scope.config.gossip_to_the_dead {
+                continue;
+            }
+            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
+            if scope.view.get(member).is_some_and(|known| known.status == MemberStatus::None) {
+                scope.view.remove(&mut scope.ctx.roster, member);
+            }
+        }
+    }
+
+    fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
+        self.incarnation = incarnation;
+        let addr = ip_to_bytes(scope.config.advertise.ip());
+        let versions = Versions(own_versions(scope.config.protocol));
+        let alive = Alive {
+            incarnation,
+            node: &scope.config.node_name,
+            addr: addr.into(),
+            port: scope.config.advertise.port(),
+            meta: meta.into(),
+            versions: versions.0[..].into(),
+        };
+        let fact = scope.ctx.roster.intern_fact(&alive);
+        let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
+        scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
+        scope.broadcast_member(me, me);
+    }
+
+    /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
+    fn refute(&mut self, scope: &mut Scope<'_>, accused: Incarnation, what: &'static str, from: &str) {
+        let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
+            // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
+            return scope.drop_input(DropReason::IncarnationExhausted, None);
+        };
+        self.incarnation = Incarnation(incarnation);
+        self.awareness.apply(1);
+        scope.stats.refutations += 1;
+        scope.notice(Notice::Refuting { what, from: from.to_owned() });
+        self.take_incarnation(scope, scope.me, self.incarnation);
+        scope.broadcast_member(scope.me, scope.me);
+    }
+
+    fn store_alive(&mut self, scope: &mut Scope<'_>, alive: &Alive<'_>, source: Source) -> MemberIndex {
+        let fact = scope.ctx.roster.intern_fact(alive);
+        let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
+        scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
+        self.pass_on(scope, member, alive.node, source);
+        member
+    }
+
+    fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
+        match source {
+            Source::Heard => {
+                let from = scope.ctx.roster.intern_name(from);
+                scope.broadcast_member(member, from);
+                scope.ctx.roster.release_name(from);
+            }
+            // What is queued about the member is older than what was just learnt.
+            Source::Taught => scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member),
+        }
+    }
+
+    fn confirm_suspicion(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        suspect: &Suspect<'_>,
+        source: Source,
+    ) {
+        let Some(suspicion) = self.suspicions.get_mut(&member) else { return };
+        let from = scope.ctx.roster.intern_name(suspect.from);
+        if !suspicion.confirm(from) {
+            return scope.ctx.roster.release_name(from);
+        }
+        // The suspicion keeps the reference. An earlier timer of it is stale from now on.
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        suspicion.generation = self.suspicion_generation;
+        let deadline = suspicion.deadline();
+        scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
+        self.pass_on(scope, member, suspect.from, source);
+    }
+
+    fn end_suspicion(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+        if let Some(suspicion) = self.suspicions.remove(&member) {
+            for &accuser in suspicion.accusers() {
+                scope.ctx.roster.release_name(accuser);
+            }
+        }
+    }
+
+    fn take_incarnation(&mut self, scope: &mut Scope<'_>, member: MemberIndex, incarnation: Incarnation) {
+        let Some(known) = scope.view.get(member) else { return };
+        if scope.ctx.roster.fact(known.fact).incarnation != incarnation {
+            let fact = scope.ctx.roster.intern_with_incarnation(known.fact, incarnation);
+            scope.view.set_fact(&mut scope.ctx.roster, fact);
+        }
+    }
+
+    fn conflict(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        alive: &Alive<'_>,
+        from: Option<SocketAddr>,
+    ) {
+        let addr = SocketAddr::new(address_of(alive), alive.port);
+        let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
+        scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
+        scope.drop_input(DropReason::AddressConflict, from);
+        self.changes.push(Change::Conflict { member, addr });
+    }
+}
+
+fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {
+    crate::wire::ip_from_bytes(&alive.addr).unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]))
+}
+
+/// Tags as meta: from protocol 3 the encoded map, before that the bare role (PROTOCOL 5.2).
+pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec<u8> {
+    if protocol < 3 {
+        return tags.get("role").map(|role| role.as_bytes().to_vec()).unwrap_or_default();
+    }
+    let mut meta = Vec::new();
+    encode_tags(tags, &mut meta);
+    meta
+}
+
+/// memberlist 1 to 5, speaking 2, which every Serf maps to; serf 2 to 5, speaking what is configured
+/// (PROTOCOL 7.1).
+fn own_versions(protocol: u8) -> [u8; 6] {
+    [1, 5, 2, 2, 5, protocol]
+}
+
+/// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).
+fn versions_make_sense(versions: &[u8]) -> bool {
+    match versions {
+        [min, max, _, ..] => *min != 0 && *max != 0 && min <= max,
+        _ => true,
+    }
+}

@@ -1,0 +1,89 @@
+//! Who is in the cluster: SWIM with Lifeguard, as memberlist speaks it.
+//!
+//! The parts: `probe` asks members whether they live, `member` decides what a message about a member
+//! changes, `suspicion` gives the accused time to refute, `gossip` and
+//! `dissemination` spread the news, `merge` exchanges whole states.
+
+pub mod broadcast;
+pub(crate) mod dissemination;
+
+pub(crate) mod awareness;
+mod gossip;
+mod member;
+mod merge;
+mod probe;
+mod suspicion;
+
+pub(crate) use member::{Source, encoded_meta};
+pub(crate) use merge::{encode_local_states, push_pull_scale, verify_versions};
+pub(crate) use probe::StreamPing;
+
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::roster::MemberIndex;
+use crate::swim::awareness::Awareness;
+use crate::swim::probe::Prober;
+use crate::swim::suspicion::Suspicion;
+use crate::wire::Incarnation;
+
+/// What SWIM tells the layer above about a member (memberlist's event delegate).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A member came, or came back from the dead.
+    Joined(MemberIndex),
+    /// A member is dead or left.
+    Gone(MemberIndex),
+    /// A member's meta changed.
+    Updated(MemberIndex),
+    /// Somebody announces a member's name under another address.
+    Conflict {
+        /// Whose name.
+        member: MemberIndex,
+        /// The other address.
+        addr: SocketAddr,
+    },
+}
+
+/// The SWIM state of one node, apart from its view.
+pub(crate) struct Swim {
+    /// The own incarnation; only this node raises it.
+    incarnation: Incarnation,
+    /// Set once the own graceful leave told the cluster: nothing revives this node.
+    leaving: bool,
+    pub(crate) awareness: Awareness,
+    prober: Prober,
+    suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
+    suspicion_generation: u32,
+    /// Changes that the node passes on to serf after the input.
+    pub(crate) changes: Vec<Change>,
+    /// Probes over a stream that the node starts after the input.
+    pub(crate) stream_pings: Vec<StreamPing>,
+}
+
+impl Swim {
+    pub(crate) fn new(config: &Config) -> Swim {
+        Swim {
+            incarnation: Incarnation(0),
+            leaving: false,
+            awareness: Awareness::new(config.awareness_max_multiplier),
+            prober: Prober::default(),
+            suspicions: HashMap::default(),
+            suspicion_generation: 0,
+            changes: Vec::new(),
+            stream_pings: Vec::new(),
+        }
+    }
+
+    /// Gives all references to names back; the node is gone.
+    pub(crate) fn clear(&mut self, ctx: &mut Context) {
+        for (_, suspicion) in self.suspicions.drain() {
+            for &accuser in suspicion.accusers() {
+                ctx.roster.release_name(accuser);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Probing: one member per interval, in a random order that visits everybody once per round (SWIM 3.1,
+//! 4.3), with help from others, a stream as last resort, and Lifeguard's nacks (PROTOCOL 9.2).
+
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+
+use crate::config::Config;
+use crate::egress::Scope;
+use crate::event::Notice;
+use crate::random::Permutation;
+use crate::roster::MemberIndex;
+use crate::swim::gossip::send_to_member;
+use crate::swim::{Source, Swim};
+use crate::timers::{TimerKey, TimerKind};
+use crate::view::SwimState;
+use crate::wire::{Ack, DropReason, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
+
+/// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
+const NACK_PROTOCOL_MIN: u8 = 4;
+const STREAM_PING_PROTOCOL_MIN: u8 = 3;
+/// Pings relayed for others at one time. A relay lives for one probe timeout, so this is far above what
+/// honest peers ask of one node; beyond it requests are dropped and counted.
+const RELAYS_MAX: usize = 1024;
+
+/// A probe over a stream that the node should start.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct StreamPing {
+    /// Whom.
+    pub(crate) member: MemberIndex,
+    /// Where.
+    pub(crate) addr: SocketAddr,
+    /// The probe it belongs to.
+    pub(crate) seq: SeqNo,
+}
+
+/// The probe under way and the pings relayed for others.
+#[derive(Default)]
+pub(super) struct Prober {
+    seq: u32,
+    order: Option<Permutation>,
+    position: u32,
+    current: Option<Probe>,
+    relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
+}
+
+struct Probe {
+    target: MemberIndex,
+    seq: SeqNo,
+    nacks_expected: u32,
+    nacks: u32,
+    answered_over_stream: bool,
+}
+
+/// A ping sent for somebody else.
+struct Relay {
+    requester: SocketAddr,
+    requester_seq: SeqNo,
+    nack: bool,
+}
+
+impl Swim {
+    /// Starts the next probe and arms the one after it.
+    pub(crate) fn probe(&mut self, scope: &mut Scope<'_>) {
+        let period = self.awareness.scale(scope.config.probe_interval);
+        let now = scope.ctx.now;
+        if let Some(target) = self.next_target(scope) {
+            let seq = self.next_seq();
+            self.prober.current =
+                Some(Probe { target, seq, nacks_expected: 0, nacks: 0, answered_over_stream: false });
+            scope.stats.probes += 1;
+            self.ping_member(scope, target, seq);
+            scope.schedule(now + scope.config.probe_timeout, TimerKind::ProbeTimeout, seq.0, 0);
+            scope.schedule(now + period, TimerKind::ProbeEnd, seq.0, 0);
+        }
+        scope.schedule(now + period, TimerKind::Probe, 0, 0);
+    }
+
+    /// The direct ping was not answered in time: ask others, and try a stream.
+    pub(crate) fn on_probe_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
+            return;
+        };
+        let (target, seq) = (probe.target, probe.seq);
+        let Some(fact) = scope.view.fact(&scope.ctx.roster, target) else { return };
+        let (addr, target_protocol) = (fact.socket_addr(), fact.versions().protocol_max());
+        let mut asked: Vec<MemberIndex> = Vec::new();
+        for _ in 0..scope.config.indirect_checks {
+            let me = scope.me;
+            let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
+                known.swim == SwimState::Alive && member != me && member != target && !asked.contains(&member)
+            });
+            let Some(member) = picked else { break };
+            asked.push(member);
+            let fact = scope.view.fact(&scope.ctx.roster, member).expect("it was just picked");
+            let nack = fact.versions().protocol_max() >= NACK_PROTOCOL_MIN;
+            probe.nacks_expected += u32::from(nack);
+            let to = fact.socket_addr();
+            send_indirect_ping(scope, to, target, addr, seq, nack);
+        }
+        if scope.config.tcp_pings && target_protocol >= STREAM_PING_PROTOCOL_MIN {
+            self.stream_pings.push(StreamPing { member: target, addr, seq });
+        }
+    }
+
+    /// The protocol period is over: a probe without an answer becomes a suspicion.
+    pub(crate) fn on_probe_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let Some(probe) = self.prober.current.take_if(|probe| probe.seq.0 == key.subject) else { return };
+        let name = scope.ctx.roster.name(probe.target).to_owned();
+        if probe.answered_over_stream {
+            self.awareness.apply(-1);
+            return scope.notice(Notice::TcpFallbackOnly { name });
+        }
+        // Lifeguard 4.1: members that were asked and did not even nack speak against this node's own
+        // connection, not against the target.
+        let missed = probe.nacks_expected.saturating_sub(probe.nacks);
+        self.awareness.apply(if probe.nacks_expected > 0 { missed as i32 } else { 1 });
+        let Some(incarnation) = scope.view.incarnation(&scope.ctx.roster, probe.target) else { return };
+        scope.stats.probes_failed += 1;
+        scope.notice(Notice::SuspectNoAck { name: name.clone() });
+        let from = scope.config.node_name.clone();
+        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Heard);
+    }
+
+    /// Somebody pings this node.
+    pub(crate) fn on_ping(&mut self, scope: &mut Scope<'_>, ping: &Ping<'_>, from: SocketAddr) {
+        if !ping.node.is_empty() && ping.node != scope.config.node_name {
+            return scope.drop_input(DropReason::WrongNodeName, Some(from));
+        }
+        let to = reply_address(&ping.source_addr, ping.source_port, from);
+        let ack = Ack { seq: ping.seq, payload: (&[][..]).into() };
+        scope.send_message(to, |out| ack.encode(out));
+    }
+
+    /// Somebody asks this node to ping a third one.
+    pub(crate) fn on_indirect_ping(
+        &mut self,
+        scope: &mut Scope<'_>,
+        request: &IndirectPing<'_>,
+        from: SocketAddr,
+    ) {
+        let Some(ip) = ip_from_bytes(&request.target) else {
+            return scope.drop_input(DropReason::BadAddress, Some(from));
+        };
+        if self.prober.relays.len() >= RELAYS_MAX {
+            return scope.drop_input(DropReason::QueueFull, Some(from));
+        }
+        let port = if request.port == 0 { scope.config.advertise.port() } else { request.port };
+        let seq = self.next_seq();
+        let relay = Relay {
+            requester: reply_address(&request.source_addr, request.source_port, from),
+            requester_seq: request.seq,
+            nack: request.nack,
+        };
+        self.prober.relays.insert(seq, relay);
+        let deadline = scope.ctx.now + scope.config.probe_timeout;
+        scope.schedule(deadline, TimerKind::RelayTimeout, seq.0, 0);
+        send_ping(scope, SocketAddr::new(ip, port), request.node, seq);
+    }
+
+    /// A ping is answered: the own probe, or one relayed for somebody else.
+    pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
+        if self.prober.current.take_if(|probe| probe.seq == ack.seq).is_some() {
+            self.awareness.apply(-1);
+        } else if let Some(relay) = self.prober.relays.remove(&ack.seq) {
+            let forwarded = Ack { seq: relay.requester_seq, payload: (&[][..]).into() };
+            scope.send_message(relay.requester, |out| forwarded.encode(out));
+        } else {
+            // Late acks are normal; they are counted, not told.
+            scope.stats.count_drop(DropReason::UnknownSeq);
+        }
+    }
+
+    /// Somebody asked to ping got no answer either, but lives itself.
+    pub(crate) fn on_nack(&mut self, scope: &mut Scope<'_>, nack: Nack) {
+        match self.prober.current.as_mut().filter(|probe| probe.seq == nack.seq) {
+            Some(probe) => probe.nacks += 1,
+            None => scope.stats.count_drop(DropReason::UnknownSeq),
+        }
+    }
+
+    /// A relayed ping got no answer in time.
+    pub(crate) fn on_relay_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let Some(relay) = self.prober.relays.remove(&SeqNo(key.subject)) else { return };
+        if relay.nack {
+            let nack = Nack { seq: relay.requester_seq };
+            scope.send_message(relay.requester, |out| nack.encode(out));
+        }
+    }
+
+    /// The probed member answered over a stream.
+    pub(crate) fn on_stream_ack(&mut self, seq: SeqNo) {
+        if let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq == seq) {
+            probe.answered_over_stream = true;
+        }
+    }
+
+    /// A ping and, to a suspect, the accusation beside it so that it can refute at once.
+    fn ping_member(&mut self, scope: &mut Scope<'_>, target: MemberIndex, seq: SeqNo) {
+        let known = scope.view.get(target).expect("the target was just picked");
+        let fact = scope.ctx.roster.fact(known.fact);
+        let (to, incarnation) = (fact.socket_addr(), fact.incarnation);
+        let name = scope.ctx.roster.name(target).to_owned();
+        if known.swim != SwimState::Suspect {
+            return send_ping(scope, to, &name, seq);
+        }
+        scope.begin_packet();
+        let ping = own_ping(scope.config, &name, seq);
+        scope.ctx.assembler.push(|out| ping.encode(out));
+        let suspect = Suspect { incarnation, node: &name, from: &scope.config.node_name };
+        scope.ctx.assembler.push(|out| suspect.encode(out));
+        send_to_member(scope, target);
+    }
+
+    fn next_target(&mut self, scope: &mut Scope<'_>) -> Option<MemberIndex> {
+        // The rest of this round, then one whole new round.
+        for _ in 0..2 {
+            if let Some(order) = self.prober.order {
+                while self.prober.position < order.len() {
+                    let member = MemberIndex(order.at(self.prober.position));
+                    self.prober.position += 1;
+                    let state = scope.view.get(member).map(|known| known.swim);
+                    if member != scope.me && matches!(state, Some(SwimState::Alive | SwimState::Suspect)) {
+                        return Some(member);
+                    }
+                }
+            }
+            self.forget_long_gone(scope);
+            self.prober.order = Some(Permutation::new(scope.view.index_end(), &mut scope.ctx.random));
+            self.prober.position = 0;
+        }
+        None
+    }
+
+    fn next_seq(&mut self) -> SeqNo {
+        self.prober.seq = self.prober.seq.wrapping_add(1);
+        SeqNo(self.prober.seq)
+    }
+}
+
+fn own_ping<'a>(config: &'a Config, node: &'a str, seq: SeqNo) -> Ping<'a> {
+    Ping {
+        seq,
+        node,
+        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        source_port: config.advertise.port(),
+        source_node: &config.node_name,
+    }
+}
+
+fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
+    let ping = own_ping(scope.config, node, seq);
+    scope.send_message(to, |out| ping.encode(out));
+}
+
+fn send_indirect_ping(
+    scope: &mut Scope<'_>,
+    to: SocketAddr,
+    target: MemberIndex,
+    target_addr: SocketAddr,
+    seq: SeqNo,
+    nack: bool,
+) {
+    let config = scope.config;
+    let node = scope.ctx.roster.name(target).to_owned();
+    let request = IndirectPing {
+        seq,
+        target: ip_to_bytes(target_addr.ip()).into(),
+        port: target_addr.port(),
+        node: &node,
+        nack,
+        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        source_port: config.advertise.port(),
+        source_node: &config.node_name,
+    };
+    scope.send_message(to, |out| request.encode(out));
+}
+
+/// Where an answer goes: the source the message names, else where the datagram came from.
+fn reply_address(source_addr: &[u8], source_port: u16, from: SocketAddr) -> SocketAddr {
+    match ip_from_bytes(source_addr) {
+        Some(ip) if source_port != 0 => SocketAddr::new(ip, source_port),
+        _ => from,
+    }
+}
