@@ -1,0 +1,287 @@
+//! The agent's log: lines in Serf's format, a level filter, a gate that holds them until the banner is done,
+//! a ring of the last lines of every level, and live subscribers (`thane monitor`). FEATURES 7.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::Write;
+use std::rc::Rc;
+
+use time::{OffsetDateTime, UtcOffset};
+use tokio::sync::mpsc;
+
+/// Lines kept for a monitor that connects later.
+const RING_LINES_MAX: usize = 512;
+/// Lines that wait for one slow monitor; further ones are dropped and counted.
+const SUBSCRIBER_LINES_MAX: usize = 512;
+/// Longest line; the rest is cut, so that the ring stays below 4 MiB whatever a handler script prints.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+/// How often the offset of the local time zone is looked up again (daylight saving).
+const OFFSET_LOOKUP_SECONDS: i64 = 600;
+
+/// How much a line matters.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Level {
+    /// Every packet.
+    Trace,
+    /// Every message.
+    Debug,
+    /// What happens to the cluster.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What failed.
+    Err,
+}
+
+impl Level {
+    /// Reads a level in any case.
+    pub(crate) fn parse(text: &str) -> Option<Level> {
+        match text.to_ascii_uppercase().as_str() {
+            "TRACE" => Some(Level::Trace),
+            "DEBUG" => Some(Level::Debug),
+            "INFO" => Some(Level::Info),
+            "WARN" => Some(Level::Warn),
+            "ERR" => Some(Level::Err),
+            _ => None,
+        }
+    }
+
+    /// The word in the brackets of a line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Err => "ERR",
+        }
+    }
+}
+
+/// The log. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Log(Rc<RefCell<State>>);
+
+struct State {
+    level: Level,
+    /// Lines printed so far wait here until the gate opens; `None` once it is open.
+    held: Option<Vec<Rc<Line>>>,
+    ring: VecDeque<Rc<Line>>,
+    subscribers: Vec<Subscriber>,
+    offset: UtcOffset,
+    offset_looked_up: i64,
+}
+
+/// One line.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Its level.
+    pub(crate) level: Level,
+    /// The line, without indent and newline.
+    pub(crate) text: String,
+}
+
+struct Subscriber {
+    name: String,
+    level: Level,
+    queue: mpsc::Sender<Rc<Line>>,
+    dropped: u64,
+}
+
+/// A monitor's end: the lines kept so far, then live ones.
+pub(crate) struct Subscription {
+    /// Lines of the ring that pass the level, oldest first.
+    pub(crate) backlog: Vec<Rc<Line>>,
+    /// Lines from now on.
+    pub(crate) live: mpsc::Receiver<Rc<Line>>,
+}
+
+impl Log {
+    /// A log with a closed gate: lines are kept and printed once [`open`](Log::open) is called.
+    pub(crate) fn new(level: Level) -> Log {
+        Log(Rc::new(RefCell::new(State {
+            level,
+            held: Some(Vec::new()),
+            ring: VecDeque::new(),
+            subscribers: Vec::new(),
+            offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
+            offset_looked_up: OffsetDateTime::now_utc().unix_timestamp(),
+        })))
+    }
+
+    /// Prints the lines held back and every later one.
+    pub(crate) fn open(&self) {
+        let held = self.0.borrow_mut().held.take();
+        for line in held.into_iter().flatten() {
+            print(&line.text);
+        }
+    }
+
+    /// Prints lines of this level and above from now on.
+    pub(crate) fn set_level(&self, level: Level) {
+        self.0.borrow_mut().level = level;
+    }
+
+    /// Whether a line of this level goes anywhere but into the ring.
+    pub(crate) fn level(&self) -> Level {
+        self.0.borrow().level
+    }
+
+    /// Adds a line. `component` is `agent`, `agent.ipc`, `serf` or `memberlist`.
+    pub(crate) fn add(&self, level: Level, component: &str, text: impl fmt::Display) {
+        let mut state = self.0.borrow_mut();
+        let line = Rc::new(Line { level, text: state.format(level, component, &text) });
+        let lagging = state.publish(&line);
+        for name in lagging {
+            let text = format_args!("Dropping logs to {name}").to_string();
+            let warning =
+                Rc::new(Line { level: Level::Warn, text: state.format(Level::Warn, "agent.ipc", &text) });
+            // The slow monitor is counted as lagging already, so this can't repeat itself.
+            state.publish(&warning);
+        }
+    }
+
+    /// Starts a monitor called `name` in warnings about it.
+    pub(crate) fn subscribe(&self, name: impl Into<String>, level: Level) -> Subscription {
+        let (queue, live) = mpsc::channel(SUBSCRIBER_LINES_MAX);
+        let mut state = self.0.borrow_mut();
+        state.subscribers.push(Subscriber { name: name.into(), level, queue, dropped: 0 });
+        let backlog = state.ring.iter().filter(|line| line.level >= level).cloned().collect();
+        Subscription { backlog, live }
+    }
+
+    /// Live monitors.
+    #[cfg(test)]
+    fn subscribers_count(&self) -> usize {
+        self.0.borrow().subscribers.len()
+    }
+}
+
+impl State {
+    fn format(&mut self, level: Level, component: &str, text: &dyn fmt::Display) -> String {
+        let now = OffsetDateTime::now_utc();
+        if now.unix_timestamp() - self.offset_looked_up >= OFFSET_LOOKUP_SECONDS {
+            self.offset_looked_up = now.unix_timestamp();
+            // Fails while other threads run, since the time zone is read from the environment: keep the last.
+            self.offset = UtcOffset::local_offset_at(now).unwrap_or(self.offset);
+        }
+        let now = now.to_offset(self.offset);
+        let mut line = format!(
+            "{:04}/{:02}/{:02} {:02}:{:02}:{:02} [{}] {component}: {text}",
+            now.year(),
+            u8::from(now.month()),
+            now.day(),
+            now.hour(),
+            now.minute(),
+            now.second(),
+            level.as_str(),
+        );
+        if line.len() > LINE_BYTES_MAX {
+            line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+        }
+        line.truncate(line.trim_end_matches('\n').len());
+        line
+    }
+
+    /// Hands a line to everybody; returns the monitors that begin to lag with it.
+    fn publish(&mut self, line: &Rc<Line>) -> Vec<String> {
+        if line.level >= self.level {
+            match &mut self.held {
+                Some(held) => held.push(line.clone()),
+                None => print(&line.text),
+            }
+        }
+        if self.ring.len() == RING_LINES_MAX {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(line.clone());
+
+        let mut lagging = Vec::new();
+        self.subscribers.retain_mut(|subscriber| {
+            if line.level < subscriber.level {
+                return !subscriber.queue.is_closed();
+            }
+            match subscriber.queue.try_send(line.clone()) {
+                Ok(()) => {
+                    subscriber.dropped = 0;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    if subscriber.dropped == 0 {
+                        lagging.push(subscriber.name.clone());
+                    }
+                    subscriber.dropped += 1;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
+        });
+        lagging
+    }
+}
+
+/// Writes an indented line to stdout, as Serf does. A closed stdout must not end the agent.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    for line in text.split('\n') {
+        let _ = writeln!(stdout, "    {line}");
+    }
+    let _ = stdout.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn line_has_serfs_format() {
+        let log = Log::new(Level::Err);
+        let mut monitor = log.subscribe("m", Level::Trace);
+        log.add(Level::Info, "agent", "Serf agent starting");
+        let line = monitor.live.try_recv().unwrap();
+        let pattern =
+            regex::Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[INFO\] agent: Serf agent starting$")
+                .unwrap();
+        assert!(pattern.is_match(&line.text), "{}", line.text);
+    }
+
+    #[test]
+    fn ring_keeps_512_lines_of_all_levels_and_filters_for_the_monitor() {
+        let log = Log::new(Level::Err);
+        for n in 0..600 {
+            log.add(if n % 2 == 0 { Level::Debug } else { Level::Warn }, "serf", n);
+        }
+        assert_eq!(log.subscribe("all", Level::Trace).backlog.len(), 512);
+        let warnings = log.subscribe("some", Level::Warn).backlog;
+        assert_eq!(warnings.len(), 256);
+        assert!(warnings.last().unwrap().text.ends_with("serf: 599"));
+    }
+
+    #[test]
+    fn slow_monitor_loses_lines_and_is_told_of_once() {
+        let log = Log::new(Level::Err);
+        let mut slow = log.subscribe("127.0.0.1:5", Level::Trace);
+        for n in 0..2000 {
+            log.add(Level::Debug, "serf", n);
+        }
+        let mut received = 0;
+        while slow.live.try_recv().is_ok() {
+            received += 1;
+        }
+        assert_eq!(received, 512);
+        let told: Vec<_> = log.subscribe("other", Level::Warn).backlog;
+        assert!(told.len() <= 1, "told {} times", told.len());
+        drop(slow);
+        log.add(Level::Debug, "serf", "x");
+        assert_eq!(log.subscribers_count(), 0);
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case() {
+        assert_eq!(Level::parse("wArN"), Some(Level::Warn));
+        assert_eq!(Level::parse("WARNING"), None);
+        assert!(Level::Trace < Level::Err);
+    }
+}
