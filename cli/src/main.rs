@@ -1,9 +1,6 @@
 //! The `thane` binary. The agent's parts that need no driver are here and tested; commands come with it.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the agent that uses these parts comes with the io drivers")
-)]
+#[expect(dead_code, reason = "the agent that uses these parts comes with the io drivers")]
 mod agent;
 
 fn main() {
