@@ -94,7 +94,6 @@ impl Scope<'_> {
         self.wake_gossip();
     }
 
-    #[expect(dead_code, reason = "the serf layer, which comes next, queues its messages here")]
     /// Queues a serf message (serf type byte first) for gossip.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
         let id = self.egress.dissemination.queue_user(class, message);

@@ -14,6 +14,7 @@ pub mod event;
 pub mod node;
 pub mod random;
 pub mod roster;
+mod serf;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;

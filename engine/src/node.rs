@@ -9,20 +9,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::command::{CommandError, JoinTarget, Progress, Ticket};
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::egress::{Egress, Scope};
-use crate::event::{Completion, Notice};
+use crate::event::{Completion, Member, Notice};
 use crate::roster::MemberIndex;
+use crate::serf::{Serf, member_record};
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::swim::dissemination::Finished;
-use crate::swim::{Change, Source, Swim, push_pull_scale};
+use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{SwimState, View};
+use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{DropReason, Message, packet};
 
@@ -33,11 +35,11 @@ const WAITERS_MAX: usize = 256;
 pub struct Node {
     pub(crate) shared: Shared,
     pub(crate) swim: Swim,
+    pub(crate) serf: Serf,
     pub(crate) streams: Streams,
     leave: Leave,
     waiters: BTreeMap<u32, Ticket>,
     next_waiter: u32,
-    changes: Vec<Change>,
     finished: Vec<Finished>,
 }
 
@@ -84,15 +86,16 @@ impl Node {
         let me = ctx.roster.intern_name(&config.node_name);
         let egress = Egress::new(&config, ctx);
         let swim = Swim::new(&config);
+        let serf = Serf::new(&config);
         let shared = Shared { id, me, config, view: View::default(), egress, stats: Stats::default() };
         Node {
             shared,
             swim,
+            serf,
             streams: Streams::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
-            changes: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -102,6 +105,7 @@ impl Node {
     pub fn start(&mut self, ctx: &mut Context) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
+        self.serf.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
@@ -126,7 +130,7 @@ impl Node {
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
-        self.streams.on_input(scope, &mut self.swim, id, input);
+        self.streams.on_input(scope, &mut self.swim, &mut self.serf, id, input);
         self.settle(ctx);
     }
 
@@ -140,9 +144,10 @@ impl Node {
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
             TimerKind::Gossip => self.swim.gossip(scope),
+            TimerKind::Reap => self.serf.reap(scope),
             TimerKind::PushPull => self.push_pull(ctx),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
-            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, false),
         }
@@ -179,6 +184,8 @@ impl Node {
         self.leave = Leave::Telling(ticket);
         self.shared.egress.dissemination.watched = true;
         let scope = &mut self.shared.scope(ctx);
+        // The intent goes first: without it peers take the departure for a failure (PROTOCOL 5.7).
+        self.serf.announce_leave(scope);
         self.swim.leave(scope);
         let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
@@ -249,9 +256,36 @@ impl Node {
         self.leave == Leave::Left
     }
 
-    /// Changes of the membership since the last call: memberlist's event delegate.
-    pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+    /// Sends a user event to everybody, this node included.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub fn user_event(
+        &mut self,
+        ctx: &mut Context,
+        name: &str,
+        payload: &Bytes,
+        coalesce: bool,
+    ) -> Result<Progress, CommandError> {
+        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)?;
+        Ok(Progress::Done)
+    }
+
+    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
+    pub fn force_leave(&mut self, ctx: &mut Context, node: &str, prune: bool) -> Progress {
+        self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
+        self.settle(ctx);
+        Progress::Done
+    }
+
+    /// Everybody this node lists, by name.
+    pub fn members(&self, ctx: &Context) -> Vec<Member> {
+        let view = &self.shared.view;
+        let listed = view.iter().filter(|(_, known)| known.status != MemberStatus::None);
+        let mut members: Vec<Member> =
+            listed.filter_map(|(member, _)| member_record(view, &ctx.roster, member)).collect();
+        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        members
     }
 
     fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {
@@ -265,8 +299,7 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
-            // The serf layer is not part of this node yet.
-            Ok(Message::User(_)) => scope.stats.count_drop(DropReason::UnknownSerfType),
+            Ok(Message::User(bytes)) => self.serf.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
         }
     }
@@ -310,7 +343,11 @@ impl Node {
     /// What every input ends with: changes are passed on, streams that probes ask for are opened, and who
     /// waited for a broadcast is told.
     fn settle(&mut self, ctx: &mut Context) {
-        self.changes.append(&mut self.swim.changes);
+        let mut changes = std::mem::take(&mut self.swim.changes);
+        for change in changes.drain(..) {
+            self.serf.on_change(&mut self.shared.scope(ctx), change);
+        }
+        self.swim.changes = changes;
         for ping in std::mem::take(&mut self.swim.stream_pings) {
             self.streams.ping(&mut self.shared.scope(ctx), ping);
         }

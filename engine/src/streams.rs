@@ -9,6 +9,7 @@ use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::egress::Scope;
 use crate::event::Completion;
 use crate::node::StreamMap;
+use crate::serf::Serf;
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::message::{Ack, ErrMessage, Ping};
@@ -107,13 +108,14 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
+        serf: &mut Serf,
         id: StreamId,
         input: StreamInput<'_>,
     ) {
         match input {
             StreamInput::Accepted(from) => self.accept(scope, id, from),
-            StreamInput::Opened => self.send_request(scope, id),
-            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, id, bytes),
+            StreamInput::Opened => self.send_request(scope, serf, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, serf, id, bytes),
             StreamInput::Finished => {
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DropReason::StreamCut);
@@ -138,13 +140,30 @@ impl Streams {
     }
 
     /// The next slice of a merge.
-    pub(crate) fn on_merge(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, key: TimerKey) {
+    pub(crate) fn on_merge(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        serf: &mut Serf,
+        key: TimerKey,
+    ) {
         let Some(merge) = self.merges.get_mut(&key.subject) else { return };
         if !swim.merge_slice(scope, &merge.frame, &mut merge.offset, merge.source) {
             return scope.schedule(scope.now(), TimerKind::Merge, key.subject, 0);
         }
         scope.stats.push_pulls += 1;
         if let Some(merge) = self.merges.remove(&key.subject) {
+            // Serf's callbacks see the members before the state that speaks of them.
+            for change in std::mem::take(&mut swim.changes) {
+                serf.on_change(scope, change);
+            }
+            let user_state = merge.frame.user_state();
+            if !user_state.is_empty() {
+                serf.merge_state(scope, None, user_state, merge.target.is_some());
+            }
+            if merge.target.is_some() {
+                serf.announce_join(scope);
+            }
             self.end_target(scope, merge.target, Ok(()));
         }
     }
@@ -174,11 +193,11 @@ impl Streams {
         Some(())
     }
 
-    fn send_request(&mut self, scope: &mut Scope<'_>, id: StreamId) {
+    fn send_request(&mut self, scope: &mut Scope<'_>, serf: &Serf, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { target, .. } => send_state(scope, id, Role::Dialler, target.is_some()),
+            Purpose::PushPull { target, .. } => send_state(scope, serf, id, Role::Dialler, target.is_some()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -195,21 +214,35 @@ impl Streams {
         }
     }
 
-    fn on_bytes(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, id: StreamId, bytes: &[u8]) {
+    fn on_bytes(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        serf: &mut Serf,
+        id: StreamId,
+        bytes: &[u8],
+    ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
         match decoded {
             Ok(None) => {}
-            Ok(Some(message)) => self.on_message(scope, swim, id, message),
+            Ok(Some(message)) => self.on_message(scope, swim, serf, id, message),
             Err(reason) => self.refuse(scope, id, reason),
         }
     }
 
-    fn on_message(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, id: StreamId, message: StreamMessage) {
+    fn on_message(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        serf: &mut Serf,
+        id: StreamId,
+        message: StreamMessage,
+    ) {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, id, Role::Listener, frame.join);
+                send_state(scope, serf, id, Role::Listener, frame.join);
                 close(scope, id);
                 self.merge(scope, frame, Source::Heard, None);
             }
@@ -233,6 +266,10 @@ impl Streams {
                 if seq == acked {
                     swim.on_stream_ack(seq);
                 }
+            }
+            (Purpose::Serve, StreamMessage::User(bytes)) => {
+                close(scope, id);
+                serf.on_message(scope, None, &bytes);
             }
             (purpose, StreamMessage::Err(text)) => {
                 scope.stats.count_drop(DropReason::RemoteError);
@@ -319,11 +356,13 @@ impl Streams {
     }
 }
 
-fn send_state(scope: &mut Scope<'_>, id: StreamId, role: Role, join: bool) {
+fn send_state(scope: &mut Scope<'_>, serf: &Serf, id: StreamId, role: Role, join: bool) {
     let mut records = Vec::new();
     let count = encode_local_states(scope.view, &scope.ctx.roster, &mut records);
+    let user_start = records.len();
+    serf.encode_state(scope, &mut records);
     let mut raw = Vec::with_capacity(records.len() + 64);
-    encode_push_pull_header(count, 0, join, &mut raw);
+    encode_push_pull_header(count, records.len() - user_start, join, &mut raw);
     raw.extend_from_slice(&records);
     send(scope, id, role, &raw);
 }

@@ -58,6 +58,8 @@ pub enum TimerKind {
     Leave,
     /// A tags update or force-leave waited long enough for its broadcast. Subject: waiter slot.
     BroadcastTimeout,
+    /// Erase members and intents that are old enough.
+    Reap,
 }
 
 #[derive(Copy, Clone, Debug)]

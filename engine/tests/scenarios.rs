@@ -8,9 +8,9 @@ use std::time::Duration;
 use thane_engine::command::{JoinTarget, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::NodeId;
-use thane_engine::event::{Completion, Notice};
+use thane_engine::event::{Completion, Event, Notice};
 use thane_engine::sim::{Network, World};
-use thane_engine::view::SwimState;
+use thane_engine::view::{MemberStatus, SwimState};
 use thane_engine::wire::DropReason;
 
 type Change = fn(&mut RawConfig);
@@ -181,4 +181,57 @@ fn a_world_without_nodes_holds_no_facts() {
     world.run(3 * SECOND);
     ids.iter().for_each(|&id| world.crash(id));
     assert_eq!(world.roster_counts(), (0, 0));
+}
+
+fn status_everywhere(world: &World, ids: &[NodeId], name: &str, status: MemberStatus) -> bool {
+    ids.iter().filter(|&&id| world.node(id).is_some()).all(|&id| world.status(id, name) == status)
+}
+
+#[test]
+fn whoever_announced_it_has_left_and_whoever_did_not_failed() {
+    let (mut world, ids) = cluster(20, 12, Network::default(), |_| {});
+    world.with(ids[2], |node, ctx| node.leave(ctx, Ticket(9))).unwrap();
+    world.crash(ids[5]);
+    let others: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[2] && *id != ids[5]).collect();
+    let told = |w: &World| {
+        status_everywhere(w, &others, "n3", MemberStatus::Left)
+            && status_everywhere(w, &others, "n6", MemberStatus::Failed)
+    };
+    world.run_until(90 * SECOND, told).expect("left and failed are told apart");
+    // A force-leave turns failed into left; a prune erases it.
+    world.with(ids[0], |node, ctx| node.force_leave(ctx, "n6", false));
+    let left = |w: &World| status_everywhere(w, &others, "n6", MemberStatus::Left);
+    world.run_until(20 * SECOND, left).expect("force-leave spreads");
+    world.with(ids[1], |node, ctx| node.force_leave(ctx, "n6", true));
+    let erased = |w: &World| status_everywhere(w, &others, "n6", MemberStatus::None);
+    world.run_until(20 * SECOND, erased).expect("prune spreads");
+}
+
+#[test]
+fn a_forced_leave_of_a_living_member_is_refuted() {
+    let (mut world, ids) = cluster(21, 8, Network::default(), |_| {});
+    world.with(ids[0], |node, ctx| node.force_leave(ctx, "n4", false));
+    world.run(30 * SECOND);
+    assert!(status_everywhere(&world, &ids, "n4", MemberStatus::Alive));
+}
+
+#[test]
+fn a_user_event_reaches_everybody_once_and_a_late_joiner_not_at_all() {
+    let network = Network { loss: 0.05, duplication: 0.1, ..Network::default() };
+    let (mut world, ids) = cluster(22, 20, network, |_| {});
+    let payload = bytes::Bytes::from_static(b"v1.2.3");
+    world.with(ids[3], |node, ctx| node.user_event(ctx, "deploy", &payload, false)).unwrap();
+    world.run(60 * SECOND);
+    let got = |world: &World, id: NodeId| {
+        let deploy = |event: &Event| matches!(event, Event::User { name, payload, .. } if name == "deploy" && payload[..] == b"v1.2.3"[..]);
+        world.events().iter().filter(|(node, event)| *node == id && deploy(event)).count()
+    };
+    for &id in &ids {
+        assert_eq!(got(&world, id), 1, "{id:?}");
+    }
+    let late = world.add(|_| {});
+    let seed_node = target(&world, ids[0]);
+    world.with(late, |node, ctx| node.join(ctx, Ticket(1), vec![seed_node])).unwrap();
+    world.run(60 * SECOND);
+    assert_eq!(got(&world, late), 0);
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::command::Ticket;
 use crate::config::{Config, RawConfig};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
-use crate::event::{Completion, Notice};
+use crate::event::{Completion, Event, Notice};
 use crate::node::Node;
 use crate::random::{Nonces, Random};
 use crate::time::Time;
-use crate::view::SwimState;
+use crate::view::{MemberStatus, SwimState};
 
 /// How the simulated network treats what is sent.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ pub struct World {
     /// When the last bytes of each stream direction arrive: streams keep their order.
     stream_clock: BTreeMap<(NodeId, StreamId), Time>,
     completions: Vec<(NodeId, Ticket, Completion)>,
+    events: Vec<(NodeId, Event)>,
     notices: Vec<(Time, NodeId, Notice)>,
     trace: u64,
 }
@@ -90,6 +91,7 @@ impl World {
             accepted: 0,
             stream_clock: BTreeMap::new(),
             completions: Vec::new(),
+            events: Vec::new(),
             notices: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
@@ -190,6 +192,17 @@ impl World {
         &self.completions
     }
 
+    /// Everything applications were told so far.
+    pub fn events(&self) -> &[(NodeId, Event)] {
+        &self.events
+    }
+
+    /// In what Serf status a node lists another, by name.
+    pub fn status(&self, id: NodeId, name: &str) -> MemberStatus {
+        let Some(node) = self.node(id) else { return MemberStatus::None };
+        node.view().by_name(&self.ctx.roster, name).map_or(MemberStatus::None, |(_, known)| known.status)
+    }
+
     /// Everything nodes told their logs so far.
     pub fn notices(&self) -> &[(Time, NodeId, Notice)] {
         &self.notices
@@ -255,6 +268,8 @@ impl World {
             self.operate(node, id, operation);
         }
         self.completions.append(&mut self.ctx.out.completions);
+        self.events.append(&mut self.ctx.out.events);
+        self.ctx.out.records.clear();
         let now = self.ctx.now;
         self.notices.extend(self.ctx.out.notices.drain(..).map(|(node, notice)| (now, node, notice)));
     }

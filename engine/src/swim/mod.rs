@@ -32,7 +32,7 @@ use crate::wire::Incarnation;
 
 /// What SWIM tells the layer above about a member (memberlist's event delegate).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// A member came, or came back from the dead.
     Joined(MemberIndex),
     /// A member is dead or left.

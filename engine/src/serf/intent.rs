@@ -1,0 +1,153 @@
+//! Intents: a member is in, or leaves (PROTOCOL 5.7). The newest Lamport time wins; one for a member that is
+//! not known yet waits for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::egress::Scope;
+use crate::event::{MemberEventKind, SnapshotRecord};
+use crate::roster::MemberIndex;
+use crate::serf::Serf;
+use crate::swim::broadcast::{BroadcastId, Class};
+use crate::time::Time;
+use crate::view::MemberStatus;
+use crate::wire::serf::{JoinIntent, LeaveIntent};
+use crate::wire::{DropReason, LamportTime};
+
+/// Names with an intent waiting. Honest clusters have few; beyond it new ones are dropped and counted.
+const WAITING_MAX: usize = 4096;
+
+/// Intents for members not known yet.
+#[derive(Default)]
+pub(super) struct Intents {
+    waiting: BTreeMap<String, Waiting>,
+}
+
+struct Waiting {
+    ltime: LamportTime,
+    leave: bool,
+    since: Time,
+}
+
+impl Intents {
+    pub(super) fn expire(&mut self, now: Time, after: Duration) {
+        self.waiting.retain(|_, waiting| now.since(waiting.since) <= after);
+    }
+}
+
+impl Serf {
+    /// Somebody leaves; true if that is news which goes on to others.
+    pub(super) fn on_leave_intent(&mut self, scope: &mut Scope<'_>, leave: &LeaveIntent<'_>) -> bool {
+        if !self.clock.witness(leave.ltime) {
+            scope.drop_input(DropReason::LamportTimeExhausted, None);
+            return false;
+        }
+        let listed = listed(scope, leave.node);
+        let Some((member, status, status_ltime)) = listed else {
+            return self.wait(scope, leave.node, leave.ltime, true);
+        };
+        if leave.ltime <= status_ltime {
+            return false;
+        }
+        if member == scope.me && !self.leaving {
+            // Somebody says that this node leaves, and it does not: say so.
+            self.announce_join(scope);
+            return false;
+        }
+        scope.view.set_status_ltime(member, leave.ltime);
+        match status {
+            MemberStatus::Alive => scope.view.set_status(member, MemberStatus::Leaving, scope.ctx.now),
+            MemberStatus::Failed => {
+                scope.view.set_status(member, MemberStatus::Left, scope.ctx.now);
+                self.emit(scope, MemberEventKind::Leave, member, true);
+            }
+            _ => {}
+        }
+        if leave.prune && !matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {
+            self.erase(scope, member, true);
+        }
+        true
+    }
+
+    /// Somebody is in; true if that is news which goes on to others.
+    pub(super) fn on_join_intent(&mut self, scope: &mut Scope<'_>, join: &JoinIntent<'_>) -> bool {
+        if !self.clock.witness(join.ltime) {
+            scope.drop_input(DropReason::LamportTimeExhausted, None);
+            return false;
+        }
+        let Some((member, status, status_ltime)) = listed(scope, join.node) else {
+            return self.wait(scope, join.node, join.ltime, false);
+        };
+        if join.ltime <= status_ltime {
+            return false;
+        }
+        scope.view.set_status_ltime(member, join.ltime);
+        if status == MemberStatus::Leaving {
+            scope.view.set_status(member, MemberStatus::Alive, scope.ctx.now);
+        }
+        true
+    }
+
+    /// Tells the cluster that this node is in.
+    pub(crate) fn announce_join(&mut self, scope: &mut Scope<'_>) {
+        let node = scope.config.node_name.clone();
+        let join = JoinIntent { ltime: self.clock.time(), node: &node };
+        self.on_join_intent(scope, &join);
+        let mut bytes = Vec::new();
+        join.encode(&mut bytes);
+        scope.broadcast(Class::Intent, bytes.into());
+    }
+
+    /// Tells the cluster that this node leaves.
+    pub(crate) fn announce_leave(&mut self, scope: &mut Scope<'_>) -> BroadcastId {
+        self.leaving = true;
+        if scope.config.snapshot {
+            scope.ctx.out.records.push((scope.node, SnapshotRecord::Leave));
+        }
+        let node = scope.config.node_name.clone();
+        self.spread_leave(scope, &node, false)
+    }
+
+    /// Tells the cluster that somebody failed has left; with `prune`, that it is to be forgotten.
+    pub(crate) fn force_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
+        self.spread_leave(scope, node, prune)
+    }
+
+    fn spread_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
+        let leave = LeaveIntent { ltime: self.clock.time(), node, prune };
+        self.clock.increment();
+        self.on_leave_intent(scope, &leave);
+        let mut bytes = Vec::new();
+        leave.encode(&mut bytes);
+        scope.broadcast(Class::Intent, bytes.into())
+    }
+
+    /// Takes the intent that waited for a member which just came. Gives the status it starts with.
+    pub(super) fn apply_buffered(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> MemberStatus {
+        match self.intents.waiting.remove(scope.ctx.roster.name(member)) {
+            Some(waiting) => {
+                scope.view.set_status_ltime(member, waiting.ltime);
+                if waiting.leave { MemberStatus::Leaving } else { MemberStatus::Alive }
+            }
+            None => MemberStatus::Alive,
+        }
+    }
+
+    fn wait(&mut self, scope: &mut Scope<'_>, node: &str, ltime: LamportTime, leave: bool) -> bool {
+        let waiting = &mut self.intents.waiting;
+        if waiting.get(node).is_some_and(|known| known.ltime >= ltime) {
+            return false;
+        }
+        if waiting.len() >= WAITING_MAX && !waiting.contains_key(node) {
+            scope.drop_input(DropReason::QueueFull, None);
+            return false;
+        }
+        waiting.insert(node.to_owned(), Waiting { ltime, leave, since: scope.ctx.now });
+        true
+    }
+}
+
+fn listed(scope: &Scope<'_>, node: &str) -> Option<(MemberIndex, MemberStatus, LamportTime)> {
+    let (member, known) = scope.view.by_name(&scope.ctx.roster, node)?;
+    (known.status != MemberStatus::None).then_some((member, known.status, known.status_ltime))
+}
