@@ -17,7 +17,7 @@ use crate::command::{CommandError, JoinTarget, QueryParams, QueryToken};
 use crate::config::{ConfigError, RawConfig};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Event, Member, Notice};
-use crate::io::mailbox::{Mailbox, Request};
+use crate::io::mailbox::{Call, Mailbox, Request};
 use crate::io::seat::{Reply, Seat};
 use crate::io::shard;
 use crate::io::{Driver, DriverChoice};
@@ -450,7 +450,7 @@ impl Handle {
         Ok(answer.await.map_err(|_| ApiError::Stopped)??)
     }
 
-    fn send(&self, call: Box<dyn FnOnce(&mut Seat, &mut Context) + Send>) -> Result<(), ApiError> {
+    fn send(&self, call: Call) -> Result<(), ApiError> {
         self.mailbox.push(Request::Call(self.id, call))
     }
 }

@@ -13,12 +13,15 @@ use crate::io::seat::Seat;
 /// Requests that may wait for a shard at one time.
 const DEPTH: usize = 1024;
 
+/// Something to do with a node on its shard.
+pub(crate) type Call = Box<dyn FnOnce(&mut Seat, &mut Context) + Send>;
+
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     /// Start a node.
     Add(Box<NodeOptions>, mpsc::Sender<Told>, oneshot::Sender<Result<Added, StartError>>),
     /// Call a node.
-    Call(NodeId, Box<dyn FnOnce(&mut Seat, &mut Context) + Send>),
+    Call(NodeId, Call),
     /// End a node without a word.
     Remove(NodeId, oneshot::Sender<()>),
     /// End all nodes and the shard.
