@@ -228,6 +228,7 @@ fn serf_refusal(encode: impl FnOnce(&mut Vec<u8>)) -> DropReason {
 }
 
 type Case = (&'static str, DropReason, Vec<u8>);
+type StreamCase = (&'static str, DropReason, fn(&mut RawConfig), Vec<u8>);
 
 #[test]
 fn every_refused_datagram_is_counted_under_its_reason() {
@@ -396,7 +397,7 @@ fn every_refused_stream_is_counted_under_its_reason() {
     let (nothing, keyed) = (|_: &mut RawConfig| {}, |raw: &mut RawConfig| raw.keys.push(vec![1; 16]));
     let incompatible = record(&|state| state.versions = [3, 5, 3, 2, 5, 5][..].into());
     let long_meta = record(&|state| state.meta = vec![1; 513].into());
-    let cases: [(&str, DropReason, fn(&mut RawConfig), Vec<u8>); 13] = [
+    let cases: [StreamCase; 13] = [
         ("another key", DropReason::WrongKey, keyed, sealed(2, &push_pull(&good, b""))),
         ("no seal", DropReason::NotEncrypted, keyed, push_pull(&good, b"")),
         ("sealed", DropReason::Encrypted, nothing, sealed(1, &push_pull(&good, b""))),

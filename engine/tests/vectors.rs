@@ -10,7 +10,7 @@ use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::serf::SerfMessage;
 use thane_engine::wire::stream::{Role, StreamDecoder, StreamMessage};
-use thane_engine::wire::{DropReason, Message, lzw};
+use thane_engine::wire::{Coordinate, DropReason, Message, lzw};
 
 /// Message types of the captured tree, in order.
 fn expected_types(node: &Value, into: &mut Vec<String>) {
@@ -95,6 +95,27 @@ fn captured_messages_encode_back_to_the_same_bytes() {
         });
     }
     assert!(compared > 60, "only {compared} messages were compared");
+}
+
+#[test]
+fn captured_coordinates_decode_and_encode_back_to_the_same_bytes() {
+    let mut compared = 0;
+    for (name, bytes, envelope, _) in vectors("udp") {
+        let mut opened = bytes.clone();
+        let plain = packet::open(&envelope, &mut opened).unwrap();
+        packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
+            let Ok(Message::Ack(ack)) = message else { return };
+            if ack.payload.is_empty() {
+                return;
+            }
+            let coordinate = Coordinate::decode(&ack.payload).unwrap_or_else(|why| panic!("{name}: {why}"));
+            let mut out = Vec::new();
+            coordinate.encode(&mut out);
+            assert_eq!(out, *ack.payload, "{name}");
+            compared += 1;
+        });
+    }
+    assert!(compared > 8, "only {compared} coordinates were compared");
 }
 
 #[test]

@@ -94,6 +94,8 @@ drop_reasons! {
     TooManyKeys = "too_many_keys",
     /// Tags that are not what meta should hold.
     BadTags = "bad_tags",
+    /// A coordinate of another version or dimension, or with a number that is none.
+    BadCoordinate = "bad_coordinate",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
     /// An ack or nack that nobody waits for, mostly late ones.

@@ -4,6 +4,7 @@
 //! Decoding borrows from the receive buffer and checks every limit before it allocates. Refused bytes are
 //! a [`DropReason`], never a panic.
 
+pub mod coordinate;
 pub mod drop;
 pub mod keyring;
 pub mod layer;
@@ -16,6 +17,7 @@ mod push_pull;
 pub mod serf;
 pub mod stream;
 
+pub use coordinate::Coordinate;
 pub use drop::DropReason;
 pub use layer::{Layer, Step};
 pub use message::{

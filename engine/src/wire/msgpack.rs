@@ -378,6 +378,12 @@ pub fn write_bool(out: &mut Vec<u8>, value: bool) {
     out.push(if value { 0xc3 } else { 0xc2 });
 }
 
+/// Writes a float of 64 bits, as all gossip does.
+pub fn write_f64(out: &mut Vec<u8>, value: f64) {
+    out.push(0xcb);
+    out.extend_from_slice(&value.to_bits().to_be_bytes());
+}
+
 /// Bytes that [`write_raw`] takes.
 pub fn raw_len(bytes: usize) -> usize {
     bytes
