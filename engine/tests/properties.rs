@@ -26,6 +26,9 @@ use thane_engine::wire::{
     WireState, decode_tags, encode_tags, lzw,
 };
 
+/// Events of one Lamport time.
+type Slot = (LamportTime, Vec<(String, Bytes)>);
+
 /// Bytes that get further than chance would: type bytes, markers and field names, and any bytes between.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let types = prop::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 244]);
@@ -417,7 +420,7 @@ proptest! {
             let events = events.into_iter().map(|(name, payload)| (name, payload.into())).collect();
             (LamportTime(at), events)
         };
-        let slots: Vec<Option<(LamportTime, Vec<(String, Bytes)>)>> =
+        let slots: Vec<Option<Slot>> =
             slots.into_iter().map(|slot| slot.map(owned)).collect();
         let source = PushPullSource {
             ltime: LamportTime(ltime), event_ltime: LamportTime(event_ltime), query_ltime: LamportTime(query_ltime),
@@ -435,7 +438,7 @@ proptest! {
         prop_assert_eq!(got, members.iter().map(|(name, &at)| (name.as_str(), at)).collect::<Vec<_>>());
         prop_assert_eq!(state.left_members().collect::<Vec<_>>(), left);
         let owned = |(name, payload): (&str, Cow<'_, [u8]>)| (name.to_owned(), payload.into_owned().into());
-        let events: Vec<(LamportTime, Vec<(String, Bytes)>)> =
+        let events: Vec<Slot> =
             state.events().map(|slot| (slot.ltime, slot.events.into_iter().map(owned).collect())).collect();
         prop_assert_eq!(events, slots.into_iter().flatten().collect::<Vec<_>>());
         prop_assert!(bytes.len() > EVENT_SLOTS, "every slot travels");
