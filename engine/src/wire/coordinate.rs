@@ -65,6 +65,22 @@ impl Coordinate {
         if dimensions == DIMENSIONS && finite { Ok(coordinate) } else { Err(DropReason::BadCoordinate) }
     }
 
+    /// The estimated round trip to another coordinate, seconds. The adjustments count while the sum stays
+    /// positive.
+    pub fn round_trip_to(&self, other: &Coordinate) -> f64 {
+        let plain = self.plain_round_trip_to(other);
+        let adjusted = plain + self.adjustment + other.adjustment;
+        if adjusted > 0.0 { adjusted } else { plain }
+    }
+
+    pub(crate) fn plain_round_trip_to(&self, other: &Coordinate) -> f64 {
+        magnitude(&self.difference(other)) + self.height + other.height
+    }
+
+    pub(crate) fn difference(&self, other: &Coordinate) -> [f64; DIMENSIONS] {
+        std::array::from_fn(|place| self.vec[place] - other.vec[place])
+    }
+
     /// Appends the payload of an ack: 130 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(PING_VERSION);
@@ -79,6 +95,10 @@ impl Coordinate {
         write_array(out, DIMENSIONS as u32);
         self.vec.iter().for_each(|&place| write_f64(out, place));
     }
+}
+
+pub(crate) fn magnitude(vec: &[f64; DIMENSIONS]) -> f64 {
+    libm::sqrt(vec.iter().map(|place| place * place).sum())
 }
 
 #[cfg(test)]
@@ -119,5 +139,15 @@ mod tests {
         for end in 1..bytes.len() {
             assert!(Coordinate::decode(&bytes[..end]).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn adjustments_count_only_while_the_sum_is_positive() {
+        let a = Coordinate { adjustment: -1.0, ..Coordinate::default() };
+        let b =
+            Coordinate { adjustment: 0.5, vec: [1.0, 0., 0., 0., 0., 0., 0., 0.], ..Coordinate::default() };
+        assert!((a.round_trip_to(&b) - 0.50002).abs() < 1e-9);
+        let far = Coordinate { adjustment: -2.0, ..a };
+        assert!((far.round_trip_to(&b) - 1.00002).abs() < 1e-9);
     }
 }
