@@ -101,7 +101,6 @@ impl Scope<'_> {
         id
     }
 
-    #[expect(dead_code, reason = "the serf layer, which comes next, answers queries with it")]
     /// Sends a serf message (serf type byte first) straight to an address, whatever its size: query answers
     /// and relays. Nothing is piggybacked and no checksum is added (PROTOCOL 2.3, 5.4).
     pub(crate) fn send_user(&mut self, to: SocketAddr, serf_message: &[u8]) {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod context;
 mod egress;
 pub mod event;
+pub mod io;
 pub mod ipc;
 pub mod node;
 pub mod random;

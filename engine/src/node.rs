@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::command::{CommandError, JoinTarget, Progress, Ticket};
+use crate::command::{CommandError, JoinTarget, QueryParams, QueryToken, Ticket};
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::egress::{Egress, Scope};
@@ -21,14 +21,15 @@ use crate::roster::MemberIndex;
 use crate::serf::{Serf, member_record};
 use crate::stats::Stats;
 use crate::streams::Streams;
+use crate::swim::broadcast::{BroadcastId, Class};
 use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{DropReason, Message, packet};
+use crate::wire::{DropReason, LamportTime, Message, packet};
 
-/// Tags updates that may wait for their broadcast at one time.
+/// Tags updates and force-leaves that may wait for their broadcasts at one time.
 const WAITERS_MAX: usize = 256;
 
 /// One member of a cluster.
@@ -38,7 +39,7 @@ pub struct Node {
     pub(crate) serf: Serf,
     pub(crate) streams: Streams,
     leave: Leave,
-    waiters: BTreeMap<u32, Ticket>,
+    waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
     finished: Vec<Finished>,
 }
@@ -72,9 +73,12 @@ impl Shared {
 enum Leave {
     /// Not leaving.
     No,
-    /// The cluster is being told.
-    Telling(Ticket),
-    /// Told; the news gets time to spread.
+    /// The intent goes out. It goes first and alone: peers that hear of the departure before it take it for
+    /// a failure (PROTOCOL 5.7).
+    Announcing(Ticket, BroadcastId),
+    /// The departure goes out.
+    Departing(Ticket),
+    /// Out; the news gets time to spread.
     Spreading(Ticket),
     /// Gone.
     Left,
@@ -110,6 +114,9 @@ impl Node {
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
+        if let Some(addr) = self.serf.next_rejoin(scope) {
+            self.streams.rejoin(scope, addr);
+        }
         self.settle(ctx);
     }
 
@@ -149,12 +156,21 @@ impl Node {
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
             TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
-            TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, false),
+            TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
+            TimerKind::QueryEnd => self.serf.on_query_end(scope, key),
+            TimerKind::Coalesce => self.serf.on_coalesce_timer(scope, key),
+            TimerKind::QueueCheck => self.serf.check_queues(scope),
+            TimerKind::Reconnect => {
+                if let Some(addr) = self.serf.reconnect(scope) {
+                    self.streams.reconnect(scope, addr);
+                }
+            }
         }
         self.settle(ctx);
     }
 
-    /// Joins through each target by push/pull. Completes with [`Completion::Joined`].
+    /// Joins through each target by push/pull; with `ignore_old`, user events from before the join are not
+    /// delivered. Completes with [`Completion::Joined`].
     ///
     /// # Errors
     /// After a leave, or with too many joins under way.
@@ -163,34 +179,34 @@ impl Node {
         ctx: &mut Context,
         ticket: Ticket,
         targets: Vec<JoinTarget>,
-    ) -> Result<Progress, CommandError> {
+        ignore_old: bool,
+    ) -> Result<(), CommandError> {
         if self.leave != Leave::No {
             return Err(CommandError::JoinAfterLeave);
         }
-        self.streams.join(&mut self.shared.scope(ctx), ticket, targets)?;
-        Ok(Progress::Pending)
+        self.streams.join(&mut self.shared.scope(ctx), ticket, targets, ignore_old)
     }
 
     /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
     ///
     /// # Errors
     /// If it leaves already or has left.
-    pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<Progress, CommandError> {
+    pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
         match self.leave {
             Leave::No => {}
             Leave::Left => return Err(CommandError::AfterLeave),
             _ => return Err(CommandError::LeaveInProgress),
         }
-        self.leave = Leave::Telling(ticket);
         self.shared.egress.dissemination.watched = true;
         let scope = &mut self.shared.scope(ctx);
-        // The intent goes first: without it peers take the departure for a failure (PROTOCOL 5.7).
-        self.serf.announce_leave(scope);
-        self.swim.leave(scope);
-        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
+        let intent = self.serf.announce_leave(scope);
+        self.leave = Leave::Announcing(ticket, intent);
+        let wait = scope.broadcast_wait();
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
+        // What is known goes out at once, not with the next round.
+        self.swim.gossip_once(scope);
         self.settle(ctx);
-        Ok(Progress::Pending)
+        Ok(())
     }
 
     /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
@@ -202,7 +218,7 @@ impl Node {
         ctx: &mut Context,
         ticket: Ticket,
         tags: &BTreeMap<String, String>,
-    ) -> Result<Progress, CommandError> {
+    ) -> Result<(), CommandError> {
         if self.leave != Leave::No {
             return Err(CommandError::LeaveInProgress);
         }
@@ -213,14 +229,72 @@ impl Node {
         if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
             return Err(CommandError::TagsTooLong(META_BYTES_MAX));
         }
-        scope.egress.dissemination.watched = true;
         self.swim.update_meta(scope, tags);
-        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
-        self.next_waiter = self.next_waiter.wrapping_add(1);
-        self.waiters.insert(self.next_waiter, ticket);
-        scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, 0);
+        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
         self.settle(ctx);
-        Ok(Progress::Pending)
+        Ok(())
+    }
+
+    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
+    /// Completes with [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// With too many of them under way.
+    pub fn force_leave(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        node: &str,
+        prune: bool,
+    ) -> Result<(), CommandError> {
+        if self.waiters.len() >= WAITERS_MAX {
+            return Err(CommandError::Busy("force-leaves"));
+        }
+        let intent = self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
+        self.wait_for(ctx, Finished::User(intent), ticket);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Sends a user event to everybody, this node included.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub fn user_event(
+        &mut self,
+        ctx: &mut Context,
+        name: &str,
+        payload: &Bytes,
+        coalesce: bool,
+    ) -> Result<(), CommandError> {
+        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)
+    }
+
+    /// Asks everybody, this node included. Returns how long answers are taken. Completes many times, with
+    /// [`Completion::QueryAck`], [`Completion::QueryResponse`] and at the end [`Completion::QueryDone`].
+    ///
+    /// # Errors
+    /// If it is too long, its name is reserved or too many run.
+    pub fn query(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        params: &QueryParams,
+    ) -> Result<Duration, CommandError> {
+        self.serf.query(&mut self.shared.scope(ctx), ticket, params)
+    }
+
+    /// Answers a query that an event told of.
+    ///
+    /// # Errors
+    /// If it is over, was answered already, or the answer is too long.
+    pub fn respond(
+        &mut self,
+        ctx: &mut Context,
+        query: QueryToken,
+        payload: &Bytes,
+    ) -> Result<(), CommandError> {
+        self.serf.respond(&mut self.shared.scope(ctx), query, payload)
     }
 
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
@@ -256,26 +330,24 @@ impl Node {
         self.leave == Leave::Left
     }
 
-    /// Sends a user event to everybody, this node included.
-    ///
-    /// # Errors
-    /// If it is too long.
-    pub fn user_event(
-        &mut self,
-        ctx: &mut Context,
-        name: &str,
-        payload: &Bytes,
-        coalesce: bool,
-    ) -> Result<Progress, CommandError> {
-        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)?;
-        Ok(Progress::Done)
+    /// The member, event and query clocks.
+    pub fn clocks(&self) -> [LamportTime; 3] {
+        [self.serf.clock.time(), self.serf.event_clock.time(), self.serf.query_clock.time()]
     }
 
-    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
-    pub fn force_leave(&mut self, ctx: &mut Context, node: &str, prune: bool) -> Progress {
-        self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
-        self.settle(ctx);
-        Progress::Done
+    /// Queued intents, queries and user events.
+    pub fn queue_depths(&self) -> [usize; 3] {
+        Class::ALL.map(|class| self.shared.egress.dissemination.user_len(class))
+    }
+
+    /// Whether its gossip is encrypted.
+    pub fn encrypted(&self) -> bool {
+        !self.shared.config.keys.is_empty()
+    }
+
+    /// Its own record.
+    pub fn local_member(&self, ctx: &Context) -> Member {
+        member_record(&self.shared.view, &ctx.roster, self.shared.me).expect("a node is in its own view")
     }
 
     /// Everybody this node lists, by name.
@@ -317,10 +389,12 @@ impl Node {
         scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
     }
 
+    /// The time for a step of the own leave is over.
     fn go_on_leaving(&mut self, ctx: &mut Context, key: TimerKey) {
-        match self.leave {
-            Leave::Telling(ticket) if key.generation == 0 => self.told_of_leave(ctx, ticket),
-            Leave::Spreading(ticket) if key.generation == 1 => {
+        match (self.leave, key.generation) {
+            (Leave::Announcing(ticket, _), 0) => self.depart(ctx, ticket),
+            (Leave::Departing(ticket), 1) => self.spread(ctx, ticket),
+            (Leave::Spreading(ticket), 2) => {
                 self.leave = Leave::Left;
                 ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
             }
@@ -328,14 +402,35 @@ impl Node {
         }
     }
 
-    fn told_of_leave(&mut self, ctx: &mut Context, ticket: Ticket) {
+    fn depart(&mut self, ctx: &mut Context, ticket: Ticket) {
+        self.leave = Leave::Departing(ticket);
+        let scope = &mut self.shared.scope(ctx);
+        self.swim.leave(scope);
+        let wait = scope.broadcast_wait();
+        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 1);
+        self.swim.gossip_once(scope);
+    }
+
+    fn spread(&mut self, ctx: &mut Context, ticket: Ticket) {
         self.leave = Leave::Spreading(ticket);
         let scope = &mut self.shared.scope(ctx);
-        scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 1);
+        scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 2);
+    }
+
+    /// Completes the ticket once the broadcast went out, or after the broadcast timeout. Alone there is
+    /// nobody to wait for.
+    fn wait_for(&mut self, ctx: &mut Context, broadcast: Finished, ticket: Ticket) {
+        self.shared.egress.dissemination.watched = true;
+        self.next_waiter = self.next_waiter.wrapping_add(1);
+        self.waiters.insert(self.next_waiter, (broadcast, ticket));
+        let scope = &mut self.shared.scope(ctx);
+        let wait = scope.broadcast_wait();
+        let alone = u32::from(wait.is_zero());
+        scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, alone);
     }
 
     fn end_waiter(&mut self, ctx: &mut Context, waiter: u32, in_time: bool) {
-        if let Some(ticket) = self.waiters.remove(&waiter) {
+        if let Some((_, ticket)) = self.waiters.remove(&waiter) {
             ctx.out.completions.push((self.shared.id, ticket, Completion::Broadcasted { in_time }));
         }
     }
@@ -351,21 +446,41 @@ impl Node {
         for ping in std::mem::take(&mut self.swim.stream_pings) {
             self.streams.ping(&mut self.shared.scope(ctx), ping);
         }
+        if let Some(answered) = self.streams.take_rejoined() {
+            let scope = &mut self.shared.scope(ctx);
+            if let Some(addr) = self.serf.on_rejoin(scope, answered) {
+                self.streams.rejoin(scope, addr);
+            }
+        }
+        self.serf.record_clock(&mut self.shared.scope(ctx));
+        self.settle_broadcasts(ctx);
+    }
+
+    /// Tells who waited for a broadcast that it went out.
+    fn settle_broadcasts(&mut self, ctx: &mut Context) {
+        if !self.shared.egress.dissemination.watched {
+            return;
+        }
         let mut finished = std::mem::take(&mut self.finished);
         self.shared.egress.dissemination.take_finished(&mut finished);
         for done in finished.drain(..) {
-            if done != Finished::Member(self.shared.me) {
-                continue;
+            match self.leave {
+                Leave::Announcing(ticket, intent) if done == Finished::User(intent) => {
+                    self.depart(ctx, ticket);
+                }
+                Leave::Departing(ticket) if done == Finished::Member(self.shared.me) => {
+                    self.spread(ctx, ticket);
+                }
+                _ => {}
             }
-            if let Leave::Telling(ticket) = self.leave {
-                self.told_of_leave(ctx, ticket);
-            }
-            for waiter in self.waiters.keys().copied().collect::<Vec<u32>>() {
+            let told =
+                |(&waiter, (awaited, _)): (&u32, &(Finished, Ticket))| (*awaited == done).then_some(waiter);
+            for waiter in self.waiters.iter().filter_map(told).collect::<Vec<u32>>() {
                 self.end_waiter(ctx, waiter, true);
             }
         }
         self.finished = finished;
-        let leaving = matches!(self.leave, Leave::Telling(_));
+        let leaving = matches!(self.leave, Leave::Announcing(..) | Leave::Departing(_));
         self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
     }
 }
@@ -375,6 +490,11 @@ impl Scope<'_> {
     pub(crate) fn others_alive(&self) -> bool {
         let me_alive = self.view.get(self.me).is_some_and(|known| known.swim == SwimState::Alive);
         self.view.swim_count(SwimState::Alive) > usize::from(me_alive)
+    }
+
+    /// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
+    fn broadcast_wait(&self) -> Duration {
+        if self.others_alive() { self.config.broadcast_timeout } else { Duration::ZERO }
     }
 
     /// Tells why a push/pull came to nothing.

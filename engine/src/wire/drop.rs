@@ -86,6 +86,8 @@ drop_reasons! {
     EmptyFilter = "empty_filter",
     /// More filters than fit a query honestly.
     TooManyFilters = "too_many_filters",
+    /// A query filter whose regular expression is none, or too big.
+    BadFilter = "bad_filter",
     /// Tags that are not what meta should hold.
     BadTags = "bad_tags",
     /// A ping for another name: the sender's picture of this address is old.
