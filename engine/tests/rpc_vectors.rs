@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 use thane_engine::ipc::{
     Command, CoordinateResponse, EventRequest, Frames, HandshakeRequest, JoinRequest, JoinResponse,
-    KeyRequest, KeyResponse, LogRecord, MemberRecord, MembersRequest, MembersResponse, QueryEventRecord,
-    QueryRecord, QueryRequest, REQUEST_BYTES_MAX, Request, RequestHeader, RespondRequest, ResponseHeader,
-    Stats, TagsRequest, UserEventRecord, Value,
+    KeyRequest, KeyResponse, LogRecord, MemberRecord, MembersRequest, MembersResponse, QueryRecord,
+    QueryRequest, REQUEST_BYTES_MAX, Request, RequestHeader, RespondRequest, ResponseHeader, Stats,
+    StreamRecord, TagsRequest, Value,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -81,9 +81,7 @@ fn body_again(bytes: &[u8]) -> Vec<u8> {
         () if has(b"\xa3Num") => again::<JoinResponse>(bytes),
         () if has(b"\xa4From") => again::<QueryRecord>(bytes),
         () if has(b"\xa3Log") => again::<LogRecord>(bytes),
-        () if has(b"\xa5Event\xa4user") => again::<UserEventRecord>(bytes),
-        () if has(b"\xa5Event\xa5query") => again::<QueryEventRecord>(bytes),
-        () if has(b"\xa5Event") => again::<MemberRecord>(bytes),
+        () if has(b"\xa5Event") => again::<StreamRecord>(bytes),
         () if has(b"\xa7Members") => again::<MembersResponse>(bytes),
         () => panic!("nobody's body: {bytes:x?}"),
     }

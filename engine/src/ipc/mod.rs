@@ -7,11 +7,13 @@
 //!
 //! [`Frames`] cuts a byte stream into whole values, [`Value`] turns them into types and back.
 
+pub mod client;
 pub mod frame;
 pub mod request;
 pub mod response;
 pub mod value;
 
+pub use client::{Client, ClientError, Record};
 pub use frame::{FrameError, Frames};
 pub use request::{
     AuthRequest, Command, CoordinateRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest,
@@ -20,7 +22,7 @@ pub use request::{
 };
 pub use response::{
     Coordinate, CoordinateResponse, JoinResponse, KeyResponse, LogRecord, Member, MemberRecord,
-    MembersResponse, QueryEventRecord, QueryRecord, ResponseHeader, Stats, UserEventRecord,
+    MembersResponse, QueryEventRecord, QueryRecord, ResponseHeader, Stats, StreamRecord, UserEventRecord,
 };
 pub use value::Value;
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::ipc::value::record;
+use crate::ipc::value::{Value, record};
+use crate::wire::DropReason;
+use crate::wire::msgpack::Reader;
 use crate::wire::serf::LamportTime;
 
 /// Body of `stats`: sections `agent`, `runtime`, `serf`, `tags` and `event_handlers`, each name to text.
@@ -143,6 +145,58 @@ record! {
         name: String = "Name",
         /// Payload.
         payload: Vec<u8> = "Payload",
+    }
+}
+
+/// Record of a stream, any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamRecord {
+    /// Something happened to members.
+    Members(MemberRecord),
+    /// A user event.
+    User(UserEventRecord),
+    /// A query.
+    Query(QueryEventRecord),
+}
+
+impl Default for StreamRecord {
+    fn default() -> StreamRecord {
+        StreamRecord::Members(MemberRecord::default())
+    }
+}
+
+impl Value for StreamRecord {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            StreamRecord::Members(record) => record.encode(out),
+            StreamRecord::User(record) => record.encode(out),
+            StreamRecord::Query(record) => record.encode(out),
+        }
+    }
+
+    fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<(), DropReason> {
+        let mut kind = RecordKind::default();
+        kind.decode_over(&mut reader.clone())?;
+        *self = match kind.event.as_str() {
+            "user" => StreamRecord::User(read(reader)?),
+            "query" => StreamRecord::Query(read(reader)?),
+            _ => StreamRecord::Members(read(reader)?),
+        };
+        Ok(())
+    }
+}
+
+fn read<V: Value>(reader: &mut Reader<'_>) -> Result<V, DropReason> {
+    let mut value = V::default();
+    value.decode_over(reader)?;
+    Ok(value)
+}
+
+record! {
+    /// What kind of record one of a stream is.
+    RecordKind {
+        /// `user`, `query` or what happened to members.
+        event: String = "Event",
     }
 }
 
