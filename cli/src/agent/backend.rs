@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use thane_engine::api::{Answers, ApiError, Handle, JoinError};
-use thane_engine::command::QueryParams;
+use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::event::Event;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
@@ -62,14 +62,15 @@ pub(crate) enum TagsError {
 }
 
 impl Backend {
-    /// Joins through each entry; see [`Handle::join`].
+    /// Joins through each entry; see [`Handle::join`]. No entries are no error.
     ///
     /// # Errors
     /// If no address answered.
     pub(crate) async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
         self.log.add(Level::Info, "agent", format_args!("joining: [{}] replay: {replay}", entries.join(" ")));
-        let joined = self.handle.join(entries, replay).await;
+        let joined = if entries.is_empty() { Ok(0) } else { self.handle.join(entries, replay).await };
         match &joined {
+            Ok(0) => {}
             Ok(count) => self.log.add(Level::Info, "agent", format_args!("joined: {count} nodes")),
             Err(error) => self.log.add(Level::Warn, "agent", format_args!("error joining: {error}")),
         }
@@ -121,8 +122,12 @@ impl Backend {
     /// Asks everybody.
     ///
     /// # Errors
-    /// If it is too long or its name is reserved.
+    /// If it is too long or its name is reserved: Serf's own queries begin with `_serf_`, and only
+    /// `_serf_ping` without payload is anybody's.
     pub(crate) async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
+        if params.name.starts_with("_serf_") && !(params.name == "_serf_ping" && params.payload.is_empty()) {
+            return Err(CommandError::ReservedName.into());
+        }
         let shown = String::from_utf8_lossy(&params.payload);
         self.log.add(
             Level::Debug,
