@@ -254,6 +254,11 @@ pub enum Notice {
         /// Who answered.
         from: String,
     },
+    /// Something about the snapshot file: a line that makes no sense, a write that failed.
+    Snapshot {
+        /// What.
+        remark: String,
+    },
     /// A query of the cluster's own business that this node does not know.
     UnknownInternalQuery {
         /// Its name.

@@ -6,6 +6,7 @@
 //! who is here, [`roster`] and [`view`] hold it, [`timers`] and [`random`] are all the time and chance
 //! there is.
 
+pub mod api;
 pub mod command;
 pub mod config;
 pub mod context;

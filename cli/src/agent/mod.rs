@@ -1,5 +1,7 @@
-//! The agent's parts that do not need the engine's driver: log, event filters, event handlers.
+//! The agent's parts that do not need the engine's driver: addresses, banner, log, event filters, handlers.
 
+pub(crate) mod address;
+pub(crate) mod banner;
 pub(crate) mod filter;
 pub(crate) mod handlers;
 pub(crate) mod log;

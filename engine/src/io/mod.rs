@@ -9,15 +9,21 @@
 
 #[cfg(target_os = "linux")]
 mod address;
+mod clock;
 #[cfg(target_os = "linux")]
 mod epoll;
+mod journal;
+pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
+pub(crate) mod seat;
 #[cfg(target_os = "linux")]
 mod send;
+pub(crate) mod shard;
 mod socket;
+mod tcp;
 pub mod udp;
 #[cfg(test)]
 mod udp_tests;
