@@ -18,7 +18,7 @@ use crate::config::{ConfigError, RawConfig};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Event, Member, Notice};
 use crate::io::mailbox::{Call, Mailbox, Request};
-use crate::io::seat::{Reply, Seat};
+use crate::io::seat::Reply;
 use crate::io::shard;
 use crate::io::{Driver, DriverChoice};
 use crate::node::Node;

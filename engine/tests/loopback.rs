@@ -78,7 +78,7 @@ fn nodes_join_send_events_ask_and_leave() {
         }
         let first = nodes[0].0.bound().to_string();
         for (handle, _) in &nodes[1..] {
-            assert_eq!(handle.join(&[first.clone()], false).await, Ok(1));
+            assert_eq!(handle.join(std::slice::from_ref(&first), false).await, Ok(1));
         }
         for (handle, _) in &nodes {
             for n in 1..=4 {
