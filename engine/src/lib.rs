@@ -13,6 +13,7 @@ pub mod context;
 mod egress;
 pub mod event;
 pub mod io;
+pub mod ipc;
 pub mod node;
 pub mod random;
 pub mod roster;
