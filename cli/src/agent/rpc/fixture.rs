@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use thane_engine::api::{Engine, NodeOptions, Told};
 use thane_engine::config::RawConfig;
-use thane_engine::io::driver::Driver;
+use thane_engine::io::DriverChoice;
 use thane_engine::ipc::{Frames, HandshakeRequest, Request};
 use thane_engine::wire::msgpack::Reader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,7 +48,7 @@ impl Agent {
     /// Gossip and RPC are on `ip`, on free ports. Runs until dropped or [`end`](Agent::end)ed.
     pub(super) async fn start(name: &str, ip: &str, setup: Setup) -> Agent {
         let bind = SocketAddr::new(ip.parse().unwrap(), 0);
-        let engine = Engine::start(Driver::Portable, "a test").unwrap();
+        let engine = Engine::start(DriverChoice::Portable).unwrap();
         let mut config = RawConfig::lan(name, bind);
         config.tags = pairs(setup.tags);
         // As Serf's agent has them.
@@ -63,7 +63,7 @@ impl Agent {
             identity: Rc::new(identity),
             auth: setup.auth.to_owned(),
             handlers: pairs(setup.handlers),
-            driver: ("portable".to_owned(), "a test".to_owned()),
+            driver: (engine.driver().to_string(), engine.driver_reason().to_owned()),
             tags_file: setup.tags_file,
             stop: Notify::new(),
             tags_turn: Mutex::default(),

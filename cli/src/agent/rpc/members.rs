@@ -23,8 +23,7 @@ impl MemberFilter {
     /// # Errors
     /// The text for the log about the first that is none.
     pub(super) fn new(request: &MembersRequest) -> Result<MemberFilter, String> {
-        let unless_empty =
-            |expr: &str| if expr.is_empty() { Ok(None) } else { whole_value(expr).map(Some) };
+        let unless_empty = |expr: &str| if expr.is_empty() { Ok(None) } else { whole_value(expr).map(Some) };
         Ok(MemberFilter {
             name: unless_empty(&request.name)?,
             status: unless_empty(&request.status)?,
@@ -100,8 +99,7 @@ mod tests {
     }
 
     fn names(request: MembersRequest) -> Vec<String> {
-        let members =
-            [member("aa", &[("dc", "east")]), member("bb", &[("dc", "west")]), member("zz", &[])];
+        let members = [member("aa", &[("dc", "east")]), member("bb", &[("dc", "west")]), member("zz", &[])];
         let filter = MemberFilter::new(&request).unwrap();
         members.into_iter().filter(|member| filter.matches(member)).map(|member| member.name).collect()
     }

@@ -5,12 +5,16 @@
 //! written by a task of its own, and a task for each of its [`streams`].
 
 mod commands;
+#[cfg(test)]
+mod fixture;
 mod members;
 #[cfg(test)]
 mod oracle;
 mod outbox;
 mod session;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -227,8 +227,9 @@ fn error_text(outcome: &Result<(), impl fmt::Display>) -> String {
 /// The time tells the length of the token at most.
 fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
-        && std::hint::black_box(left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)))
-            == 0
+        && std::hint::black_box(
+            left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)),
+        ) == 0
 }
 
 struct Input {
@@ -238,7 +239,8 @@ struct Input {
 
 impl Input {
     async fn next_value(&mut self) -> Result<Option<Vec<u8>>, Ending> {
-        let refused = |reason: &dyn fmt::Display| Ending::Refused(format!("failed to decode request: {reason}"));
+        let refused =
+            |reason: &dyn fmt::Display| Ending::Refused(format!("failed to decode request: {reason}"));
         loop {
             match self.frames.poll() {
                 Ok(Some(value)) => return Ok(Some(value.to_vec())),
