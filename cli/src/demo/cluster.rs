@@ -75,7 +75,7 @@ impl Cluster {
             let [a, b, c] = NETWORK;
             let bind = SocketAddr::from(([a, b, c, n as u8 + 1], 0));
             let config = RawConfig::lan(format!("agent-{:02}", n + 1), bind);
-            let options = NodeOptions { config, bind, snapshot: None };
+            let options = NodeOptions { config, bind, snapshot: None, keyring_file: None };
             let (handle, outlet) = engine.add(options).await.map_err(|error| error.to_string())?;
             tokio::spawn(forward(n, handle.clone(), outlet, reports_in.clone()));
             agents.push(handle);

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::resolve::resolve;
-use super::{Answers, ApiError, JoinError, NodeStats};
-use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
+use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats};
+use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
 use crate::io::mailbox::{Call, Mailbox, Request};
 use crate::io::seat::Reply;
 use crate::node::Node;
 use crate::view::MemberStatus;
+use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
 
 /// One node. Cheap to clone.
@@ -122,6 +123,35 @@ impl Handle {
         Ok(Answers { timeout, answers })
     }
 
+    /// Has a key operation done by all members. Returns as soon as all answered, at the latest after a query's
+    /// default time.
+    ///
+    /// # Errors
+    /// If it can't be asked. What members answer is in the report.
+    pub async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
+        let (answers_in, mut answers) = mpsc::unbounded_channel();
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, ctx| {
+            let ticket = seat.expect(Reply::Answers(answers_in));
+            let nodes = seat.node.view().status_count(MemberStatus::Alive);
+            let started = seat.node.key_query(ctx, ticket, operation, &key);
+            if started.is_err() {
+                seat.forget(ticket);
+            }
+            let _ = reply.send(started.map(|_| nodes));
+        }))?;
+        let nodes = answer.await.map_err(|_| ApiError::Stopped)??;
+        let mut report = KeyReport { nodes, ..KeyReport::default() };
+        while report.responses < nodes
+            && let Some(answer) = answers.recv().await
+        {
+            if let Answer::Response { from, payload } = answer {
+                report.count(from, &payload);
+            }
+        }
+        Ok(report)
+    }
+
     /// Answers a query that an [`Event::Query`] told of.
     ///
     /// # Errors
@@ -225,6 +255,28 @@ impl Handle {
 
     fn send(&self, call: Call) -> Result<(), ApiError> {
         self.mailbox.push(Request::Call(self.id, call))
+    }
+}
+
+impl KeyReport {
+    /// Counts one node's answer.
+    fn count(&mut self, from: String, payload: &[u8]) {
+        self.responses += 1;
+        let response = match SerfMessage::decode(payload) {
+            Ok(SerfMessage::KeyResponse(response)) => response,
+            _ => {
+                self.errors += 1;
+                self.messages.insert(from, "Failed to decode key query response".to_owned());
+                return;
+            }
+        };
+        self.errors += usize::from(!response.result);
+        if !response.message.is_empty() {
+            self.messages.insert(from, response.message.to_owned());
+        }
+        for key in response.keys {
+            *self.keys.entry(key.to_owned()).or_default() += 1;
+        }
     }
 }
 

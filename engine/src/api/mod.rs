@@ -6,6 +6,7 @@
 mod handle;
 mod resolve;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +45,9 @@ pub struct NodeOptions {
     pub bind: SocketAddr,
     /// Where the node keeps its snapshot, if it keeps one.
     pub snapshot: Option<SnapshotOptions>,
+    /// The file that is rewritten when keys are changed. Reading it is the caller's
+    /// ([`keyring_file::read`](crate::io::keyring_file::read)), into the settings.
+    pub keyring_file: Option<PathBuf>,
 }
 
 /// A node's snapshot file (PROTOCOL 10.1).
@@ -161,6 +165,35 @@ pub struct Answers {
     pub timeout: Duration,
     /// The answers as they come.
     pub answers: mpsc::UnboundedReceiver<Answer>,
+}
+
+/// What became of a key operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Alive members that were asked.
+    pub nodes: usize,
+    /// Those that answered.
+    pub responses: usize,
+    /// Those that answered with an error.
+    pub errors: usize,
+    /// Error texts and remarks, by node.
+    pub messages: BTreeMap<String, String>,
+    /// From a list: on how many nodes each key (in base64) is installed.
+    pub keys: BTreeMap<String, usize>,
+}
+
+impl KeyReport {
+    /// What went wrong, in Serf's words; none if all members did it.
+    pub fn error(&self) -> Option<String> {
+        let KeyReport { nodes, responses, errors, .. } = self;
+        if *errors > 0 {
+            Some(format!("{errors}/{nodes} nodes reported failure"))
+        } else if responses != nodes {
+            Some(format!("{responses}/{nodes} nodes reported success"))
+        } else {
+            None
+        }
+    }
 }
 
 /// Numbers about a node, as `info` and metrics show them.

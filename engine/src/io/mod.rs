@@ -13,6 +13,7 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod epoll;
 mod journal;
+pub mod keyring_file;
 pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
