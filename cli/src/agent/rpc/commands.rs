@@ -76,7 +76,7 @@ impl Session {
             Ok(members) => (Ok(()), members),
             Err(error) => (Err(error), Vec::new()),
         };
-        let members = members.iter().filter(|member| filter.matches(member)).map(to_wire).collect();
+        let members = members.into_iter().filter(|member| filter.matches(member)).map(to_wire).collect();
         self.reply_with(outcome, &MembersResponse { members }).await
     }
 

@@ -326,12 +326,12 @@ async fn answers(addr: SocketAddr, case: &Case) -> Answers {
 /// Takes out what can't be equal: addresses, numbers of the machine, most of the log, the system's words for
 /// an error, and Serf's empty records at a deadline.
 fn normal(mut answers: Answers, ip: &str) -> Answers {
+    let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
     for messages in answers.by_seq.values_mut() {
         messages.retain(|(_, body)| !body.as_ref().is_some_and(is_spurious));
         if matches!(messages.get(1), Some((_, Some(Tree::Map(map)))) if map.contains_key("Log")) {
             messages.truncate(1 + LOG_LINES);
         }
-        let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
         for (error, body) in messages {
             *error = dialed.replace_all(&error.replace(ip, "IP"), "").into_owned();
             if let Some(body) = body {
