@@ -24,6 +24,7 @@ use crate::io::{Driver, DriverChoice};
 use crate::node::Node;
 use crate::view::MemberStatus;
 use crate::wire::LamportTime;
+use crate::wire::coordinate::Coordinate;
 
 /// Events and notices that wait for the application at one time. Beyond it new ones are dropped and counted
 /// in [`NodeStats::outlet_dropped`]; an engine never waits for its application.
@@ -192,6 +193,8 @@ pub struct NodeStats {
     pub encrypted: bool,
     /// Refused input by reason, those that occurred.
     pub drops: Vec<(&'static str, u64)>,
+    /// Times the own coordinate became nonsense and started again; none without coordinates.
+    pub coordinate_resets: Option<u64>,
     /// Events and notices that the application was too slow for.
     pub outlet_dropped: u64,
     /// Datagrams and bytes: received, then sent.
@@ -408,6 +411,15 @@ impl Handle {
         self.call(|node, ctx| node.local_member(ctx)).await
     }
 
+    /// Where a member is in the space of round trips: this node itself, or one that it has probed.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn coordinate(&self, node_name: &str) -> Result<Option<Coordinate>, ApiError> {
+        let name = node_name.to_owned();
+        self.call(move |node, ctx| node.coordinate(ctx, &name)).await
+    }
+
     /// Its numbers.
     ///
     /// # Errors
@@ -471,6 +483,7 @@ fn node_stats(node: &Node, outlet_dropped: u64) -> NodeStats {
         event_queue,
         query_queue,
         encrypted: node.encrypted(),
+        coordinate_resets: node.coordinate_resets(),
         drops: stats.all_drops().map(|(reason, count)| (reason.as_str(), count)).collect(),
         outlet_dropped,
         datagrams: (stats.datagrams_received, stats.datagrams_sent),

@@ -104,6 +104,8 @@ pub struct RawConfig {
     pub coalesce_users: (Duration, Duration),
     /// What an earlier run left in the snapshot.
     pub restored: Restored,
+    /// Learn network coordinates from acks, and add the own one to them: 130 bytes an ack.
+    pub coordinates: bool,
     /// Keep a snapshot: emit [`SnapshotRecord`](crate::event::SnapshotRecord)s.
     pub snapshot: bool,
 }
@@ -210,6 +212,7 @@ impl RawConfig {
             coalesce_members: (Duration::ZERO, Duration::ZERO),
             coalesce_users: (Duration::ZERO, Duration::ZERO),
             restored: Restored::default(),
+            coordinates: true,
             snapshot: false,
         }
     }

@@ -26,6 +26,7 @@ use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
+use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{DropReason, LamportTime, Message, packet};
 
@@ -345,6 +346,20 @@ impl Node {
         !self.shared.config.keys.is_empty()
     }
 
+    /// Where a member is in the space of round trips: this node itself, or one that was probed.
+    pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
+        if name == self.shared.config.node_name {
+            return self.shared.config.coordinates.then(|| *self.serf.coordinates.own());
+        }
+        let (member, _) = self.shared.view.by_name(&ctx.roster, name)?;
+        self.serf.coordinates.of(member)
+    }
+
+    /// How often the own coordinate became nonsense and started again; none without coordinates.
+    pub fn coordinate_resets(&self) -> Option<u64> {
+        self.shared.config.coordinates.then(|| self.serf.coordinates.resets())
+    }
+
     /// Its own record.
     pub fn local_member(&self, ctx: &Context) -> Member {
         member_record(&self.shared.view, &ctx.roster, self.shared.me).expect("a node is in its own view")
@@ -445,6 +460,9 @@ impl Node {
         self.swim.changes = changes;
         for ping in std::mem::take(&mut self.swim.stream_pings) {
             self.streams.ping(&mut self.shared.scope(ctx), ping);
+        }
+        if let Some(acked) = self.swim.take_acked() {
+            self.serf.on_acked(&mut self.shared.scope(ctx), &acked);
         }
         if let Some(answered) = self.streams.take_rejoined() {
             let scope = &mut self.shared.scope(ctx);

@@ -3,6 +3,7 @@
 //! SWIM tells who answers; Serf decides from Lamport-timed intents whether somebody gone has left or failed.
 
 mod coalesce;
+pub(crate) mod coordinate;
 mod event_buffer;
 mod intent;
 mod lamport;
@@ -21,14 +22,16 @@ use crate::egress::Scope;
 use crate::event::{Event, Member, MemberEventKind, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::serf::coalesce::Coalescer;
+use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::lamport::LamportClock;
 use crate::serf::query::Queries;
-use crate::swim::Change;
 use crate::swim::broadcast::Class;
+use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
+use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DropReason, LamportTime, SerfMessage, decode_tags};
@@ -44,6 +47,7 @@ pub(crate) struct Serf {
     intents: Intents,
     queries: Queries,
     coalescer: Coalescer,
+    pub(crate) coordinates: Coordinates,
     /// Members of the snapshot that are still to be tried, the next one last.
     rejoin: Vec<(String, SocketAddr)>,
     /// Members to be erased as soon as they have left.
@@ -67,6 +71,7 @@ impl Serf {
             intents: Intents::default(),
             queries: Queries::new(after(restored.query_clock)),
             coalescer: Coalescer::default(),
+            coordinates: Coordinates::default(),
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
@@ -87,7 +92,26 @@ impl Serf {
                 scope.schedule(scope.now() + first, kind, 0, 0);
             }
         }
+        if config.coordinates {
+            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+        }
         self.plan_rejoin(scope);
+    }
+
+    /// A member acked a direct ping and says where it is.
+    pub(crate) fn on_acked(&mut self, scope: &mut Scope<'_>, acked: &Acked) {
+        if !scope.config.coordinates {
+            return;
+        }
+        let other = match Coordinate::decode(&acked.payload) {
+            Ok(other) => other,
+            Err(reason) => return scope.drop_input(reason, None),
+        };
+        let random = &mut scope.ctx.random;
+        if self.coordinates.observe(acked.member, &other, acked.round_trip, random) {
+            scope.egress.ack_payload.clear();
+            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+        }
     }
 
     /// SWIM's picture of a member changed.
@@ -265,6 +289,7 @@ impl Serf {
     fn erase(&mut self, scope: &mut Scope<'_>, member: MemberIndex, forced: bool) {
         self.emit(scope, MemberEventKind::Reap, member, forced);
         self.prune_when_gone.remove(&member);
+        self.coordinates.forget(member);
         let tombstone = scope.view.swim_since(member).is_some();
         if tombstone {
             scope.view.set_status(member, MemberStatus::None, scope.ctx.now);

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::wire::drop::DropReason;
-use crate::wire::limits::{EVENT_SLOTS, QUERY_FILTERS_MAX};
+use crate::wire::limits::{
+    EVENT_SLOTS, FILTER_NODES_MAX, KEYS_MAX, META_BYTES_MAX, QUERY_FILTERS_MAX, SLOT_EVENTS_MAX,
+};
 use crate::wire::message::{addr, name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{
     Reader, write_array, write_bool, write_int, write_map, write_raw, write_raw_or_nil,
@@ -334,6 +336,9 @@ impl<'a> Filter<'a> {
         match kind {
             0 => {
                 let count = reader.array()?;
+                if count > FILTER_NODES_MAX {
+                    return Err(DropReason::TooManyFilters);
+                }
                 (0..count).map(|_| reader.str()).collect::<Result<Vec<&str>>>().map(Filter::Nodes)
             }
             1 => {
@@ -584,6 +589,9 @@ impl<'a> KeyResponse<'a> {
                 1 => response.message = r.str()?,
                 2 => {
                     let count = r.array()?;
+                    if count > KEYS_MAX {
+                        return Err(DropReason::TooManyKeys);
+                    }
                     response.keys = (0..count).map(|_| r.str()).collect::<Result<Vec<&str>>>()?;
                 }
                 _ => response.primary_key = r.str()?,
@@ -705,6 +713,9 @@ fn decode_event_slot<'a>(reader: &mut Reader<'a>) -> Result<Option<EventSlot<'a>
             return Ok(());
         }
         let count = r.array()?;
+        if count > SLOT_EVENTS_MAX {
+            return Err(DropReason::TooManyEvents);
+        }
         for _ in 0..count {
             let (mut name, mut payload) = ("", Cow::default());
             r.fields(&["Name", "Payload"], |r, field| {
@@ -812,8 +823,18 @@ pub fn decode_tags(meta: &[u8]) -> Result<BTreeMap<String, String>> {
 }
 
 fn decode_tag_map(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>> {
+    let start = reader.position();
     let pairs = reader.map()?;
-    (0..pairs).map(|_| Ok((reader.str()?.to_owned(), reader.str()?.to_owned()))).collect()
+    let mut tags = BTreeMap::new();
+    for _ in 0..pairs {
+        let (tag, value) = (reader.str()?, reader.str()?);
+        // An old peer's bare role of 512 bytes gets longer by the map around it.
+        if reader.position() - start > 2 * META_BYTES_MAX {
+            return Err(DropReason::BadTags);
+        }
+        tags.insert(tag.to_owned(), value.to_owned());
+    }
+    Ok(tags)
 }
 
 fn write_tag_map(tags: &BTreeMap<String, String>, out: &mut Vec<u8>) {

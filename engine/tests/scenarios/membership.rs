@@ -154,3 +154,20 @@ fn a_world_without_nodes_holds_no_facts() {
     ids.iter().for_each(|&id| world.crash(id));
     assert_eq!(world.roster_counts(), (0, 0));
 }
+
+#[test]
+fn coordinates_estimate_the_round_trip() {
+    let delay = Duration::from_millis(5);
+    let network = Network { delay_min: delay, delay_max: delay, ..Network::default() };
+    let (mut world, ids) = cluster(10, 6, network, |_| {});
+    world.run(600 * SECOND);
+    let of = |world: &mut World, id, name| world.with(id, |node, ctx| node.coordinate(ctx, name));
+    let own = of(&mut world, ids[0], "n1").expect("a node has a coordinate");
+    let other = of(&mut world, ids[0], "n2").expect("and knows those of the members it probed");
+    let estimate = own.round_trip_to(&other);
+    assert!((0.009..0.011).contains(&estimate), "two ways of 5 ms: {estimate}");
+    let quiet = |raw: &mut RawConfig| raw.coordinates = false;
+    let (mut world, ids) = cluster(11, 3, Network::default(), quiet);
+    world.run(60 * SECOND);
+    assert_eq!(of(&mut world, ids[0], "n1"), None);
+}
