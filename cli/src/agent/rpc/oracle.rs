@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use thane_engine::ipc::{
-    AuthRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest, MembersRequest,
-    MonitorRequest, QueryRequest, Request, RespondRequest, StopRequest, StreamRequest, TagsRequest,
+    AuthRequest, CoordinateRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest,
+    MembersRequest, MonitorRequest, QueryRequest, Request, RespondRequest, StopRequest, StreamRequest,
+    TagsRequest,
 };
 
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
@@ -151,6 +152,10 @@ fn respond(id: u64, payload: &[u8]) -> Request {
     Request::Respond(RespondRequest { id, payload: payload.to_vec() })
 }
 
+fn coordinate(node: &str) -> Request {
+    Request::GetCoordinate(CoordinateRequest { node: node.to_owned() })
+}
+
 fn case(name: &'static str, bytes: Vec<u8>) -> Case {
     case_until(name, bytes, &[])
 }
@@ -230,6 +235,7 @@ fn commands() -> Vec<Case> {
         case("levels of logs", session(&[monitor("bogus"), monitor("")])),
         case("stop of nothing", session(&[stop(77)])),
         case("numbers", session(&[Request::Stats])),
+        case("coordinates of nobody and of the own node", session(&[coordinate("zz"), coordinate("n")])),
     ]
 }
 
@@ -361,7 +367,6 @@ fn normalize(tree: &mut Tree, ip: &str) {
             for section in ["io", "drops"] {
                 map.remove(section);
             }
-            map.remove("coordinate_resets");
             for key in ["Port", "goroutines", "version", "event_queue", "query_queue", "intent_queue"] {
                 if let Some(value) = map.get_mut(key) {
                     *value = Tree::Nil;
