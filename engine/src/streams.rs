@@ -8,7 +8,6 @@ use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::egress::Scope;
 use crate::event::Completion;
-use crate::node::StreamMap;
 use crate::serf::Serf;
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
@@ -17,6 +16,7 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
 };
 use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use hashbrown::HashMap;
 
 /// Streams of one node at one time; memberlist takes 128 push/pulls, probes come on top.
 const STREAMS_MAX: usize = 256;
@@ -36,6 +36,9 @@ pub(crate) struct Streams {
     next_merge: u32,
     rejoined: Option<bool>,
 }
+
+/// Streams by id, keyed without chance: ids are the driver's and the node's own.
+type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
 struct Stream {
     decoder: StreamDecoder,
