@@ -190,7 +190,7 @@ impl Backend {
     /// If the node has stopped.
     pub(crate) async fn stats(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, ApiError> {
         let node = self.handle.stats().await?;
-        let serf = section([
+        let mut serf = section([
             ("members", node.members.to_string()),
             ("failed", node.failed.to_string()),
             ("left", node.left.to_string()),
@@ -203,6 +203,9 @@ impl Backend {
             ("query_queue", node.query_queue.to_string()),
             ("encrypted", node.encrypted.to_string()),
         ]);
+        if let Some(resets) = node.coordinate_resets {
+            serf.insert("coordinate_resets".to_owned(), resets.to_string());
+        }
         let (received, sent) = node.datagrams;
         let (bytes_received, bytes_sent) = node.datagram_bytes;
         let io = section([

@@ -1,4 +1,5 @@
-//! The agent's parts that do not need the engine's driver: addresses, banner, log, event filters, handlers.
+//! The agent's parts, waiting for the command that runs them: addresses, banner, log, event filters, handlers,
+//! what its doors work with, and the RPC port.
 
 pub(crate) mod address;
 pub(crate) mod backend;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use thane_engine::api::ApiError;
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::ipc::{
-    CoordinateResponse, JoinResponse, KeyResponse, MembersRequest, MembersResponse, MonitorRequest,
-    QueryRequest, Request, RespondRequest, Stats, StreamRequest,
+    Coordinate, CoordinateResponse, JoinResponse, KeyResponse, MembersRequest, MembersResponse,
+    MonitorRequest, QueryRequest, Request, RespondRequest, Stats, StreamRequest,
 };
 
 use super::members::{MemberFilter, to_wire};
@@ -64,9 +64,7 @@ impl Session {
             Request::InstallKey(_) | Request::UseKey(_) | Request::RemoveKey(_) | Request::ListKeys => {
                 self.reply_with(Err(CommandError::NotSupported), &KeyResponse::default()).await
             }
-            Request::GetCoordinate(_) => {
-                self.reply_with(Err(CommandError::NotSupported), &CoordinateResponse::default()).await
-            }
+            Request::GetCoordinate(body) => self.coordinate(&body.node).await,
         }
     }
 
@@ -76,8 +74,24 @@ impl Session {
             Ok(members) => (Ok(()), members),
             Err(error) => (Err(error), Vec::new()),
         };
-        let members = members.iter().filter(|member| filter.matches(member)).map(to_wire).collect();
+        let members = members.into_iter().filter(|member| filter.matches(member)).map(to_wire).collect();
         self.reply_with(outcome, &MembersResponse { members }).await
+    }
+
+    /// A coordinate that is not known is no error.
+    async fn coordinate(&self, node: &str) -> Result<(), Ending> {
+        let (outcome, found) = match self.backend.handle.coordinate(node).await {
+            Ok(found) => (Ok(()), found),
+            Err(error) => (Err(error), None),
+        };
+        let ok = found.is_some();
+        let coord = found.map(|found| Coordinate {
+            vec: found.vec.to_vec(),
+            error: found.error,
+            adjustment: found.adjustment,
+            height: found.height,
+        });
+        self.reply_with(outcome, &CoordinateResponse { coord: coord.unwrap_or_default(), ok }).await
     }
 
     async fn stream(&mut self, request: StreamRequest) -> Result<(), Ending> {
@@ -174,6 +188,7 @@ impl Session {
     }
 
     async fn leave(&mut self) -> Result<(), Ending> {
+        self.backend.log.add(Level::Info, "agent.ipc", "Graceful leave triggered");
         let left = self.backend.leave().await;
         if let Err(error) = &left {
             self.backend.log.add(Level::Err, "agent.ipc", format_args!("leave failed: {error}"));

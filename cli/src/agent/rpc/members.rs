@@ -59,19 +59,20 @@ fn whole_value(expr: &str) -> Result<Regex, String> {
 }
 
 /// The member as it goes over the wire.
-pub(super) fn to_wire(member: &Member) -> ipc::Member {
+pub(super) fn to_wire(member: Member) -> ipc::Member {
+    let versions = member.versions;
     ipc::Member {
-        name: member.name.clone(),
+        name: member.name,
         addr: Some(member.addr),
         port: member.port,
-        tags: member.tags.clone(),
+        tags: member.tags,
         status: member.status.as_str().to_owned(),
-        protocol_min: member.versions.protocol_min(),
-        protocol_max: member.versions.protocol_max(),
-        protocol_cur: member.versions.protocol_cur(),
-        delegate_min: member.versions.delegate_min(),
-        delegate_max: member.versions.delegate_max(),
-        delegate_cur: member.versions.delegate_cur(),
+        protocol_min: versions.protocol_min(),
+        protocol_max: versions.protocol_max(),
+        protocol_cur: versions.protocol_cur(),
+        delegate_min: versions.delegate_min(),
+        delegate_max: versions.delegate_max(),
+        delegate_cur: versions.delegate_cur(),
     }
 }
 

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use thane_engine::ipc::{
-    AuthRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest, MembersRequest,
-    MonitorRequest, QueryRequest, Request, RespondRequest, StopRequest, StreamRequest, TagsRequest,
+    AuthRequest, CoordinateRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest,
+    MembersRequest, MonitorRequest, QueryRequest, Request, RespondRequest, StopRequest, StreamRequest,
+    TagsRequest,
 };
 
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
@@ -128,7 +129,7 @@ fn query(name: &str, payload: &[u8]) -> QueryRequest {
         name: name.to_owned(),
         payload: payload.to_vec(),
         request_ack: true,
-        timeout_ns: Duration::from_millis(400).as_nanos().try_into().unwrap(),
+        timeout_ns: Duration::from_secs(1).as_nanos().try_into().unwrap(),
         ..QueryRequest::default()
     }
 }
@@ -149,6 +150,10 @@ fn join(entries: &[&str]) -> Request {
 
 fn respond(id: u64, payload: &[u8]) -> Request {
     Request::Respond(RespondRequest { id, payload: payload.to_vec() })
+}
+
+fn coordinate(node: &str) -> Request {
+    Request::GetCoordinate(CoordinateRequest { node: node.to_owned() })
 }
 
 fn case(name: &'static str, bytes: Vec<u8>) -> Case {
@@ -230,6 +235,7 @@ fn commands() -> Vec<Case> {
         case("levels of logs", session(&[monitor("bogus"), monitor("")])),
         case("stop of nothing", session(&[stop(77)])),
         case("numbers", session(&[Request::Stats])),
+        case("coordinates of nobody and of the own node", session(&[coordinate("zz"), coordinate("n")])),
     ]
 }
 
@@ -274,9 +280,10 @@ fn records() -> Vec<Case> {
         ),
         case_until("queries for nobody", for_nobody, &[(1, 2), (2, 2)]),
         case_until("a member event", session(&changes), &[(1, 2)]),
-        case(
+        case_until(
             "a stopped stream",
-            session(&[stream("user"), stop(1), event("a", b"p"), stream("user"), stop(2)]),
+            session(&[stream("user"), stop(1), stream("user"), event("a", b"p")]),
+            &[(3, 2), (4, 1)],
         ),
         case_until("the log", session(&[monitor("err"), monitor("err")]), &[(1, 1 + LOG_LINES)]),
         // The second never comes: it ends when the agent does.
@@ -326,12 +333,12 @@ async fn answers(addr: SocketAddr, case: &Case) -> Answers {
 /// Takes out what can't be equal: addresses, numbers of the machine, most of the log, the system's words for
 /// an error, and Serf's empty records at a deadline.
 fn normal(mut answers: Answers, ip: &str) -> Answers {
+    let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
     for messages in answers.by_seq.values_mut() {
         messages.retain(|(_, body)| !body.as_ref().is_some_and(is_spurious));
         if matches!(messages.get(1), Some((_, Some(Tree::Map(map)))) if map.contains_key("Log")) {
             messages.truncate(1 + LOG_LINES);
         }
-        let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
         for (error, body) in messages {
             *error = dialed.replace_all(&error.replace(ip, "IP"), "").into_owned();
             if let Some(body) = body {
@@ -361,7 +368,6 @@ fn normalize(tree: &mut Tree, ip: &str) {
             for section in ["io", "drops"] {
                 map.remove(section);
             }
-            map.remove("coordinate_resets");
             for key in ["Port", "goroutines", "version", "event_queue", "query_queue", "intent_queue"] {
                 if let Some(value) = map.get_mut(key) {
                     *value = Tree::Nil;
@@ -389,8 +395,9 @@ fn with_token() -> Vec<Case> {
 async fn differences(serf: SocketAddr, agent: SocketAddr, cases: Vec<Case>) -> Vec<String> {
     let mut differences = Vec::new();
     for case in cases {
-        let theirs = normal(answers(serf, &case).await, &serf.ip().to_string());
-        let ours = normal(answers(agent, &case).await, &agent.ip().to_string());
+        let (theirs, ours) = tokio::join!(answers(serf, &case), answers(agent, &case));
+        let theirs = normal(theirs, &serf.ip().to_string());
+        let ours = normal(ours, &agent.ip().to_string());
         if theirs != ours {
             differences.push(format!("\n{}:\n  Serf  {theirs:?}\n  Thane {ours:?}", case.name));
         }

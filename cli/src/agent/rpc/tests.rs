@@ -360,6 +360,23 @@ fn leave_is_answered_before_the_agent_is_stopped_even_if_the_client_goes_away() 
 }
 
 #[test]
+fn a_second_leave_does_not_cut_the_first_short() {
+    local(async {
+        let agent = Agent::start("n", "127.16.2.13", Setup::default()).await;
+        let (mut first, mut second) = (agent.client().await, agent.client().await);
+        first.request(1, &Request::Leave).await;
+        eventually("a leave", async || !agent.logged("agent: requesting graceful leave").is_empty()).await;
+        second.request(1, &Request::Leave).await;
+        assert_eq!(second.error(1).await, "Leave already in progress");
+        second.request(2, &stop(0)).await;
+        assert_eq!(second.error(2).await, "", "it goes on");
+        agent.backend.stop.notified().await;
+        assert_eq!(first.error(1).await, "");
+        agent.end().await;
+    });
+}
+
+#[test]
 fn numbers_have_serfs_sections_and_ours() {
     local(async {
         let setup = Setup { tags: &[("role", "web")], handlers: &[("user:x", "true")], ..Setup::default() };
