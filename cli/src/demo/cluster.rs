@@ -205,8 +205,7 @@ impl Cluster {
 
     /// What all agents that still run sent so far.
     pub(super) async fn traffic(&self) -> Traffic {
-        let mut traffic =
-            Traffic { took: self.started.elapsed(), datagrams: 0, bytes: 0, drops: Vec::new() };
+        let mut traffic = Traffic { took: self.started.elapsed(), datagrams: 0, bytes: 0, drops: Vec::new() };
         for agent in &self.agents {
             // The killed one answers no more.
             let Ok(stats) = agent.stats().await else { continue };
