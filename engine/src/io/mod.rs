@@ -30,3 +30,11 @@ mod wake;
 
 pub use socket::bind_udp_with_retry;
 pub use udp::{Driver, DriverChoice, SocketIndex, Udp, UdpCounters, UdpOptions};
+
+/// The error with what failed in front and without the error number behind.
+#[cfg(target_os = "linux")]
+fn failed(what: &str, error: &std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    std::io::Error::new(error.kind(), format!("{what}: {text}"))
+}

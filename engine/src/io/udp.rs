@@ -247,8 +247,8 @@ impl Udp {
 
     /// Hands out up to `budget` datagrams that have arrived, without waiting: the socket, the sender and the
     /// bytes, mutable in the buffer they were received in, which is used again afterwards. The sockets take
-    /// turns. Returns how many it handed out; when that is less than `budget`, nothing is left, and after
-    /// either [`Udp::readable`] knows whether to wait.
+    /// turns. Returns how many it handed out. A datagram that is dropped and an error use up budget too;
+    /// [`Udp::readable`] knows whether anything is left.
     pub fn receive(&mut self, budget: usize, on: impl FnMut(SocketIndex, SocketAddr, &mut [u8])) -> usize {
         match &mut self.plane {
             #[cfg(target_os = "linux")]

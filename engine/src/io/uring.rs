@@ -20,6 +20,7 @@ use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::address::NAME_BYTES;
+use super::failed;
 use super::mapping::Buffers;
 
 /// What the kernel writes before each datagram: lengths and flags as four u32, then the sender's address.
@@ -126,16 +127,16 @@ impl Uring {
             Mode::Deferred => builder.setup_defer_taskrun(),
             Mode::Cooperative => builder.setup_coop_taskrun(),
         };
-        let ring = builder.build(sizes.requests as u32).map_err(|error| context("io_uring_setup", &error))?;
-        let buffers = BufferRing::register(&ring, sizes).map_err(|error| context("buffer ring", &error))?;
+        let ring = builder.build(sizes.requests as u32).map_err(|error| failed("io_uring_setup", &error))?;
+        let buffers = BufferRing::register(&ring, sizes)?;
         // SAFETY: takes no pointers.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if event < 0 {
-            return Err(context("eventfd", &io::Error::last_os_error()));
+            return Err(failed("eventfd", &io::Error::last_os_error()));
         }
         // SAFETY: the descriptor was just created and nobody else owns it.
         let event = unsafe { OwnedFd::from_raw_fd(event) };
-        ring.submitter().register_eventfd(event.as_raw_fd()).map_err(|error| context("eventfd", &error))?;
+        ring.submitter().register_eventfd(event.as_raw_fd()).map_err(|error| failed("eventfd", &error))?;
         // SAFETY: msghdr is plain data of the C interface, for which all zeroes are a valid (empty) value.
         let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         template.msg_namelen = NAME_BYTES as libc::socklen_t;
@@ -324,7 +325,8 @@ impl BufferRing {
         let address = slots.address(0) as u64;
         // SAFETY: the slots are a page-aligned mapping of the size that `entries` asks for. It lives until the
         // Uring is dropped; the kernel has pinned the pages, so a ring that dies a little later does no harm.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) }?;
+        let registered = unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) };
+        registered.map_err(|error| failed("buffer ring", &error))?;
         let mut buffers = BufferRing { slots, entries, memory, bytes: bytes as u32, tail: 0 };
         for buffer in 0..entries {
             buffers.give(buffer);
@@ -360,38 +362,30 @@ impl BufferRing {
 /// several datagrams, each in a buffer of its own, and the eventfd tells of one that comes later.
 pub(super) fn try_out(mode: Mode) -> io::Result<()> {
     let sizes = Sizes { requests: 2, completions: 8, buffers: 4, datagram_bytes_max: 64 };
-    let (ours, theirs) = UnixDatagram::pair().map_err(|error| context("socket pair", &error))?;
+    let (ours, theirs) = UnixDatagram::pair().map_err(|error| failed("socket pair", &error))?;
     let (mut uring, event) = Uring::open(mode, &sizes)?;
-    let failed =
-        |what: &str| io::Error::new(io::ErrorKind::Unsupported, format!("multishot receive: {what}"));
+    let silent = |what: &str| failed("multishot receive", &io::Error::other(what));
     uring.arm(theirs.as_raw_fd(), 0)?;
-    uring.enter().map_err(|error| context("io_uring_enter", &error))?;
+    uring.enter().map_err(|error| failed("io_uring_enter", &error))?;
     for text in [&b"first"[..], b"second"] {
-        ours.send(text).map_err(|error| context("socket pair", &error))?;
+        ours.send(text).map_err(|error| failed("socket pair", &error))?;
         let mut poll = libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, as said; the kernel writes its revents.
         if unsafe { libc::poll(&mut poll, 1, 1000) } != 1 {
-            return Err(failed("its eventfd is silent"));
+            return Err(silent("its eventfd is silent"));
         }
         let mut count = 0u64;
         // SAFETY: reads at most the 8 bytes of `count`.
         unsafe { libc::read(event.as_raw_fd(), (&raw mut count).cast(), size_of_val(&count)) };
-        uring.enter().map_err(|error| context("io_uring_enter", &error))?;
-        let completion = uring.next().ok_or_else(|| failed("nothing came"))?;
-        let filled = completion.result.map_err(|error| context("multishot receive", &error))?;
+        uring.enter().map_err(|error| failed("io_uring_enter", &error))?;
+        let completion = uring.next().ok_or_else(|| silent("nothing came"))?;
+        let filled = completion.result.map_err(|error| failed("multishot receive", &error))?;
         let came = uring.parts(&filled).is_some_and(|parts| parts.payload == text && !parts.truncated);
         if !came || !completion.goes_on {
-            return Err(failed("it does not go on"));
+            return Err(silent("it does not go on"));
         }
     }
     Ok(())
-}
-
-/// An error with what failed in front and without the error number behind.
-fn context(what: &str, error: &io::Error) -> io::Error {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    io::Error::new(error.kind(), format!("{what}: {text}"))
 }
 
 #[cfg(test)]
