@@ -10,6 +10,9 @@ mod common;
 mod interop {
     mod agent;
     mod cluster;
+    mod rpc;
 
+    mod events;
     mod membership;
+    mod queries;
 }

@@ -83,10 +83,12 @@ impl Variant {
 
 /// The agents of one scenario.
 pub(crate) struct Cluster {
-    variant: Variant,
+    pub(crate) variant: Variant,
     /// What `-profile` the agents get. Serf's `local` finds failures soonest, but sends each broadcast only twice: with
     /// four and more agents some miss it until the next push/pull. Up to four agents `lan` reaches all in one tick.
     pub(crate) profile: &'static str,
+    /// Set by scenarios in which agents have to refuse each other.
+    pub(crate) refusals_expected: bool,
     subnet: u8,
     agents: Vec<Agent>,
 }
@@ -96,9 +98,12 @@ pub(crate) fn run(test: &str, variant: Variant, subnet: u8, scenario: impl FnOnc
     if real_serf(test).is_none() {
         return;
     }
-    let mut cluster = Cluster { variant, profile: "lan", subnet, agents: Vec::new() };
+    let mut cluster =
+        Cluster { variant, profile: "lan", refusals_expected: false, subnet, agents: Vec::new() };
     scenario(&mut cluster);
-    cluster.assert_nothing_refused();
+    if !cluster.refusals_expected {
+        cluster.assert_nothing_refused();
+    }
 }
 
 impl Cluster {
@@ -130,13 +135,18 @@ impl Cluster {
             for kind in Kind::BOTH {
                 let name = member_name(kind, number);
                 let mut flags = extra(&name);
-                flags.extend(before.iter().map(|addr| format!("-join={addr}")));
-                let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-                before = Some(self.add(kind, &name).bind_addr().to_string());
-                self.start(&name, &flags);
+                flags.extend(before.iter().map(|name| self.join_flag(name)));
+                self.add(kind, &name);
+                self.start(&name, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+                before = Some(name);
             }
         }
         self.wait_all_alive();
+    }
+
+    /// The flag that makes an agent join the agent `name`.
+    pub(crate) fn join_flag(&self, name: &str) -> String {
+        format!("-join={}", self.agent(name).bind_addr())
     }
 
     /// The agent of that name.

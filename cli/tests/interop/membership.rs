@@ -5,6 +5,7 @@ use super::cluster::{Cluster, in_each_variant};
 
 in_each_variant!(joins_both_ways, 10);
 in_each_variant!(lists_are_equal, 13);
+in_each_variant!(tag_updates_reach_all, 16);
 
 /// Each kind joins the other, once at its start and once by command.
 fn joins_both_ways(cluster: &mut Cluster) {
@@ -48,4 +49,37 @@ fn lists_are_equal(cluster: &mut Cluster) {
         let tags: Vec<(&str, &str)> = member.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
         assert_eq!(tags, [("empty", ""), ("role", &*agent.name), ("zone", "a=b, ż")]);
     }
+}
+
+/// An agent of each kind changes its tags: all lists show it and a member-update handler runs on every agent.
+fn tag_updates_reach_all(cluster: &mut Cluster) {
+    let handler = "-event-handler=member-update=sh {dir}/record.sh {dir}/updates";
+    cluster
+        .start_pairs(2, |_| vec![handler.to_owned(), "-tag=role=old".to_owned(), "-tag=kept=yes".to_owned()]);
+    for origin in ["s2", "t2"] {
+        let said = cluster.agent(origin).serf_ok(&["tags", "-set=color=blå", "-set=kept=no", "-delete=role"]);
+        assert_eq!(said, "Successfully updated agent tags\n");
+        for agent in cluster.agents() {
+            cluster.wait_for(&format!("the tags of {origin} at {}", agent.name), || {
+                let tags = &agent.members()?[origin].tags;
+                let seen: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+                if seen == [("color", "blå"), ("kept", "no")] { Ok(()) } else { Err(format!("{seen:?}")) }
+            });
+            let address = cluster.agent(origin).bind_addr().ip();
+            // Name, address, role, tags in any order; no role any more.
+            let told = ["color=blå,kept=no", "kept=no,color=blå"]
+                .map(|tags| format!("{origin}\t{address}\t\t{tags}\n").into_bytes());
+            cluster.wait_for(&format!("the update of {origin} at {}'s handler", agent.name), || {
+                let records = agent.records("updates");
+                let ran = records.iter().any(|record| {
+                    record.event == "member-update"
+                        && told
+                            .iter()
+                            .any(|told| record.stdin.windows(told.len()).any(|window| window == told))
+                });
+                if ran { Ok(()) } else { Err(format!("{records:?}")) }
+            });
+        }
+    }
+    cluster.wait_all_alive();
 }
