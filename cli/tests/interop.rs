@@ -13,6 +13,8 @@ mod interop {
     mod rpc;
 
     mod events;
+    mod failures;
     mod membership;
     mod queries;
+    mod snapshots;
 }
