@@ -12,9 +12,13 @@ mod interop {
     mod cluster;
     mod rpc;
 
+    mod commands;
     mod events;
     mod failures;
+    mod keys;
     mod membership;
+    mod monitors;
     mod queries;
+    mod refusals;
     mod snapshots;
 }

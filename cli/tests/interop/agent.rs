@@ -247,11 +247,12 @@ impl Agent {
         self.log.lock().expect("no holder panics").iter().map(|line| line.text.clone()).collect()
     }
 
-    /// The last log lines with their times, for the message of a failure.
+    /// The last log lines with their times, for the message of a failure; without the connections of the polling.
     pub(crate) fn dump(&self) -> String {
         let log = self.log.lock().expect("no holder panics");
-        let mut text = format!("===== {} ({:?}), {} lines\n", self.name, self.kind, log.len());
-        for line in &log[log.len().saturating_sub(DUMP_LINES)..] {
+        let lines: Vec<&Line> = log.iter().filter(|line| !line.text.contains("Accepted client")).collect();
+        let mut text = format!("===== {} ({:?}), {} lines\n", self.name, self.kind, lines.len());
+        for line in &lines[lines.len().saturating_sub(DUMP_LINES)..] {
             text += &format!("{:>9.3} {}\n", line.at.as_secs_f64(), line.text);
         }
         text

@@ -5,12 +5,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
-use super::agent::{Agent, Record};
+use super::agent::{Agent, Kind, Record};
 use super::cluster::{Cluster, in_each_variant};
 use super::rpc::RpcConnection;
 
 in_each_variant!(events_arrive_once, 20);
 in_each_variant!(bursts_coalesce, 23);
+in_each_variant!(newcomers_may_ask_for_replay, 64);
 
 /// The names that handlers listen to; each matches exactly.
 const HANDLED: [&str; 8] = ["bytes", "lines", "text", "empty", "full", "zeros", "calm", "end"];
@@ -74,6 +75,51 @@ fn bursts_coalesce(cluster: &mut Cluster) {
             assert_eq!(distinct.len(), seen.len(), "{name} twice at {}: {seen:?}", agent.name);
         }
     }
+}
+
+/// Who joins sees what is sent from then on, and with `-replay` what was sent before, too.
+fn newcomers_may_ask_for_replay(cluster: &mut Cluster) {
+    const LATE: [(Kind, &str, bool); 4] = [
+        (Kind::Serf, "t1", false),
+        (Kind::Thane, "s1", false),
+        (Kind::Serf, "t1", true),
+        (Kind::Thane, "s1", true),
+    ];
+    let record = record_flag(&["old-s1", "old-t1", "new"].map(str::to_owned));
+    cluster.start_pairs(1, |_| vec![record.clone()]);
+    for agent in cluster.agents() {
+        send(agent, &format!("old-{}", agent.name), b"before anybody came", agent.name == "s1");
+    }
+    for agent in cluster.agents() {
+        wait_names(cluster, &agent.name, &["old-s1", "old-t1"]);
+    }
+    for (kind, member, replay) in LATE {
+        let name = format!("late-{kind:?}-{replay}");
+        let join = cluster.join_flag(member);
+        cluster.add(kind, &name);
+        let flags = [&*record, &join, "-replay"];
+        cluster.start(&name, if replay { &flags } else { &flags[..2] });
+    }
+    cluster.wait_all_alive();
+    send(cluster.agent("t1"), "new", b"", false);
+    for (kind, _, replay) in LATE {
+        let expected = ["new", "old-s1", "old-t1"];
+        wait_names(
+            cluster,
+            &format!("late-{kind:?}-{replay}"),
+            if replay { &expected } else { &expected[..1] },
+        );
+    }
+}
+
+/// Waits until the handlers of an agent ran for exactly these events.
+fn wait_names(cluster: &Cluster, name: &str, expected: &[&str]) {
+    cluster.wait_for(&format!("{expected:?} at {name}"), || {
+        let mut seen: Vec<String> =
+            cluster.agent(name).records("events").into_iter().map(|record| record.name).collect();
+        seen.sort_unstable();
+        if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
 }
 
 /// A payload of each sort, different for each origin.

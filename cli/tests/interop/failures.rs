@@ -1,66 +1,105 @@
-//! Crashes, restarts, graceful leaves and forced ones of agents of either kind, as all the others see them.
+//! Crashes, restarts, graceful leaves and forced ones of an agent of either kind, as an agent of each kind sees them.
 
+use std::time::{Duration, Instant};
+
+use super::agent::{Agent, Kind};
 use super::cluster::{Cluster, in_each_variant};
 
-in_each_variant!(failures_and_leaves, 30);
+in_each_variant!(serf_comes_and_goes, 30);
+in_each_variant!(thane_comes_and_goes, 33);
 
-/// The second agent of each kind goes away in every way there is and comes back; the first ones watch.
-fn failures_and_leaves(cluster: &mut Cluster) {
-    cluster.profile = "local";
-    cluster.start_pairs(2, |_| Vec::new());
+fn serf_comes_and_goes(cluster: &mut Cluster) {
+    comes_and_goes(cluster, Kind::Serf);
+}
 
-    kill_both(cluster);
-    come_back(cluster);
+fn thane_comes_and_goes(cluster: &mut Cluster) {
+    comes_and_goes(cluster, Kind::Thane);
+}
 
-    // By command and by signal; each is told that it may go and its exit code says that it did.
-    let said = cluster.agent("s2").serf_ok(&["leave"]);
+/// One agent goes away in every way there is and comes back each time; an agent of each kind watches.
+fn comes_and_goes(cluster: &mut Cluster, kind: Kind) {
+    cluster.start_pairs(1, |_| Vec::new());
+    cluster.add(kind, "guest");
+    let cluster = &*cluster;
+    let [same, other] =
+        if kind == Kind::Serf { ["s1", "t1"] } else { ["t1", "s1"] }.map(|name| cluster.agent(name));
+    let guest = cluster.agent("guest");
+    come(cluster, &other.name);
+
+    guest.kill();
+    wait_guest(cluster, "failed");
+    come(cluster, &other.name);
+
+    let said = guest.serf_ok(&["leave"]);
     assert_eq!(said, "Graceful leave complete\n");
-    assert!(cluster.agent("s2").wait_exit().success());
-    cluster.wait_statuses(&[("s1", "alive"), ("t1", "alive"), ("t2", "alive"), ("s2", "left")]);
-    cluster.agent("t2").serf_ok(&["leave"]);
-    assert!(cluster.agent("t2").wait_exit().success());
-    wait_gone(cluster, "left");
-    come_back(cluster);
-    for name in ["s2", "t2"] {
-        cluster.agent(name).signal("INT");
-        assert!(cluster.agent(name).wait_exit().success(), "{name} leaves when interrupted");
-    }
-    wait_gone(cluster, "left");
-    come_back(cluster);
+    assert!(guest.wait_exit().success(), "a leave by command\n{}", guest.dump());
+    wait_guest(cluster, "left");
+    come(cluster, &same.name);
 
-    kill_both(cluster);
-    cluster.agent("t1").serf_ok(&["force-leave", "s2"]);
-    cluster.agent("s1").serf_ok(&["force-leave", "t2"]);
-    wait_gone(cluster, "left");
-    come_back(cluster);
+    guest.signal("INT");
+    assert!(guest.wait_exit().success(), "a leave by interrupt\n{}", guest.dump());
+    wait_guest(cluster, "left");
+    come(cluster, &other.name);
 
-    kill_both(cluster);
-    cluster.agent("t1").serf_ok(&["force-leave", "-prune", "s2"]);
-    cluster.agent("s1").serf_ok(&["force-leave", "-prune", "t2"]);
+    guest.signal("TERM");
+    assert_eq!(guest.wait_exit().code(), Some(1), "a termination is no leave\n{}", guest.dump());
+    wait_guest(cluster, "failed");
+    other.serf_ok(&["force-leave", "guest"]);
+    wait_guest(cluster, "left");
+    come(cluster, &other.name);
+
+    guest.kill();
+    wait_guest(cluster, "failed");
+    prune(cluster, same);
+    come(cluster, &other.name);
+
+    // Nobody can be forced to leave who is there to object: the leave has the clock's time, the objection the next one,
+    // and who has heard that is at the one after it.
+    let time = member_time(other);
+    other.serf_ok(&["force-leave", "guest"]);
+    cluster.wait_for("the objection", || {
+        let times: Vec<u64> = cluster.agents().iter().map(member_time).collect();
+        if times.iter().all(|seen| *seen >= time + 2) {
+            Ok(())
+        } else {
+            Err(format!("{times:?} from {time}"))
+        }
+    });
     cluster.wait_all_alive();
-    come_back(cluster);
-
-    // A termination signal is no leave.
-    for name in ["s2", "t2"] {
-        cluster.agent(name).signal("TERM");
-        assert_eq!(cluster.agent(name).wait_exit().code(), Some(1), "{name} when terminated");
-    }
-    wait_gone(cluster, "failed");
 }
 
-fn kill_both(cluster: &Cluster) {
-    cluster.agent("s2").kill();
-    cluster.agent("t2").kill();
-    wait_gone(cluster, "failed");
+/// The agent's Lamport clock of member intents.
+fn member_time(agent: &Agent) -> u64 {
+    let info = agent.info();
+    let time = info["serf"]["member_time"].as_str().unwrap_or_else(|| panic!("no member_time in {info}"));
+    time.parse().expect("a Lamport time is decimal")
 }
 
-fn wait_gone(cluster: &Cluster, status: &str) {
-    cluster.wait_statuses(&[("s1", "alive"), ("t1", "alive"), ("s2", status), ("t2", status)]);
-}
-
-/// Each is started again and joins an agent of the other kind.
-fn come_back(cluster: &Cluster) {
-    cluster.start("s2", &[&cluster.join_flag("t1")]);
-    cluster.start("t2", &[&cluster.join_flag("s1")]);
+fn come(cluster: &Cluster, to: &str) {
+    cluster.start("guest", &[&cluster.join_flag(to)]);
     cluster.wait_all_alive();
+}
+
+/// Prunes the guest until nobody lists it. Once may not be enough: nothing repairs a prune whose few copies are lost, or
+/// all sent to the dead (in the local profile Serf lost 4 of 100 in a cluster like this one).
+fn prune(cluster: &Cluster, by: &Agent) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let mut asked: Option<Instant> = None;
+    cluster.wait_for("the guest to be gone", || {
+        if asked.is_none_or(|asked| asked.elapsed() > PATIENCE) {
+            by.serf_ok(&["force-leave", "-prune", "guest"]);
+            asked = Some(Instant::now());
+        }
+        for agent in cluster.running() {
+            let members = agent.members()?;
+            if members.contains_key("guest") {
+                return Err(format!("{} lists {members:?}", agent.name));
+            }
+        }
+        Ok(())
+    });
+}
+
+fn wait_guest(cluster: &Cluster, status: &str) {
+    cluster.wait_statuses(&[("s1", "alive"), ("t1", "alive"), ("guest", status)]);
 }
