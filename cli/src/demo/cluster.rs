@@ -104,8 +104,8 @@ impl Cluster {
     pub(super) async fn join_all(&mut self, show: &mut Show) -> Result<Duration, String> {
         let begun = Instant::now();
         let seed = [self.agents[0].bound().to_string()];
-        for agent in self.agents[1..].iter().cloned() {
-            let seed = seed.clone();
+        for agent in &self.agents[1..] {
+            let (agent, seed) = (agent.clone(), seed.clone());
             // The result shows in the views that are waited for.
             tokio::spawn(async move { agent.join(&seed, false).await });
         }
