@@ -1,1 +1,183 @@
-//! Benches of the parts, peers beside ours.
+//! What the benches of the parts work on: the members of a cluster, packets that hold them, a node that runs.
+//! Sizes are those of a Serf cluster with short names and two tags.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thane_engine::config::RawConfig;
+use thane_engine::context::{Context, NodeId};
+use thane_engine::node::Node;
+use thane_engine::random::Nonces;
+use thane_engine::wire::keyring::Keyring;
+use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
+use thane_engine::wire::stream::encode_push_pull_header;
+use thane_engine::wire::{Alive, Incarnation, LamportTime, NodeState, Ping, SeqNo};
+
+/// A member of the cluster.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name: `node-00042`.
+    pub name: String,
+    addr: [u8; 4],
+}
+
+/// The tags `role=web` and `dc=east`, encoded: 19 bytes.
+const META: &[u8] = b"\xff\x82\xa4role\xa3web\xa2dc\xa4east";
+const VERSIONS: &[u8] = &[1, 5, 2, 2, 5, 5];
+
+impl Member {
+    /// The n-th member.
+    pub fn new(n: u16) -> Member {
+        let [high, low] = n.to_be_bytes();
+        Member { name: format!("node-{n:05}"), addr: [127, 13, high, low] }
+    }
+
+    /// What gossip says of it.
+    pub fn alive(&self) -> Alive<'_> {
+        Alive {
+            incarnation: Incarnation(1),
+            node: &self.name,
+            addr: self.addr[..].into(),
+            port: 7946,
+            meta: META.into(),
+            versions: VERSIONS.into(),
+        }
+    }
+
+    /// What a push/pull says of it.
+    pub fn state(&self) -> NodeState<'_> {
+        NodeState {
+            name: &self.name,
+            addr: self.addr[..].into(),
+            port: 7946,
+            meta: META.into(),
+            incarnation: Incarnation(1),
+            versions: VERSIONS.into(),
+            ..NodeState::default()
+        }
+    }
+}
+
+/// The first `count` members.
+pub fn members(count: u16) -> Vec<Member> {
+    (1..=count).map(Member::new).collect()
+}
+
+/// An envelope without label; sealed with AES-128 or AES-256 if there is a key.
+pub fn envelope(key: Option<&[u8]>, compress: bool) -> Envelope {
+    let keys: Vec<Vec<u8>> = key.iter().map(|key| key.to_vec()).collect();
+    Envelope {
+        label: Vec::new(),
+        keyring: Keyring::new(&keys).expect("the benches' keys have 16 or 32 bytes"),
+        compress,
+        version: 1,
+        verify_incoming: true,
+        verify_outgoing: true,
+        skip_inbound_label_check: false,
+    }
+}
+
+/// Puts alive messages of all `members` into one packet and appends it to `out`.
+pub fn gossip_packet(assembler: &mut Assembler, envelope: &Envelope, members: &[Member], out: &mut Vec<u8>) {
+    assembler.begin(1400 - envelope.overhead());
+    for member in members {
+        assembler.push(|out| member.alive().encode(out));
+    }
+    assembler.finish(out, envelope, true, [7; 12]);
+}
+
+/// A ping as Serf sends it.
+pub fn ping(node: &str) -> Ping<'_> {
+    let source_addr = [127, 13, 0, 2][..].into();
+    Ping { seq: SeqNo(70_000), node, source_addr, source_port: 7946, source_node: "node-00002" }
+}
+
+/// A push/pull of all `members`, type byte first, with serf's part.
+pub fn push_pull(members: &[Member]) -> Vec<u8> {
+    let (mut records, mut user, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    members.iter().for_each(|member| member.state().encode(&mut records));
+    let source = PushPullSource {
+        ltime: LamportTime(20_000),
+        event_ltime: LamportTime(1),
+        query_ltime: LamportTime(1),
+        members: (members.len() as u32, members.iter().map(|member| (member.name.as_str(), LamportTime(1)))),
+        left: (0, std::iter::empty()),
+        events: std::iter::empty(),
+        marker: std::marker::PhantomData,
+    };
+    encode_push_pull(source, &mut user);
+    encode_push_pull_header(members.len(), user.len(), false, &mut out);
+    [out, records, user].concat()
+}
+
+/// Where packets come from.
+pub fn peer() -> SocketAddr {
+    SocketAddr::from(([127, 13, 0, 2], 7946))
+}
+
+/// A node that runs, in a Context of its own.
+pub struct Bench {
+    /// The node: `node-00001`.
+    pub node: Node,
+    /// Its Context.
+    pub ctx: Context,
+}
+
+impl Bench {
+    /// Starts a node with Serf's settings for a local network, which `change` may change.
+    pub fn new(change: impl FnOnce(&mut RawConfig)) -> Bench {
+        let mut raw = RawConfig::lan("node-00001", SocketAddr::from(([127, 13, 0, 1], 7946)));
+        // What the node would do by itself would be measured too.
+        raw.probe_interval = Duration::from_secs(86_400);
+        raw.push_pull_interval = Duration::from_secs(86_400);
+        change(&mut raw);
+        let config = raw.check().expect("the benches' settings are valid");
+        let mut ctx = Context::new(1, Nonces::seeded(1));
+        let mut node = Node::new(NodeId(0), Arc::new(config), &mut ctx);
+        node.start(&mut ctx);
+        Bench { node, ctx }
+    }
+
+    /// Hands a datagram in.
+    pub fn receive(&mut self, bytes: &mut [u8]) {
+        self.node.handle_datagram(&mut self.ctx, peer(), bytes);
+    }
+
+    /// Lets members become known by gossip, ten in a packet.
+    pub fn learn(&mut self, members: &[Member]) {
+        let (mut assembler, envelope) = (Assembler::default(), envelope(None, false));
+        for members in members.chunks(10) {
+            let mut packet = Vec::new();
+            gossip_packet(&mut assembler, &envelope, members, &mut packet);
+            self.receive(&mut packet);
+        }
+        self.clear();
+    }
+
+    /// Lets `span` pass and does what is due then.
+    pub fn pass(&mut self, span: Duration) {
+        self.ctx.now = self.ctx.now + span;
+        while let Some((_, key)) = self.ctx.timers.pop_due(self.ctx.now) {
+            self.node.handle_timeout(&mut self.ctx, key);
+        }
+    }
+
+    /// Forgets all outputs, as a driver does once it has dealt with them.
+    pub fn clear(&mut self) {
+        let out = &mut self.ctx.out;
+        out.clear_datagrams();
+        out.streams.clear();
+        out.records.clear();
+        out.completions.clear();
+        out.events.clear();
+        out.notices.clear();
+    }
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bench({:?})", self.node)
+    }
+}

@@ -1,0 +1,120 @@
+//! Bytes to types and back: packets, pings, sealing, LZW. Opening works in place, so each opened packet is
+//! copied first; `copy` says what that costs.
+#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use thane_bench::{envelope, gossip_packet, members, ping};
+use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::{Message, lzw};
+
+/// Keys of AES-128 and AES-256.
+const KEYS: [(&str, Option<&[u8]>); 3] =
+    [("plain", None), ("aes-128", Some(&[1; 16])), ("aes-256", Some(&[1; 32]))];
+
+fn packet_of_ten(envelope: &Envelope) -> Vec<u8> {
+    let mut out = Vec::new();
+    gossip_packet(&mut Assembler::default(), envelope, &members(10), &mut out);
+    out
+}
+
+fn gossip(c: &mut Criterion) {
+    let members = members(10);
+    let mut group = c.benchmark_group("gossip of ten alive");
+    group.throughput(Throughput::Elements(10));
+    for (name, key) in KEYS {
+        let envelope = envelope(key, false);
+        let packet = packet_of_ten(&envelope);
+        let mut assembler = Assembler::default();
+        let mut out = Vec::new();
+        group.bench_function(format!("encode {name}"), |b| {
+            b.iter(|| {
+                out.clear();
+                gossip_packet(&mut assembler, &envelope, black_box(&members), &mut out);
+            });
+        });
+        let (mut received, mut scratch) = (packet.clone(), Scratch::default());
+        group.bench_function(format!("decode {name}"), |b| {
+            b.iter(|| {
+                received.copy_from_slice(black_box(&packet));
+                decode(&envelope, &mut received, &mut scratch, 10);
+            });
+        });
+    }
+    let packet = packet_of_ten(&envelope(None, false));
+    let mut received = packet.clone();
+    group.bench_function("copy", |b| {
+        b.iter(|| {
+            received.copy_from_slice(black_box(&packet));
+            black_box(&mut received);
+        });
+    });
+    group.finish();
+}
+
+fn decode(envelope: &Envelope, bytes: &mut [u8], scratch: &mut Scratch, expected: usize) {
+    let plain = packet::open(envelope, bytes).expect("the packet was sealed for this envelope");
+    let mut messages = 0;
+    packet::for_each_message(plain, scratch, &mut |message| {
+        black_box(message.expect("the packet holds only good messages"));
+        messages += 1;
+    });
+    assert_eq!(messages, expected);
+}
+
+fn pings(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ping");
+    let ping = ping("node-00001");
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    ping.encode(&mut bytes);
+    group.bench_function("encode", |b| {
+        b.iter(|| {
+            out.clear();
+            black_box(&ping).encode(&mut out);
+        });
+    });
+    group.bench_function("decode", |b| b.iter(|| black_box(Message::decode(black_box(&bytes)))));
+    group.finish();
+}
+
+fn compression(c: &mut Criterion) {
+    let plain = packet_of_ten(&envelope(None, false));
+    let compressing = envelope(None, true);
+    let packed = packet_of_ten(&compressing);
+    assert!(packed.len() < plain.len(), "ten alive messages compress");
+    let mut group = c.benchmark_group("lzw of ten alive");
+    group.throughput(Throughput::Bytes(plain.len() as u64));
+    let (mut stream, mut raw) = (Vec::new(), Vec::new());
+    lzw::compress(&plain, &mut stream);
+    let mut out = Vec::new();
+    group.bench_function("compress", |b| {
+        b.iter(|| {
+            out.clear();
+            lzw::compress(black_box(&plain), &mut out);
+        });
+    });
+    group.bench_function("decompress", |b| {
+        b.iter(|| {
+            raw.clear();
+            lzw::decompress(black_box(&stream), plain.len(), &mut raw).expect("it was compressed above");
+        });
+    });
+    let (mut received, mut scratch) = (packed.clone(), Scratch::default());
+    group.bench_function("decode packet", |b| {
+        b.iter(|| {
+            received.copy_from_slice(black_box(&packed));
+            decode(&compressing, &mut received, &mut scratch, 10);
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(std::time::Duration::from_millis(500))
+        .measurement_time(std::time::Duration::from_secs(2));
+    targets = gossip, pings, compression
+}
+criterion_main!(benches);
