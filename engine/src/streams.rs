@@ -35,6 +35,7 @@ pub(crate) struct Streams {
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
     rejoined: Option<bool>,
+    joined: bool,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -215,6 +216,11 @@ impl Streams {
         }
     }
 
+    /// Whether this node came into a cluster since the last call.
+    pub(crate) fn take_joined(&mut self) -> bool {
+        std::mem::take(&mut self.joined)
+    }
+
     /// Opens a push/pull.
     fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
         if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
@@ -384,12 +390,16 @@ impl Streams {
     fn end_exchange(&mut self, scope: &mut Scope<'_>, cause: Cause, result: Result<(), String>) {
         if cause == Cause::Rejoin {
             self.rejoined = Some(result.is_ok());
+            self.joined |= result.is_ok();
         }
         let Cause::Join(slot, place) = cause else { return };
         let Some(join) = self.joins.get_mut(&slot) else { return };
         join.pending -= 1;
         match result {
-            Ok(()) => join.contacted += 1,
+            Ok(()) => {
+                join.contacted += 1;
+                self.joined = true;
+            }
             Err(reason) => {
                 let ip = join.targets[place].addr.ip();
                 join.errors.insert(place, format!("Failed to join {ip}: {reason}"));

@@ -46,6 +46,8 @@ pub enum TimerKind {
     Gossip,
     /// Exchange full state with a random member.
     PushPull,
+    /// Exchange full state soon after a join.
+    EarlyPushPull,
     /// A suspicion ran out (Lifeguard, dynamic suspicion). Subject: member index.
     Suspicion,
     /// A relayed probe got no ack: send the nack. Subject: own sequence number.

@@ -9,6 +9,7 @@ mod command;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::command::Leave;
 use crate::command::Ticket;
@@ -34,6 +35,7 @@ pub struct Node {
     pub(crate) swim: Swim,
     pub(crate) serf: Serf,
     pub(crate) streams: Streams,
+    early: EarlyExchanges,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
@@ -64,6 +66,28 @@ impl Shared {
     }
 }
 
+/// Gossip rounds before the first early exchange.
+const EARLY_GOSSIP_ROUNDS: u32 = 5;
+
+/// Push/pulls with random members soon after a join. Gossip alone leaves one of some thousand pairs without
+/// the news of a join storm until the next periodic exchange, half a minute later; and what a join taught is
+/// not gossiped on here, as Serf does. They go on at doubling distances while there is news.
+#[derive(Default)]
+struct EarlyExchanges {
+    interval: Duration,
+    generation: u32,
+    heard_news: bool,
+}
+
+impl EarlyExchanges {
+    /// Arms the next one, somewhere in the interval so that nodes which joined together don't act in step.
+    fn schedule(&mut self, scope: &mut Scope<'_>) {
+        self.heard_news = false;
+        let at = scope.now() + self.interval / 2 + scope.ctx.random.duration(self.interval);
+        scope.schedule(at, TimerKind::EarlyPushPull, 0, self.generation);
+    }
+}
+
 impl Node {
     /// A node of that identity. It does nothing before [`start`](Self::start).
     pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
@@ -77,6 +101,7 @@ impl Node {
             swim,
             serf,
             streams: Streams::default(),
+            early: EarlyExchanges::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -133,6 +158,7 @@ impl Node {
             TimerKind::Gossip => self.swim.gossip(scope),
             TimerKind::Reap => self.serf.reap(scope),
             TimerKind::PushPull => self.push_pull(ctx),
+            TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
             TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
@@ -248,6 +274,33 @@ impl Node {
     }
 
     fn push_pull(&mut self, ctx: &mut Context) {
+        self.push_pull_once(ctx);
+        let scope = &mut self.shared.scope(ctx);
+        let interval = scope.config.push_pull_interval * push_pull_scale(scope.view.table_count());
+        scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
+    }
+
+    /// Came into a cluster: the first early exchange is due soon.
+    fn on_joined(&mut self, ctx: &mut Context) {
+        let scope = &mut self.shared.scope(ctx);
+        self.early.generation = self.early.generation.wrapping_add(1);
+        self.early.interval = scope.config.gossip_interval * EARLY_GOSSIP_ROUNDS;
+        self.early.schedule(scope);
+    }
+
+    fn early_push_pull(&mut self, ctx: &mut Context, key: TimerKey) {
+        if key.generation != self.early.generation {
+            return;
+        }
+        self.push_pull_once(ctx);
+        let scope = &mut self.shared.scope(ctx);
+        self.early.interval *= 2;
+        if self.early.heard_news && self.early.interval < scope.config.push_pull_interval {
+            self.early.schedule(scope);
+        }
+    }
+
+    fn push_pull_once(&mut self, ctx: &mut Context) {
         let scope = &mut self.shared.scope(ctx);
         let me = scope.me;
         let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
@@ -256,20 +309,22 @@ impl Node {
         if let Some(addr) = picked.and_then(|member| scope.view.socket_addr(&scope.ctx.roster, member)) {
             self.streams.push_pull(scope, addr);
         }
-        let interval = scope.config.push_pull_interval * push_pull_scale(scope.view.table_count());
-        scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
     }
 
     /// What every input ends with: changes are passed on, streams that probes ask for are opened, and who
     /// waited for a broadcast is told.
     fn settle(&mut self, ctx: &mut Context) {
         let mut changes = std::mem::take(&mut self.swim.changes);
+        self.early.heard_news |= !changes.is_empty();
         for change in changes.drain(..) {
             self.serf.on_change(&mut self.shared.scope(ctx), change);
         }
         self.swim.changes = changes;
         for ping in std::mem::take(&mut self.swim.stream_pings) {
             self.streams.ping(&mut self.shared.scope(ctx), ping);
+        }
+        if self.streams.take_joined() {
+            self.on_joined(ctx);
         }
         if let Some(acked) = self.swim.take_acked() {
             self.serf.on_acked(&mut self.shared.scope(ctx), &acked);

@@ -31,7 +31,7 @@ use crate::serf::query::Queries;
 use crate::swim::broadcast::Class;
 use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, View};
+use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
@@ -227,12 +227,15 @@ impl Serf {
         self.emit(scope, MemberEventKind::Join, member, false);
     }
 
-    /// Whoever said that it leaves has left; everybody else failed.
+    /// Whoever said that it leaves has left; everybody else failed. The departure may overtake the intent:
+    /// a member that declares itself dead has left, too (Serf shows it as failed until the intent comes).
     fn on_gone_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let Some(known) = scope.view.get(member) else { return };
-        let (status, kind) = match known.status {
-            MemberStatus::Leaving => (MemberStatus::Left, MemberEventKind::Leave),
-            MemberStatus::Alive => (MemberStatus::Failed, MemberEventKind::Failed),
+        let (status, kind) = match (known.status, known.swim) {
+            (MemberStatus::Leaving, _) | (MemberStatus::Alive, SwimState::Left) => {
+                (MemberStatus::Left, MemberEventKind::Leave)
+            }
+            (MemberStatus::Alive, _) => (MemberStatus::Failed, MemberEventKind::Failed),
             _ => return,
         };
         scope.view.set_status(member, status, scope.ctx.now);

@@ -152,9 +152,12 @@ fn a_force_leave_completes_once_it_went_out_and_alone_at_once() {
 fn a_prune_of_a_leaving_member_waits_for_its_departure() {
     let (mut world, ids) = cluster(44, 6, Network::default(), |_| {});
     world.with(ids[2], |node, ctx| node.leave(ctx, Ticket(9))).unwrap();
-    let leaving = |w: &World| w.status(ids[0], "n3") == MemberStatus::Leaving;
-    world.run_until(5 * SECOND, leaving).expect("the intent comes first");
-    world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n3", true)).unwrap();
+    let who_knows = |w: &World| {
+        ids.iter().copied().find(|&id| id != ids[2] && w.status(id, "n3") == MemberStatus::Leaving)
+    };
+    world.run_until(5 * SECOND, |w| who_knows(w).is_some()).expect("the intent comes first");
+    let pruner = who_knows(&world).unwrap();
+    world.with(pruner, |node, ctx| node.force_leave(ctx, Ticket(1), "n3", true)).unwrap();
     let others: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[2]).collect();
     let erased = |w: &World| status_everywhere(w, &others, "n3", MemberStatus::None);
     world.run_until(30 * SECOND, erased).expect("it is erased everywhere");
