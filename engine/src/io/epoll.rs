@@ -190,7 +190,7 @@ impl Batch {
         // kernel writes within the lengths given there.
         let came = unsafe {
             let headers = self.headers.as_mut_ptr();
-            libc::recvmmsg(fd, headers, share as u32, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(fd, headers, share as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut())
         };
         if came < 0 {
             let kind = io::Error::last_os_error().kind();

@@ -97,8 +97,9 @@ impl Sender {
             // SAFETY: the first `count` headers were filled by `push`: each points to a name and an iovec in
             // boxes of self that never move, the iovec to bytes that `send` borrows until it returns. The
             // kernel only reads what they point to and writes msg_len.
-            let taken =
-                unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT) };
+            let taken = unsafe {
+                libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT as _)
+            };
             if taken > 0 {
                 counters.sent += taken as u64;
                 done += taken as usize;

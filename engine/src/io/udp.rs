@@ -140,6 +140,33 @@ pub struct UdpCounters {
 }
 
 /// The sockets of one shard. Bound to the thread and the runtime that it was made in.
+///
+/// Both drivers run on a plain current-thread tokio runtime; the ring runs in tokio-uring's too, which is one.
+///
+/// ```
+/// use thane_engine::io::{Driver, Udp, UdpOptions, bind_udp_with_retry};
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// let (driver, why) = Driver::detect();
+/// println!("{why}");
+/// let mut udp = Udp::new(driver, &UdpOptions::default())?;
+/// let socket = bind_udp_with_retry("127.0.0.1:0".parse().unwrap(), std::time::Duration::from_millis(100))?;
+/// let to_myself = socket.local_addr()?;
+/// let me = udp.add(socket)?;
+/// udp.send([(me, to_myself, &b"ping"[..])].into_iter());
+/// let mut received = 0;
+/// while received == 0 {
+///     udp.readable().await;
+///     received += udp.receive(64, |socket, from, bytes| {
+///         assert_eq!((socket, from, &*bytes), (me, to_myself, &b"ping"[..]));
+///     });
+/// }
+/// udp.close().await;
+/// # std::io::Result::Ok(())
+/// # })?;
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Udp {
     plane: Plane,

@@ -357,7 +357,7 @@ async fn what_the_kernel_drops_is_counted(kind: Kind) {
         assert_eq!((socket, bytes.len()), (b, 60_000));
         heard += 1;
     });
-    if kind != Kind::OtherSystems {
+    if cfg!(target_os = "linux") && kind != Kind::OtherSystems {
         let drops = udp.counters().kernel_drops;
         assert!(drops > 0);
         assert_eq!(heard + drops, sent);
