@@ -58,10 +58,10 @@ impl Kind {
     }
 
     fn binary(self) -> &'static Path {
-        if self == Kind::Serf || std::env::var_os("THANE_INTEROP_SELFTEST").is_some() {
-            return real_serf("interop").expect("no scenario starts without real Serf");
+        match self {
+            Kind::Serf => real_serf("interop").expect("no scenario starts without real Serf"),
+            Kind::Thane => Path::new(env!("CARGO_BIN_EXE_thane")),
         }
-        Path::new(env!("CARGO_BIN_EXE_thane"))
     }
 
     /// A command of this kind's program that sees no settings of the user who runs the tests.
