@@ -1,9 +1,22 @@
-//! The `thane` binary. The agent's parts that need no driver are here and tested; commands come with it.
+//! The `thane` binary, which answers to the name `serf` too: finds the command that was asked for and runs it.
 
 #[expect(dead_code, reason = "the agent that uses these parts comes with the io drivers")]
 mod agent;
+mod commands;
+mod decode;
+mod demo;
+mod duration;
+mod flags;
+mod json;
+mod output;
+mod rpc;
 
-fn main() {
-    eprintln!("thane has no commands yet: the engine is being built, see README.md");
-    std::process::exit(1);
+use std::env;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Arguments that are not UTF-8 name nothing that an agent would know; what can be read of them is shown.
+    let arguments: Vec<String> =
+        env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    commands::run(&arguments)
 }

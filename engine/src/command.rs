@@ -45,54 +45,17 @@ pub struct QueryParams {
     pub timeout: Option<Duration>,
 }
 
-/// A command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Push/pull with each target. Pending; completes with `Joined`.
-    Join {
-        /// Where to.
-        targets: Vec<JoinTarget>,
-        /// Deliver no user events older than the join.
-        ignore_old: bool,
-    },
-    /// Leave gracefully. Pending; completes with `Left`.
-    Leave,
-    /// Declare a failed member left; with `prune` also erase it. Pending; completes with `Broadcasted`.
-    ForceLeave {
-        /// Whom.
-        node: String,
-        /// Erase it at once.
-        prune: bool,
-    },
-    /// Send a user event to everybody. Done at once.
-    UserEvent {
-        /// Event name.
-        name: String,
-        /// Event payload.
-        payload: Bytes,
-        /// Receivers may coalesce it with others of the same name.
-        coalesce: bool,
-    },
-    /// Ask everybody. Pending; completes many times with `QueryAck` and `QueryResponse`, then `QueryDone`.
-    Query(QueryParams),
-    /// Answer a query this node was asked. Done at once.
-    Respond {
-        /// Which.
-        query: QueryToken,
-        /// The answer.
-        payload: Bytes,
-    },
-    /// Replace the own tags. Pending; completes with `Broadcasted`.
-    SetTags(BTreeMap<String, String>),
-}
-
-/// How far a command got.
+/// What to do with the keys of all nodes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Finished; no completion follows.
-    Done,
-    /// A completion with the command's ticket follows.
-    Pending,
+pub enum KeyOperation {
+    /// Add a key; it opens what others seal with it.
+    Install,
+    /// Seal with an installed key from now on.
+    Use,
+    /// Take a key out; the primary one stays.
+    Remove,
+    /// Tell which keys there are.
+    List,
 }
 
 /// Why a command was refused. The texts are Serf's, because scripts match them (PROTOCOL 6.4).

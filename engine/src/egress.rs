@@ -22,6 +22,8 @@ use crate::wire::{limits, message};
 pub(crate) struct Egress {
     pub(crate) envelope: Envelope,
     pub(crate) dissemination: Dissemination,
+    /// What the layer above adds to acks of direct pings.
+    pub(crate) ack_payload: Vec<u8>,
     /// The gossip timer is armed.
     gossiping: bool,
     /// Where this node's gossip rounds lie within the interval, so that nodes don't gossip in step.
@@ -53,6 +55,7 @@ impl Egress {
                 skip_inbound_label_check: false,
             },
             dissemination: Dissemination::default(),
+            ack_payload: Vec::new(),
             gossiping: false,
             phase: ctx.random.duration(config.gossip_interval),
         }
@@ -101,7 +104,6 @@ impl Scope<'_> {
         id
     }
 
-    #[expect(dead_code, reason = "the serf layer, which comes next, answers queries with it")]
     /// Sends a serf message (serf type byte first) straight to an address, whatever its size: query answers
     /// and relays. Nothing is piggybacked and no checksum is added (PROTOCOL 2.3, 5.4).
     pub(crate) fn send_user(&mut self, to: SocketAddr, serf_message: &[u8]) {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::command::QueryToken;
-use crate::time::Time;
 use crate::view::MemberStatus;
 use crate::wire::{LamportTime, Versions};
 
@@ -88,11 +88,9 @@ pub enum Event {
         payload: Bytes,
         /// Who asks.
         source_node: String,
-        /// Until when an answer is taken.
-        deadline: Time,
+        /// How long an answer is taken, from now on.
+        timeout: Duration,
     },
-    /// The node has left or lost a name conflict; nothing follows.
-    Shutdown,
 }
 
 /// The answer to a pending command.
@@ -255,6 +253,30 @@ pub enum Notice {
     LateResponse {
         /// Who answered.
         from: String,
+    },
+    /// The vote about this node's name, which another node claims, is over. A node that lost it ends.
+    NameVote {
+        /// Answers.
+        all: u32,
+        /// Answers that name this node's address.
+        for_me: u32,
+        /// Whether that is the majority.
+        kept: bool,
+    },
+    /// The keyring file could not be written; the node goes on with the new keys.
+    Keyring {
+        /// Why.
+        remark: String,
+    },
+    /// Something about the snapshot file: a line that makes no sense, a write that failed.
+    Snapshot {
+        /// What.
+        remark: String,
+    },
+    /// A query of the cluster's own business that this node does not know.
+    UnknownInternalQuery {
+        /// Its name.
+        name: String,
     },
     /// Reconnecting was skipped by chance, as Serf does on a cluster with few failures.
     ReconnectSkipped,

@@ -6,11 +6,14 @@
 //! who is here, [`roster`] and [`view`] hold it, [`timers`] and [`random`] are all the time and chance
 //! there is.
 
+pub mod api;
 pub mod command;
 pub mod config;
 pub mod context;
 mod egress;
 pub mod event;
+pub mod io;
+pub mod ipc;
 pub mod node;
 pub mod random;
 pub mod roster;

@@ -59,6 +59,16 @@ pub struct Nonces {
 /// Bytes fetched from the operating system at once: one system call for 64 packets.
 const POOL_BYTES: usize = 64 * 12;
 
+/// A seed for protocol choices from the operating system.
+///
+/// # Errors
+/// If the operating system has no entropy to give.
+pub fn os_seed() -> std::io::Result<u64> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(u64::from_le_bytes(seed))
+}
+
 impl Nonces {
     /// Nonces from the operating system.
     pub fn from_os() -> Nonces {

@@ -8,7 +8,6 @@ use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::egress::Scope;
 use crate::event::Completion;
-use crate::node::StreamMap;
 use crate::serf::Serf;
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
@@ -17,6 +16,7 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
 };
 use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use hashbrown::HashMap;
 
 /// Streams of one node at one time; memberlist takes 128 push/pulls, probes come on top.
 const STREAMS_MAX: usize = 256;
@@ -34,7 +34,11 @@ pub(crate) struct Streams {
     next_join: u32,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
+    rejoined: Option<bool>,
 }
+
+/// Streams by id, keyed without chance: ids are the driver's and the node's own.
+type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
 struct Stream {
     decoder: StreamDecoder,
@@ -45,13 +49,36 @@ enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
-    PushPull { addr: SocketAddr, target: Option<(u32, usize)> },
+    PushPull { addr: SocketAddr, cause: Cause },
     /// A probe.
     Ping { seq: SeqNo, node: String },
 }
 
+/// Why a push/pull is made.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Cause {
+    /// The other side asked for it.
+    Asked,
+    /// From time to time.
+    Periodic,
+    /// A failed member may be back.
+    Reconnect,
+    /// The snapshot names this member.
+    Rejoin,
+    /// The target at that place of the join in that slot.
+    Join(u32, usize),
+}
+
+impl Cause {
+    /// Whether it carries the join flag.
+    fn joins(self) -> bool {
+        matches!(self, Cause::Reconnect | Cause::Rejoin | Cause::Join(..))
+    }
+}
+
 struct Join {
     ticket: Ticket,
+    ignore_old: bool,
     targets: Vec<JoinTarget>,
     pending: usize,
     contacted: usize,
@@ -62,7 +89,7 @@ struct Merge {
     frame: PushPullFrame,
     offset: usize,
     source: Source,
-    target: Option<(u32, usize)>,
+    cause: Cause,
 }
 
 impl Streams {
@@ -72,6 +99,7 @@ impl Streams {
         scope: &mut Scope<'_>,
         ticket: Ticket,
         targets: Vec<JoinTarget>,
+        ignore_old: bool,
     ) -> Result<(), CommandError> {
         if self.joins.len() >= JOINS_MAX {
             return Err(CommandError::Busy("joins"));
@@ -79,12 +107,12 @@ impl Streams {
         self.next_join = self.next_join.wrapping_add(1);
         let (slot, pending) = (self.next_join, targets.len());
         let addrs: Vec<SocketAddr> = targets.iter().map(|target| target.addr).collect();
-        self.joins.insert(slot, Join { ticket, targets, pending, contacted: 0, errors: BTreeMap::new() });
+        self.joins.insert(
+            slot,
+            Join { ticket, ignore_old, targets, pending, contacted: 0, errors: BTreeMap::new() },
+        );
         for (place, addr) in addrs.into_iter().enumerate() {
-            let target = Some((slot, place));
-            if self.open(scope, addr, Purpose::PushPull { addr, target }).is_none() {
-                self.end_target(scope, target, Err("too many streams".to_owned()));
-            }
+            self.exchange(scope, addr, Cause::Join(slot, place));
         }
         if pending == 0 {
             self.finish_join(scope, slot);
@@ -94,7 +122,22 @@ impl Streams {
 
     /// Opens a periodic push/pull.
     pub(crate) fn push_pull(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
-        self.open(scope, addr, Purpose::PushPull { addr, target: None });
+        self.exchange(scope, addr, Cause::Periodic);
+    }
+
+    /// Tries a failed member.
+    pub(crate) fn reconnect(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Reconnect);
+    }
+
+    /// Tries a member of the snapshot. [`take_rejoined`](Self::take_rejoined) tells what became of it.
+    pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Rejoin);
+    }
+
+    /// Whether the member of the snapshot tried last answered, once that is known.
+    pub(crate) fn take_rejoined(&mut self) -> Option<bool> {
+        self.rejoined.take()
     }
 
     /// Opens a probe.
@@ -157,14 +200,26 @@ impl Streams {
             for change in std::mem::take(&mut swim.changes) {
                 serf.on_change(scope, change);
             }
+            let join = match merge.cause {
+                Cause::Join(slot, _) => self.joins.get(&slot),
+                _ => None,
+            };
             let user_state = merge.frame.user_state();
             if !user_state.is_empty() {
-                serf.merge_state(scope, None, user_state, merge.target.is_some());
+                serf.merge_state(scope, None, user_state, join.is_some_and(|join| join.ignore_old));
             }
-            if merge.target.is_some() {
+            if join.is_some() {
                 serf.announce_join(scope);
             }
-            self.end_target(scope, merge.target, Ok(()));
+            self.end_exchange(scope, merge.cause, Ok(()));
+        }
+    }
+
+    /// Opens a push/pull.
+    fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
+        if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
+            scope.stats.count_drop(DropReason::TooManyStreams);
+            self.end_exchange(scope, cause, Err("too many streams".to_owned()));
         }
     }
 
@@ -197,7 +252,7 @@ impl Streams {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { target, .. } => send_state(scope, serf, id, Role::Dialler, target.is_some()),
+            Purpose::PushPull { cause, .. } => send_state(scope, serf, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -244,7 +299,7 @@ impl Streams {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
                 send_state(scope, serf, id, Role::Listener, frame.join);
                 close(scope, id);
-                self.merge(scope, frame, Source::Heard, None);
+                self.merge(scope, frame, Source::Heard, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -256,10 +311,12 @@ impl Streams {
                 }
                 close(scope, id);
             }
-            (Purpose::PushPull { target, .. }, StreamMessage::PushPull(frame)) => {
+            (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
-                let source = if target.is_some() { Source::Taught } else { Source::Heard };
-                self.merge(scope, frame, source, target);
+                // Two clusters that grow together have news for each other; a lone joiner has none.
+                let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let source = if taught { Source::Taught } else { Source::Heard };
+                self.merge(scope, frame, source, cause);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
                 close(scope, id);
@@ -285,23 +342,17 @@ impl Streams {
     }
 
     /// Checks a push/pull whole, as Serf does, then merges it in slices.
-    fn merge(
-        &mut self,
-        scope: &mut Scope<'_>,
-        frame: PushPullFrame,
-        source: Source,
-        target: Option<(u32, usize)>,
-    ) {
+    fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
             scope.drop_input(DropReason::IncompatibleVersions, None);
-            return self.end_target(scope, target, Err(text));
+            return self.end_exchange(scope, cause, Err(text));
         }
         if self.merges.len() >= MERGES_MAX {
             scope.drop_input(DropReason::QueueFull, None);
-            return self.end_target(scope, target, Err("too many merges under way".to_owned()));
+            return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }
         self.next_merge = self.next_merge.wrapping_add(1);
-        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, target });
+        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause });
         scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
     }
 
@@ -320,19 +371,21 @@ impl Streams {
 
     fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
         match purpose {
-            Purpose::PushPull { target: None, addr } => scope.push_pull_failed(addr, reason),
-            Purpose::PushPull { target, .. } => self.end_target(scope, target, Err(reason)),
+            Purpose::PushPull { addr, cause } => {
+                if !matches!(cause, Cause::Join(..)) {
+                    scope.push_pull_failed(addr, reason.clone());
+                }
+                self.end_exchange(scope, cause, Err(reason));
+            }
             Purpose::Serve | Purpose::Ping { .. } => {}
         }
     }
 
-    fn end_target(
-        &mut self,
-        scope: &mut Scope<'_>,
-        target: Option<(u32, usize)>,
-        result: Result<(), String>,
-    ) {
-        let Some((slot, place)) = target else { return };
+    fn end_exchange(&mut self, scope: &mut Scope<'_>, cause: Cause, result: Result<(), String>) {
+        if cause == Cause::Rejoin {
+            self.rejoined = Some(result.is_ok());
+        }
+        let Cause::Join(slot, place) = cause else { return };
         let Some(join) = self.joins.get_mut(&slot) else { return };
         join.pending -= 1;
         match result {

@@ -60,6 +60,14 @@ pub enum TimerKind {
     BroadcastTimeout,
     /// Erase members and intents that are old enough.
     Reap,
+    /// An own query is over. Subject and generation: low and high half of its Lamport time.
+    QueryEnd,
+    /// Events held back may be due. Subject: 0 member events, 1 user events.
+    Coalesce,
+    /// Perhaps try a failed member.
+    Reconnect,
+    /// Look at the lengths of the broadcast queues.
+    QueueCheck,
 }
 
 #[derive(Copy, Clone, Debug)]

@@ -60,7 +60,6 @@ impl EventFilter {
     /// Whether it wants the event.
     pub(crate) fn matches(&self, event: &Event) -> bool {
         match (&self.kind, event) {
-            (_, Event::Shutdown) => false,
             (Kind::All, _) => true,
             (Kind::Member(wanted), Event::Member { kind, .. }) => wanted == kind,
             (Kind::User(wanted), Event::User { name, .. }) => wanted.is_empty() || wanted == name,

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thane_engine::event::{Event, Member};
@@ -67,7 +68,7 @@ pub(crate) struct Handlers(Rc<Shared>);
 
 struct Shared {
     list: RefCell<Rc<Vec<EventHandler>>>,
-    queue: mpsc::Sender<Rc<Event>>,
+    queue: mpsc::Sender<Arc<Event>>,
     lagging: Cell<bool>,
     log: Log,
 }
@@ -75,7 +76,7 @@ struct Shared {
 /// Runs the scripts; made together with [`Handlers`].
 pub(crate) struct HandlerLoop<R> {
     handlers: Handlers,
-    events: mpsc::Receiver<Rc<Event>>,
+    events: mpsc::Receiver<Arc<Event>>,
     identity: Rc<SelfIdentity>,
     responder: R,
 }
@@ -101,7 +102,7 @@ impl Handlers {
     }
 
     /// Hands on an event. Never waits: an event that finds the queue full is dropped, with one warning.
-    pub(crate) fn offer(&self, event: &Rc<Event>) {
+    pub(crate) fn offer(&self, event: &Arc<Event>) {
         if self.0.list.borrow().is_empty() {
             return;
         }
@@ -274,7 +275,6 @@ fn event_word(event: &Event) -> &'static str {
         Event::Member { kind, .. } => kind.as_str(),
         Event::User { .. } => "user",
         Event::Query { .. } => "query",
-        Event::Shutdown => "shutdown",
     }
 }
 
@@ -296,7 +296,7 @@ fn environment(event: &Event, identity: &SelfIdentity) -> Vec<(String, String)> 
             variables.push(("SERF_QUERY_NAME".to_owned(), name.clone()));
             variables.push(("SERF_QUERY_LTIME".to_owned(), ltime.0.to_string()));
         }
-        Event::Member { .. } | Event::Shutdown => {}
+        Event::Member { .. } => {}
     }
     // A NUL can't be in the environment; with one the script would not start at all.
     variables.retain(|(_, value)| !value.contains('\0'));
@@ -320,7 +320,6 @@ fn standard_input(event: &Event) -> Vec<u8> {
             }
             input
         }
-        Event::Shutdown => Vec::new(),
     }
 }
 
@@ -348,7 +347,6 @@ mod tests {
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
     use thane_engine::event::MemberEventKind;
-    use thane_engine::time::Time;
     use thane_engine::view::MemberStatus;
     use thane_engine::wire::{LamportTime, Versions};
 
@@ -385,7 +383,7 @@ mod tests {
             name: "load".to_owned(),
             payload: Bytes::new(),
             source_node: "n".to_owned(),
-            deadline: Time::ZERO,
+            timeout: Duration::from_secs(9),
         }
     }
 
@@ -405,7 +403,7 @@ mod tests {
             coalesce: false,
         };
         for event in events.into_iter().chain([last]) {
-            handlers.offer(&Rc::new(event));
+            handlers.offer(&Arc::new(event));
         }
         let ended = || {
             log.subscribe("t", Level::Err).backlog.iter().any(|line| line.text.ends_with("exit status 77"))

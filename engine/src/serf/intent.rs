@@ -63,7 +63,13 @@ impl Serf {
             }
             _ => {}
         }
-        if leave.prune && !matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {
+        if member == scope.me || !leave.prune {
+            return true;
+        }
+        if matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {
+            // Serf sleeps six seconds here with everything locked; what it waits for is the departure.
+            self.prune_when_gone.insert(member);
+        } else {
             self.erase(scope, member, true);
         }
         true
@@ -83,6 +89,7 @@ impl Serf {
         }
         scope.view.set_status_ltime(member, join.ltime);
         if status == MemberStatus::Leaving {
+            self.prune_when_gone.remove(&member);
             scope.view.set_status(member, MemberStatus::Alive, scope.ctx.now);
         }
         true

@@ -1,12 +1,18 @@
-//! What members say: intents, user events, and who is left rather than failed (PROTOCOL section 5).
+//! What members say: intents, user events, queries, and who is left rather than failed (PROTOCOL section 5).
 //!
 //! SWIM tells who answers; Serf decides from Lamport-timed intents whether somebody gone has left or failed.
 
+mod coalesce;
+pub(crate) mod coordinate;
 mod event_buffer;
 mod intent;
+mod internal;
 mod lamport;
+mod query;
+mod reconnect;
 mod state;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -16,13 +22,17 @@ use crate::config::Config;
 use crate::egress::Scope;
 use crate::event::{Event, Member, MemberEventKind, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
+use crate::serf::coalesce::Coalescer;
+use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::lamport::LamportClock;
-use crate::swim::Change;
+use crate::serf::query::Queries;
 use crate::swim::broadcast::Class;
-use crate::timers::TimerKind;
+use crate::swim::{Acked, Change};
+use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
+use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DropReason, LamportTime, SerfMessage, decode_tags};
@@ -36,6 +46,17 @@ pub(crate) struct Serf {
     event_min: LamportTime,
     events: EventBuffer,
     intents: Intents,
+    queries: Queries,
+    coalescer: Coalescer,
+    pub(crate) coordinates: Coordinates,
+    /// Members of the snapshot that are still to be tried, the next one last.
+    rejoin: Vec<(String, SocketAddr)>,
+    /// Members to be erased as soon as they have left.
+    prune_when_gone: BTreeSet<MemberIndex>,
+    /// The member clock that the snapshot has.
+    recorded_clock: LamportTime,
+    /// A vote about the own name is under way.
+    defending: bool,
     /// The own graceful leave has begun: intents about it are not refuted.
     leaving: bool,
 }
@@ -51,14 +72,50 @@ impl Serf {
             event_min: after(restored.event_clock),
             events: EventBuffer::default(),
             intents: Intents::default(),
+            queries: Queries::new(after(restored.query_clock)),
+            coalescer: Coalescer::default(),
+            coordinates: Coordinates::default(),
+            rejoin: Vec::new(),
+            prune_when_gone: BTreeSet::new(),
+            recorded_clock: LamportTime(restored.clock),
+            defending: false,
             leaving: false,
         }
     }
 
-    /// Arms the reaper.
+    /// Arms the timers and plans the rejoin.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>) {
-        let first = scope.ctx.random.duration(scope.config.reap_interval);
-        scope.schedule(scope.now() + first, TimerKind::Reap, 0, 0);
+        let config = scope.config;
+        for (interval, kind) in [
+            (config.reap_interval, TimerKind::Reap),
+            (config.queue_check_interval, TimerKind::QueueCheck),
+            (config.reconnect_interval, TimerKind::Reconnect),
+        ] {
+            if !interval.is_zero() {
+                let first = scope.ctx.random.duration(interval);
+                scope.schedule(scope.now() + first, kind, 0, 0);
+            }
+        }
+        if config.coordinates {
+            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+        }
+        self.plan_rejoin(scope);
+    }
+
+    /// A member acked a direct ping and says where it is.
+    pub(crate) fn on_acked(&mut self, scope: &mut Scope<'_>, acked: &Acked) {
+        if !scope.config.coordinates {
+            return;
+        }
+        let other = match Coordinate::decode(&acked.payload) {
+            Ok(other) => other,
+            Err(reason) => return scope.drop_input(reason, None),
+        };
+        let random = &mut scope.ctx.random;
+        if self.coordinates.observe(acked.member, &other, acked.round_trip, random) {
+            scope.egress.ack_payload.clear();
+            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+        }
     }
 
     /// SWIM's picture of a member changed.
@@ -67,6 +124,7 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
+            Change::Conflict { member, .. } if member == scope.me => self.defend_name(scope),
             Change::Conflict { .. } => {}
         }
     }
@@ -89,8 +147,19 @@ impl Serf {
                     scope.broadcast(Class::Event, Bytes::copy_from_slice(bytes));
                 }
             }
-            // Queries come with the next step; until then they are counted like anything unknown.
-            Ok(_) => scope.stats.count_drop(DropReason::UnknownSerfType),
+            Ok(SerfMessage::Query(query)) => {
+                if self.on_query(scope, &query) {
+                    scope.broadcast(Class::Query, Bytes::copy_from_slice(bytes));
+                }
+            }
+            Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response),
+            Ok(SerfMessage::Relay(relay)) => self.on_relay(scope, &relay),
+            Ok(
+                SerfMessage::PushPull(_)
+                | SerfMessage::ConflictResponse(_)
+                | SerfMessage::KeyRequest(_)
+                | SerfMessage::KeyResponse(_),
+            ) => scope.drop_input(DropReason::MisplacedType, from),
             Err(reason) => scope.drop_input(reason, from),
         }
     }
@@ -148,7 +217,7 @@ impl Serf {
             payload,
             coalesce: event.coalesce,
         };
-        scope.ctx.out.events.push((scope.node, delivered));
+        self.coalescer.user(scope, delivered);
         true
     }
 
@@ -168,6 +237,36 @@ impl Serf {
         };
         scope.view.set_status(member, status, scope.ctx.now);
         self.emit(scope, kind, member, false);
+        if self.prune_when_gone.remove(&member) {
+            self.erase(scope, member, true);
+        }
+    }
+
+    /// Events that were held back may be due.
+    pub(crate) fn on_coalesce_timer(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        self.coalescer.on_timer(scope, key);
+    }
+
+    /// Tells of long queues, and cuts those that are too long.
+    pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
+        for class in Class::ALL {
+            let depth = scope.egress.dissemination.user_len(class);
+            let dropped = scope.egress.dissemination.prune_user(class, scope.config.queue_depth_max);
+            if depth >= scope.config.queue_depth_warning || dropped > 0 {
+                scope.notice(Notice::QueueDepth { queue: class.as_str(), depth, dropped });
+            }
+        }
+        scope.schedule(scope.now() + scope.config.queue_check_interval, TimerKind::QueueCheck, 0, 0);
+    }
+
+    /// Writes the member clock to the snapshot if it went on. What counts is the last message seen, so one
+    /// less than the clock.
+    pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
+        let newest = LamportTime(self.clock.time().0 - 1);
+        if scope.config.snapshot && newest > self.recorded_clock {
+            self.recorded_clock = newest;
+            scope.ctx.out.records.push((scope.node, SnapshotRecord::Clock(newest)));
+        }
     }
 
     /// Erases who is gone for long enough, and old intents.
@@ -186,13 +285,23 @@ impl Serf {
             }
         }
         self.intents.expire(now, scope.config.recent_intent_timeout);
+        self.queries.expire(now);
         scope.schedule(now + scope.config.reap_interval, TimerKind::Reap, 0, 0);
     }
 
+    /// Takes a member off the list. While SWIM still holds it dead or left, that stays as a tombstone: news
+    /// from before its departure that is still on its way doesn't bring it back.
     fn erase(&mut self, scope: &mut Scope<'_>, member: MemberIndex, forced: bool) {
         self.emit(scope, MemberEventKind::Reap, member, forced);
-        scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
-        scope.view.remove(&mut scope.ctx.roster, member);
+        self.prune_when_gone.remove(&member);
+        self.coordinates.forget(member);
+        let tombstone = scope.view.swim_since(member).is_some();
+        if tombstone {
+            scope.view.set_status(member, MemberStatus::None, scope.ctx.now);
+        } else {
+            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.view.remove(&mut scope.ctx.roster, member);
+        }
     }
 
     /// Tells application, log and snapshot about a member.
@@ -206,11 +315,9 @@ impl Serf {
                 MemberEventKind::Leave | MemberEventKind::Failed => Some(SnapshotRecord::NotAlive { name }),
                 MemberEventKind::Update | MemberEventKind::Reap => None,
             };
-            let clock = SnapshotRecord::Clock(LamportTime(self.clock.time().0 - 1));
-            let records = written.into_iter().chain([clock]).map(|record| (scope.node, record));
-            scope.ctx.out.records.extend(records);
+            scope.ctx.out.records.extend(written.map(|record| (scope.node, record)));
         }
-        scope.ctx.out.events.push((scope.node, Event::Member { kind, members: vec![record] }));
+        self.coalescer.member(scope, kind, member, record);
     }
 }
 

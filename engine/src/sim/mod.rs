@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::command::Ticket;
 use crate::config::{Config, RawConfig};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
-use crate::event::{Completion, Event, Notice};
+use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::node::Node;
 use crate::random::{Nonces, Random};
 use crate::time::Time;
@@ -54,6 +54,7 @@ pub struct World {
     completions: Vec<(NodeId, Ticket, Completion)>,
     events: Vec<(NodeId, Event)>,
     notices: Vec<(Time, NodeId, Notice)>,
+    records: Vec<(NodeId, SnapshotRecord)>,
     trace: u64,
 }
 
@@ -93,6 +94,7 @@ impl World {
             completions: Vec::new(),
             events: Vec::new(),
             notices: Vec::new(),
+            records: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
@@ -203,6 +205,11 @@ impl World {
         node.view().by_name(&self.ctx.roster, name).map_or(MemberStatus::None, |(_, known)| known.status)
     }
 
+    /// Everything nodes wrote to their snapshots so far.
+    pub fn records(&self) -> &[(NodeId, SnapshotRecord)] {
+        &self.records
+    }
+
     /// Everything nodes told their logs so far.
     pub fn notices(&self) -> &[(Time, NodeId, Notice)] {
         &self.notices
@@ -269,7 +276,11 @@ impl World {
         }
         self.completions.append(&mut self.ctx.out.completions);
         self.events.append(&mut self.ctx.out.events);
-        self.ctx.out.records.clear();
+        self.records.append(&mut self.ctx.out.records);
+        self.ctx.out.keyrings.clear();
+        for node in std::mem::take(&mut self.ctx.out.ended) {
+            self.crash(node);
+        }
         let now = self.ctx.now;
         self.notices.extend(self.ctx.out.notices.drain(..).map(|(node, notice)| (now, node, notice)));
     }

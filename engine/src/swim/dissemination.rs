@@ -81,13 +81,11 @@ impl Dissemination {
         self.news.is_empty() && self.user.iter().all(BroadcastQueue::is_empty)
     }
 
-    #[expect(dead_code, reason = "the serf layer, which comes next, checks its queues with it")]
     /// Serf messages of a class that wait.
     pub(crate) fn user_len(&self, class: Class) -> usize {
         self.user[class as usize].len()
     }
 
-    #[expect(dead_code, reason = "the serf layer, which comes next, checks its queues with it")]
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
     pub(crate) fn prune_user(&mut self, class: Class, max: usize) -> usize {
         let mut dropped = 0;

@@ -10,8 +10,15 @@ use crate::view::SwimState;
 const CRC_PROTOCOL_MIN: u8 = 5;
 
 impl Swim {
-    /// Gossips once and arms the next round if broadcasts are left.
+    /// The round that is due; arms the next one if broadcasts are left.
     pub(crate) fn gossip(&mut self, scope: &mut Scope<'_>) {
+        self.gossip_once(scope);
+        scope.egress.gossip_paused();
+        scope.wake_gossip();
+    }
+
+    /// Gossips without waiting for the round.
+    pub(crate) fn gossip_once(&mut self, scope: &mut Scope<'_>) {
         for target in pick_targets(scope) {
             scope.begin_packet();
             scope.piggyback();
@@ -20,8 +27,6 @@ impl Swim {
             }
             send_to_member(scope, target);
         }
-        scope.egress.gossip_paused();
-        scope.wake_gossip();
     }
 }
 

@@ -16,7 +16,7 @@ mod suspicion;
 
 pub(crate) use member::{Source, encoded_meta};
 pub(crate) use merge::{encode_local_states, push_pull_scale, verify_versions};
-pub(crate) use probe::StreamPing;
+pub(crate) use probe::{Acked, StreamPing};
 
 use std::net::SocketAddr;
 

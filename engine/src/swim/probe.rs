@@ -2,6 +2,7 @@
 //! 4.3), with help from others, a stream as last resort, and Lifeguard's nacks (PROTOCOL 9.2).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -12,6 +13,7 @@ use crate::random::Permutation;
 use crate::roster::MemberIndex;
 use crate::swim::gossip::send_to_member;
 use crate::swim::{Source, Swim};
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
 use crate::wire::{Ack, DropReason, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
@@ -41,15 +43,27 @@ pub(super) struct Prober {
     order: Option<Permutation>,
     position: u32,
     current: Option<Probe>,
+    acked: Option<Acked>,
     relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
 }
 
 struct Probe {
     target: MemberIndex,
     seq: SeqNo,
+    sent_at: Time,
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
+}
+
+/// A direct ack with a payload of the layer above.
+pub(crate) struct Acked {
+    /// Who acked.
+    pub(crate) member: MemberIndex,
+    /// From ping to ack.
+    pub(crate) round_trip: Duration,
+    /// What it added.
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A ping sent for somebody else.
@@ -66,8 +80,14 @@ impl Swim {
         let now = scope.ctx.now;
         if let Some(target) = self.next_target(scope) {
             let seq = self.next_seq();
-            self.prober.current =
-                Some(Probe { target, seq, nacks_expected: 0, nacks: 0, answered_over_stream: false });
+            self.prober.current = Some(Probe {
+                target,
+                seq,
+                sent_at: now,
+                nacks_expected: 0,
+                nacks: 0,
+                answered_over_stream: false,
+            });
             scope.stats.probes += 1;
             self.ping_member(scope, target, seq);
             scope.schedule(now + scope.config.probe_timeout, TimerKind::ProbeTimeout, seq.0, 0);
@@ -128,8 +148,10 @@ impl Swim {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
         }
         let to = reply_address(&ping.source_addr, ping.source_port, from);
-        let ack = Ack { seq: ping.seq, payload: (&[][..]).into() };
+        let payload = std::mem::take(&mut scope.egress.ack_payload);
+        let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
         scope.send_message(to, |out| ack.encode(out));
+        scope.egress.ack_payload = payload;
     }
 
     /// Somebody asks this node to ping a third one.
@@ -160,8 +182,13 @@ impl Swim {
 
     /// A ping is answered: the own probe, or one relayed for somebody else.
     pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
-        if self.prober.current.take_if(|probe| probe.seq == ack.seq).is_some() {
+        if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
+            if !ack.payload.is_empty() {
+                let round_trip = scope.ctx.now.since(probe.sent_at);
+                let payload = ack.payload.to_vec();
+                self.prober.acked = Some(Acked { member: probe.target, round_trip, payload });
+            }
         } else if let Some(relay) = self.prober.relays.remove(&ack.seq) {
             let forwarded = Ack { seq: relay.requester_seq, payload: (&[][..]).into() };
             scope.send_message(relay.requester, |out| forwarded.encode(out));
@@ -169,6 +196,11 @@ impl Swim {
             // Late acks are normal; they are counted, not told.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
+    }
+
+    /// The payload of a direct ack that just came, for the layer above.
+    pub(crate) fn take_acked(&mut self) -> Option<Acked> {
+        self.prober.acked.take()
     }
 
     /// Somebody asked to ping got no answer either, but lives itself.

@@ -80,14 +80,24 @@ drop_reasons! {
     EmptyPart = "empty_part",
     /// Compounds or compressions inside each other, too deep.
     NestedTooDeep = "nested_too_deep",
+    /// More messages in one datagram than anybody sends.
+    TooManyMessages = "too_many_messages",
     /// A serf type byte nobody knows.
     UnknownSerfType = "unknown_serf_type",
     /// A query filter of length zero (it crashes every Serf).
     EmptyFilter = "empty_filter",
-    /// More filters than fit a query honestly.
+    /// More filters than fit a query honestly, or more names in one.
     TooManyFilters = "too_many_filters",
+    /// A query filter whose regular expression is none, or too big.
+    BadFilter = "bad_filter",
+    /// More user events of one Lamport time than could be sent at a moment.
+    TooManyEvents = "too_many_events",
+    /// More keys than fit a response honestly.
+    TooManyKeys = "too_many_keys",
     /// Tags that are not what meta should hold.
     BadTags = "bad_tags",
+    /// A coordinate of another version or dimension, or with a number that is none.
+    BadCoordinate = "bad_coordinate",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
     /// An ack or nack that nobody waits for, mostly late ones.

@@ -14,6 +14,8 @@ pub const NONCE_BYTES: usize = 12;
 pub const TAG_BYTES: usize = 16;
 /// Version byte, nonce and tag.
 pub const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
+/// A plaintext of version 0 is padded to a multiple of this.
+const PADDED_TO: usize = 16;
 
 /// Why a keyring change was refused, in Serf's words.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
@@ -140,7 +142,7 @@ impl Keyring {
     pub fn seal(&self, version: u8, nonce: [u8; NONCE_BYTES], aad: &[u8], out: &mut Vec<u8>, start: usize) {
         let (_, cipher) = self.keys.first().expect("only a keyring with keys seals");
         if version == 0 {
-            let padding = 16 - (out.len() - start) % 16;
+            let padding = PADDED_TO - (out.len() - start) % PADDED_TO;
             out.resize(out.len() + padding, padding as u8);
         }
         let header = 1 + NONCE_BYTES;
@@ -158,29 +160,47 @@ impl Keyring {
     /// # Errors
     /// Why it can't be opened.
     pub fn open<'a>(&self, aad: &[u8], envelope: &'a mut [u8]) -> Result<&'a mut [u8], DropReason> {
+        self.open_by(aad, envelope).map(|(_, plain)| plain)
+    }
+
+    /// Like [`open`](Self::open), and tells the place of the key that opened it.
+    ///
+    /// # Errors
+    /// Why it can't be opened.
+    pub fn open_by<'a>(
+        &self,
+        aad: &[u8],
+        envelope: &'a mut [u8],
+    ) -> Result<(usize, &'a mut [u8]), DropReason> {
         let version = *envelope.first().ok_or(DropReason::Empty)?;
         if version > 1 {
             return Err(DropReason::BadEnvelopeVersion);
         }
-        let shortest = if version == 0 { OVERHEAD_BYTES + 16 } else { OVERHEAD_BYTES };
+        let shortest = if version == 0 { OVERHEAD_BYTES + PADDED_TO } else { OVERHEAD_BYTES };
         if envelope.len() < shortest {
             return Err(DropReason::EnvelopeTooShort);
         }
         let (header, rest) = envelope.split_at_mut(1 + NONCE_BYTES);
         let (ciphertext, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
-        let opened = self.keys.iter().any(|(_, cipher)| cipher.open(&header[1..], aad, ciphertext, tag));
-        if !opened {
-            return Err(DropReason::WrongKey);
-        }
-        if version == 1 {
-            return Ok(ciphertext);
-        }
-        let padding = usize::from(*ciphertext.last().ok_or(DropReason::BadPadding)?);
-        let len = ciphertext.len().checked_sub(padding).ok_or(DropReason::BadPadding)?;
-        let intact =
-            (1..=16).contains(&padding) && ciphertext[len..].iter().all(|&byte| usize::from(byte) == padding);
-        if intact { Ok(&mut ciphertext[..len]) } else { Err(DropReason::BadPadding) }
+        let opens = |(_, cipher): &(Vec<u8>, Cipher)| cipher.open(&header[1..], aad, ciphertext, tag);
+        let key = self.keys.iter().position(opens).ok_or(DropReason::WrongKey)?;
+        let len = match version {
+            0 => unpadded_len(ciphertext).ok_or(DropReason::BadPadding)?,
+            _ => ciphertext.len(),
+        };
+        Ok((key, &mut ciphertext[..len]))
     }
+}
+
+/// Length without the padding of a version 0 plaintext: 1 to 16 bytes that say how many they are and fill
+/// it to a multiple of 16. Go believes the last byte unchecked.
+fn unpadded_len(padded: &[u8]) -> Option<usize> {
+    let padding = usize::from(*padded.last()?);
+    let len = padded.len().checked_sub(padding)?;
+    let intact = (1..=PADDED_TO).contains(&padding)
+        && padded.len().is_multiple_of(PADDED_TO)
+        && padded[len..].iter().all(|&byte| usize::from(byte) == padding);
+    intact.then_some(len)
 }
 
 impl std::fmt::Debug for Keyring {

@@ -4,9 +4,13 @@
 pub const UDP_PACKET_BYTES_MAX: usize = 1400;
 /// A datagram that is accepted, bytes: what UDP can carry. Serf sends query responses whatever their size.
 pub const DATAGRAM_BYTES_MAX: usize = 65_536;
-/// Decompressed size of one datagram, bytes. Honest packets hold 1400 bytes before compression and
-/// responses a few thousand; LZW grows at most 1,355-fold, which is memory an attacker must not get.
+/// Decompressed size of one datagram, bytes, all its compressed parts together. Honest packets hold 1400
+/// bytes before compression and responses a few thousand; LZW grows at most 1,355-fold, which is memory and
+/// time an attacker must not get.
 pub const DATAGRAM_DECOMPRESSED_BYTES_MAX: usize = 256 * 1024;
+/// Messages of one datagram, refused ones included. Serf sends at most 255 in one compound; compounds inside
+/// compressed compounds could make tens of thousands of one small datagram.
+pub const DATAGRAM_MESSAGES_MAX: usize = 1024;
 /// Decompressed size of one stream, bytes (newest memberlist).
 pub const STREAM_DECOMPRESSED_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// An encrypted stream frame, bytes (memberlist's maxPushStateBytes), and a plain stream's whole.
@@ -29,6 +33,12 @@ pub const USER_EVENT_BYTES_HARD_MAX: usize = 9216;
 pub const QUERY_FILTERS_MAX: u64 = 1024;
 /// Slots of the user events that travel in a push/pull (Serf's EventBuffer).
 pub const EVENT_SLOTS: usize = 512;
+/// User events of one slot, which all have the same Lamport time: that many nodes sent at the same moment.
+pub const SLOT_EVENTS_MAX: u32 = 4096;
+/// Names in a query's node filter. A filter of that many fills a datagram.
+pub const FILTER_NODES_MAX: u32 = 16_384;
+/// Keys in the answer to a key query. At 25 bytes for the shortest, 40 fit Serf's default response size.
+pub const KEYS_MAX: u32 = 1024;
 /// Compounds and compressions inside each other. Honest packets use two.
 pub const NESTING_MAX: u32 = 8;
 /// Parts of a compound (one count byte).

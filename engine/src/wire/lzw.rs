@@ -10,7 +10,7 @@ pub fn compress(raw: &[u8], out: &mut Vec<u8>) {
     encoder.into_vec(out).encode_all(raw).status.expect("writing to memory can't fail");
 }
 
-/// Appends the decompressed bytes, at most `bytes_max` of them.
+/// Appends the decompressed bytes, at most `bytes_max` of them (and one more where there are too many).
 ///
 /// # Errors
 /// `BadCompression` if it is no LZW stream or has no end, `DecompressedTooLarge` beyond the cap.
@@ -20,8 +20,10 @@ pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<
     let mut decoder = Decoder::new(BitOrder::Lsb, 8);
     let mut input = stream;
     loop {
+        // One byte of room beyond the cap tells what is too large from what just fits.
         let filled = out.len();
-        out.resize(filled + CHUNK, 0);
+        let room = (bytes_max - (filled - start)).saturating_add(1).min(CHUNK);
+        out.resize(filled + room, 0);
         let result = decoder.decode_bytes(input, &mut out[filled..]);
         out.truncate(filled + result.consumed_out);
         input = &input[result.consumed_in..];

@@ -4,17 +4,22 @@
 //! Decoding borrows from the receive buffer and checks every limit before it allocates. Refused bytes are
 //! a [`DropReason`], never a panic.
 
+pub mod coordinate;
 pub mod drop;
 pub mod keyring;
+pub mod layer;
 pub mod limits;
 pub mod lzw;
 pub mod message;
 pub mod msgpack;
 pub mod packet;
+mod push_pull;
 pub mod serf;
 pub mod stream;
 
+pub use coordinate::Coordinate;
 pub use drop::DropReason;
+pub use layer::{Layer, Step};
 pub use message::{
     Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo, Suspect,
     Versions, WireState, ip_from_bytes, ip_to_bytes,

@@ -317,7 +317,13 @@ pub fn write_array(out: &mut Vec<u8>, len: u32) {
 
 /// Writes a string or bytes in the old raw family, as all gossip does.
 pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
-    match bytes.len() {
+    write_raw_header(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Writes what comes before the bytes of a string of that length.
+pub fn write_raw_header(out: &mut Vec<u8>, bytes: usize) {
+    match bytes {
         len @ 0..=31 => out.push(0xa0 | len as u8),
         len @ 32..=0xffff => {
             out.push(0xda);
@@ -328,7 +334,6 @@ pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
             out.extend_from_slice(&(len as u32).to_be_bytes());
         }
     }
-    out.extend_from_slice(bytes);
 }
 
 /// Bytes, or nil where empty: what Serf 0.9.4 sends for an empty payload.
@@ -371,6 +376,12 @@ pub fn write_int(out: &mut Vec<u8>, value: i64) {
 /// Writes a boolean.
 pub fn write_bool(out: &mut Vec<u8>, value: bool) {
     out.push(if value { 0xc3 } else { 0xc2 });
+}
+
+/// Writes a float of 64 bits, as all gossip does.
+pub fn write_f64(out: &mut Vec<u8>, value: f64) {
+    out.push(0xcb);
+    out.extend_from_slice(&value.to_bits().to_be_bytes());
 }
 
 /// Bytes that [`write_raw`] takes.

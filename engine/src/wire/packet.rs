@@ -8,12 +8,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::wire::drop::DropReason;
 use crate::wire::keyring::{Keyring, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{
-    COMPOUND_PARTS_MAX, DATAGRAM_DECOMPRESSED_BYTES_MAX, NESTING_MAX, UDP_PACKET_BYTES_MAX,
+    COMPOUND_PARTS_MAX, DATAGRAM_DECOMPRESSED_BYTES_MAX, DATAGRAM_MESSAGES_MAX, NESTING_MAX,
+    UDP_PACKET_BYTES_MAX,
 };
 use crate::wire::lzw;
 use crate::wire::message::{COMPOUND, COMPRESS, HAS_CRC, HAS_LABEL, Message};
-use crate::wire::msgpack::{Reader, write_map, write_raw};
+use crate::wire::msgpack::{Reader, write_map, write_raw, write_raw_header};
 
 /// Compressing costs 5 to 8 µs for a full packet and a packet's price on the wire hardly depends on its
 /// size, so only what is long enough to gain is compressed. Peers take both.
@@ -56,7 +58,11 @@ impl Envelope {
     }
 
     /// Takes the label off and compares it.
-    pub(super) fn strip_label<'a>(&self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], DropReason> {
+    pub(super) fn strip_label<'a>(
+        &self,
+        bytes: &'a mut [u8],
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<&'a mut [u8], DropReason> {
         let labelled = bytes.first() == Some(&HAS_LABEL);
         if self.skip_inbound_label_check {
             return if labelled { Err(DropReason::LabelMismatch) } else { Ok(bytes) };
@@ -69,7 +75,30 @@ impl Envelope {
             return Err(DropReason::LabelMalformed);
         }
         let (header, rest) = bytes.split_at_mut(2 + len);
+        trace(Step::Enter(Layer::Label(&header[2..])));
         if header[2..] == self.label { Ok(rest) } else { Err(DropReason::LabelMismatch) }
+    }
+
+    /// Opens an envelope in place.
+    pub(super) fn unseal<'a>(
+        &self,
+        aad: &[u8],
+        sealed: &'a mut [u8],
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<&'a mut [u8], DropReason> {
+        let sealed_bytes = sealed.len();
+        let mut header = [0; 1 + NONCE_BYTES];
+        let known = sealed_bytes.min(header.len());
+        header[..known].copy_from_slice(&sealed[..known]);
+        let (key, plain) = self.keyring.open_by(aad, sealed)?;
+        trace(Step::Enter(Layer::Sealed {
+            version: header[0],
+            nonce: &header[1..],
+            key,
+            sealed_bytes,
+            plain_bytes: plain.len(),
+        }));
+        Ok(plain)
     }
 
     /// Appends the label header.
@@ -94,17 +123,29 @@ struct CrcHeader {
 /// # Errors
 /// Why it is refused.
 pub fn open<'a>(envelope: &Envelope, datagram: &'a mut [u8]) -> Result<&'a [u8], DropReason> {
+    open_traced(envelope, datagram, |_| {})
+}
+
+/// Like [`open`], and tells `trace` what was taken off.
+///
+/// # Errors
+/// Why it is refused.
+pub fn open_traced<'a>(
+    envelope: &Envelope,
+    datagram: &'a mut [u8],
+    mut trace: impl FnMut(Step<'_>),
+) -> Result<&'a [u8], DropReason> {
     if datagram.is_empty() {
         return Err(DropReason::Empty);
     }
-    let sealed = envelope.strip_label(datagram)?;
+    let sealed = envelope.strip_label(datagram, &mut trace)?;
     let plain: &[u8] = if envelope.keyring.is_empty() {
         sealed
     } else if envelope.verify_incoming {
-        envelope.keyring.open(&envelope.label, sealed)?
+        envelope.unseal(&envelope.label, sealed, &mut trace)?
     } else {
         // While a cluster moves to encryption, what no key opens is taken as plain.
-        let range = envelope.keyring.open(&envelope.label, sealed).ok().map(|plain| plain.len());
+        let range = envelope.unseal(&envelope.label, sealed, &mut trace).ok().map(|plain| plain.len());
         match range {
             Some(len) => &sealed[1 + NONCE_BYTES..][..len],
             None => sealed,
@@ -112,17 +153,18 @@ pub fn open<'a>(envelope: &Envelope, datagram: &'a mut [u8]) -> Result<&'a [u8],
     };
     match CrcHeader::ref_from_prefix(plain) {
         Ok((header, covered)) if header.kind == HAS_CRC => {
-            if crc32fast::hash(covered) == header.crc.get() {
-                Ok(covered)
-            } else {
-                Err(DropReason::BadChecksum)
+            if crc32fast::hash(covered) != header.crc.get() {
+                return Err(DropReason::BadChecksum);
             }
+            trace(Step::Enter(Layer::Checksum(header.crc.get())));
+            Ok(covered)
         }
         _ => Ok(plain),
     }
 }
 
-/// Buffers for decompression, one per nesting level in use; kept for the next packet.
+/// Buffers for decompression, one per nesting level in use; kept for the next packet. All of them together
+/// never hold more than [`NESTING_MAX`] times [`DATAGRAM_DECOMPRESSED_BYTES_MAX`].
 #[derive(Debug, Default)]
 pub struct Scratch {
     buffers: Vec<Vec<u8>>,
@@ -135,49 +177,94 @@ pub fn for_each_message(
     scratch: &mut Scratch,
     visit: &mut dyn FnMut(Result<Message<'_>, DropReason>),
 ) {
-    walk(plain, scratch, NESTING_MAX, visit);
+    for_each_step(plain, scratch, |step| {
+        if let Step::Message(_, message) = step {
+            visit(message);
+        }
+    });
 }
 
-fn walk(
-    bytes: &[u8],
-    scratch: &mut Scratch,
-    depth: u32,
-    visit: &mut dyn FnMut(Result<Message<'_>, DropReason>),
-) {
-    let nested = matches!(bytes.first(), Some(&COMPOUND | &COMPRESS));
-    if !nested {
-        return visit(match Message::decode(bytes) {
-            Ok(Message::Err(_)) => Err(DropReason::MisplacedType),
-            message => message,
-        });
-    }
-    let Some(depth) = depth.checked_sub(1) else {
-        return visit(Err(DropReason::NestedTooDeep));
+/// Like [`for_each_message`], and tells what the messages are wrapped in.
+pub fn for_each_step(plain: &[u8], scratch: &mut Scratch, visit: impl FnMut(Step<'_>)) {
+    let mut walk = Walk {
+        scratch,
+        bytes_left: DATAGRAM_DECOMPRESSED_BYTES_MAX,
+        messages_left: DATAGRAM_MESSAGES_MAX,
+        visit,
     };
-    if bytes[0] == COMPRESS {
-        let mut buffer = scratch.buffers.pop().unwrap_or_default();
+    walk.walk(plain, NESTING_MAX);
+}
+
+/// A walk through one opened packet, with what it may still cost.
+struct Walk<'s, F> {
+    scratch: &'s mut Scratch,
+    bytes_left: usize,
+    messages_left: usize,
+    visit: F,
+}
+
+impl<F: FnMut(Step<'_>)> Walk<'_, F> {
+    fn walk(&mut self, bytes: &[u8], depth: u32) {
+        if !matches!(bytes.first(), Some(&COMPOUND | &COMPRESS)) {
+            let message = match Message::decode(bytes) {
+                Ok(Message::Err(_)) => Err(DropReason::MisplacedType),
+                message => message,
+            };
+            return self.visit(bytes, message);
+        }
+        match depth.checked_sub(1) {
+            None => self.visit(bytes, Err(DropReason::NestedTooDeep)),
+            Some(depth) if bytes[0] == COMPRESS => self.walk_compressed(bytes, depth),
+            Some(depth) => self.walk_compound(bytes, depth),
+        }
+    }
+
+    fn walk_compressed(&mut self, bytes: &[u8], depth: u32) {
+        let mut buffer = self.scratch.buffers.pop().unwrap_or_default();
         buffer.clear();
-        match decode_compress(&bytes[1..], DATAGRAM_DECOMPRESSED_BYTES_MAX, &mut buffer) {
-            Ok(()) => walk(&buffer, scratch, depth, visit),
-            Err(reason) => visit(Err(reason)),
+        let result = decode_compress(&bytes[1..], self.bytes_left, &mut buffer);
+        // What came out of a refused stream was work too.
+        self.bytes_left = self.bytes_left.saturating_sub(buffer.len());
+        match result {
+            Ok(stream_bytes) => {
+                let plain_bytes = buffer.len();
+                (self.visit)(Step::Enter(Layer::Compressed { stream_bytes, plain_bytes }));
+                self.walk(&buffer, depth);
+                (self.visit)(Step::Leave);
+            }
+            Err(reason) => self.visit(bytes, Err(reason)),
         }
-        scratch.buffers.push(buffer);
-        return;
+        self.scratch.buffers.push(buffer);
     }
-    let Some((lengths, mut bodies)) = split_compound(bytes) else {
-        return visit(Err(DropReason::Truncated));
-    };
-    for length in lengths {
-        let length = usize::from(length.get());
-        if length == 0 {
-            visit(Err(DropReason::EmptyPart));
-            continue;
-        }
-        let Some((body, rest)) = bodies.split_at_checked(length) else {
-            return visit(Err(DropReason::Truncated));
+
+    fn walk_compound(&mut self, bytes: &[u8], depth: u32) {
+        let Some((lengths, mut bodies)) = split_compound(bytes) else {
+            return self.visit(bytes, Err(DropReason::Truncated));
         };
-        bodies = rest;
-        walk(body, scratch, depth, visit);
+        (self.visit)(Step::Enter(Layer::Compound(lengths)));
+        for length in lengths {
+            if self.messages_left == 0 {
+                break;
+            }
+            let Some((body, rest)) = bodies.split_at_checked(usize::from(length.get())) else {
+                self.visit(bodies, Err(DropReason::Truncated));
+                break;
+            };
+            bodies = rest;
+            if body.is_empty() {
+                self.visit(body, Err(DropReason::EmptyPart));
+            } else {
+                self.walk(body, depth);
+            }
+        }
+        (self.visit)(Step::Leave);
+    }
+
+    /// Tells a message; instead of the last one that is allowed, that there are too many.
+    fn visit(&mut self, bytes: &[u8], message: Result<Message<'_>, DropReason>) {
+        self.messages_left = self.messages_left.saturating_sub(1);
+        let message = if self.messages_left == 0 { Err(DropReason::TooManyMessages) } else { message };
+        (self.visit)(Step::Message(bytes, message));
     }
 }
 
@@ -186,8 +273,8 @@ fn split_compound(bytes: &[u8]) -> Option<(&[U16<BigEndian>], &[u8])> {
     <[U16<BigEndian>]>::ref_from_prefix_with_elems(&bytes[2..], count).ok()
 }
 
-/// Decodes the body of a compress message and appends what it holds.
-pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DropReason> {
+/// Decodes the body of a compress message and appends what it holds. Returns the bytes of the LZW stream.
+pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<usize, DropReason> {
     let (mut algorithm, mut stream) = (0, None);
     Reader::new(body).fields(&["Algo", "Buf"], |r, field| {
         match field {
@@ -199,20 +286,25 @@ pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) 
     if algorithm != 0 {
         return Err(DropReason::UnknownCompression);
     }
-    lzw::decompress(&stream.ok_or(DropReason::BadCompression)?, bytes_max, out)?;
-    if out.is_empty() { Err(DropReason::Empty) } else { Ok(()) }
+    let stream = stream.ok_or(DropReason::BadCompression)?;
+    lzw::decompress(&stream, bytes_max, out)?;
+    if out.is_empty() { Err(DropReason::Empty) } else { Ok(stream.len()) }
 }
 
 /// Appends a compress message.
 pub(super) fn encode_compress(raw: &[u8], out: &mut Vec<u8>) {
-    let mut stream = Vec::with_capacity(raw.len());
-    lzw::compress(raw, &mut stream);
     out.push(COMPRESS);
     write_map(out, 2);
     write_raw(out, b"Algo");
     out.push(0);
     write_raw(out, b"Buf");
-    write_raw(out, &stream);
+    // The stream's length goes before it and is known only now: the header is rotated into its place.
+    let start = out.len();
+    lzw::compress(raw, out);
+    let stream_bytes = out.len() - start;
+    write_raw_header(out, stream_bytes);
+    let header_bytes = out.len() - start - stream_bytes;
+    out[start..].rotate_right(header_bytes);
 }
 
 /// Puts messages together to one packet. Keeps its buffers.

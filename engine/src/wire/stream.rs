@@ -5,16 +5,18 @@ use zerocopy::byteorder::{BigEndian, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::wire::drop::DropReason;
-use crate::wire::keyring::NONCE_BYTES;
+use crate::wire::keyring::{NONCE_BYTES, OVERHEAD_BYTES};
+use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{
-    PUSH_PULL_NODES_MAX, STREAM_DECOMPRESSED_BYTES_MAX, STREAM_FRAME_BYTES_MAX, STREAM_PLAIN_BYTES_MAX,
+    LABEL_BYTES_MAX, STREAM_DECOMPRESSED_BYTES_MAX, STREAM_FRAME_BYTES_MAX, STREAM_PLAIN_BYTES_MAX,
     USER_STATE_BYTES_MAX,
 };
-use crate::wire::message::{
-    ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, NodeState, PING, PUSH_PULL, SeqNo, USER,
-};
-use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_uint};
+use crate::wire::message::{ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, PING, PUSH_PULL, SeqNo, USER};
+use crate::wire::msgpack::Reader;
 use crate::wire::packet::{Envelope, decode_compress, encode_compress};
+use crate::wire::push_pull::Progress;
+
+pub use crate::wire::push_pull::{PushPullFrame, encode_push_pull_header};
 
 /// Which side of the stream this node is. Only the dialler's bytes are labelled.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -48,61 +50,11 @@ pub enum StreamMessage {
     Err(String),
 }
 
-/// A whole, validated push/pull.
-#[derive(Clone, Debug)]
-pub struct PushPullFrame {
-    bytes: Vec<u8>,
-    /// Whether the stream was opened in order to join.
-    pub join: bool,
-    /// How many member records there are.
-    pub nodes_count: u32,
-    nodes_start: usize,
-    user_start: usize,
-}
-
-impl PushPullFrame {
-    /// The member record at `offset`, which it moves on; 0 is the first. None after the last.
-    pub fn next_node(&self, offset: &mut usize) -> Option<NodeState<'_>> {
-        let records = &self.bytes[self.nodes_start..self.user_start];
-        let mut reader = Reader::new(records.get(*offset..).filter(|rest| !rest.is_empty())?);
-        let node = NodeState::decode(&mut reader).expect("the frame was validated when it was decoded");
-        *offset += reader.position();
-        Some(node)
-    }
-
-    /// Serf's part, its type byte first; may be empty.
-    pub fn user_state(&self) -> &[u8] {
-        &self.bytes[self.user_start..]
-    }
-
-    /// Bytes the frame holds in memory.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether it holds nothing (it never does: there is a header at least).
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-}
-
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct FrameHeader {
     kind: u8,
     length: U32<BigEndian>,
-}
-
-/// Appends the header of a push/pull, type byte first. The records and the user state follow.
-pub fn encode_push_pull_header(nodes: usize, user_bytes: usize, join: bool, out: &mut Vec<u8>) {
-    out.push(PUSH_PULL);
-    write_map(out, 3);
-    write_raw(out, b"Join");
-    write_bool(out, join);
-    write_raw(out, b"Nodes");
-    write_uint(out, nodes as u64);
-    write_raw(out, b"UserStateLen");
-    write_uint(out, user_bytes as u64);
 }
 
 /// Wraps one message (type byte first) for a stream and appends it.
@@ -129,12 +81,33 @@ pub fn encode_stream(
     if envelope.seals() {
         let plain = out.len() - body;
         let padding = if envelope.version == 0 { 16 - plain % 16 } else { 0 };
-        let sealed = plain + padding + crate::wire::keyring::OVERHEAD_BYTES;
+        let sealed = plain + padding + OVERHEAD_BYTES;
         let length = u32::try_from(sealed).expect("a state is far below 4 GiB");
         out[start + 1..body].copy_from_slice(&length.to_be_bytes());
-        let mut aad = out[start..body].to_vec();
-        aad.extend_from_slice(&envelope.label);
-        envelope.keyring.seal(envelope.version, nonce, &aad, out, body);
+        let aad = FrameAad::new(&out[start..body], &envelope.label);
+        envelope.keyring.seal(envelope.version, nonce, aad.bytes(), out, body);
+    }
+}
+
+const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
+
+/// What a frame's seal covers beside its inside: the frame's header and the label.
+struct FrameAad {
+    buffer: [u8; FRAME_HEADER_BYTES + LABEL_BYTES_MAX],
+    len: usize,
+}
+
+impl FrameAad {
+    fn new(header: &[u8], label: &[u8]) -> FrameAad {
+        let mut buffer = [0; FRAME_HEADER_BYTES + LABEL_BYTES_MAX];
+        let len = header.len() + label.len();
+        buffer[..header.len()].copy_from_slice(header);
+        buffer[header.len()..len].copy_from_slice(label);
+        FrameAad { buffer, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
     }
 }
 
@@ -164,18 +137,6 @@ pub struct StreamDecoder {
     /// Bytes to collect before the next look: twice what the last look was too short with.
     look_at: usize,
     progress: Progress,
-}
-
-/// How far a plain push/pull has been looked through, so that no byte is parsed twice for nothing.
-#[derive(Copy, Clone, Debug, Default)]
-struct Progress {
-    /// Bytes known to be whole records, header included; 0: the header is not whole yet.
-    checked: usize,
-    nodes_start: usize,
-    nodes_left: u64,
-    nodes_count: u32,
-    user_bytes: u64,
-    join: bool,
 }
 
 impl StreamDecoder {
@@ -213,17 +174,34 @@ impl StreamDecoder {
     /// # Errors
     /// Why the stream is refused.
     pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+        self.poll_traced(envelope, |_| {})
+    }
+
+    /// Like [`poll`](Self::poll), and tells `trace` what the message is wrapped in, each wrapping once; of
+    /// pings, acks and errors also all their fields.
+    ///
+    /// # Errors
+    /// Why the stream is refused.
+    pub fn poll_traced(
+        &mut self,
+        envelope: &Envelope,
+        mut trace: impl FnMut(Step<'_>),
+    ) -> Result<Option<StreamMessage>, DropReason> {
         if self.done {
             return Ok(None);
         }
-        let result = self.look(envelope);
+        let result = self.look(envelope, &mut trace);
         self.done = !matches!(result, Ok(None));
         result
     }
 
-    fn look(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+    fn look(
+        &mut self,
+        envelope: &Envelope,
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<Option<StreamMessage>, DropReason> {
         if !self.labelled {
-            if !self.strip_label(envelope)? {
+            if !self.strip_label(envelope, trace)? {
                 return Ok(None);
             }
             self.labelled = true;
@@ -232,7 +210,7 @@ impl StreamDecoder {
             return Ok(None);
         };
         if kind == ENCRYPT {
-            return self.poll_encrypted(envelope);
+            return self.poll_encrypted(envelope, trace);
         }
         if !envelope.keyring.is_empty() && envelope.verify_incoming {
             return Err(DropReason::NotEncrypted);
@@ -240,12 +218,16 @@ impl StreamDecoder {
         if kind == PUSH_PULL {
             return self.poll_push_pull();
         }
-        self.poll_plain(kind)
+        self.poll_plain(kind, trace)
     }
 
     /// Anything but a push/pull is parsed from its start at each look, so looks are spaced: small messages
     /// at every byte, and none but compressed and user messages may be big.
-    fn poll_plain(&mut self, kind: u8) -> Result<Option<StreamMessage>, DropReason> {
+    fn poll_plain(
+        &mut self,
+        kind: u8,
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<Option<StreamMessage>, DropReason> {
         let big = matches!(kind, COMPRESS | USER);
         if big && self.buffer.len() > LOOK_EVERY_BYTE_MAX && self.buffer.len() < self.look_at {
             let tail = whole_raw_message(&self.buffer);
@@ -253,7 +235,7 @@ impl StreamDecoder {
                 return Ok(None);
             }
         }
-        match decode_plain(&self.buffer) {
+        match decode_plain(&self.buffer, trace) {
             Err(DropReason::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
                 Err(DropReason::StreamTooLarge)
             }
@@ -265,7 +247,11 @@ impl StreamDecoder {
         }
     }
 
-    fn strip_label(&mut self, envelope: &Envelope) -> Result<bool, DropReason> {
+    fn strip_label(
+        &mut self,
+        envelope: &Envelope,
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<bool, DropReason> {
         if self.role == Role::Dialler {
             // The listener's answer has no label (PROTOCOL 4.1).
             return Ok(true);
@@ -277,13 +263,17 @@ impl StreamDecoder {
             _ => true,
         };
         if whole {
-            let rest = envelope.strip_label(&mut self.buffer)?.len();
+            let rest = envelope.strip_label(&mut self.buffer, trace)?.len();
             self.buffer.drain(..self.buffer.len() - rest);
         }
         Ok(whole)
     }
 
-    fn poll_encrypted(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+    fn poll_encrypted(
+        &mut self,
+        envelope: &Envelope,
+        trace: &mut impl FnMut(Step<'_>),
+    ) -> Result<Option<StreamMessage>, DropReason> {
         if envelope.keyring.is_empty() {
             return Err(DropReason::Encrypted);
         }
@@ -294,15 +284,18 @@ impl StreamDecoder {
         if length > STREAM_FRAME_BYTES_MAX {
             return Err(DropReason::StreamTooLarge);
         }
-        let header_bytes = size_of::<FrameHeader>();
-        if self.buffer.len() < header_bytes + length {
+        let end = FRAME_HEADER_BYTES + length;
+        if self.buffer.len() < end {
             return Ok(None);
         }
-        let mut aad = self.buffer[..header_bytes].to_vec();
-        aad.extend_from_slice(&envelope.label);
-        let sealed = &mut self.buffer[header_bytes..header_bytes + length];
-        let plain = envelope.keyring.open(&aad, sealed)?;
-        decode_whole(plain).map(Some)
+        // The message is moved out, not copied: a state may have 20 MiB.
+        let mut frame = std::mem::take(&mut self.buffer);
+        let aad = FrameAad::new(&frame[..FRAME_HEADER_BYTES], &envelope.label);
+        let plain_bytes = envelope.unseal(aad.bytes(), &mut frame[FRAME_HEADER_BYTES..end], trace)?.len();
+        let plain_start = FRAME_HEADER_BYTES + 1 + NONCE_BYTES;
+        frame.truncate(plain_start + plain_bytes);
+        frame.drain(..plain_start);
+        decode_whole(frame, trace).map(Some)
     }
 
     fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DropReason> {
@@ -322,109 +315,64 @@ impl StreamDecoder {
 
 /// Pings, acks, errors, and a push/pull's header and single records are smaller than this: names of 1 KiB,
 /// meta of 512 bytes, and room for fields of a newer version.
-const SMALL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const SMALL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Below this a look costs less than keeping account.
 const LOOK_EVERY_BYTE_MAX: usize = 64 * 1024;
 
 /// What one read may add beyond the cap before the next look at the limit.
 const FEED_SLACK_BYTES: usize = 1024;
 
-impl Progress {
-    /// Looks on through the bytes of a push/pull, type byte first.
-    fn advance(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        if self.checked == 0 {
-            self.read_header(bytes)?;
-        }
-        while self.nodes_left > 0 {
-            let mut reader = Reader::new(&bytes[self.checked..]);
-            NodeState::decode(&mut reader)?;
-            self.checked += reader.position();
-            self.nodes_left -= 1;
-        }
-        if ((bytes.len() - self.checked) as u64) < self.user_bytes {
-            return Err(DropReason::Truncated);
-        }
-        Ok(())
-    }
-
-    /// Whether the header or one record is longer than any may be.
-    fn stuck(&self, bytes: &[u8]) -> bool {
-        let parsing = self.checked == 0 || self.nodes_left > 0;
-        parsing && bytes.len() - self.checked > SMALL_MESSAGE_BYTES_MAX
-    }
-
-    fn read_header(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        let mut reader = Reader::new(bytes.get(1..).ok_or(DropReason::Truncated)?);
-        let (mut nodes, mut user, mut join) = (0, 0, false);
-        reader.fields(&["Nodes", "UserStateLen", "Join"], |r, field| {
-            match field {
-                0 => nodes = r.u64()?,
-                1 => user = r.u64()?,
-                _ => join = r.bool()?,
-            }
-            Ok(())
-        })?;
-        if nodes > PUSH_PULL_NODES_MAX || user > USER_STATE_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
-        }
-        self.checked = 1 + reader.position();
-        self.nodes_start = self.checked;
-        self.nodes_left = nodes;
-        self.nodes_count = nodes as u32;
-        self.user_bytes = user;
-        self.join = join;
-        Ok(())
-    }
-
-    fn frame(&self, mut bytes: Vec<u8>) -> PushPullFrame {
-        bytes.truncate(self.checked + self.user_bytes as usize);
-        PushPullFrame {
-            bytes,
-            join: self.join,
-            nodes_count: self.nodes_count,
-            nodes_start: self.nodes_start,
-            user_start: self.checked,
-        }
-    }
-}
-
 /// Decodes a message that is all there: nothing that is missing can still come.
-fn decode_whole(bytes: &[u8]) -> Result<StreamMessage, DropReason> {
+fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
     match bytes.first() {
         None => Err(DropReason::Empty),
         Some(&PUSH_PULL) => {
             let mut progress = Progress::default();
-            progress.advance(bytes)?;
-            Ok(StreamMessage::PushPull(progress.frame(bytes.to_vec())))
+            progress.advance(&bytes)?;
+            Ok(StreamMessage::PushPull(progress.frame(bytes)))
         }
-        Some(_) => decode_plain(bytes),
+        Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
+        Some(_) => decode_small(&bytes, trace),
     }
 }
 
 /// Decodes anything but a bare push/pull; `Truncated` if more bytes could make it whole.
-fn decode_plain(bytes: &[u8]) -> Result<StreamMessage, DropReason> {
+fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
     match bytes.first() {
         None => Err(DropReason::Truncated),
-        Some(&COMPRESS) => {
-            let mut raw = Vec::new();
-            decode_compress(&bytes[1..], STREAM_DECOMPRESSED_BYTES_MAX, &mut raw)?;
-            match raw[0] {
-                COMPRESS => Err(DropReason::NestedTooDeep),
-                _ => decode_whole(&raw).map_err(|reason| match reason {
-                    DropReason::Truncated => DropReason::StreamCut,
-                    reason => reason,
-                }),
-            }
-        }
-        Some(&USER) => decode_user(&bytes[1..]),
-        Some(&(PING | ACK | ERR)) => Ok(match Message::decode(bytes)? {
-            Message::Ping(ping) => StreamMessage::Ping { seq: ping.seq, node: ping.node.to_owned() },
-            Message::Ack(ack) => StreamMessage::Ack { seq: ack.seq },
-            Message::Err(message) => StreamMessage::Err(message.error.to_owned()),
-            _ => return Err(DropReason::MisplacedType),
-        }),
-        Some(_) => Err(DropReason::MisplacedType),
+        Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
+        Some(_) => decode_small(bytes, trace),
     }
+}
+
+fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+    let mut raw = Vec::new();
+    let stream_bytes = decode_compress(body, STREAM_DECOMPRESSED_BYTES_MAX, &mut raw)?;
+    trace(Step::Enter(Layer::Compressed { stream_bytes, plain_bytes: raw.len() }));
+    if raw[0] == COMPRESS {
+        return Err(DropReason::NestedTooDeep);
+    }
+    decode_whole(raw, trace).map_err(|reason| match reason {
+        DropReason::Truncated => DropReason::StreamCut,
+        reason => reason,
+    })
+}
+
+fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+    match bytes[0] {
+        USER => return decode_user(&bytes[1..]),
+        PING | ACK | ERR => {}
+        _ => return Err(DropReason::MisplacedType),
+    }
+    let message = Message::decode(bytes)?;
+    let owned = match &message {
+        Message::Ping(ping) => StreamMessage::Ping { seq: ping.seq, node: ping.node.to_owned() },
+        Message::Ack(ack) => StreamMessage::Ack { seq: ack.seq },
+        Message::Err(message) => StreamMessage::Err(message.error.to_owned()),
+        _ => return Err(DropReason::MisplacedType),
+    };
+    trace(Step::Message(bytes, Ok(message)));
+    Ok(owned)
 }
 
 /// The length that the message's one big value announces, if its marker can be read: compress and user

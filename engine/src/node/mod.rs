@@ -4,32 +4,29 @@
 //! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
+mod command;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use hashbrown::HashMap;
-
-use crate::command::{CommandError, JoinTarget, Progress, Ticket};
+use self::command::Leave;
+use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::egress::{Egress, Scope};
-use crate::event::{Completion, Member, Notice};
+use crate::event::{Member, Notice};
 use crate::roster::MemberIndex;
 use crate::serf::{Serf, member_record};
 use crate::stats::Stats;
 use crate::streams::Streams;
+use crate::swim::broadcast::Class;
 use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
-use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{DropReason, Message, packet};
-
-/// Tags updates that may wait for their broadcast at one time.
-const WAITERS_MAX: usize = 256;
+use crate::wire::coordinate::Coordinate;
+use crate::wire::{DropReason, LamportTime, Message, packet};
 
 /// One member of a cluster.
 pub struct Node {
@@ -38,7 +35,7 @@ pub struct Node {
     pub(crate) serf: Serf,
     pub(crate) streams: Streams,
     leave: Leave,
-    waiters: BTreeMap<u32, Ticket>,
+    waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
     finished: Vec<Finished>,
 }
@@ -65,19 +62,6 @@ impl Shared {
             stats: &mut self.stats,
         }
     }
-}
-
-/// How far an own graceful leave got.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Leave {
-    /// Not leaving.
-    No,
-    /// The cluster is being told.
-    Telling(Ticket),
-    /// Told; the news gets time to spread.
-    Spreading(Ticket),
-    /// Gone.
-    Left,
 }
 
 impl Node {
@@ -110,6 +94,9 @@ impl Node {
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
+        if let Some(addr) = self.serf.next_rejoin(scope) {
+            self.streams.rejoin(scope, addr);
+        }
         self.settle(ctx);
     }
 
@@ -149,78 +136,17 @@ impl Node {
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
             TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
-            TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, false),
+            TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
+            TimerKind::QueryEnd => self.serf.on_query_end(scope, key),
+            TimerKind::Coalesce => self.serf.on_coalesce_timer(scope, key),
+            TimerKind::QueueCheck => self.serf.check_queues(scope),
+            TimerKind::Reconnect => {
+                if let Some(addr) = self.serf.reconnect(scope) {
+                    self.streams.reconnect(scope, addr);
+                }
+            }
         }
         self.settle(ctx);
-    }
-
-    /// Joins through each target by push/pull. Completes with [`Completion::Joined`].
-    ///
-    /// # Errors
-    /// After a leave, or with too many joins under way.
-    pub fn join(
-        &mut self,
-        ctx: &mut Context,
-        ticket: Ticket,
-        targets: Vec<JoinTarget>,
-    ) -> Result<Progress, CommandError> {
-        if self.leave != Leave::No {
-            return Err(CommandError::JoinAfterLeave);
-        }
-        self.streams.join(&mut self.shared.scope(ctx), ticket, targets)?;
-        Ok(Progress::Pending)
-    }
-
-    /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
-    ///
-    /// # Errors
-    /// If it leaves already or has left.
-    pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<Progress, CommandError> {
-        match self.leave {
-            Leave::No => {}
-            Leave::Left => return Err(CommandError::AfterLeave),
-            _ => return Err(CommandError::LeaveInProgress),
-        }
-        self.leave = Leave::Telling(ticket);
-        self.shared.egress.dissemination.watched = true;
-        let scope = &mut self.shared.scope(ctx);
-        // The intent goes first: without it peers take the departure for a failure (PROTOCOL 5.7).
-        self.serf.announce_leave(scope);
-        self.swim.leave(scope);
-        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
-        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
-        self.settle(ctx);
-        Ok(Progress::Pending)
-    }
-
-    /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
-    ///
-    /// # Errors
-    /// If the tags don't fit, or the node is leaving.
-    pub fn set_tags(
-        &mut self,
-        ctx: &mut Context,
-        ticket: Ticket,
-        tags: &BTreeMap<String, String>,
-    ) -> Result<Progress, CommandError> {
-        if self.leave != Leave::No {
-            return Err(CommandError::LeaveInProgress);
-        }
-        if self.waiters.len() >= WAITERS_MAX {
-            return Err(CommandError::Busy("tags updates"));
-        }
-        let scope = &mut self.shared.scope(ctx);
-        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
-            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
-        }
-        scope.egress.dissemination.watched = true;
-        self.swim.update_meta(scope, tags);
-        let wait = if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO };
-        self.next_waiter = self.next_waiter.wrapping_add(1);
-        self.waiters.insert(self.next_waiter, ticket);
-        scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, 0);
-        self.settle(ctx);
-        Ok(Progress::Pending)
     }
 
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
@@ -256,26 +182,43 @@ impl Node {
         self.leave == Leave::Left
     }
 
-    /// Sends a user event to everybody, this node included.
-    ///
-    /// # Errors
-    /// If it is too long.
-    pub fn user_event(
-        &mut self,
-        ctx: &mut Context,
-        name: &str,
-        payload: &Bytes,
-        coalesce: bool,
-    ) -> Result<Progress, CommandError> {
-        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)?;
-        Ok(Progress::Done)
+    /// The member, event and query clocks.
+    pub fn clocks(&self) -> [LamportTime; 3] {
+        [self.serf.clock.time(), self.serf.event_clock.time(), self.serf.query_clock.time()]
     }
 
-    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
-    pub fn force_leave(&mut self, ctx: &mut Context, node: &str, prune: bool) -> Progress {
-        self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
-        self.settle(ctx);
-        Progress::Done
+    /// Queued intents, queries and user events.
+    pub fn queue_depths(&self) -> [usize; 3] {
+        Class::ALL.map(|class| self.shared.egress.dissemination.user_len(class))
+    }
+
+    /// Whether its gossip is encrypted.
+    pub fn encrypted(&self) -> bool {
+        !self.shared.egress.envelope.keyring.is_empty()
+    }
+
+    /// Its keys, the primary first.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.shared.egress.envelope.keyring.keys()
+    }
+
+    /// Where a member is in the space of round trips: this node itself, or one that was probed.
+    pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
+        if name == self.shared.config.node_name {
+            return self.shared.config.coordinates.then(|| *self.serf.coordinates.own());
+        }
+        let (member, _) = self.shared.view.by_name(&ctx.roster, name)?;
+        self.serf.coordinates.of(member)
+    }
+
+    /// How often the own coordinate became nonsense and started again; none without coordinates.
+    pub fn coordinate_resets(&self) -> Option<u64> {
+        self.shared.config.coordinates.then(|| self.serf.coordinates.resets())
+    }
+
+    /// Its own record.
+    pub fn local_member(&self, ctx: &Context) -> Member {
+        member_record(&self.shared.view, &ctx.roster, self.shared.me).expect("a node is in its own view")
     }
 
     /// Everybody this node lists, by name.
@@ -317,29 +260,6 @@ impl Node {
         scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
     }
 
-    fn go_on_leaving(&mut self, ctx: &mut Context, key: TimerKey) {
-        match self.leave {
-            Leave::Telling(ticket) if key.generation == 0 => self.told_of_leave(ctx, ticket),
-            Leave::Spreading(ticket) if key.generation == 1 => {
-                self.leave = Leave::Left;
-                ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
-            }
-            _ => {}
-        }
-    }
-
-    fn told_of_leave(&mut self, ctx: &mut Context, ticket: Ticket) {
-        self.leave = Leave::Spreading(ticket);
-        let scope = &mut self.shared.scope(ctx);
-        scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 1);
-    }
-
-    fn end_waiter(&mut self, ctx: &mut Context, waiter: u32, in_time: bool) {
-        if let Some(ticket) = self.waiters.remove(&waiter) {
-            ctx.out.completions.push((self.shared.id, ticket, Completion::Broadcasted { in_time }));
-        }
-    }
-
     /// What every input ends with: changes are passed on, streams that probes ask for are opened, and who
     /// waited for a broadcast is told.
     fn settle(&mut self, ctx: &mut Context) {
@@ -351,22 +271,17 @@ impl Node {
         for ping in std::mem::take(&mut self.swim.stream_pings) {
             self.streams.ping(&mut self.shared.scope(ctx), ping);
         }
-        let mut finished = std::mem::take(&mut self.finished);
-        self.shared.egress.dissemination.take_finished(&mut finished);
-        for done in finished.drain(..) {
-            if done != Finished::Member(self.shared.me) {
-                continue;
-            }
-            if let Leave::Telling(ticket) = self.leave {
-                self.told_of_leave(ctx, ticket);
-            }
-            for waiter in self.waiters.keys().copied().collect::<Vec<u32>>() {
-                self.end_waiter(ctx, waiter, true);
+        if let Some(acked) = self.swim.take_acked() {
+            self.serf.on_acked(&mut self.shared.scope(ctx), &acked);
+        }
+        if let Some(answered) = self.streams.take_rejoined() {
+            let scope = &mut self.shared.scope(ctx);
+            if let Some(addr) = self.serf.on_rejoin(scope, answered) {
+                self.streams.rejoin(scope, addr);
             }
         }
-        self.finished = finished;
-        let leaving = matches!(self.leave, Leave::Telling(_));
-        self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
+        self.serf.record_clock(&mut self.shared.scope(ctx));
+        self.settle_broadcasts(ctx);
     }
 }
 
@@ -388,6 +303,3 @@ impl std::fmt::Debug for Node {
         write!(f, "Node({}, {} in the table)", self.shared.config.node_name, self.shared.view.table_count())
     }
 }
-
-/// Streams by id, keyed without chance: ids are the driver's and the node's own.
-pub(crate) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;

@@ -1,45 +1,17 @@
-//! Scenarios in virtual time: join, tags, crash, refutation, leave, partition; and the same seed gives the
-//! same trace. No test sleeps.
-#![allow(clippy::unwrap_used)]
+//! SWIM: join, tags, crash, refutation, leave, partition; determinism.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use thane_engine::command::{JoinTarget, Ticket};
 use thane_engine::config::RawConfig;
-use thane_engine::context::NodeId;
-use thane_engine::event::{Completion, Event, Notice};
+use thane_engine::event::{Completion, Notice};
 use thane_engine::sim::{Network, World};
-use thane_engine::view::{MemberStatus, SwimState};
+use thane_engine::view::SwimState;
 use thane_engine::wire::DropReason;
 
+use super::*;
+
 type Change = fn(&mut RawConfig);
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn names(ids: &[NodeId]) -> Vec<String> {
-    ids.iter().map(|id| format!("n{}", id.0 + 1)).collect()
-}
-
-fn target(world: &World, id: NodeId) -> JoinTarget {
-    let addr = world.node(id).unwrap().config().advertise;
-    JoinTarget { label: addr.to_string(), node: None, addr }
-}
-
-/// A cluster in which everybody sees everybody.
-fn cluster(seed: u64, n: u32, network: Network, change: impl Fn(&mut RawConfig)) -> (World, Vec<NodeId>) {
-    let mut world = World::new(seed, network);
-    let ids: Vec<NodeId> = (0..n).map(|_| world.add(&change)).collect();
-    for &id in &ids[1..] {
-        let seed_node = target(&world, ids[0]);
-        world.with(id, |node, ctx| node.join(ctx, Ticket(1), vec![seed_node])).unwrap();
-        world.run(Duration::from_millis(5));
-    }
-    let all = names(&ids);
-    let took = world.run_until(120 * SECOND, |w| w.all_hold(&ids, &all, SwimState::Alive));
-    assert!(took.is_some(), "full view never reached");
-    (world, ids)
-}
 
 #[test]
 fn nodes_join_through_one_seed_and_see_each_other() {
@@ -60,7 +32,7 @@ fn a_join_to_nobody_fails_with_the_reason() {
     let id = world.add(|_| {});
     let nobody =
         JoinTarget { label: "127.9.9.9".into(), node: None, addr: "127.9.9.9:7946".parse().unwrap() };
-    world.with(id, |node, ctx| node.join(ctx, Ticket(5), vec![nobody])).unwrap();
+    world.with(id, |node, ctx| node.join(ctx, Ticket(5), vec![nobody], true)).unwrap();
     world.run(SECOND);
     let errors = vec!["Failed to join 127.9.9.9: connection refused".to_owned()];
     assert_eq!(world.completions(), &[(id, Ticket(5), Completion::Joined { contacted: 0, errors })]);
@@ -78,7 +50,7 @@ fn another_key_or_label_keeps_nodes_apart() {
         let mut world = World::new(1, Network::default());
         let (a, b) = (world.add(one), world.add(two));
         let seed_node = target(&world, a);
-        world.with(b, |node, ctx| node.join(ctx, Ticket(1), vec![seed_node])).unwrap();
+        world.with(b, |node, ctx| node.join(ctx, Ticket(1), vec![seed_node], true)).unwrap();
         world.run(2 * SECOND);
         assert!(matches!(world.completions()[0].2, Completion::Joined { contacted: 0, .. }), "{reason}");
         assert_eq!(world.node(a).unwrap().stats().drops(reason), 1, "{reason}");
@@ -148,7 +120,7 @@ fn a_partition_is_seen_on_both_sides_and_a_join_heals_it() {
     world.run_until(180 * SECOND, apart).expect("both sides declare the other dead");
     world.move_to_island(right, 0);
     let seed_node = target(&world, left[0]);
-    world.with(right[0], |node, ctx| node.join(ctx, Ticket(2), vec![seed_node])).unwrap();
+    world.with(right[0], |node, ctx| node.join(ctx, Ticket(2), vec![seed_node], true)).unwrap();
     let all = names(&ids);
     world.run_until(180 * SECOND, |w| w.all_hold(&ids, &all, SwimState::Alive)).expect("it heals");
 }
@@ -183,55 +155,19 @@ fn a_world_without_nodes_holds_no_facts() {
     assert_eq!(world.roster_counts(), (0, 0));
 }
 
-fn status_everywhere(world: &World, ids: &[NodeId], name: &str, status: MemberStatus) -> bool {
-    ids.iter().filter(|&&id| world.node(id).is_some()).all(|&id| world.status(id, name) == status)
-}
-
 #[test]
-fn whoever_announced_it_has_left_and_whoever_did_not_failed() {
-    let (mut world, ids) = cluster(20, 12, Network::default(), |_| {});
-    world.with(ids[2], |node, ctx| node.leave(ctx, Ticket(9))).unwrap();
-    world.crash(ids[5]);
-    let others: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[2] && *id != ids[5]).collect();
-    let told = |w: &World| {
-        status_everywhere(w, &others, "n3", MemberStatus::Left)
-            && status_everywhere(w, &others, "n6", MemberStatus::Failed)
-    };
-    world.run_until(90 * SECOND, told).expect("left and failed are told apart");
-    // A force-leave turns failed into left; a prune erases it.
-    world.with(ids[0], |node, ctx| node.force_leave(ctx, "n6", false));
-    let left = |w: &World| status_everywhere(w, &others, "n6", MemberStatus::Left);
-    world.run_until(20 * SECOND, left).expect("force-leave spreads");
-    world.with(ids[1], |node, ctx| node.force_leave(ctx, "n6", true));
-    let erased = |w: &World| status_everywhere(w, &others, "n6", MemberStatus::None);
-    world.run_until(20 * SECOND, erased).expect("prune spreads");
-}
-
-#[test]
-fn a_forced_leave_of_a_living_member_is_refuted() {
-    let (mut world, ids) = cluster(21, 8, Network::default(), |_| {});
-    world.with(ids[0], |node, ctx| node.force_leave(ctx, "n4", false));
-    world.run(30 * SECOND);
-    assert!(status_everywhere(&world, &ids, "n4", MemberStatus::Alive));
-}
-
-#[test]
-fn a_user_event_reaches_everybody_once_and_a_late_joiner_not_at_all() {
-    let network = Network { loss: 0.05, duplication: 0.1, ..Network::default() };
-    let (mut world, ids) = cluster(22, 20, network, |_| {});
-    let payload = bytes::Bytes::from_static(b"v1.2.3");
-    world.with(ids[3], |node, ctx| node.user_event(ctx, "deploy", &payload, false)).unwrap();
+fn coordinates_estimate_the_round_trip() {
+    let delay = Duration::from_millis(5);
+    let network = Network { delay_min: delay, delay_max: delay, ..Network::default() };
+    let (mut world, ids) = cluster(10, 6, network, |_| {});
+    world.run(600 * SECOND);
+    let of = |world: &mut World, id, name| world.with(id, |node, ctx| node.coordinate(ctx, name));
+    let own = of(&mut world, ids[0], "n1").expect("a node has a coordinate");
+    let other = of(&mut world, ids[0], "n2").expect("and knows those of the members it probed");
+    let estimate = own.round_trip_to(&other);
+    assert!((0.009..0.011).contains(&estimate), "two ways of 5 ms: {estimate}");
+    let quiet = |raw: &mut RawConfig| raw.coordinates = false;
+    let (mut world, ids) = cluster(11, 3, Network::default(), quiet);
     world.run(60 * SECOND);
-    let got = |world: &World, id: NodeId| {
-        let deploy = |event: &Event| matches!(event, Event::User { name, payload, .. } if name == "deploy" && payload[..] == b"v1.2.3"[..]);
-        world.events().iter().filter(|(node, event)| *node == id && deploy(event)).count()
-    };
-    for &id in &ids {
-        assert_eq!(got(&world, id), 1, "{id:?}");
-    }
-    let late = world.add(|_| {});
-    let seed_node = target(&world, ids[0]);
-    world.with(late, |node, ctx| node.join(ctx, Ticket(1), vec![seed_node])).unwrap();
-    world.run(60 * SECOND);
-    assert_eq!(got(&world, late), 0);
+    assert_eq!(of(&mut world, ids[0], "n1"), None);
 }

@@ -1,0 +1,121 @@
+//! What the agent says on stdout beside its log: headings, and the facts about itself once it runs
+//! (FEATURES AGT-1). The lines are Serf's, its name included, because scripts wait for them.
+
+use std::fmt::{self, Display};
+use std::io::Write;
+use std::net::SocketAddr;
+
+/// Prints a line with Serf's arrow. A closed stdout must not end the agent.
+pub(crate) fn heading(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "==> {text}");
+    let _ = stdout.flush();
+}
+
+/// Prints an indented line.
+pub(crate) fn detail(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "    {text}");
+    let _ = stdout.flush();
+}
+
+/// Prints an empty line.
+pub(crate) fn gap() {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout);
+    let _ = stdout.flush();
+}
+
+/// What a running agent is.
+pub(crate) struct Banner<'a> {
+    /// Node name.
+    pub(crate) node_name: &'a str,
+    /// As configured: port 0 is shown as 0.
+    pub(crate) bind: SocketAddr,
+    /// As configured, if it was.
+    pub(crate) advertise: Option<SocketAddr>,
+    /// As configured.
+    pub(crate) rpc_addr: &'a str,
+    /// Whether there is a key.
+    pub(crate) encrypted: bool,
+    /// Whether there is a snapshot.
+    pub(crate) snapshot: bool,
+    /// Name of the profile.
+    pub(crate) profile: &'a str,
+    /// Whether gossip is compressed.
+    pub(crate) compression: bool,
+}
+
+impl Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |f: &mut fmt::Formatter<'_>, title: &str, value: &dyn Display| {
+            writeln!(f, "    {title:>27}: {value}")
+        };
+        line(f, "Node name", &format_args!("'{}'", self.node_name))?;
+        line(f, "Bind addr", &format_args!("'{}'", self.bind))?;
+        if let Some(advertise) = self.advertise {
+            // Serf does not align this one.
+            writeln!(f, "    Advertise addr: '{advertise}'")?;
+        }
+        line(f, "RPC addr", &format_args!("'{}'", self.rpc_addr))?;
+        line(f, "Encrypted", &self.encrypted)?;
+        line(f, "Snapshot", &self.snapshot)?;
+        line(f, "Profile", &self.profile)?;
+        line(f, "Message Compression Enabled", &self.compression)
+    }
+}
+
+impl Banner<'_> {
+    /// Prints it.
+    pub(crate) fn print(&self) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = write!(stdout, "==> Serf agent running!\n{self}");
+        let _ = stdout.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PLAIN: Banner<'_> = Banner {
+        node_name: "vm",
+        bind: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 15, 0, 86)), 7946),
+        advertise: None,
+        rpc_addr: "127.15.0.86:7373",
+        encrypted: false,
+        snapshot: false,
+        profile: "lan",
+        compression: true,
+    };
+
+    /// What Serf 0.9.4 printed.
+    #[test]
+    fn banner_is_serfs() {
+        let expected = "                      Node name: 'vm'
+                      Bind addr: '127.15.0.86:7946'
+                       RPC addr: '127.15.0.86:7373'
+                      Encrypted: false
+                       Snapshot: false
+                        Profile: lan
+    Message Compression Enabled: true
+";
+        assert_eq!(PLAIN.to_string(), expected);
+    }
+
+    #[test]
+    fn advertise_address_has_a_line_of_its_own() {
+        let banner = Banner {
+            advertise: Some("127.15.3.4:7946".parse().unwrap()),
+            bind: "[::1]:0".parse().unwrap(),
+            encrypted: true,
+            ..PLAIN
+        };
+        let text = banner.to_string();
+        assert!(text.contains(
+            "\n                      Bind addr: '[::1]:0'\n    Advertise addr: '127.15.3.4:7946'\n                       RPC addr:"
+        ));
+        assert!(text.contains("\n                      Encrypted: true\n"));
+    }
+}

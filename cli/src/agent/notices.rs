@@ -1,0 +1,421 @@
+//! The engine's notices become log lines in Serf's words (FEATURES LOG-5).
+//!
+//! What peers can cause with a packet each is limited: a peer that sends garbage must not fill the log.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use thane_engine::event::{MemberEventKind, Notice};
+use thane_engine::wire::DropReason;
+
+use super::log::{Level, Log};
+
+/// After this long the lines that were left out are told of in one, and lines are printed again.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Lines per window for one reason to refuse input.
+const REFUSALS_PER_WINDOW: u64 = 1;
+/// Lines per window for any other kind that peers can cause at will.
+const REPEATS_PER_WINDOW: u64 = 10;
+
+/// Writes notices to the log.
+pub(crate) struct NoticeLog {
+    log: Log,
+    windows: BTreeMap<&'static str, Window>,
+}
+
+/// What came of one kind since it began.
+struct Window {
+    since: Instant,
+    level: Level,
+    component: &'static str,
+    count: u64,
+    left_out: u64,
+}
+
+/// One line to be.
+struct Line {
+    level: Level,
+    component: &'static str,
+    text: String,
+    /// Which lines it is counted with, and how many of them a window has; `None`: no limit.
+    limit: Option<(&'static str, u64)>,
+}
+
+impl NoticeLog {
+    /// Writes to this log.
+    pub(crate) fn new(log: Log) -> NoticeLog {
+        NoticeLog { log, windows: BTreeMap::new() }
+    }
+
+    /// Writes a notice, unless too many of its kind came before.
+    pub(crate) fn add(&mut self, notice: &Notice, now: Instant) {
+        self.tell_left_out(now);
+        let line = Line::of(notice);
+        if let Some((kind, per_window)) = line.limit {
+            let (level, component) = (line.level, line.component);
+            let window = self.windows.entry(kind).or_insert(Window {
+                since: now,
+                level,
+                component,
+                count: 0,
+                left_out: 0,
+            });
+            window.count += 1;
+            if window.count > per_window {
+                window.left_out += 1;
+                return;
+            }
+        }
+        self.log.add(line.level, line.component, line.text);
+    }
+
+    /// When [`tell_left_out`](Self::tell_left_out) has something to do next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.windows.values().map(|window| window.since + WINDOW).min()
+    }
+
+    /// Ends the windows that are over, with a line for each that left lines out.
+    pub(crate) fn tell_left_out(&mut self, now: Instant) {
+        let log = &self.log;
+        self.windows.retain(|kind, window| {
+            let over = now.duration_since(window.since) >= WINDOW;
+            if over && window.left_out > 0 {
+                let text = format!("{kind}: {} more in the last {} s", window.left_out, WINDOW.as_secs());
+                log.add(window.level, window.component, text);
+            }
+            !over
+        });
+    }
+}
+
+impl Line {
+    fn of(notice: &Notice) -> Line {
+        use Level::{Debug, Err, Info, Warn};
+        match notice {
+            Notice::Member { kind, name, addr, forced } => {
+                Line::serf(Info, member_text(*kind, name, addr, *forced))
+            }
+            Notice::SuspectNoAck { name } => {
+                Line::memberlist(Info, format!("Suspect {} has failed, no acks received", shown(name)))
+            }
+            Notice::MarkingFailed { name, confirmations } => Line::memberlist(
+                Info,
+                format!(
+                    "Marking {} as failed, suspect timeout reached ({confirmations} peer confirmations)",
+                    shown(name)
+                ),
+            ),
+            Notice::Refuting { what, from } => {
+                let article = if what.starts_with('a') { "an" } else { "a" };
+                Line::memberlist(Warn, format!("Refuting {article} {what} message (from: {})", shown(from)))
+                    .limited("Refuting messages", REPEATS_PER_WINDOW)
+            }
+            Notice::TcpFallbackOnly { name } => Line::memberlist(
+                Warn,
+                format!(
+                    "Was able to connect to {} over TCP but UDP probes failed, network may be misconfigured",
+                    shown(name)
+                ),
+            ),
+            Notice::AddressConflict { name, mine, theirs } => Line::memberlist(
+                Err,
+                format!("Conflicting address for {}. Mine: {mine} Theirs: {theirs}", shown(name)),
+            )
+            .limited("Conflicting addresses", REPEATS_PER_WINDOW),
+            Notice::Reconnecting { name, addr } => {
+                Line::serf(Info, format!("attempting reconnect to {} {addr}", shown(name)))
+            }
+            Notice::Rejoining { name, addr } => Line::serf(
+                Info,
+                format!("Attempting re-join to previously known node: {}: {addr}", shown(name)),
+            ),
+            Notice::Rejoined { name: Some(name) } => {
+                Line::serf(Info, format!("Re-joined to previously known node: {}", shown(name)))
+            }
+            Notice::Rejoined { name: None } => {
+                Line::serf(Warn, "Failed to re-join any previously known node".to_owned())
+            }
+            Notice::PushPullFailed { addr, reason } => {
+                Line::memberlist(Err, format!("Push/Pull with {addr} failed: {}", shown(reason)))
+                    .limited("Failed push/pulls", REPEATS_PER_WINDOW)
+            }
+            Notice::Dropped { reason, from } => refusal(*reason, *from),
+            Notice::QueueDepth { queue, depth, dropped: 0 } => {
+                Line::serf(Warn, format!("{queue} queue depth: {depth}"))
+            }
+            Notice::QueueDepth { queue, depth, dropped } => {
+                let limit = depth.saturating_sub(*dropped);
+                Line::serf(
+                    Warn,
+                    format!("{queue} queue depth ({depth}) exceeds limit ({limit}), dropping messages!"),
+                )
+            }
+            Notice::TooOld { what, name, ltime } => {
+                Line::serf(Warn, format!("received old {what} {} from time {}", shown(name), ltime.0))
+                    .limited("Old events and queries", REPEATS_PER_WINDOW)
+            }
+            Notice::LateResponse { from } => {
+                Line::serf(Warn, format!("reply for non-running query From: {}", shown(from)))
+                    .limited("Replies for non-running queries", REPEATS_PER_WINDOW)
+            }
+            Notice::UnknownInternalQuery { name } => {
+                Line::serf(Warn, format!("Unhandled internal query '{}'", shown(name)))
+                    .limited("Unhandled internal queries", REPEATS_PER_WINDOW)
+            }
+            Notice::Snapshot { remark } => Line::serf(Warn, shown(remark).into_owned()),
+            Notice::ReconnectSkipped => {
+                Line::serf(Debug, "forgoing reconnect for random throttling".to_owned())
+            }
+        }
+    }
+
+    fn serf(level: Level, text: String) -> Line {
+        Line { level, component: "serf", text, limit: None }
+    }
+
+    fn memberlist(level: Level, text: String) -> Line {
+        Line { level, component: "memberlist", text, limit: None }
+    }
+
+    fn limited(self, kind: &'static str, per_window: u64) -> Line {
+        Line { limit: Some((kind, per_window)), ..self }
+    }
+}
+
+/// Text from a peer on one line: a control character in it could fake a line of the log.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
+fn member_text(kind: MemberEventKind, name: &str, addr: &std::net::IpAddr, forced: bool) -> String {
+    let name = shown(name);
+    match (kind, forced) {
+        (MemberEventKind::Join, _) => format!("EventMemberJoin: {name} {addr}"),
+        (MemberEventKind::Leave, false) => format!("EventMemberLeave: {name} {addr}"),
+        (MemberEventKind::Leave, true) => format!("EventMemberLeave (forced): {name} {addr}"),
+        (MemberEventKind::Failed, _) => format!("EventMemberFailed: {name} {addr}"),
+        (MemberEventKind::Update, _) => format!("EventMemberUpdate: {name}"),
+        (MemberEventKind::Reap, false) => format!("EventMemberReap: {name}"),
+        (MemberEventKind::Reap, true) => format!("EventMemberReap (forced): {name} {addr}"),
+    }
+}
+
+fn refusal(reason: DropReason, from: Option<SocketAddr>) -> Line {
+    let text = match from {
+        Some(from) => format!("Refused input from {from}: {reason}"),
+        None => format!("Refused input: {reason}"),
+    };
+    let level = if happens_among_friends(reason) { Level::Debug } else { Level::Warn };
+    Line::memberlist(level, text).limited(reason.as_str(), REFUSALS_PER_WINDOW)
+}
+
+/// Late and repeated input: nobody is to blame.
+fn happens_among_friends(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::UnknownSeq
+            | DropReason::WrongNodeName
+            | DropReason::EventTooOld
+            | DropReason::QueryTooOld
+            | DropReason::QueryUnknown
+            | DropReason::DuplicateResponse
+            | DropReason::StreamCut
+            | DropReason::StreamTimeout
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use thane_engine::wire::LamportTime;
+
+    use super::*;
+
+    /// The lines of these notices, each given so many seconds after the first.
+    fn lines(notices: &[(u64, Notice)]) -> Vec<String> {
+        let log = Log::new(Level::Err);
+        let mut notice_log = NoticeLog::new(log.clone());
+        let start = Instant::now();
+        for (seconds, notice) in notices {
+            notice_log.add(notice, start + Duration::from_secs(*seconds));
+        }
+        let backlog = log.subscribe("t", Level::Trace).backlog;
+        backlog.iter().map(|line| line.text["2026/01/01 00:00:00 ".len()..].to_owned()).collect()
+    }
+
+    fn line(notice: Notice) -> String {
+        lines(&[(0, notice)]).remove(0)
+    }
+
+    fn name() -> String {
+        "n1".to_owned()
+    }
+
+    fn addr() -> SocketAddr {
+        "127.0.0.9:7946".parse().unwrap()
+    }
+
+    fn member(kind: MemberEventKind, forced: bool) -> String {
+        line(Notice::Member { kind, name: name(), addr: addr().ip(), forced })
+    }
+
+    fn refused(reason: DropReason) -> Notice {
+        Notice::Dropped { reason, from: Some(addr()) }
+    }
+
+    #[test]
+    fn member_lines_are_serfs() {
+        assert_eq!(member(MemberEventKind::Join, false), "[INFO] serf: EventMemberJoin: n1 127.0.0.9");
+        assert_eq!(member(MemberEventKind::Leave, false), "[INFO] serf: EventMemberLeave: n1 127.0.0.9");
+        assert_eq!(
+            member(MemberEventKind::Leave, true),
+            "[INFO] serf: EventMemberLeave (forced): n1 127.0.0.9"
+        );
+        assert_eq!(member(MemberEventKind::Failed, false), "[INFO] serf: EventMemberFailed: n1 127.0.0.9");
+        assert_eq!(member(MemberEventKind::Update, false), "[INFO] serf: EventMemberUpdate: n1");
+        assert_eq!(member(MemberEventKind::Reap, false), "[INFO] serf: EventMemberReap: n1");
+        assert_eq!(
+            member(MemberEventKind::Reap, true),
+            "[INFO] serf: EventMemberReap (forced): n1 127.0.0.9"
+        );
+    }
+
+    #[test]
+    fn other_lines_are_serfs() {
+        let (name, addr) = (name(), addr());
+        let cases = [
+            (
+                Notice::SuspectNoAck { name: name.clone() },
+                "[INFO] memberlist: Suspect n1 has failed, no acks received",
+            ),
+            (
+                Notice::MarkingFailed { name: name.clone(), confirmations: 2 },
+                "[INFO] memberlist: Marking n1 as failed, suspect timeout reached (2 peer confirmations)",
+            ),
+            (
+                Notice::Refuting { what: "suspect", from: name.clone() },
+                "[WARN] memberlist: Refuting a suspect message (from: n1)",
+            ),
+            (
+                Notice::Refuting { what: "alive", from: name.clone() },
+                "[WARN] memberlist: Refuting an alive message (from: n1)",
+            ),
+            (
+                Notice::TcpFallbackOnly { name: name.clone() },
+                "[WARN] memberlist: Was able to connect to n1 over TCP but UDP probes failed, network may be misconfigured",
+            ),
+            (
+                Notice::AddressConflict {
+                    name: name.clone(),
+                    mine: addr,
+                    theirs: "[::1]:1".parse().unwrap(),
+                },
+                "[ERR] memberlist: Conflicting address for n1. Mine: 127.0.0.9:7946 Theirs: [::1]:1",
+            ),
+            (
+                Notice::Reconnecting { name: name.clone(), addr },
+                "[INFO] serf: attempting reconnect to n1 127.0.0.9:7946",
+            ),
+            (
+                Notice::Rejoining { name: name.clone(), addr },
+                "[INFO] serf: Attempting re-join to previously known node: n1: 127.0.0.9:7946",
+            ),
+            (
+                Notice::Rejoined { name: Some(name.clone()) },
+                "[INFO] serf: Re-joined to previously known node: n1",
+            ),
+            (Notice::Rejoined { name: None }, "[WARN] serf: Failed to re-join any previously known node"),
+            (
+                Notice::PushPullFailed { addr, reason: "timeout".to_owned() },
+                "[ERR] memberlist: Push/Pull with 127.0.0.9:7946 failed: timeout",
+            ),
+            (
+                Notice::QueueDepth { queue: "Event", depth: 200, dropped: 0 },
+                "[WARN] serf: Event queue depth: 200",
+            ),
+            (
+                Notice::QueueDepth { queue: "Intent", depth: 5000, dropped: 904 },
+                "[WARN] serf: Intent queue depth (5000) exceeds limit (4096), dropping messages!",
+            ),
+            (
+                Notice::TooOld { what: "query", name: "q".to_owned(), ltime: LamportTime(7) },
+                "[WARN] serf: received old query q from time 7",
+            ),
+            (
+                Notice::LateResponse { from: name.clone() },
+                "[WARN] serf: reply for non-running query From: n1",
+            ),
+            (
+                Notice::UnknownInternalQuery { name: "_serf_x".to_owned() },
+                "[WARN] serf: Unhandled internal query '_serf_x'",
+            ),
+            (Notice::Snapshot { remark: "bad line".to_owned() }, "[WARN] serf: bad line"),
+            (Notice::ReconnectSkipped, "[DEBUG] serf: forgoing reconnect for random throttling"),
+            (
+                refused(DropReason::BadMsgpack),
+                "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+            ),
+            (
+                Notice::Dropped { reason: DropReason::UnknownSeq, from: None },
+                "[DEBUG] memberlist: Refused input: unknown_seq",
+            ),
+        ];
+        for (notice, expected) in cases {
+            assert_eq!(line(notice), expected);
+        }
+    }
+
+    #[test]
+    fn names_can_not_fake_lines() {
+        let notice = Notice::SuspectNoAck { name: "a\n2026/01/01 [INFO] x\u{1b}[2J".to_owned() };
+        assert_eq!(
+            line(notice),
+            "[INFO] memberlist: Suspect a\\n2026/01/01 [INFO] x\\u{1b}[2J has failed, no acks received"
+        );
+    }
+
+    #[test]
+    fn refused_input_is_told_of_once_and_then_counted() {
+        let bad = refused(DropReason::BadMsgpack);
+        let mut notices = vec![(0, bad.clone()), (1, refused(DropReason::WrongKey))];
+        notices.extend((0..1000).map(|n| (n / 111, bad.clone())));
+        notices.push((10, bad.clone()));
+        notices.push((11, bad.clone()));
+        notices.push((30, bad));
+        let expected = [
+            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+            "[WARN] memberlist: Refused input from 127.0.0.9:7946: wrong_key",
+            "[WARN] memberlist: bad_msgpack: 1000 more in the last 10 s",
+            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+            "[WARN] memberlist: bad_msgpack: 1 more in the last 10 s",
+            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+        ];
+        assert_eq!(lines(&notices), expected);
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_of_without_a_further_notice() {
+        let log = Log::new(Level::Err);
+        let mut notice_log = NoticeLog::new(log.clone());
+        let start = Instant::now();
+        assert_eq!(notice_log.due(), None);
+        for _ in 0..REPEATS_PER_WINDOW + 3 {
+            notice_log.add(&Notice::Refuting { what: "dead", from: name() }, start);
+        }
+        let due = notice_log.due().unwrap();
+        assert_eq!(due, start + WINDOW);
+        notice_log.tell_left_out(due);
+        assert_eq!(notice_log.due(), None);
+        let backlog = log.subscribe("t", Level::Trace).backlog;
+        assert_eq!(backlog.len() as u64, REPEATS_PER_WINDOW + 1);
+        assert!(
+            backlog.last().unwrap().text.ends_with("memberlist: Refuting messages: 3 more in the last 10 s")
+        );
+    }
+}

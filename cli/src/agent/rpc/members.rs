@@ -1,0 +1,161 @@
+//! Members as RPC clients get them, and the filters of `members-filtered` (FEATURES CMD-2).
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use thane_engine::event::Member;
+use thane_engine::ipc::{self, MembersRequest};
+
+/// Memory that one compiled expression may take; the same bound as for the expressions in queries.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// What members must match, compiled.
+pub(super) struct MemberFilter {
+    /// `None` where the request has it empty.
+    name: Option<Regex>,
+    status: Option<Regex>,
+    tags: BTreeMap<String, Regex>,
+}
+
+impl MemberFilter {
+    /// Compiles every expression, also those that no member will be compared with.
+    ///
+    /// # Errors
+    /// The text for the log about the first that is none.
+    pub(super) fn new(request: &MembersRequest) -> Result<MemberFilter, String> {
+        let unless_empty = |expr: &str| if expr.is_empty() { Ok(None) } else { whole_value(expr).map(Some) };
+        Ok(MemberFilter {
+            name: unless_empty(&request.name)?,
+            status: unless_empty(&request.status)?,
+            tags: request
+                .tags
+                .iter()
+                .map(|(tag, expr)| Ok((tag.clone(), whole_value(expr)?)))
+                .collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// Whether the member matches all of it. A missing tag is empty.
+    pub(super) fn matches(&self, member: &Member) -> bool {
+        let matches = |regex: &Option<Regex>, value| regex.as_ref().is_none_or(|regex| regex.is_match(value));
+        matches(&self.name, &member.name)
+            && matches(&self.status, member.status.as_str())
+            && self
+                .tags
+                .iter()
+                .all(|(tag, regex)| regex.is_match(member.tags.get(tag).map_or("", String::as_str)))
+    }
+}
+
+/// Serf puts no group around the expression, so `a|b` is "begins with a, or ends with b"; scripts rely on it.
+fn whole_value(expr: &str) -> Result<Regex, String> {
+    let expr = format!("^{expr}$");
+    regex::RegexBuilder::new(&expr).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
+        let error = error.to_string();
+        // The crate draws a picture of several lines; the last one is the reason.
+        let reason = error.lines().last().unwrap_or_default();
+        format!("Failed to compile regex: `{expr}`: {}", reason.trim_start_matches("error: "))
+    })
+}
+
+/// The member as it goes over the wire.
+pub(super) fn to_wire(member: Member) -> ipc::Member {
+    let versions = member.versions;
+    ipc::Member {
+        name: member.name,
+        addr: Some(member.addr),
+        port: member.port,
+        tags: member.tags,
+        status: member.status.as_str().to_owned(),
+        protocol_min: versions.protocol_min(),
+        protocol_max: versions.protocol_max(),
+        protocol_cur: versions.protocol_cur(),
+        delegate_min: versions.delegate_min(),
+        delegate_max: versions.delegate_max(),
+        delegate_cur: versions.delegate_cur(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use thane_engine::view::MemberStatus;
+    use thane_engine::wire::Versions;
+
+    use super::*;
+
+    fn member(name: &str, tags: &[(&str, &str)]) -> Member {
+        Member {
+            name: name.to_owned(),
+            addr: "127.16.0.1".parse().unwrap(),
+            port: 7946,
+            tags: pairs(tags),
+            status: MemberStatus::Alive,
+            versions: Versions::SERF,
+        }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn names(request: MembersRequest) -> Vec<String> {
+        let members = [member("aa", &[("dc", "east")]), member("bb", &[("dc", "west")]), member("zz", &[])];
+        let filter = MemberFilter::new(&request).unwrap();
+        members.into_iter().filter(|member| filter.matches(member)).map(|member| member.name).collect()
+    }
+
+    fn by_name(expr: &str) -> Vec<String> {
+        names(MembersRequest { name: expr.to_owned(), ..MembersRequest::default() })
+    }
+
+    fn by_tag(tag: &str, expr: &str) -> Vec<String> {
+        names(MembersRequest { tags: pairs(&[(tag, expr)]), ..MembersRequest::default() })
+    }
+
+    #[test]
+    fn expressions_are_anchored_without_a_group() {
+        assert_eq!(by_name("a"), Vec::<String>::new());
+        assert_eq!(by_name("a+"), ["aa"]);
+        assert_eq!(by_name("zz|b"), ["bb", "zz"]);
+        assert_eq!(by_name("(zz|b)"), ["zz"]);
+        assert_eq!(by_name(""), ["aa", "bb", "zz"]);
+    }
+
+    #[test]
+    fn a_missing_tag_is_empty() {
+        assert_eq!(by_tag("dc", "east"), ["aa"]);
+        assert_eq!(by_tag("dc", ""), ["zz"]);
+        assert_eq!(by_tag("dc", ".*"), ["aa", "bb", "zz"]);
+        assert_eq!(by_tag("dc", ".+"), ["aa", "bb"]);
+        assert_eq!(by_tag("other", ""), ["aa", "bb", "zz"]);
+    }
+
+    #[test]
+    fn all_parts_must_match() {
+        let status = |status: &str| {
+            names(MembersRequest {
+                status: status.to_owned(),
+                name: "a.".to_owned(),
+                tags: pairs(&[("dc", "e.*")]),
+            })
+        };
+        assert_eq!(status("alive"), ["aa"]);
+        assert_eq!(status("left|alive"), ["aa"]);
+        assert!(status("live").is_empty());
+    }
+
+    #[test]
+    fn a_bad_expression_is_told_of_in_one_line() {
+        for request in [
+            MembersRequest { name: "(".to_owned(), ..MembersRequest::default() },
+            MembersRequest { status: "(".to_owned(), ..MembersRequest::default() },
+            MembersRequest { tags: pairs(&[("nobody-has-it", "(")]), ..MembersRequest::default() },
+        ] {
+            let error = MemberFilter::new(&request).err().unwrap();
+            assert_eq!(error, "Failed to compile regex: `^($`: unclosed group");
+        }
+        let huge = MembersRequest { name: "(a{1000}){1000}".to_owned(), ..MembersRequest::default() };
+        assert!(!MemberFilter::new(&huge).err().unwrap().contains('\n'));
+    }
+}

@@ -1,0 +1,253 @@
+//! The sending side of one connection: replies and records in order, in one bounded buffer that one task
+//! writes to the socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::Duration;
+
+use thane_engine::ipc::{ResponseHeader, Value};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Bytes that wait for the socket before senders wait. One message may be longer; it is taken whole.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+/// A socket that takes no byte for this long is given up.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// The messages to a client. Share it in an `Rc` between the session, its streams and [`Outbox::run`].
+#[derive(Default)]
+pub(super) struct Outbox {
+    state: RefCell<State>,
+    /// For the writing task: there are bytes, or it is time to finish.
+    filled: Notify,
+    /// For senders: there is room, or the connection is gone.
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    phase: Phase,
+}
+
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// Nothing is added any more; what waits is still written.
+    Finishing,
+    /// Nothing is written any more.
+    Ended,
+}
+
+/// The connection is gone; nothing can be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Outbox {
+    /// Sends a reply or record without body. Waits for room.
+    pub(super) async fn send(&self, seq: u64, error: String) -> Result<(), Gone> {
+        self.room().await?;
+        self.push(|bytes| ResponseHeader { error, seq }.encode(bytes));
+        Ok(())
+    }
+
+    /// Sends a reply or record with its body. Waits for room.
+    pub(super) async fn send_with(&self, seq: u64, error: String, body: &impl Value) -> Result<(), Gone> {
+        self.room().await?;
+        self.push(|bytes| {
+            ResponseHeader { error, seq }.encode(bytes);
+            body.encode(bytes);
+        });
+        Ok(())
+    }
+
+    /// Waits until a message may be added.
+    pub(super) async fn room(&self) -> Result<(), Gone> {
+        loop {
+            let emptied = {
+                let state = self.state.borrow();
+                if state.phase != Phase::Open {
+                    return Err(Gone);
+                }
+                if state.bytes.len() < WAITING_BYTES_MAX {
+                    return Ok(());
+                }
+                self.emptied.notified()
+            };
+            emptied.await;
+        }
+    }
+
+    /// Adds one message, whole; nothing once the connection is gone. Call it right after [`room`](Self::room).
+    pub(super) fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state.borrow_mut();
+        if state.phase == Phase::Open {
+            encode(&mut state.bytes);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Adds nothing any more and lets [`run`](Self::run) end once the rest is written.
+    pub(super) fn finish(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Finishing;
+        }
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
+    }
+
+    /// Waits until the connection is gone.
+    pub(super) async fn gone(&self) {
+        loop {
+            let emptied = {
+                if self.state.borrow().phase != Phase::Open {
+                    return;
+                }
+                self.emptied.notified()
+            };
+            emptied.await;
+        }
+    }
+
+    /// Writes to the socket until [`finish`](Self::finish) or an error, then closes it.
+    ///
+    /// # Errors
+    /// The socket failed, or took nothing for [`STUCK_AFTER`].
+    pub(super) async fn run(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
+        let outcome = self.write_to(&mut socket).await;
+        *self.state.borrow_mut() = State { bytes: Vec::new(), phase: Phase::Ended };
+        self.emptied.notify_waiters();
+        outcome
+    }
+
+    async fn write_to(&self, socket: &mut OwnedWriteHalf) -> io::Result<()> {
+        loop {
+            let (bytes, phase) = {
+                let mut state = self.state.borrow_mut();
+                (std::mem::take(&mut state.bytes), state.phase)
+            };
+            if !bytes.is_empty() {
+                self.emptied.notify_waiters();
+                write_all(socket, &bytes).await?;
+            } else if phase == Phase::Open {
+                self.filled.notified().await;
+            } else {
+                // The client may have closed it already.
+                let _ = socket.shutdown().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The time limit is for progress, not for the whole: a list of all members can be many megabytes.
+async fn write_all(socket: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(STUCK_AFTER, socket.write(bytes)).await.map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the client read nothing for {}s", STUCK_AFTER.as_secs()),
+            )
+        })??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::rc::Rc;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.16.255.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    fn local<T>(test: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, test)
+    }
+
+    #[test]
+    fn what_waits_is_written_before_the_end() {
+        local(async {
+            let (near, mut far) = pair().await;
+            let outbox = Rc::new(Outbox::default());
+            outbox.send(7, String::new()).await.unwrap();
+            outbox.send(8, "no".to_owned()).await.unwrap();
+            outbox.finish();
+            assert_eq!(outbox.send(9, String::new()).await, Err(Gone));
+            outbox.run(near.into_split().1).await.unwrap();
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"\x82\xa5Error\xa0\xa3Seq\x07\x82\xa5Error\xa2no\xa3Seq\x08");
+        });
+    }
+
+    #[test]
+    fn senders_wait_while_the_client_does_not_read_and_go_on_when_it_does() {
+        local(async {
+            let (near, mut far) = pair().await;
+            let outbox = Rc::new(Outbox::default());
+            let writing = {
+                let outbox = outbox.clone();
+                tokio::task::spawn_local(async move { outbox.run(near.into_split().1).await })
+            };
+            let sending = {
+                let outbox = outbox.clone();
+                tokio::task::spawn_local(async move {
+                    for _ in 0..200 {
+                        outbox.room().await.unwrap();
+                        outbox.push(|bytes| bytes.extend_from_slice(&[b'x'; 100_000]));
+                    }
+                    outbox.finish();
+                })
+            };
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!sending.is_finished(), "20 MB fit nowhere");
+            assert!(outbox.state.borrow().bytes.len() < WAITING_BYTES_MAX + 100_000);
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received.len(), 20_000_000);
+            sending.await.unwrap();
+            writing.await.unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_stuck_socket_is_given_up_and_senders_are_told() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (near, _far) = pair().await;
+            let outbox = Rc::new(Outbox::default());
+            outbox.push(|bytes| bytes.resize(64 << 20, 0));
+            let sender = {
+                let outbox = outbox.clone();
+                tokio::task::spawn_local(async move {
+                    outbox.gone().await;
+                    outbox.room().await
+                })
+            };
+            let error = outbox.run(near.into_split().1).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert_eq!(sender.await.unwrap(), Err(Gone));
+        });
+    }
+}

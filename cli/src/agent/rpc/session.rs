@@ -1,0 +1,258 @@
+//! One connection: requests in, in order, with the rules about what may come first (PROTOCOL 6.1).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use thane_engine::ipc::{Command, Frames, REQUEST_BYTES_MAX, Request, RequestHeader, Value};
+use thane_engine::wire::msgpack::Reader;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::outbox::{Gone, Outbox};
+use super::streams::Asked;
+use crate::agent::backend::Backend;
+use crate::agent::log::Level;
+
+/// Bytes that are read from the socket at once.
+const READ_BYTES: usize = 8 * 1024;
+/// Silence after which the system asks whether the client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Serves one client until the connection ends.
+pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backend>) {
+    // An error means that the connection is broken; the first read tells.
+    let _ = prepare(&stream);
+    let (reader, writer) = stream.into_split();
+    let outbox = Rc::new(Outbox::default());
+    let writing = {
+        let outbox = outbox.clone();
+        tokio::task::spawn_local(async move { outbox.run(writer).await })
+    };
+    let mut session = Session {
+        input: Input { socket: reader, frames: Frames::new(REQUEST_BYTES_MAX) },
+        header: RequestHeader::default(),
+        handshaken: false,
+        authenticated: false,
+        outbox: outbox.clone(),
+        streams: BTreeMap::new(),
+        monitor: None,
+        tasks: JoinSet::new(),
+        queries: JoinSet::new(),
+        asked: Rc::default(),
+        client: format!("ipc.client: {client}"),
+        backend: backend.clone(),
+    };
+    let ending = session.serve().await;
+    // No more records: streams end here, what was sent already still goes out.
+    drop(session);
+    outbox.finish();
+    let written = writing.await;
+    match (&ending, written) {
+        (Ending::Refused(reason), _) => backend.log.add(Level::Err, "agent.ipc", reason),
+        (Ending::Unreachable, Ok(Err(error))) => {
+            let text = format!("Failed to write to ipc.client: {client}: {error}");
+            backend.log.add(Level::Err, "agent.ipc", text);
+        }
+        _ => {}
+    }
+    if matches!(ending, Ending::Left) {
+        backend.stop.notify_one();
+    }
+}
+
+/// A client that vanished without a word is noticed after some probes of the system's (as with Serf).
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+/// What is known of a client. Dropping it ends its streams.
+pub(super) struct Session {
+    input: Input,
+    /// Read over the one before: a header that lacks a field has the previous one's.
+    header: RequestHeader,
+    handshaken: bool,
+    authenticated: bool,
+    /// Where replies go.
+    pub(super) outbox: Rc<Outbox>,
+    /// Event streams by `Seq`.
+    pub(super) streams: BTreeMap<u64, AbortHandle>,
+    /// The monitor and its `Seq`.
+    pub(super) monitor: Option<(u64, AbortHandle)>,
+    /// Runs streams and monitor.
+    pub(super) tasks: JoinSet<()>,
+    /// Collect the answers of queries.
+    pub(super) queries: JoinSet<()>,
+    /// Queries that the client may answer.
+    pub(super) asked: Rc<RefCell<Asked>>,
+    /// The client in log lines.
+    pub(super) client: String,
+    /// The agent.
+    pub(super) backend: Rc<Backend>,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The client closed it.
+    Closed,
+    /// Nothing can be sent to the client any more; the writing side knows why.
+    Unreachable,
+    /// The client sent what can't be gone on with; the line for the log.
+    Refused(String),
+    /// The agent has left at the client's wish: the process ends.
+    Left,
+}
+
+impl From<Gone> for Ending {
+    fn from(_: Gone) -> Ending {
+        Ending::Unreachable
+    }
+}
+
+impl Session {
+    async fn serve(&mut self) -> Ending {
+        loop {
+            if let Err(ending) = self.serve_one().await {
+                return ending;
+            }
+        }
+    }
+
+    async fn serve_one(&mut self) -> Result<(), Ending> {
+        let Some(header) = self.next_value().await? else { return Err(Ending::Closed) };
+        self.header
+            .decode_over(&mut Reader::new(&header))
+            .map_err(|reason| Ending::Refused(format!("failed to decode request header: {reason}")))?;
+        let command = Command::parse(&self.header.command);
+        if !self.handshaken && command != Some(Command::Handshake) {
+            self.reply(Err("Handshake required")).await?;
+            return Err(evaluation("Handshake required"));
+        }
+        if !self.may_execute(command) {
+            self.backend.log.add(Level::Warn, "agent.ipc", "Client sending commands before auth");
+            self.reply(Err("Authentication required")).await?;
+            // Serf leaves the body and takes it for the next header.
+            if command.is_some_and(Command::has_body) {
+                self.next_body().await?;
+            }
+            return Ok(());
+        }
+        let Some(command) = command else {
+            self.reply(Err("Unsupported command")).await?;
+            return Err(evaluation(format_args!("command '{}' not recognized", self.header.command)));
+        };
+        let body = if command.has_body() { self.next_body().await? } else { Vec::new() };
+        let request = Request::decode(command, &body)
+            .map_err(|reason| evaluation(format_args!("decode failed: {reason}")))?;
+        self.execute(request).await
+    }
+
+    /// Whether the command is one that needs no token, or the token was shown.
+    fn may_execute(&self, command: Option<Command>) -> bool {
+        self.backend.auth.is_empty()
+            || self.authenticated
+            || matches!(command, Some(Command::Auth | Command::Handshake))
+    }
+
+    /// The first request of a connection.
+    pub(super) fn handshake(&mut self, version: i32) -> Result<(), &'static str> {
+        if version != thane_engine::ipc::IPC_VERSION {
+            return Err("Unsupported IPC version");
+        }
+        if std::mem::replace(&mut self.handshaken, true) {
+            return Err("Handshake already performed");
+        }
+        Ok(())
+    }
+
+    /// A wrong token does not undo an earlier right one.
+    pub(super) fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
+        if !equal_in_constant_time(token.as_bytes(), self.backend.auth.as_bytes()) {
+            return Err("Invalid authentication token");
+        }
+        self.authenticated = true;
+        Ok(())
+    }
+
+    /// The number of the request that is being executed.
+    pub(super) fn seq(&self) -> u64 {
+        self.header.seq
+    }
+
+    /// Replies without a body.
+    pub(super) async fn reply(&self, outcome: Result<(), impl fmt::Display>) -> Result<(), Ending> {
+        Ok(self.outbox.send(self.seq(), error_text(&outcome)).await?)
+    }
+
+    /// Replies with a body, which clients expect after an error too.
+    pub(super) async fn reply_with(
+        &self,
+        outcome: Result<(), impl fmt::Display>,
+        body: &impl Value,
+    ) -> Result<(), Ending> {
+        Ok(self.outbox.send_with(self.seq(), error_text(&outcome), body).await?)
+    }
+
+    async fn next_body(&mut self) -> Result<Vec<u8>, Ending> {
+        self.next_value().await?.ok_or_else(|| evaluation("decode failed: EOF"))
+    }
+
+    /// The next whole value; `None` at the end. Requests wait here, and nowhere else, for the client: what is
+    /// being executed is never cut off by a client that goes away.
+    async fn next_value(&mut self) -> Result<Option<Vec<u8>>, Ending> {
+        tokio::select! {
+            value = self.input.next_value() => value,
+            () = self.outbox.gone() => Err(Ending::Unreachable),
+        }
+    }
+}
+
+/// Serf's line about a request that ends the connection.
+pub(super) fn evaluation(reason: impl fmt::Display) -> Ending {
+    Ending::Refused(format!("Failed to evaluate request: {reason}"))
+}
+
+fn error_text(outcome: &Result<(), impl fmt::Display>) -> String {
+    outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The time tells the length of the token at most.
+fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len()
+        && std::hint::black_box(
+            left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)),
+        ) == 0
+}
+
+struct Input {
+    socket: OwnedReadHalf,
+    frames: Frames,
+}
+
+impl Input {
+    async fn next_value(&mut self) -> Result<Option<Vec<u8>>, Ending> {
+        let refused =
+            |reason: &dyn fmt::Display| Ending::Refused(format!("failed to decode request: {reason}"));
+        loop {
+            match self.frames.poll() {
+                Ok(Some(value)) => return Ok(Some(value.to_vec())),
+                Ok(None) => {}
+                Err(error) => return Err(refused(&error)),
+            }
+            let mut chunk = [0; READ_BYTES];
+            match self.socket.read(&mut chunk).await {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.frames.feed(&chunk[..read]),
+                Err(error) => return Err(refused(&error)),
+            }
+        }
+    }
+}

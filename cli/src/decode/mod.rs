@@ -1,0 +1,196 @@
+//! `thane decode`: says what bytes from the wire mean, in the words of the decoder that the agent itself
+//! uses. Nothing is parsed here a second time: the engine tells what it takes off and what it finds.
+
+mod fields;
+mod options;
+mod rpc;
+mod tree;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use thane_engine::wire::DropReason;
+use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
+
+use crate::commands::Command;
+use options::{Options, Transport};
+use tree::Tree;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "decode",
+    arguments: "[options] HEX | --file PATH | -",
+    synopsis: "Say what bytes from the wire mean",
+    about: "Says what bytes of Serf's protocols mean: what they are wrapped in (label, seal, checksum, \
+            compression, compound) and every field, as JSON. The bytes are given as hex digits; white space and \
+            colons between bytes and a 0x in front don't matter. '-' reads them from standard input. Exit codes: 0 \
+            decoded, 1 refused (all or a part; why is on standard error), 2 wrong usage.",
+    options: &[
+        ("-file=path", "Read the hex digits from a file"),
+        (
+            "-key=key",
+            "A key for sealed bytes, base64 or hex: 16, 24 or 32 bytes. May be given more than once",
+        ),
+        ("-label=text", "The cluster's label, where one is used"),
+        (
+            "-transport=udp",
+            "udp: a gossip datagram. tcp: what one side of a gossip stream sent. rpc: what one side of an RPC \
+             connection sent",
+        ),
+    ],
+    run: |arguments| Ok(run(arguments)),
+};
+
+/// Wrong usage; refused bytes are 1.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the command with the arguments after its name.
+fn run(args: &[String]) -> ExitCode {
+    let options = match Options::parse(args) {
+        Ok(options) => options,
+        Err(message) => return wrong_usage(&message),
+    };
+    let payload = match options.read_payload() {
+        Ok(payload) => payload,
+        Err(message) => return wrong_usage(&message),
+    };
+    let explained = explain(&options, payload);
+    if let Some(json) = &explained.json {
+        print(&format!("{json:#}\n"));
+    }
+    match explained.refusal {
+        None => ExitCode::SUCCESS,
+        Some(refusal) => {
+            eprintln!("thane decode: refused: {refusal}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What bytes mean.
+struct Explained {
+    /// What could be decoded; none if nothing could.
+    json: Option<Value>,
+    /// Why all or some of it is refused, in one line.
+    refusal: Option<String>,
+}
+
+fn explain(options: &Options, payload: Vec<u8>) -> Explained {
+    let bytes = payload.len();
+    if options.transport == Transport::Rpc {
+        let (values, refused) = rpc::values(&payload);
+        let found = !values.is_empty() || bytes == 0;
+        return Explained {
+            json: found.then(|| json!({ "transport": "rpc", "bytes": bytes, "values": values })),
+            refusal: refused.map(|(reason, at)| format!("{reason}, at byte {at}")),
+        };
+    }
+    let envelope = options.envelope();
+    let first = payload.first().copied();
+    let tree = match options.transport {
+        Transport::Tcp => Tree::of_stream(&envelope, &payload),
+        _ if bytes > DATAGRAM_BYTES_MAX => Tree::refused(DropReason::DatagramTruncated),
+        _ => Tree::of_datagram(&envelope, payload),
+    };
+    let refusal = tree.refusal().map(|(reason, path)| {
+        let place = if path.is_empty() { String::new() } else { format!(" (in {path})") };
+        let hint =
+            hint(options, reason, first, tree.label()).map_or(String::new(), |hint| format!("; {hint}"));
+        format!("{reason}{place}{hint}")
+    });
+    let transport = options.transport.as_str();
+    let json =
+        tree.into_json().map(|payload| json!({ "transport": transport, "bytes": bytes, "payload": payload }));
+    Explained { json, refusal }
+}
+
+/// What to try where a flag is the likely reason.
+fn hint(options: &Options, reason: DropReason, first: Option<u8>, label: Option<&str>) -> Option<String> {
+    let keyless = options.keys.is_empty();
+    Some(match (reason, label) {
+        (DropReason::LabelMismatch, Some(label)) => format!("its label is {label:?}: give it with --label"),
+        (DropReason::LabelMissing, _) => "it has no label: leave --label out".to_owned(),
+        (DropReason::Encrypted, _) => "give its key with --key".to_owned(),
+        (DropReason::NotEncrypted, _) => "leave --key out".to_owned(),
+        (DropReason::WrongKey, _) => "no given key opens it; plain bytes need no --key".to_owned(),
+        // A sealed datagram has no mark: its first byte is the version of the seal.
+        (DropReason::BadMsgpack | DropReason::Truncated, _)
+            if keyless && matches!(first, Some(0 | 1)) && options.transport == Transport::Udp =>
+        {
+            "if it is sealed, give its key with --key".to_owned()
+        }
+        (DropReason::StreamCut, _) => "it ends in the middle of a message".to_owned(),
+        _ => return None,
+    })
+}
+
+fn wrong_usage(message: &str) -> ExitCode {
+    eprintln!("thane decode: {message}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints; whoever closed the other end has seen enough.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn explained(args: &[&str]) -> Explained {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let options = Options::parse(&args).unwrap();
+        let payload = options.read_payload().unwrap();
+        explain(&options, payload)
+    }
+
+    #[test]
+    fn captured_payloads_cut_anywhere_are_explained_or_refused() {
+        let all: Value =
+            serde_json::from_str(include_str!("../../../engine/tests/vectors/wire.json")).unwrap();
+        for vector in all.as_array().unwrap() {
+            let (name, hex) = (vector["name"].as_str().unwrap(), vector["hex"].as_str().unwrap());
+            let mut args = vec!["--transport", vector["transport"].as_str().unwrap()];
+            if let Some(key) = vector["key_hex_if_encrypted"].as_str() {
+                args.extend(["--key", key]);
+            }
+            if name.contains("label") {
+                args.extend(["--label", "mylabel"]);
+            }
+            for end in (0..hex.len()).step_by(2) {
+                let explained = explained(&[&args[..], &[&hex[..end]]].concat());
+                assert!(explained.json.is_some() || explained.refusal.is_some(), "{name} cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_whole_in_a_cut_packet_is_shown_beside_the_reason() {
+        // A compound of a nack, a part of length zero, and a nack that is cut.
+        let explained = explained(&["07 03 0009 0000 0009 0b81a55365714e6f07 0b81a5"]);
+        let json = explained.json.unwrap();
+        let parts = json["payload"]["parts"].as_array().unwrap();
+        assert_eq!(parts[0]["body"]["SeqNo"], 7);
+        assert_eq!(parts[1]["reason"], "empty_part");
+        assert_eq!(parts[2]["reason"], "truncated");
+        assert_eq!(parts[2]["content"]["hex"], "0b81a5");
+        assert_eq!(explained.refusal.unwrap(), "empty_part (in compound, and 1 more)");
+    }
+
+    #[test]
+    fn relays_in_relays_are_not_followed() {
+        let header = "0982a8446573744164647283a24950a47f000001a4506f727401a45a6f6e65a0a8446573744e616d65a0";
+        let nested = format!("08{}0081a4", header.repeat(1500));
+        let json = explained(&[&nested]).json.unwrap();
+        assert_eq!(json["payload"]["serf"]["inner"]["not_understood"], "nested_too_deep");
+    }
+
+    #[test]
+    fn what_is_longer_than_a_datagram_is_refused_as_the_agent_refuses_it() {
+        let explained = explained(&[&"00".repeat(DATAGRAM_BYTES_MAX + 1)]);
+        assert_eq!(explained.refusal.unwrap(), "datagram_truncated");
+    }
+}

@@ -1,0 +1,333 @@
+//! The snapshot file: whom a node knew and how far its clocks had come, so that it finds back after a
+//! restart (PROTOCOL 10.1). Serf's format, read and written.
+//!
+//! Lines are appended to a buffer that the shard flushes half a second after the first of them, so a
+//! `kill -9` loses no more than that; a graceful leave and an orderly end are synced to disk. A file that
+//! grew well beyond what it says is rewritten beside itself and renamed, which also repairs one that could
+//! not be written.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Restored;
+use crate::event::SnapshotRecord;
+use crate::wire::LamportTime;
+
+/// Longest time that lines wait in the buffer.
+pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// A file above this, and above twice [`MEMBER_BYTES`] for each member, is rewritten (Serf's numbers).
+const COMPACT_BYTES_MIN: u64 = 128 * 1024;
+const MEMBER_BYTES: u64 = 128;
+/// A snapshot larger than this is no snapshot: a million members with long names.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// One node's snapshot file.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    file_bytes: u64,
+    buffer: Vec<u8>,
+    /// What the file says, once the buffer is flushed.
+    state: State,
+    /// After the own graceful leave only clocks are recorded.
+    left: bool,
+    /// A write failed: what the file holds is not known, it must be rewritten.
+    broken: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    alive: BTreeMap<String, SocketAddr>,
+    clock: u64,
+    event_clock: u64,
+    query_clock: u64,
+}
+
+/// A snapshot file that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
+    /// What it held.
+    pub(crate) restored: Restored,
+    /// Lines that make no sense and were skipped; a graceful leave that was ignored.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Journal {
+    /// Opens or creates a snapshot file and reads it. Without `rejoin_after_leave`, what stands before a
+    /// graceful leave doesn't count.
+    pub(crate) fn open(path: &Path, rejoin_after_leave: bool) -> io::Result<Opened> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path)?;
+        if file.metadata()?.len() > FILE_BYTES_MAX {
+            let text = format!("larger than {} MiB, this is no snapshot", FILE_BYTES_MAX >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        // A last line without its end was cut by a crash; what is appended must not become a part of it.
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64)?;
+        file.seek(SeekFrom::End(0))?;
+        let (state, remarks) = replay(&bytes[..whole], rejoin_after_leave);
+        let restored = Restored {
+            clock: state.clock,
+            event_clock: state.event_clock,
+            query_clock: state.query_clock,
+            alive: state.alive.iter().map(|(name, addr)| (name.clone(), *addr)).collect(),
+        };
+        let journal = Journal {
+            path: path.to_owned(),
+            file,
+            file_bytes: whole as u64,
+            buffer: Vec::new(),
+            state,
+            left: false,
+            broken: false,
+        };
+        Ok(Opened { journal, restored, remarks })
+    }
+
+    /// Adds a line. True if it is one that must reach the disk now.
+    pub(crate) fn append(&mut self, record: SnapshotRecord) -> bool {
+        if self.left && !matches!(record, SnapshotRecord::Clock(_)) {
+            return false;
+        }
+        if let SnapshotRecord::Alive { name, .. } | SnapshotRecord::NotAlive { name } = &record
+            && name.contains('\n')
+        {
+            // The format has no way to say it, and a peer must not write lines of its own.
+            return false;
+        }
+        let leave = record == SnapshotRecord::Leave;
+        self.left |= leave;
+        write_line(&mut self.buffer, &record);
+        match record {
+            SnapshotRecord::Alive { name, addr } => {
+                self.state.alive.insert(name, addr);
+            }
+            SnapshotRecord::NotAlive { name } => {
+                self.state.alive.remove(&name);
+            }
+            SnapshotRecord::Clock(time) => self.state.clock = time.0,
+            SnapshotRecord::EventClock(time) => self.state.event_clock = time.0,
+            SnapshotRecord::QueryClock(time) => self.state.query_clock = time.0,
+            SnapshotRecord::Leave => {}
+        }
+        leave
+    }
+
+    /// Writes the buffered lines. A file that can't be written is rewritten by the next flush.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let members = self.state.alive.len() as u64;
+        let grown = self.file_bytes + self.buffer.len() as u64;
+        let compact = grown > COMPACT_BYTES_MIN.max(2 * MEMBER_BYTES * members) && !self.left;
+        let result = if self.broken || compact { self.rewrite() } else { self.file.write_all(&self.buffer) };
+        self.broken = result.is_err();
+        if result.is_ok() && !compact {
+            self.file_bytes += self.buffer.len() as u64;
+        }
+        // After a failure the state holds all of it, and a rewrite writes the state.
+        self.buffer.clear();
+        result
+    }
+
+    /// Writes the buffered lines and waits until they are on disk.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync_data()
+    }
+
+    /// Writes what counts into a new file and puts it in the old one's place.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for (name, &addr) in &self.state.alive {
+            write_line(&mut lines, &SnapshotRecord::Alive { name: name.clone(), addr });
+        }
+        for record in [
+            SnapshotRecord::Clock(LamportTime(self.state.clock)),
+            SnapshotRecord::EventClock(LamportTime(self.state.event_clock)),
+            SnapshotRecord::QueryClock(LamportTime(self.state.query_clock)),
+        ] {
+            write_line(&mut lines, &record);
+        }
+        if self.left {
+            write_line(&mut lines, &SnapshotRecord::Leave);
+        }
+        let mut name = self.path.clone().into_os_string();
+        name.push(".compact");
+        let beside = PathBuf::from(name);
+        let mut file = File::create(&beside)?;
+        file.write_all(&lines)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &self.path)?;
+        self.file = file;
+        self.file_bytes = lines.len() as u64;
+        Ok(())
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, record: &SnapshotRecord) {
+    match record {
+        SnapshotRecord::Alive { name, addr } => writeln!(out, "alive: {name} {addr}"),
+        SnapshotRecord::NotAlive { name } => writeln!(out, "not-alive: {name}"),
+        SnapshotRecord::Clock(time) => writeln!(out, "clock: {}", time.0),
+        SnapshotRecord::EventClock(time) => writeln!(out, "event-clock: {}", time.0),
+        SnapshotRecord::QueryClock(time) => writeln!(out, "query-clock: {}", time.0),
+        SnapshotRecord::Leave => writeln!(out, "leave"),
+    }
+    .expect("a Vec takes all bytes");
+}
+
+/// Reads the lines in order.
+fn replay(bytes: &[u8], rejoin_after_leave: bool) -> (State, Vec<String>) {
+    let mut state = State::default();
+    let mut remarks = Vec::new();
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let line = String::from_utf8_lossy(line);
+        if line == "leave" {
+            if rejoin_after_leave {
+                remarks.push("Ignoring previous leave in snapshot".to_owned());
+            } else {
+                state = State::default();
+            }
+        } else if replay_line(&mut state, &line).is_none() {
+            remarks.push(format!("Unrecognized snapshot line: {}", line.escape_debug()));
+        }
+    }
+    (state, remarks)
+}
+
+/// Reads one line. None if it makes no sense.
+fn replay_line(state: &mut State, line: &str) -> Option<()> {
+    if line.starts_with('#') {
+        return Some(());
+    }
+    let (kind, rest) = line.split_once(": ")?;
+    match kind {
+        "alive" => {
+            // The name may hold spaces, the address does not.
+            let (name, addr) = rest.rsplit_once(' ')?;
+            state.alive.insert(name.to_owned(), addr.parse().ok()?);
+        }
+        "not-alive" => {
+            state.alive.remove(rest);
+        }
+        "clock" => state.clock = rest.parse().ok()?,
+        "event-clock" => state.event_clock = rest.parse().ok()?,
+        "query-clock" => state.query_clock = rest.parse().ok()?,
+        // From versions of Serf that kept it; of no use to anybody since.
+        "coordinate" => {}
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn alive(name: &str) -> SnapshotRecord {
+        SnapshotRecord::Alive { name: name.into(), addr: "127.0.0.1:7946".parse().unwrap() }
+    }
+
+    fn open(path: &Path) -> Opened {
+        Journal::open(path, false).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut opened = open(&path);
+        for record in [
+            alive("a b"),
+            alive("c"),
+            SnapshotRecord::NotAlive { name: "c".into() },
+            SnapshotRecord::Clock(LamportTime(7)),
+            SnapshotRecord::EventClock(LamportTime(8)),
+            SnapshotRecord::QueryClock(LamportTime(9)),
+        ] {
+            assert!(!opened.journal.append(record));
+        }
+        opened.journal.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("alive: a b 127.0.0.1:7946\nalive: c"), "{text}");
+        let restored = open(&path).restored;
+        assert_eq!((restored.clock, restored.event_clock, restored.query_clock), (7, 8, 9));
+        assert_eq!(restored.alive, [("a b".to_owned(), "127.0.0.1:7946".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_leave_clears_all_unless_asked_to_rejoin_and_only_clocks_follow_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        journal.append(alive("a"));
+        assert!(journal.append(SnapshotRecord::Leave), "a leave is synced");
+        journal.append(SnapshotRecord::NotAlive { name: "a".into() });
+        journal.append(SnapshotRecord::Clock(LamportTime(3)));
+        journal.sync().unwrap();
+        let kept = Journal::open(&path, true).unwrap();
+        assert_eq!((kept.restored.alive.len(), kept.restored.clock), (1, 3));
+        assert_eq!(kept.remarks, ["Ignoring previous leave in snapshot"]);
+        let cleared = open(&path).restored;
+        assert_eq!((cleared.alive.len(), cleared.clock), (0, 3));
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_opens_and_goes_on_with_whole_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let text = "# serf\nalive: a 127.0.0.1:7946\nclock: 12\ncoordinate: x\nwhat\nevent-clock: 5\n";
+        for cut in 0..=text.len() {
+            std::fs::write(&path, &text[..cut]).unwrap();
+            let mut opened = open(&path);
+            opened.journal.append(SnapshotRecord::QueryClock(LamportTime(4)));
+            opened.journal.flush().unwrap();
+            let again = open(&path);
+            assert_eq!(again.restored.query_clock, 4, "cut at {cut}");
+            assert!(again.restored.clock == 12 || again.restored.clock == 0, "never half a number");
+        }
+        assert_eq!(open(&path).remarks, ["Unrecognized snapshot line: what"]);
+    }
+
+    #[test]
+    fn a_file_that_grew_is_rewritten_and_says_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        journal.append(alive("a"));
+        for time in 0..20_000 {
+            journal.append(SnapshotRecord::Clock(LamportTime(time)));
+            if time % 100 == 0 {
+                journal.flush().unwrap();
+            }
+        }
+        journal.sync().unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() < 2 * COMPACT_BYTES_MIN);
+        let restored = open(&path).restored;
+        assert_eq!((restored.clock, restored.alive.len()), (19_999, 1));
+    }
+
+    #[test]
+    fn a_failed_write_is_repaired_by_a_rewrite() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        journal.append(alive("a"));
+        // A descriptor that can't be written stands for a disk that fails.
+        journal.file = File::open(&path).unwrap();
+        journal.flush().unwrap_err();
+        journal.append(alive("b"));
+        journal.flush().unwrap();
+        assert_eq!(open(&path).restored.alive.len(), 2);
+    }
+}

@@ -1,0 +1,83 @@
+//! How requests from other threads reach a shard: a bounded lock-free queue and a wake-up.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::api::{ApiError, NodeOptions, StartError, Told};
+use crate::context::{Context, NodeId};
+use crate::io::seat::Seat;
+
+/// Requests that may wait for a shard at one time.
+const DEPTH: usize = 1024;
+
+/// Something to do with a node on its shard.
+pub(crate) type Call = Box<dyn FnOnce(&mut Seat, &mut Context) + Send>;
+
+/// What other threads ask of a shard.
+pub(crate) enum Request {
+    /// Start a node.
+    Add(Box<NodeOptions>, mpsc::Sender<Told>, oneshot::Sender<Result<Added, StartError>>),
+    /// Call a node.
+    Call(NodeId, Call),
+    /// End a node without a word.
+    Remove(NodeId, oneshot::Sender<()>),
+    /// End all nodes and the shard.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A node that was started.
+pub(crate) struct Added {
+    pub(crate) id: NodeId,
+    pub(crate) bound: SocketAddr,
+    pub(crate) advertise: SocketAddr,
+}
+
+/// The requests that wait for one shard.
+pub(crate) struct Mailbox {
+    requests: ArrayQueue<Request>,
+    arrived: Notify,
+    closed: AtomicBool,
+}
+
+impl Default for Mailbox {
+    fn default() -> Mailbox {
+        Mailbox { requests: ArrayQueue::new(DEPTH), arrived: Notify::new(), closed: AtomicBool::new(false) }
+    }
+}
+
+impl Mailbox {
+    /// Leaves a request.
+    pub(crate) fn push(&self, request: Request) -> Result<(), ApiError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(ApiError::Stopped);
+        }
+        self.requests.push(request).map_err(|_| ApiError::Busy)?;
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The next request, if one waits.
+    pub(crate) fn pop(&self) -> Option<Request> {
+        self.requests.pop()
+    }
+
+    /// Returns when requests may have arrived since it returned last.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes no more requests. Those that wait are dropped, which tells whoever waits for an answer.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        while self.requests.pop().is_some() {}
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mailbox({} of {DEPTH})", self.requests.len())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a shard keeps for one of its nodes beside the node: who waits for which answer, and the way to the
+//! application.
+
+use std::path::PathBuf;
+
+use hashbrown::HashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::api::{Answer, Told};
+use crate::command::{CommandError, Ticket};
+use crate::context::Context;
+use crate::event::{Completion, Notice};
+use crate::io::SocketIndex;
+use crate::io::journal::Journal;
+use crate::io::keyring_file;
+use crate::node::Node;
+
+/// One node's place on a shard.
+pub(crate) struct Seat {
+    pub(crate) node: Node,
+    replies: HashMap<Ticket, Reply>,
+    next_ticket: u64,
+    outlet: mpsc::Sender<Told>,
+    /// Events and notices that found the outlet full.
+    pub(crate) outlet_dropped: u64,
+    pub(crate) socket: SocketIndex,
+    accepting: AbortHandle,
+    /// Connections accepted so far.
+    pub(crate) accepted: u64,
+    pub(crate) journal: Option<Journal>,
+    keyring_file: Option<PathBuf>,
+}
+
+/// Who waits for the completions of one ticket.
+pub(crate) enum Reply {
+    /// One completion ends it.
+    Completion(oneshot::Sender<Result<Completion, CommandError>>),
+    /// A query's answers, until it is done.
+    Answers(mpsc::UnboundedSender<Answer>),
+}
+
+impl Seat {
+    pub(crate) fn new(
+        node: Node,
+        outlet: mpsc::Sender<Told>,
+        socket: SocketIndex,
+        accepting: AbortHandle,
+        journal: Option<Journal>,
+        keyring_file: Option<PathBuf>,
+    ) -> Seat {
+        Seat {
+            node,
+            replies: HashMap::new(),
+            next_ticket: 0,
+            outlet,
+            outlet_dropped: 0,
+            socket,
+            accepting,
+            accepted: 0,
+            journal,
+            keyring_file,
+        }
+    }
+
+    /// Ends the node without a word. What the snapshot has yet to write goes to disk.
+    pub(crate) fn close(mut self, ctx: &mut Context) {
+        self.accepting.abort();
+        self.flush_journal(true);
+        self.node.stop(ctx);
+    }
+
+    /// Writes the snapshot's buffer, with `sync` down to the disk. A failure is told, and repaired later.
+    pub(crate) fn flush_journal(&mut self, sync: bool) {
+        let Some(journal) = &mut self.journal else { return };
+        let flushed = if sync { journal.sync() } else { journal.flush() };
+        if let Err(error) = flushed {
+            let remark = format!("can't write the snapshot, will try again: {error}");
+            self.tell(Told::Notice(Notice::Snapshot { remark }));
+        }
+    }
+
+    /// Writes the keyring file, if there is one: the node's keys changed.
+    pub(crate) fn write_keyring(&mut self) {
+        let Some(path) = &self.keyring_file else { return };
+        if let Err(error) = keyring_file::write(path, self.node.keys()) {
+            let remark = format!("can't write the keyring file {}: {error}", path.display());
+            self.tell(Told::Notice(Notice::Keyring { remark }));
+        }
+    }
+
+    /// Registers who waits; the ticket goes to the node with the command.
+    pub(crate) fn expect(&mut self, reply: Reply) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.replies.insert(ticket, reply);
+        ticket
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        self.replies.remove(&ticket);
+    }
+
+    /// The node refused the command.
+    pub(crate) fn refuse(&mut self, ticket: Ticket, error: CommandError) {
+        if let Some(Reply::Completion(reply)) = self.replies.remove(&ticket) {
+            // Whoever asked may have gone; nothing is lost then.
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    /// The node completed something.
+    pub(crate) fn complete(&mut self, ticket: Ticket, completion: Completion) {
+        if let Some(Reply::Answers(answers)) = self.replies.get(&ticket) {
+            let answer = match completion {
+                Completion::QueryAck { from } => Answer::Ack { from },
+                Completion::QueryResponse { from, payload } => Answer::Response { from, payload },
+                _ => return self.forget(ticket),
+            };
+            // A caller that dropped its receiver wants no more answers; the query ends by itself.
+            let _ = answers.send(answer);
+        } else if let Some(Reply::Completion(reply)) = self.replies.remove(&ticket) {
+            let _ = reply.send(Ok(completion));
+        }
+    }
+
+    /// Tells the application. Never waits for it.
+    pub(crate) fn tell(&mut self, told: Told) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.outlet.try_send(told) {
+            self.outlet_dropped += 1;
+        }
+    }
+}

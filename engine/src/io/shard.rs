@@ -1,0 +1,388 @@
+//! A shard: one thread with its own runtime, sockets, timers and nodes. It reads the clock, hands inputs to
+//! nodes and carries out what they put out; all decisions are the nodes'.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{NodeOptions, StartError, Told};
+use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::event::Notice;
+use crate::io::clock::Clock;
+use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
+use crate::io::mailbox::{Added, Mailbox, Request};
+use crate::io::seat::Seat;
+use crate::io::tcp::{StreamEvent, Streams};
+use crate::io::{Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
+use crate::node::Node;
+use crate::random::{Nonces, os_seed};
+use crate::time::Time;
+
+/// Datagrams, timers and stream events handled before outputs are carried out.
+const BATCH: usize = 256;
+/// How long an address that is in use is tried again: what an ended ring needs to let go of its port.
+const BIND_WITHIN: Duration = Duration::from_millis(100);
+/// Attempts to find a port that is free for TCP and UDP, where the system picks it.
+const PORT_TRIES: u32 = 10;
+/// Wait when nothing is scheduled.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Starts a shard's thread and returns once its sockets can be made.
+///
+/// # Errors
+/// The thread, the runtime or the data plane can't be made.
+pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
+    let (ready_in, ready) = sync_channel(1);
+    std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
+        let shard = async {
+            match Shard::new(driver, Arc::clone(&mailbox)) {
+                Ok(shard) => {
+                    // The starter waits; it is there.
+                    let _ = ready_in.send(Ok(()));
+                    shard.run().await;
+                }
+                Err(error) => drop(ready_in.send(Err(error))),
+            }
+        };
+        if let Err(error) = block_on(driver, shard) {
+            let _ = ready_in.try_send(Err(error));
+        }
+        mailbox.close();
+    })?;
+    ready.recv().map_err(|_| io::Error::other("the shard's thread ended at once"))?
+}
+
+/// Runs a future on this thread in the driver's runtime.
+fn block_on(driver: Driver, future: impl Future<Output = ()>) -> io::Result<()> {
+    match driver {
+        #[cfg(target_os = "linux")]
+        Driver::IoUring => {
+            let mut builder = tokio_uring::builder();
+            builder.entries(RUNTIME_RING_ENTRIES);
+            tokio_uring::Runtime::new(&builder)?.block_on(future);
+        }
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tokio::task::LocalSet::new().block_on(&runtime, future);
+        }
+    }
+    Ok(())
+}
+
+/// Entries of the runtime's own ring. Datagrams have a ring of theirs, so this one is nearly idle.
+#[cfg(target_os = "linux")]
+const RUNTIME_RING_ENTRIES: u32 = 8;
+
+/// Everything on one shard.
+struct Shard {
+    mailbox: Arc<Mailbox>,
+    clock: Clock,
+    udp: Udp,
+    streams: Streams,
+    ctx: Context,
+    seats: Vec<Option<Seat>>,
+    /// Which node a socket belongs to.
+    by_socket: Vec<NodeId>,
+    /// When the journals' buffers are to be written, if any holds something.
+    flush_at: Option<Time>,
+}
+
+impl Shard {
+    fn new(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
+        Ok(Shard {
+            mailbox,
+            clock: Clock::start(),
+            udp: Udp::new(driver, &UdpOptions::default())?,
+            streams: Streams::default(),
+            ctx: Context::new(os_seed()?, Nonces::from_os()),
+            seats: Vec::new(),
+            by_socket: Vec::new(),
+            flush_at: None,
+        })
+    }
+
+    /// Serves until it is stopped.
+    async fn run(mut self) {
+        let mut sleep = pin!(tokio::time::sleep(IDLE));
+        loop {
+            self.receive();
+            self.fire_timers();
+            while let Some(request) = self.mailbox.pop() {
+                if let Some(reply) = self.serve(request).await {
+                    return self.stop(reply).await;
+                }
+            }
+            self.flush_journals(false);
+            let wake_at = self.wake_at();
+            if sleep.deadline() != wake_at.into() {
+                sleep.as_mut().reset(wake_at.into());
+            }
+            tokio::select! {
+                () = self.udp.readable() => {}
+                () = self.mailbox.arrived() => {}
+                event = self.streams.events.recv() => self.on_stream_events(event),
+                () = &mut sleep => {}
+            }
+        }
+    }
+
+    /// When something is due, on the machine's clock.
+    fn wake_at(&self) -> Instant {
+        let earliest = self.ctx.timers.next_deadline().into_iter().chain(self.flush_at).min();
+        earliest.map_or_else(|| Instant::now() + IDLE, |at| self.clock.instant(at))
+    }
+
+    fn receive(&mut self) {
+        self.ctx.now = self.clock.now();
+        let Shard { udp, ctx, seats, by_socket, .. } = self;
+        udp.receive(BATCH, |socket, from, bytes| {
+            let node = by_socket.get(socket.0 as usize).and_then(|id| seats.get_mut(id.0 as usize)?.as_mut());
+            if let Some(seat) = node {
+                seat.node.handle_datagram(ctx, from, bytes);
+            }
+        });
+        self.carry_out();
+    }
+
+    fn fire_timers(&mut self) {
+        self.ctx.now = self.clock.now();
+        for _ in 0..BATCH {
+            let Some((id, key)) = self.ctx.timers.pop_due(self.ctx.now) else { break };
+            if let Some(seat) = seat(&mut self.seats, id) {
+                seat.node.handle_timeout(&mut self.ctx, key);
+            }
+        }
+        self.carry_out();
+    }
+
+    fn on_stream_events(&mut self, first: Option<StreamEvent>) {
+        self.ctx.now = self.clock.now();
+        let mut next = first;
+        for _ in 0..BATCH {
+            let Some(event) = next else { break };
+            self.on_stream_event(event);
+            next = self.streams.events.try_recv().ok();
+        }
+        if let Some(event) = next {
+            self.on_stream_event(event);
+        }
+        self.carry_out();
+    }
+
+    fn on_stream_event(&mut self, event: StreamEvent) {
+        let mut input = |node, id, input: StreamInput<'_>| {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.node.handle_stream(&mut self.ctx, id, input);
+            }
+        };
+        match event {
+            StreamEvent::Accepted(node, stream, from) => {
+                if let Some(seat) = seat(&mut self.seats, node) {
+                    let id = StreamId::accepted(seat.accepted);
+                    seat.accepted += 1;
+                    self.streams.adopt(node, id, stream);
+                    seat.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
+                }
+            }
+            StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
+            StreamEvent::Bytes(node, id, bytes) => input(node, id, StreamInput::Bytes(&bytes)),
+            StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
+            StreamEvent::Failed(node, id, reason) => input(node, id, StreamInput::Failed(&reason)),
+            StreamEvent::Ended(node, id) => self.streams.forget(node, id),
+        }
+    }
+
+    /// Serves a request; the one to stop comes back.
+    async fn serve(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
+        self.ctx.now = self.clock.now();
+        match request {
+            Request::Add(options, outlet, reply) => {
+                let added = self.add(*options, outlet).await;
+                // Whoever asked may have gone; the node is then without a handle until the engine stops.
+                let _ = reply.send(added);
+            }
+            Request::Call(id, call) => {
+                if let Some(seat) = seat(&mut self.seats, id) {
+                    call(seat, &mut self.ctx);
+                }
+            }
+            Request::Remove(id, reply) => {
+                self.remove(id);
+                let _ = reply.send(());
+            }
+            Request::Stop(reply) => return Some(reply),
+        }
+        self.carry_out();
+        None
+    }
+
+    async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
+        let NodeOptions { mut config, bind, snapshot, keyring_file } = options;
+        let (listener, socket, bound) = bind_both(bind)?;
+        if config.advertise.port() == 0 {
+            config.advertise.set_port(bound.port());
+        }
+        let mut remarks = Vec::new();
+        let mut journal = None;
+        if let Some(snapshot) = snapshot {
+            let opened = Journal::open(&snapshot.path, snapshot.rejoin_after_leave)
+                .map_err(|error| StartError::Snapshot { path: snapshot.path, error })?;
+            let Opened { journal: opened, restored, remarks: said } = opened;
+            config.snapshot = true;
+            (config.restored, journal, remarks) = (restored, Some(opened), said);
+        }
+        let config = Arc::new(config.check()?);
+        let failed = |what| move |error| StartError::Bind { what, addr: bound, error };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("TCP"))?;
+        let socket = self.udp.add(socket).map_err(failed("UDP"))?;
+        let id = NodeId(self.seats.len() as u32);
+        let advertise = config.advertise;
+        let node = Node::new(id, config, &mut self.ctx);
+        let accepting = self.streams.listen(id, listener);
+        let mut added = Seat::new(node, outlet, socket, accepting, journal, keyring_file);
+        for remark in remarks {
+            added.tell(Told::Notice(Notice::Snapshot { remark }));
+        }
+        self.seat_socket(socket, id);
+        self.seats.push(Some(added));
+        if let Some(seat) = seat(&mut self.seats, id) {
+            seat.node.start(&mut self.ctx);
+        }
+        Ok(Added { id, bound, advertise })
+    }
+
+    fn seat_socket(&mut self, socket: SocketIndex, id: NodeId) {
+        let place = socket.0 as usize;
+        if self.by_socket.len() <= place {
+            self.by_socket.resize(place + 1, id);
+        }
+        self.by_socket[place] = id;
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        let Some(seat) = self.seats.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.streams.abort_node(id);
+        self.udp.remove(seat.socket);
+        seat.close(&mut self.ctx);
+    }
+
+    async fn stop(mut self, reply: oneshot::Sender<()>) {
+        for id in 0..self.seats.len() as u32 {
+            self.remove(NodeId(id));
+        }
+        self.mailbox.close();
+        self.udp.close().await;
+        // Whoever asked may have gone.
+        let _ = reply.send(());
+    }
+
+    /// Carries out what nodes put out, in the order that the Context's documentation gives.
+    fn carry_out(&mut self) {
+        if self.ctx.out.is_empty() {
+            return;
+        }
+        self.write_records();
+        self.send_datagrams();
+        let out = &mut self.ctx.out;
+        for (node, id, operation) in out.streams.drain(..) {
+            self.streams.operate(node, id, operation);
+        }
+        for (node, ticket, completion) in out.completions.drain(..) {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.complete(ticket, completion);
+            }
+        }
+        for (node, event) in out.events.drain(..) {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.tell(Told::Event(event));
+            }
+        }
+        for (node, notice) in out.notices.drain(..) {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.tell(Told::Notice(notice));
+            }
+        }
+        for node in out.keyrings.drain(..) {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.write_keyring();
+            }
+        }
+        for node in std::mem::take(&mut self.ctx.out.ended) {
+            self.remove(node);
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        let Shard { udp, ctx, seats, .. } = self;
+        let (datagrams, bytes) = (&ctx.out.datagrams, &ctx.out.send_buffer);
+        udp.send(datagrams.iter().filter_map(|datagram| {
+            let seat = seats.get(datagram.node.0 as usize)?.as_ref()?;
+            Some((seat.socket, datagram.to, &bytes[datagram.range.clone()]))
+        }));
+        ctx.out.clear_datagrams();
+    }
+
+    fn write_records(&mut self) {
+        let mut now = false;
+        for (node, record) in self.ctx.out.records.drain(..) {
+            if let Some(journal) = seat(&mut self.seats, node).and_then(|seat| seat.journal.as_mut()) {
+                now |= journal.append(record);
+                self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
+            }
+        }
+        if now {
+            self.flush_journals(true);
+        }
+    }
+
+    /// Writes the journals' buffers if it is time, or now and down to the disk.
+    fn flush_journals(&mut self, sync: bool) {
+        if !sync && self.flush_at.is_none_or(|at| at > self.ctx.now) {
+            return;
+        }
+        self.flush_at = None;
+        for seat in self.seats.iter_mut().flatten() {
+            seat.flush_journal(sync);
+        }
+    }
+}
+
+fn seat(seats: &mut [Option<Seat>], id: NodeId) -> Option<&mut Seat> {
+    seats.get_mut(id.0 as usize)?.as_mut()
+}
+
+/// Binds TCP and UDP on the same port (TCP first, as Serf does), so that one port serves both.
+fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, SocketAddr), StartError> {
+    let tries = if addr.port() == 0 { PORT_TRIES } else { 1 };
+    let mut last = None;
+    for _ in 0..tries {
+        let failed = |what| move |error| StartError::Bind { what, addr, error };
+        let listener = bind_tcp(addr).map_err(failed("TCP"))?;
+        let bound = listener.local_addr().map_err(failed("TCP"))?;
+        match bind_udp_with_retry(bound, BIND_WITHIN) {
+            Ok(socket) => return Ok((listener, socket, bound)),
+            Err(error) => last = Some(StartError::Bind { what: "UDP", addr: bound, error }),
+        }
+    }
+    Err(last.expect("there is at least one try"))
+}
+
+fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(addr);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // So that a restarted agent needs not wait for its old connections to be forgotten.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connections that wait to be accepted: a join storm comes in at once.
+const BACKLOG: i32 = 1024;

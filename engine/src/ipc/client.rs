@@ -1,0 +1,393 @@
+//! A blocking client for the RPC port of an agent, Thane's or Serf's: what the command line needs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::ipc::{
+    AuthRequest, Command, Frames, HandshakeRequest, IPC_VERSION, KeyResponse, LogRecord, QueryRecord,
+    RESPONSE_BYTES_MAX, Request, ResponseHeader, StreamRecord, Value,
+};
+
+/// How long a connection may take to open, and each write to be taken. Reads wait for ever: a leave or a
+/// query takes as long as it takes.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Taken from the connection at once, bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// Records kept while a reply is waited for; later ones are dropped, as Serf's client does.
+const RECORDS_WAITING_MAX: usize = 4096;
+
+/// A connection to an agent, past handshake and token.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    frames: Frames,
+    /// What a read is taken into.
+    part: Vec<u8>,
+    seq: u64,
+    /// Streams, monitors and queries that were begun, by the `Seq` of their request.
+    begun: BTreeMap<u64, Command>,
+    waiting: VecDeque<(u64, Record)>,
+}
+
+/// Something that arrives unasked after a stream, monitor or query was begun.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// Of a stream.
+    Event(StreamRecord),
+    /// Of a monitor.
+    Log(LogRecord),
+    /// Of a query.
+    Query(QueryRecord),
+}
+
+/// Why the agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection; says with what and why, in the words of Serf's client.
+    #[error("dial tcp{0}")]
+    Dial(String),
+    /// The connection ended, or what came over it can't be read.
+    #[error("client closed")]
+    Closed,
+    /// The agent says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Client {
+    /// Connects to `addr`, `host:port`, and shows `token` unless it is empty.
+    ///
+    /// # Errors
+    /// No connection, or the agent refuses handshake or token.
+    pub fn connect(addr: &str, token: &str) -> Result<Client, ClientError> {
+        let stream = dial(addr).map_err(ClientError::Dial)?;
+        let mut client = Client {
+            stream,
+            frames: Frames::new(RESPONSE_BYTES_MAX),
+            part: vec![0; READ_BYTES],
+            seq: 0,
+            begun: BTreeMap::new(),
+            waiting: VecDeque::new(),
+        };
+        client.call(&Request::Handshake(HandshakeRequest { version: IPC_VERSION }))?;
+        if !token.is_empty() {
+            client.call(&Request::Auth(AuthRequest { auth_key: token.to_owned() }))?;
+        }
+        Ok(client)
+    }
+
+    /// Does what has no body in its reply.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub fn call(&mut self, request: &Request) -> Result<(), ClientError> {
+        let seq = self.send(request)?;
+        self.reply(seq)
+    }
+
+    /// Does what is answered with a body. After an error no use can be made of the connection: a body may
+    /// or may not follow.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub fn fetch<B: Value>(&mut self, request: &Request) -> Result<B, ClientError> {
+        self.call(request)?;
+        self.body()
+    }
+
+    /// Does one of the key commands. They say in the body which node failed why, so it is read after an
+    /// error too, unless the command as such was refused.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone; with what the nodes say.
+    pub fn keys(&mut self, request: &Request) -> Result<KeyResponse, (ClientError, KeyResponse)> {
+        match self.call(request) {
+            Ok(()) => self.body().map_err(|error| (error, KeyResponse::default())),
+            Err(ClientError::Refused(why)) if !refuses_command(&why) => {
+                let response = self.body().unwrap_or_default();
+                Err((ClientError::Refused(why), response))
+            }
+            Err(error) => Err((error, KeyResponse::default())),
+        }
+    }
+
+    /// Begins a stream, monitor or query; its records come from [`Client::record`] with the `Seq` that this
+    /// returns.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone.
+    pub fn begin(&mut self, request: &Request) -> Result<u64, ClientError> {
+        let seq = self.send(request)?;
+        self.reply(seq)?;
+        self.begun.insert(seq, request.command());
+        Ok(seq)
+    }
+
+    /// Waits for the next record of whatever was begun.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn record(&mut self) -> Result<(u64, Record), ClientError> {
+        if let Some(record) = self.waiting.pop_front() {
+            return Ok(record);
+        }
+        loop {
+            let header: ResponseHeader = self.body()?;
+            if let Some(record) = self.record_of(header.seq)? {
+                return Ok((header.seq, record));
+            }
+        }
+    }
+
+    fn send(&mut self, request: &Request) -> Result<u64, ClientError> {
+        self.seq += 1;
+        let mut bytes = Vec::new();
+        request.encode(self.seq, &mut bytes);
+        self.stream.write_all(&bytes).map_err(|_| ClientError::Closed)?;
+        Ok(self.seq)
+    }
+
+    /// Waits for the header that answers `seq`; keeps the records that come before it.
+    fn reply(&mut self, seq: u64) -> Result<(), ClientError> {
+        loop {
+            let header: ResponseHeader = self.body()?;
+            if header.seq == seq {
+                return if header.error.is_empty() {
+                    Ok(())
+                } else {
+                    Err(ClientError::Refused(header.error))
+                };
+            }
+            if let Some(record) = self.record_of(header.seq)?
+                && self.waiting.len() < RECORDS_WAITING_MAX
+            {
+                self.waiting.push_back((header.seq, record));
+            }
+        }
+    }
+
+    /// The record after a header with that `seq`. A header of something else has nothing after it.
+    fn record_of(&mut self, seq: u64) -> Result<Option<Record>, ClientError> {
+        Ok(match self.begun.get(&seq) {
+            Some(Command::Stream) => Some(Record::Event(self.body()?)),
+            Some(Command::Monitor) => Some(Record::Log(self.body()?)),
+            Some(Command::Query) => Some(Record::Query(self.body()?)),
+            _ => None,
+        })
+    }
+
+    fn body<B: Value>(&mut self) -> Result<B, ClientError> {
+        loop {
+            if let Some(value) = self.frames.poll().map_err(|_| ClientError::Closed)? {
+                return B::decode(value).map_err(|_| ClientError::Closed);
+            }
+            match self.stream.read(&mut self.part) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(len) => self.frames.feed(&self.part[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(ClientError::Closed),
+            }
+        }
+    }
+}
+
+/// Errors after which no body follows, whatever the command.
+fn refuses_command(error: &str) -> bool {
+    ["Authentication required", "Handshake required", "Unsupported command"].contains(&error)
+}
+
+fn dial(addr: &str) -> Result<TcpStream, String> {
+    let (host, port) = split(addr).map_err(|why| format!(": {why}"))?;
+    let mut error = None;
+    for target in resolve(host, port)? {
+        match TcpStream::connect_timeout(&target, TIMEOUT) {
+            Ok(stream) => {
+                let ready = stream.set_write_timeout(Some(TIMEOUT)).and_then(|()| stream.set_nodelay(true));
+                return ready.map(|()| stream).map_err(|error| format!(": {}", reason(&error)));
+            }
+            Err(refusal) => {
+                let shown = if host.is_empty() { addr.to_owned() } else { target.to_string() };
+                let step = if refusal.kind() == io::ErrorKind::TimedOut { "" } else { "connect: " };
+                error.get_or_insert(format!(" {shown}: {step}{}", reason(&refusal)));
+            }
+        }
+    }
+    Err(error.unwrap_or_else(|| format!(": lookup {host}: no such host")))
+}
+
+/// Host and port; a host may be in brackets, and must be where it has colons.
+fn split(addr: &str) -> Result<(&str, u16), String> {
+    if addr.is_empty() {
+        return Err("missing address".to_owned());
+    }
+    let (host, port) =
+        addr.rsplit_once(':').ok_or_else(|| format!("address {addr}: missing port in address"))?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => {
+            rest.strip_suffix(']').ok_or_else(|| format!("address {addr}: missing port in address"))?
+        }
+        None if host.contains(':') => return Err(format!("address {addr}: too many colons in address")),
+        None => host,
+    };
+    match port.parse::<u64>() {
+        Ok(number) => u16::try_from(number)
+            .map(|port| (host, port))
+            .map_err(|_| format!("address {port}: invalid port")),
+        Err(_) => Err(format!("address tcp/{port}: unknown port")),
+    }
+}
+
+/// Addresses to try, one after the other. No host is this machine.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if host.is_empty() {
+        let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Ok(here.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
+    let found = (host, port).to_socket_addrs().map_err(|_| format!(": lookup {host}: no such host"))?;
+    Ok(found.collect())
+}
+
+/// What the system says, without the number and in lower case.
+fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return "i/o timeout".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::ipc::{
+        JoinRequest, JoinResponse, KeyRequest, MonitorRequest, QueryRequest, RequestHeader, StreamRequest,
+    };
+
+    /// An agent that answers each request with what `answer` gives for it, on a free port.
+    fn agent(answer: impl Fn(u64, Command) -> Vec<u8> + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut frames, mut part) = (Frames::new(1024), [0; 256]);
+            let mut body_of = None;
+            while let Ok(len @ 1..) = stream.read(&mut part) {
+                frames.feed(&part[..len]);
+                while let Some(value) = frames.poll().unwrap() {
+                    let (seq, command) = match body_of.take() {
+                        Some(request) => request,
+                        None => {
+                            let header = RequestHeader::decode(value).unwrap();
+                            let command = Command::parse(&header.command).unwrap();
+                            if command.has_body() {
+                                body_of = Some((header.seq, command));
+                                continue;
+                            }
+                            (header.seq, command)
+                        }
+                    };
+                    stream.write_all(&answer(seq, command)).unwrap();
+                }
+            }
+        });
+        addr
+    }
+
+    fn header(seq: u64, error: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        ResponseHeader { error: error.to_owned(), seq }.encode(&mut out);
+        out
+    }
+
+    fn with<B: Value>(mut header: Vec<u8>, body: B) -> Vec<u8> {
+        body.encode(&mut header);
+        header
+    }
+
+    #[test]
+    fn replies_and_records_are_told_apart_by_seq() {
+        let log = |line: &str| LogRecord { log: line.to_owned() };
+        let done = || QueryRecord { kind: QueryRecord::DONE.to_owned(), ..QueryRecord::default() };
+        let addr = agent(move |seq, command| match command {
+            // A log line of the monitor (seq 2) comes before the reply, and one after it.
+            Command::Query => [
+                with(header(2, ""), log("one")),
+                header(seq, ""),
+                with(header(2, ""), log("two")),
+                with(header(seq, ""), done()),
+            ]
+            .concat(),
+            _ => header(seq, ""),
+        });
+        let mut client = Client::connect(&addr, "").unwrap();
+        let monitor = client.begin(&Request::Monitor(MonitorRequest::default())).unwrap();
+        let query = client.begin(&Request::Query(QueryRequest::default())).unwrap();
+        assert_eq!((monitor, query), (2, 3));
+        assert_eq!(client.record().unwrap(), (monitor, Record::Log(log("one"))));
+        assert_eq!(client.record().unwrap(), (monitor, Record::Log(log("two"))));
+        assert_eq!(client.record().unwrap(), (query, Record::Query(done())));
+    }
+
+    #[test]
+    fn refusals_come_through_and_key_failures_keep_what_nodes_say() {
+        let says = || KeyResponse { num_err: 1, ..KeyResponse::default() };
+        let addr = agent(move |seq, command| match command {
+            Command::Join => with(header(seq, "nobody there"), JoinResponse { num: 0 }),
+            Command::InstallKey => with(header(seq, "1/1 nodes reported failure"), says()),
+            Command::ListKeys | Command::Stream => header(seq, "Authentication required"),
+            _ => header(seq, ""),
+        });
+        let mut client = Client::connect(&addr, "token").unwrap();
+        let (error, response) = client.keys(&Request::InstallKey(KeyRequest::default())).unwrap_err();
+        assert_eq!((error.to_string().as_str(), response), ("1/1 nodes reported failure", says()));
+        let (error, response) = client.keys(&Request::ListKeys).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), response),
+            ("Authentication required", KeyResponse::default())
+        );
+        let error = client.begin(&Request::Stream(StreamRequest::default())).unwrap_err();
+        assert_eq!(error.to_string(), "Authentication required");
+        let error = client.fetch::<JoinResponse>(&Request::Join(JoinRequest::default())).unwrap_err();
+        assert_eq!(error.to_string(), "nobody there");
+    }
+
+    #[test]
+    fn an_agent_that_hangs_up_or_talks_nonsense_is_closed() {
+        for answer in [&b""[..], b"\xc1", b"\x05", b"\xdb\xff\xff\xff\xff"] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap().to_string();
+            thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 256]);
+                stream.write_all(answer).unwrap();
+            });
+            assert_eq!(Client::connect(&addr, "").unwrap_err().to_string(), "client closed", "{answer:x?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_named() {
+        for (addr, why) in [
+            ("", ": missing address"),
+            ("host", ": address host: missing port in address"),
+            ("a:b:c", ": address a:b:c: too many colons in address"),
+            ("a:99999", ": address 99999: invalid port"),
+            ("a:ssh2", ": address tcp/ssh2: unknown port"),
+        ] {
+            let error = Client::connect(addr, "").unwrap_err();
+            assert_eq!(error.to_string(), format!("dial tcp{why}"));
+        }
+        assert_eq!(split("[::1]:7373"), Ok(("::1", 7373)));
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = Client::connect(&free.to_string(), "").unwrap_err().to_string();
+        assert_eq!(error, format!("dial tcp {free}: connect: connection refused"));
+    }
+}

@@ -1,0 +1,261 @@
+//! What an application asks of its node, and the steps of a graceful leave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Node;
+use crate::command::{CommandError, JoinTarget, KeyOperation, QueryParams, QueryToken, Ticket};
+use crate::context::Context;
+use crate::egress::Scope;
+use crate::event::Completion;
+use crate::swim::broadcast::BroadcastId;
+use crate::swim::dissemination::Finished;
+use crate::timers::{TimerKey, TimerKind};
+use crate::wire::limits::META_BYTES_MAX;
+
+/// Tags updates and force-leaves that may wait for their broadcasts at one time.
+const WAITERS_MAX: usize = 256;
+
+/// How far an own graceful leave got.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Not leaving.
+    No,
+    /// The intent goes out. It goes first and alone: peers that hear of the departure before it take it for
+    /// a failure (PROTOCOL 5.7).
+    Announcing(Ticket, BroadcastId),
+    /// The departure goes out.
+    Departing(Ticket),
+    /// Out; the news gets time to spread.
+    Spreading(Ticket),
+    /// Gone.
+    Left,
+}
+
+impl Node {
+    /// Joins through each target by push/pull; with `ignore_old`, user events from before the join are not
+    /// delivered. Completes with [`Completion::Joined`].
+    ///
+    /// # Errors
+    /// After a leave, or with too many joins under way.
+    pub fn join(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        targets: Vec<JoinTarget>,
+        ignore_old: bool,
+    ) -> Result<(), CommandError> {
+        if self.leave != Leave::No {
+            return Err(CommandError::JoinAfterLeave);
+        }
+        self.streams.join(&mut self.shared.scope(ctx), ticket, targets, ignore_old)
+    }
+
+    /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
+    ///
+    /// # Errors
+    /// If it leaves already or has left.
+    pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
+        match self.leave {
+            Leave::No => {}
+            Leave::Left => return Err(CommandError::AfterLeave),
+            _ => return Err(CommandError::LeaveInProgress),
+        }
+        self.shared.egress.dissemination.watched = true;
+        let scope = &mut self.shared.scope(ctx);
+        let intent = self.serf.announce_leave(scope);
+        self.leave = Leave::Announcing(ticket, intent);
+        let wait = scope.broadcast_wait();
+        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
+        // What is known goes out at once, not with the next round.
+        self.swim.gossip_once(scope);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// If the tags don't fit, or the node is leaving.
+    pub fn set_tags(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), CommandError> {
+        if self.leave != Leave::No {
+            return Err(CommandError::LeaveInProgress);
+        }
+        if self.waiters.len() >= WAITERS_MAX {
+            return Err(CommandError::Busy("tags updates"));
+        }
+        let scope = &mut self.shared.scope(ctx);
+        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
+            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
+        }
+        self.swim.update_meta(scope, tags);
+        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
+    /// Completes with [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// With too many of them under way.
+    pub fn force_leave(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        node: &str,
+        prune: bool,
+    ) -> Result<(), CommandError> {
+        if self.waiters.len() >= WAITERS_MAX {
+            return Err(CommandError::Busy("force-leaves"));
+        }
+        let intent = self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
+        self.wait_for(ctx, Finished::User(intent), ticket);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Sends a user event to everybody, this node included.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub fn user_event(
+        &mut self,
+        ctx: &mut Context,
+        name: &str,
+        payload: &Bytes,
+        coalesce: bool,
+    ) -> Result<(), CommandError> {
+        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)
+    }
+
+    /// Asks everybody, this node included. Returns how long answers are taken. Completes many times, with
+    /// [`Completion::QueryAck`], [`Completion::QueryResponse`] and at the end [`Completion::QueryDone`].
+    ///
+    /// # Errors
+    /// If it is too long, its name is reserved or too many run.
+    pub fn query(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        params: &QueryParams,
+    ) -> Result<Duration, CommandError> {
+        self.serf.query(&mut self.shared.scope(ctx), ticket, params)
+    }
+
+    /// Has a key operation done by everybody, this node included. Returns how long answers are taken; they
+    /// come as those of a query, each payload a key response. Listing takes no key.
+    ///
+    /// # Errors
+    /// If too many queries run.
+    pub fn key_query(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        operation: KeyOperation,
+        key: &[u8],
+    ) -> Result<Duration, CommandError> {
+        self.serf.key_query(&mut self.shared.scope(ctx), ticket, operation, key)
+    }
+
+    /// Answers a query that an event told of.
+    ///
+    /// # Errors
+    /// If it is over, was answered already, or the answer is too long.
+    pub fn respond(
+        &mut self,
+        ctx: &mut Context,
+        query: QueryToken,
+        payload: &Bytes,
+    ) -> Result<(), CommandError> {
+        self.serf.respond(&mut self.shared.scope(ctx), query, payload)
+    }
+
+    /// The time for a step of the own leave is over.
+    pub(super) fn go_on_leaving(&mut self, ctx: &mut Context, key: TimerKey) {
+        match (self.leave, key.generation) {
+            (Leave::Announcing(ticket, _), 0) => self.depart(ctx, ticket),
+            (Leave::Departing(ticket), 1) => self.spread(ctx, ticket),
+            (Leave::Spreading(ticket), 2) => {
+                self.leave = Leave::Left;
+                ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
+            }
+            _ => {}
+        }
+    }
+
+    fn depart(&mut self, ctx: &mut Context, ticket: Ticket) {
+        self.leave = Leave::Departing(ticket);
+        let scope = &mut self.shared.scope(ctx);
+        self.swim.leave(scope);
+        let wait = scope.broadcast_wait();
+        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 1);
+        self.swim.gossip_once(scope);
+    }
+
+    fn spread(&mut self, ctx: &mut Context, ticket: Ticket) {
+        self.leave = Leave::Spreading(ticket);
+        let scope = &mut self.shared.scope(ctx);
+        scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 2);
+    }
+
+    /// Completes the ticket once the broadcast went out, or after the broadcast timeout. Alone there is
+    /// nobody to wait for.
+    fn wait_for(&mut self, ctx: &mut Context, broadcast: Finished, ticket: Ticket) {
+        self.shared.egress.dissemination.watched = true;
+        self.next_waiter = self.next_waiter.wrapping_add(1);
+        self.waiters.insert(self.next_waiter, (broadcast, ticket));
+        let scope = &mut self.shared.scope(ctx);
+        let wait = scope.broadcast_wait();
+        let alone = u32::from(wait.is_zero());
+        scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, alone);
+    }
+
+    pub(super) fn end_waiter(&mut self, ctx: &mut Context, waiter: u32, in_time: bool) {
+        if let Some((_, ticket)) = self.waiters.remove(&waiter) {
+            ctx.out.completions.push((self.shared.id, ticket, Completion::Broadcasted { in_time }));
+        }
+    }
+
+    /// Tells who waited for a broadcast that it went out.
+    pub(super) fn settle_broadcasts(&mut self, ctx: &mut Context) {
+        if !self.shared.egress.dissemination.watched {
+            return;
+        }
+        let mut finished = std::mem::take(&mut self.finished);
+        self.shared.egress.dissemination.take_finished(&mut finished);
+        for done in finished.drain(..) {
+            match self.leave {
+                Leave::Announcing(ticket, intent) if done == Finished::User(intent) => {
+                    self.depart(ctx, ticket);
+                }
+                Leave::Departing(ticket) if done == Finished::Member(self.shared.me) => {
+                    self.spread(ctx, ticket);
+                }
+                _ => {}
+            }
+            let told =
+                |(&waiter, (awaited, _)): (&u32, &(Finished, Ticket))| (*awaited == done).then_some(waiter);
+            for waiter in self.waiters.iter().filter_map(told).collect::<Vec<u32>>() {
+                self.end_waiter(ctx, waiter, true);
+            }
+        }
+        self.finished = finished;
+        let leaving = matches!(self.leave, Leave::Announcing(..) | Leave::Departing(_));
+        self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
+    }
+}
+
+impl Scope<'_> {
+    /// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
+    fn broadcast_wait(&self) -> Duration {
+        if self.others_alive() { self.config.broadcast_timeout } else { Duration::ZERO }
+    }
+}

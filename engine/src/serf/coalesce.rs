@@ -1,0 +1,159 @@
+//! Coalescing: bursts of events reach the application as few ones (PROTOCOL 5.10; Serf's agent: 3 s at the
+//! longest, after 1 s of quiet).
+//!
+//! Of each member only the last event counts, and one that repeats what was told last is dropped unless it
+//! is an update. Of user events that allow it, only those of the newest Lamport time of each name count.
+//! Queries and other user events pass at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::egress::Scope;
+use crate::event::{Event, Member, MemberEventKind};
+use crate::roster::MemberIndex;
+use crate::time::Time;
+use crate::timers::{TimerKey, TimerKind};
+use crate::wire::LamportTime;
+
+/// Subject of the timers for member events and for user events.
+const MEMBERS: u32 = 0;
+const USERS: u32 = 1;
+
+/// The order in which one flush tells the kinds.
+const KINDS: [MemberEventKind; 5] = [
+    MemberEventKind::Join,
+    MemberEventKind::Leave,
+    MemberEventKind::Failed,
+    MemberEventKind::Update,
+    MemberEventKind::Reap,
+];
+
+/// Events that wait to be told.
+#[derive(Default)]
+pub(super) struct Coalescer {
+    members_window: Window,
+    users_window: Window,
+    members: BTreeMap<String, (MemberIndex, MemberEventKind, Member)>,
+    told: HashMap<MemberIndex, MemberEventKind, foldhash::fast::FixedState>,
+    users: BTreeMap<String, (LamportTime, Vec<Event>)>,
+}
+
+/// When the next flush is due.
+#[derive(Default)]
+struct Window {
+    started: Option<Time>,
+    due: Time,
+}
+
+impl Window {
+    /// An event came. Gives when a timer is to be armed, if none is.
+    fn extend(&mut self, now: Time, (longest, quiet): (Duration, Duration)) -> Option<Time> {
+        let first = self.started.is_none();
+        let started = *self.started.get_or_insert(now);
+        self.due = (now + quiet).min(started + longest);
+        first.then_some(self.due)
+    }
+}
+
+impl Coalescer {
+    /// A member event, told now or later.
+    pub(super) fn member(
+        &mut self,
+        scope: &mut Scope<'_>,
+        kind: MemberEventKind,
+        index: MemberIndex,
+        member: Member,
+    ) {
+        let times = scope.config.coalesce_members;
+        if times.0.is_zero() {
+            return push(scope, Event::Member { kind, members: vec![member] });
+        }
+        if kind == MemberEventKind::Reap {
+            // The index may name somebody else from now on.
+            self.told.remove(&index);
+        }
+        self.members.insert(member.name.clone(), (index, kind, member));
+        if let Some(due) = self.members_window.extend(scope.now(), times) {
+            scope.schedule(due, TimerKind::Coalesce, MEMBERS, 0);
+        }
+    }
+
+    /// A user event, told now or later.
+    pub(super) fn user(&mut self, scope: &mut Scope<'_>, event: Event) {
+        let times = scope.config.coalesce_users;
+        let Event::User { ltime, name, coalesce: true, .. } = &event else { return push(scope, event) };
+        if times.0.is_zero() {
+            return push(scope, event);
+        }
+        let (ltime, name) = (*ltime, name.clone());
+        let (newest, events) = self.users.entry(name).or_insert((ltime, Vec::new()));
+        if ltime > *newest {
+            (*newest, *events) = (ltime, Vec::new());
+        }
+        if ltime == *newest {
+            events.push(event);
+        }
+        if let Some(due) = self.users_window.extend(scope.now(), times) {
+            scope.schedule(due, TimerKind::Coalesce, USERS, 0);
+        }
+    }
+
+    /// A window may be over.
+    pub(super) fn on_timer(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let window = if key.subject == MEMBERS { &mut self.members_window } else { &mut self.users_window };
+        if scope.ctx.now < window.due {
+            return scope.schedule(window.due, TimerKind::Coalesce, key.subject, 0);
+        }
+        window.started = None;
+        if key.subject == MEMBERS {
+            self.flush_members(scope);
+        } else {
+            for (_, events) in std::mem::take(&mut self.users).into_values() {
+                events.into_iter().for_each(|event| push(scope, event));
+            }
+        }
+    }
+
+    fn flush_members(&mut self, scope: &mut Scope<'_>) {
+        let mut by_kind: [Vec<Member>; KINDS.len()] = Default::default();
+        for (index, kind, member) in std::mem::take(&mut self.members).into_values() {
+            let place = KINDS.iter().position(|&k| k == kind).expect("all kinds are listed");
+            let repeats = match kind {
+                MemberEventKind::Reap => false,
+                _ => self.told.insert(index, kind) == Some(kind) && kind != MemberEventKind::Update,
+            };
+            if !repeats {
+                by_kind[place].push(member);
+            }
+        }
+        for (kind, members) in KINDS.into_iter().zip(by_kind) {
+            if !members.is_empty() {
+                push(scope, Event::Member { kind, members });
+            }
+        }
+    }
+}
+
+fn push(scope: &mut Scope<'_>, event: Event) {
+    scope.ctx.out.events.push((scope.node, event));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_after_quiet_and_at_the_longest() {
+        let times = (Duration::from_secs(3), Duration::from_secs(1));
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        let mut window = Window::default();
+        assert_eq!(window.extend(at(0), times), Some(at(1000)));
+        assert_eq!(window.extend(at(900), times), None, "one timer is enough");
+        assert_eq!(window.due, at(1900));
+        window.extend(at(1800), times);
+        window.extend(at(2700), times);
+        assert_eq!(window.due, at(3000));
+    }
+}

@@ -1,0 +1,471 @@
+//! Queries: asking everybody, being asked, and the answers (PROTOCOL 5.3 to 5.5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
+use crate::egress::{Scope, ceil_log10};
+use crate::event::{Completion, Event, Notice, SnapshotRecord};
+use crate::roster::MemberIndex;
+use crate::serf::Serf;
+use crate::serf::internal::{PING, PREFIX, Votes};
+use crate::swim::broadcast::Class;
+use crate::time::Time;
+use crate::timers::{TimerKey, TimerKind};
+use crate::view::MemberStatus;
+use crate::wire::limits::EVENT_SLOTS;
+use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
+use crate::wire::{DropReason, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+
+/// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
+const QUERY_PROTOCOL_MIN: u8 = 4;
+const RELAY_PROTOCOL_MIN: u8 = 5;
+/// Own queries that may run at one time.
+const RUNNING_MAX: usize = 1024;
+/// Queries of others that wait for an answer of the application. Their timeouts are the askers' choice, so
+/// beyond it the oldest is forgotten.
+const ASKED_MAX: usize = 4096;
+/// Queries of one Lamport time that are told apart; with more of them the rest is taken for known.
+const SLOT_IDS_MAX: usize = 256;
+
+/// The queries of one node. Takes memory from the first one on.
+#[derive(Default)]
+pub(super) struct Queries {
+    /// Queries older than this were seen in an earlier run.
+    min: LamportTime,
+    /// The ids seen at each of the last 512 Lamport times.
+    seen: Vec<Option<(LamportTime, Vec<u32>)>>,
+    running: BTreeMap<LamportTime, Running>,
+    asked: BTreeMap<QueryToken, Asked>,
+    last_token: u64,
+}
+
+/// Who gets the answers to an own query.
+pub(super) enum Asker {
+    /// The application, by completions.
+    Application(Ticket),
+    /// This node, whose name is claimed by another one.
+    NameVote(Votes),
+}
+
+/// What is asked. [`Default`] asks everybody, without acks and relays, for the default time.
+#[derive(Default)]
+pub(super) struct Question<'a> {
+    pub(super) name: &'a str,
+    pub(super) payload: &'a [u8],
+    pub(super) filters: Vec<Vec<u8>>,
+    pub(super) request_ack: bool,
+    pub(super) relay_factor: u8,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// An own query that takes answers.
+struct Running {
+    asker: Asker,
+    id: u32,
+    acks: BTreeSet<String>,
+    responses: BTreeSet<String>,
+    /// Answers of each kind that are taken: the members there were at the start.
+    capacity: usize,
+}
+
+/// A query of somebody else that the application may answer.
+struct Asked {
+    ltime: LamportTime,
+    id: u32,
+    to: SocketAddr,
+    source_node: String,
+    relay_factor: u8,
+    deadline: Time,
+    answered: bool,
+}
+
+impl Queries {
+    /// None yet; those older than `min` were seen in an earlier run.
+    pub(super) fn new(min: LamportTime) -> Queries {
+        Queries { min, ..Queries::default() }
+    }
+
+    /// Remembers a query. False if it is known.
+    fn insert(&mut self, ltime: LamportTime, id: u32) -> bool {
+        if self.seen.is_empty() {
+            self.seen.resize(EVENT_SLOTS, None);
+        }
+        match &mut self.seen[(ltime.0 % EVENT_SLOTS as u64) as usize] {
+            Some((at, ids)) if *at == ltime => {
+                if ids.contains(&id) || ids.len() >= SLOT_IDS_MAX {
+                    return false;
+                }
+                ids.push(id);
+            }
+            slot => *slot = Some((ltime, vec![id])),
+        }
+        true
+    }
+
+    /// Forgets what can't be answered any more.
+    pub(super) fn expire(&mut self, now: Time) {
+        self.asked.retain(|_, asked| asked.deadline > now);
+    }
+}
+
+impl Serf {
+    /// Asks everybody, this node included. Returns how long answers are taken; they come as completions.
+    pub(crate) fn query(
+        &mut self,
+        scope: &mut Scope<'_>,
+        ticket: Ticket,
+        params: &QueryParams,
+    ) -> Result<Duration, CommandError> {
+        let is_ping = params.name == PING && params.payload.is_empty();
+        if params.name.starts_with(PREFIX) && !is_ping {
+            return Err(CommandError::ReservedName);
+        }
+        let question = Question {
+            name: &params.name,
+            payload: &params.payload,
+            filters: filters(params),
+            request_ack: params.request_ack,
+            relay_factor: params.relay_factor,
+            timeout: params.timeout,
+        };
+        self.ask(scope, Asker::Application(ticket), &question)
+    }
+
+    /// Asks. The size limit is Serf's and counts the encoded query.
+    pub(super) fn ask(
+        &mut self,
+        scope: &mut Scope<'_>,
+        asker: Asker,
+        question: &Question<'_>,
+    ) -> Result<Duration, CommandError> {
+        if scope.config.protocol < QUERY_PROTOCOL_MIN {
+            return Err(CommandError::NotSupported);
+        }
+        if self.queries.running.len() >= RUNNING_MAX {
+            return Err(CommandError::Busy("queries"));
+        }
+        let timeout = question.timeout.unwrap_or_else(|| default_timeout(scope));
+        let name = scope.config.node_name.clone();
+        let query = Query {
+            ltime: self.query_clock.time(),
+            id: scope.ctx.random.below(1 << 31),
+            addr: ip_to_bytes(scope.config.advertise.ip()).into(),
+            port: scope.config.advertise.port(),
+            source_node: &name,
+            filters: question.filters.iter().map(Into::into).collect(),
+            flags: if question.request_ack { FLAG_ACK } else { 0 },
+            relay_factor: question.relay_factor,
+            timeout: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
+            name: question.name,
+            payload: question.payload.into(),
+        };
+        let mut bytes = Vec::new();
+        query.encode(&mut bytes);
+        if bytes.len() > scope.config.query_size_limit {
+            return Err(CommandError::QueryTooLong(scope.config.query_size_limit));
+        }
+        let running = Running {
+            asker,
+            id: query.id,
+            acks: BTreeSet::new(),
+            responses: BTreeSet::new(),
+            capacity: scope.view.members_count(),
+        };
+        self.queries.running.insert(query.ltime, running);
+        let (subject, generation) = (query.ltime.0 as u32, (query.ltime.0 >> 32) as u32);
+        scope.schedule(scope.now() + timeout, TimerKind::QueryEnd, subject, generation);
+        self.on_query(scope, &query);
+        scope.broadcast(Class::Query, bytes.into());
+        Ok(timeout)
+    }
+
+    /// Somebody asks; true if that is news which goes on to others, whether or not this node answers.
+    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
+        if !self.query_clock.witness(query.ltime) {
+            scope.drop_input(DropReason::LamportTimeExhausted, None);
+            return false;
+        }
+        if query.ltime < self.queries.min {
+            return false;
+        }
+        let clock = self.query_clock.time().0;
+        if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
+            scope.stats.count_drop(DropReason::QueryTooOld);
+            let (name, ltime) = (query.name.to_owned(), query.ltime);
+            scope.notice(Notice::TooOld { what: "query", name, ltime });
+            return false;
+        }
+        if !self.queries.insert(query.ltime, query.id) {
+            return false;
+        }
+        if scope.config.snapshot {
+            let record = SnapshotRecord::QueryClock(query.ltime);
+            scope.ctx.out.records.push((scope.node, record));
+        }
+        if passes_filters(scope, query) {
+            self.answer(scope, query);
+        }
+        query.flags & FLAG_NO_BROADCAST == 0
+    }
+
+    /// Answers a query of somebody else.
+    pub(crate) fn respond(
+        &mut self,
+        scope: &mut Scope<'_>,
+        token: QueryToken,
+        payload: &Bytes,
+    ) -> Result<(), CommandError> {
+        let now = scope.ctx.now;
+        let asked = self.queries.asked.get_mut(&token).ok_or(CommandError::UnknownQuery)?;
+        if asked.answered {
+            return Err(CommandError::AlreadyResponded);
+        }
+        if asked.deadline <= now {
+            return Err(CommandError::PastDeadline);
+        }
+        let response = QueryResponse {
+            ltime: asked.ltime,
+            id: asked.id,
+            from: &scope.config.node_name,
+            flags: 0,
+            payload: payload[..].into(),
+        };
+        let mut bytes = Vec::new();
+        response.encode(&mut bytes);
+        if bytes.len() > scope.config.query_response_size_limit {
+            return Err(CommandError::ResponseTooLong(scope.config.query_response_size_limit));
+        }
+        asked.answered = true;
+        let (to, node, relays) = (asked.to, asked.source_node.clone(), asked.relay_factor);
+        self.send_answer(scope, to, &node, relays, &bytes);
+        Ok(())
+    }
+
+    /// An ack or answer to an own query.
+    pub(super) fn on_query_response(&mut self, scope: &mut Scope<'_>, response: &QueryResponse<'_>) {
+        let running = self.queries.running.get_mut(&response.ltime);
+        let Some(running) = running.filter(|running| running.id == response.id) else {
+            scope.stats.count_drop(DropReason::QueryUnknown);
+            return scope.notice(Notice::LateResponse { from: response.from.to_owned() });
+        };
+        let from = response.from.to_owned();
+        let is_ack = response.flags & FLAG_ACK != 0;
+        let known = if is_ack { &mut running.acks } else { &mut running.responses };
+        if known.contains(&from) {
+            return scope.stats.count_drop(DropReason::DuplicateResponse);
+        }
+        if known.len() >= running.capacity {
+            return scope.stats.count_drop(DropReason::QueueFull);
+        }
+        known.insert(from.clone());
+        let completion = if is_ack {
+            Completion::QueryAck { from }
+        } else {
+            Completion::QueryResponse { from, payload: Bytes::copy_from_slice(&response.payload) }
+        };
+        match &mut running.asker {
+            Asker::Application(ticket) => {
+                scope.ctx.out.completions.push((scope.node, *ticket, completion));
+            }
+            Asker::NameVote(votes) => votes.add(scope, &response.payload),
+        }
+    }
+
+    /// An own query is over.
+    pub(crate) fn on_query_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let ltime = LamportTime(u64::from(key.generation) << 32 | u64::from(key.subject));
+        if let Some(running) = self.queries.running.remove(&ltime) {
+            match running.asker {
+                Asker::Application(ticket) => {
+                    scope.ctx.out.completions.push((scope.node, ticket, Completion::QueryDone));
+                }
+                Asker::NameVote(votes) => self.count_votes(scope, votes),
+            }
+        }
+    }
+
+    /// Passes a message on to whom it is for.
+    pub(super) fn on_relay(&mut self, scope: &mut Scope<'_>, relay: &Relay<'_>) {
+        match ip_from_bytes(&relay.dest_addr) {
+            Some(ip) if relay.dest_port != 0 => {
+                scope.send_user(SocketAddr::new(ip, relay.dest_port), relay.inner);
+            }
+            _ => scope.drop_input(DropReason::BadAddress, None),
+        }
+    }
+
+    /// Acks the query if that is wanted and hands it to the application.
+    fn answer(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) {
+        let Some(ip) = ip_from_bytes(&query.addr) else {
+            return scope.drop_input(DropReason::BadAddress, None);
+        };
+        let to = SocketAddr::new(ip, query.port);
+        if query.flags & FLAG_ACK != 0 {
+            let ack = QueryResponse {
+                ltime: query.ltime,
+                id: query.id,
+                from: &scope.config.node_name,
+                flags: FLAG_ACK,
+                payload: (&[][..]).into(),
+            };
+            let mut bytes = Vec::new();
+            ack.encode(&mut bytes);
+            self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
+        }
+        if query.name.starts_with(PREFIX) {
+            if let Some(payload) = self.internal_answer(scope, query.name, &query.payload) {
+                let mut bytes = Vec::new();
+                let from = &scope.config.node_name;
+                let (ltime, id, payload) = (query.ltime, query.id, payload.into());
+                QueryResponse { ltime, id, from, flags: 0, payload }.encode(&mut bytes);
+                self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
+            }
+            return;
+        }
+        let timeout = Duration::from_nanos(u64::try_from(query.timeout).unwrap_or(0));
+        let token = self.remember(scope.ctx.now + timeout, to, query);
+        let asked = Event::Query {
+            token,
+            ltime: query.ltime,
+            name: query.name.to_owned(),
+            payload: Bytes::copy_from_slice(&query.payload),
+            source_node: query.source_node.to_owned(),
+            timeout,
+        };
+        scope.ctx.out.events.push((scope.node, asked));
+    }
+
+    fn remember(&mut self, deadline: Time, to: SocketAddr, query: &Query<'_>) -> QueryToken {
+        let queries = &mut self.queries;
+        if queries.asked.len() >= ASKED_MAX {
+            queries.asked.pop_first();
+        }
+        queries.last_token += 1;
+        let token = QueryToken(queries.last_token);
+        let asked = Asked {
+            ltime: query.ltime,
+            id: query.id,
+            to,
+            source_node: query.source_node.to_owned(),
+            relay_factor: query.relay_factor,
+            deadline,
+            answered: false,
+        };
+        queries.asked.insert(token, asked);
+        token
+    }
+
+    /// Sends an ack or answer straight to the asker, and through relays if the asker wants that.
+    fn send_answer(
+        &mut self,
+        scope: &mut Scope<'_>,
+        to: SocketAddr,
+        node: &str,
+        relay_factor: u8,
+        bytes: &[u8],
+    ) {
+        if to == scope.config.advertise {
+            // To itself without the network, which might not lead an advertised address back here.
+            if let Ok(crate::wire::SerfMessage::QueryResponse(response)) =
+                crate::wire::SerfMessage::decode(bytes)
+            {
+                self.on_query_response(scope, &response);
+            }
+            return;
+        }
+        scope.send_user(to, bytes);
+        send_relays(scope, to, node, relay_factor, bytes);
+    }
+}
+
+/// Sends an answer to random members, each of which passes it on to the asker.
+fn send_relays(scope: &mut Scope<'_>, to: SocketAddr, node: &str, relay_factor: u8, bytes: &[u8]) {
+    let count = usize::from(relay_factor);
+    if count == 0 || scope.view.members_count() < count + 1 {
+        return;
+    }
+    let dest_addr = ip_to_bytes(to.ip());
+    let relay = Relay { dest_addr: dest_addr.into(), dest_port: to.port(), dest_name: node, inner: bytes };
+    let mut wrapped = Vec::new();
+    relay.encode(&mut wrapped);
+    if wrapped.len() > scope.config.query_response_size_limit {
+        return;
+    }
+    let mut picked: Vec<MemberIndex> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (me, roster) = (scope.me, &scope.ctx.roster);
+        let next = scope.view.random_member(&mut scope.ctx.random, |member, known| {
+            known.status == MemberStatus::Alive
+                && member != me
+                && roster.fact(known.fact).versions().protocol_max() >= RELAY_PROTOCOL_MIN
+                && !picked.contains(&member)
+        });
+        let Some(member) = next else { break };
+        picked.push(member);
+    }
+    for member in picked {
+        if let Some(addr) = scope.view.socket_addr(&scope.ctx.roster, member) {
+            scope.send_user(addr, &wrapped);
+        }
+    }
+}
+
+/// gossip interval * mult * ceil(log10(alive + 1)). With 200 ms and 16: 3.2 s up to 9 members, 6.4 s up to 99.
+fn default_timeout(scope: &Scope<'_>) -> Duration {
+    let alive = scope.view.status_count(MemberStatus::Alive);
+    scope.config.gossip_interval * scope.config.query_timeout_mult * ceil_log10(alive + 1)
+}
+
+fn filters(params: &QueryParams) -> Vec<Vec<u8>> {
+    let nodes = params.filter_nodes.iter().map(String::as_str).collect::<Vec<&str>>();
+    let nodes = (!nodes.is_empty()).then(|| Filter::Nodes(nodes).encode());
+    let tags = params.filter_tags.iter().map(|(tag, expr)| Filter::Tag { tag, expr }.encode());
+    nodes.into_iter().chain(tags).collect()
+}
+
+/// Whether this node is meant. A filter that can't be understood means nobody.
+fn passes_filters(scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
+    query.filters.iter().all(|filter| match Filter::decode(filter) {
+        Ok(Filter::Nodes(nodes)) => nodes.contains(&scope.config.node_name.as_str()),
+        Ok(Filter::Tag { tag, expr }) => matches_tag(scope, tag, expr),
+        Err(reason) => {
+            scope.drop_input(reason, None);
+            false
+        }
+    })
+}
+
+/// Whether the expression matches anywhere in the own tag; a missing tag is empty. `regex` takes the syntax
+/// of Go's RE2 and, like it, linear time; its size limit bounds what an asker can make it compile.
+fn matches_tag(scope: &mut Scope<'_>, tag: &str, expr: &str) -> bool {
+    let tags = scope
+        .view
+        .fact(&scope.ctx.roster, scope.me)
+        .and_then(|fact| decode_tags(fact.meta()).ok())
+        .unwrap_or_default();
+    match regex::RegexBuilder::new(expr).size_limit(1 << 20).build() {
+        Ok(regex) => regex.is_match(tags.get(tag).map_or("", String::as_str)),
+        Err(_) => {
+            scope.drop_input(DropReason::BadFilter, None);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_known_by_time_and_id() {
+        let mut queries = Queries::default();
+        assert!(queries.insert(LamportTime(3), 7));
+        assert!(!queries.insert(LamportTime(3), 7));
+        assert!(queries.insert(LamportTime(3), 8));
+        assert!(queries.insert(LamportTime(3 + 512), 7), "a newer time takes the slot");
+    }
+}

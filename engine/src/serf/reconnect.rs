@@ -1,0 +1,62 @@
+//! Finding lost members again: failed ones are tried from time to time, and after a restart those that the
+//! snapshot names (PROTOCOL 5.7, 10.1). Both are push/pulls with the join flag and no join intent follows.
+
+use std::net::SocketAddr;
+
+use crate::egress::Scope;
+use crate::event::Notice;
+use crate::serf::Serf;
+use crate::timers::TimerKind;
+use crate::view::MemberStatus;
+
+impl Serf {
+    /// Perhaps tries a failed member: with probability failed / others that are not gone, so that a cluster
+    /// with few failures is not flooded with attempts. Gives where to connect.
+    pub(crate) fn reconnect(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
+        let now = scope.ctx.now;
+        scope.schedule(now + scope.config.reconnect_interval, TimerKind::Reconnect, 0, 0);
+        let failed = scope.view.status_count(MemberStatus::Failed);
+        if failed == 0 {
+            return None;
+        }
+        let gone = failed + scope.view.status_count(MemberStatus::Left);
+        let others = scope.view.members_count().saturating_sub(gone).max(1);
+        if scope.ctx.random.unit() > failed as f64 / others as f64 {
+            scope.notice(Notice::ReconnectSkipped);
+            return None;
+        }
+        let member = scope
+            .view
+            .random_member(&mut scope.ctx.random, |_, known| known.status == MemberStatus::Failed)?;
+        let addr = scope.view.socket_addr(&scope.ctx.roster, member)?;
+        let name = scope.ctx.roster.name(member).to_owned();
+        scope.notice(Notice::Reconnecting { name, addr });
+        Some(addr)
+    }
+
+    /// Takes the members of the snapshot in random order, this node left out.
+    pub(super) fn plan_rejoin(&mut self, scope: &mut Scope<'_>) {
+        let me = &scope.config.node_name;
+        self.rejoin = scope.config.restored.alive.iter().filter(|(name, _)| name != me).cloned().collect();
+        scope.ctx.random.shuffle(&mut self.rejoin);
+    }
+
+    /// The next member of the snapshot to try.
+    pub(crate) fn next_rejoin(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
+        let (name, addr) = self.rejoin.last()?.clone();
+        scope.notice(Notice::Rejoining { name, addr });
+        Some(addr)
+    }
+
+    /// The member tried last answered or did not. Gives the next one to try.
+    pub(crate) fn on_rejoin(&mut self, scope: &mut Scope<'_>, answered: bool) -> Option<SocketAddr> {
+        let (name, _) = self.rejoin.pop()?;
+        if answered {
+            self.rejoin.clear();
+            scope.notice(Notice::Rejoined { name: Some(name) });
+        } else if self.rejoin.is_empty() {
+            scope.notice(Notice::Rejoined { name: None });
+        }
+        self.next_rejoin(scope)
+    }
+}

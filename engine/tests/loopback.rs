@@ -1,0 +1,181 @@
+//! Nodes on real sockets on 127.0.0.0/8, on each driver that works here: join, event, query, leave, restart
+//! from a snapshot.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thane_engine::api::{
+    Answer, ApiError, Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError, Told,
+};
+use thane_engine::command::{CommandError, QueryParams};
+use thane_engine::config::RawConfig;
+use thane_engine::event::{Event, MemberEventKind};
+use thane_engine::io::{Driver, DriverChoice};
+use thane_engine::view::MemberStatus;
+
+/// Longest wait for something that must happen. Far above what it takes; nothing is measured.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn drivers() -> Vec<DriverChoice> {
+    let (driver, reason) = Driver::detect();
+    println!("{reason}");
+    match driver {
+        Driver::IoUring => vec![DriverChoice::Portable, DriverChoice::IoUring],
+        Driver::Portable => vec![DriverChoice::Portable],
+    }
+}
+
+fn options(name: &str, ip: [u8; 4]) -> NodeOptions {
+    let bind = SocketAddr::from((ip, 0));
+    let config =
+        RawConfig { leave_propagate_delay: Duration::from_millis(100), ..RawConfig::local(name, bind) };
+    NodeOptions { config, bind, snapshot: None, keyring_file: None }
+}
+
+async fn until(outlet: &mut Outlet, mut fits: impl FnMut(&Event) -> bool) -> Event {
+    let wait = async {
+        loop {
+            match outlet.recv().await.expect("the node runs") {
+                Told::Event(event) if fits(&event) => return event,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("it happens")
+}
+
+async fn until_status(handle: &Handle, name: &str, status: MemberStatus) {
+    let wait = async {
+        loop {
+            let members = handle.members().await.unwrap();
+            if members.iter().any(|member| member.name == name && member.status == status) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{name} becomes {status:?}"));
+}
+
+fn run(test: impl AsyncFn(DriverChoice, u8)) {
+    for (place, driver) in drivers().into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test(driver, place as u8));
+    }
+}
+
+#[test]
+fn nodes_join_send_events_ask_and_leave() {
+    run(async |driver, third| {
+        let engine = Engine::start(driver).unwrap();
+        let mut nodes = Vec::new();
+        for n in 1..=4u8 {
+            let mut options = options(&format!("n{n}"), [127, 20, third, n]);
+            options.config.keys = vec![vec![9; 32]];
+            nodes.push(engine.add(options).await.unwrap());
+        }
+        let first = nodes[0].0.bound().to_string();
+        for (handle, _) in &nodes[1..] {
+            assert_eq!(handle.join(std::slice::from_ref(&first), false).await, Ok(1));
+        }
+        for (handle, _) in &nodes {
+            for n in 1..=4 {
+                until_status(handle, &format!("n{n}"), MemberStatus::Alive).await;
+            }
+        }
+        // An event reaches everybody, the sender included.
+        nodes[2].0.user_event("deploy", Bytes::from_static(b"v1"), false).await.unwrap();
+        for (_, outlet) in &mut nodes {
+            let event = until(outlet, |event| matches!(event, Event::User { .. })).await;
+            assert!(
+                matches!(event, Event::User { name, payload, .. } if name == "deploy" && payload == "v1")
+            );
+        }
+        // A query: everybody acks, one answers.
+        let params = QueryParams {
+            name: "uptime".into(),
+            request_ack: true,
+            timeout: Some(Duration::from_secs(3)),
+            ..QueryParams::default()
+        };
+        let mut answers = nodes[0].0.query(params).await.unwrap();
+        let (handle, outlet) = &mut nodes[3];
+        let Event::Query { token, .. } = until(outlet, |event| matches!(event, Event::Query { .. })).await
+        else {
+            unreachable!("it was just matched")
+        };
+        handle.respond(token, Bytes::from_static(b"1 day")).await.unwrap();
+        let again = handle.respond(token, Bytes::new()).await;
+        assert_eq!(again, Err(ApiError::Command(CommandError::AlreadyResponded)));
+        let (mut acks, mut responses) = (Vec::new(), Vec::new());
+        while let Some(answer) = answers.answers.recv().await {
+            match answer {
+                Answer::Ack { from } => acks.push(from),
+                Answer::Response { from, payload } => responses.push((from, payload)),
+            }
+        }
+        acks.sort_unstable();
+        assert_eq!(acks, ["n1", "n2", "n3", "n4"]);
+        assert_eq!(responses, [("n4".to_owned(), Bytes::from_static(b"1 day"))]);
+        // One leaves, one is gone without a word.
+        nodes[1].0.leave().await.unwrap();
+        nodes[1].0.shutdown().await;
+        assert_eq!(nodes[1].0.stats().await, Err(ApiError::Stopped));
+        nodes[2].0.shutdown().await;
+        until_status(&nodes[0].0, "n2", MemberStatus::Left).await;
+        until_status(&nodes[0].0, "n3", MemberStatus::Failed).await;
+        until_status(&nodes[3].0, "n3", MemberStatus::Failed).await;
+        assert_eq!(nodes[0].0.stats().await.unwrap().drops, [], "nothing was refused");
+        engine.stop().await;
+        assert_eq!(nodes[0].0.stats().await, Err(ApiError::Stopped));
+    });
+}
+
+#[test]
+fn a_node_finds_back_from_its_snapshot() {
+    run(async |driver, third| {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(driver).unwrap();
+        let (seed, _seed_outlet) = engine.add(options("seed", [127, 21, third, 1])).await.unwrap();
+        let mut with_snapshot = options("n", [127, 21, third, 2]);
+        let path = dir.path().join("snapshot");
+        with_snapshot.snapshot = Some(SnapshotOptions { path, rejoin_after_leave: false });
+        let (node, _outlet) = engine.add(with_snapshot.clone()).await.unwrap();
+        node.join(&[seed.bound().to_string()], false).await.unwrap();
+        let port = node.bound().port();
+        node.shutdown().await;
+        until_status(&seed, "n", MemberStatus::Failed).await;
+        with_snapshot.bind.set_port(port);
+        with_snapshot.config.advertise.set_port(port);
+        let (node, mut outlet) = engine.add(with_snapshot).await.unwrap();
+        let seen = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members[0].name == "seed");
+        until(&mut outlet, seen).await;
+        until_status(&seed, "n", MemberStatus::Alive).await;
+        assert_eq!(node.members().await.unwrap().len(), 2);
+        engine.stop().await;
+    });
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    run(async |driver, third| {
+        let engine = Engine::start(driver).unwrap();
+        let (taken, _outlet) = engine.add(options("a", [127, 22, third, 1])).await.unwrap();
+        let mut same = options("b", [127, 22, third, 1]);
+        same.bind = taken.bound();
+        let refused = engine.add(same).await.unwrap_err();
+        assert!(matches!(refused, StartError::Bind { what: "TCP", .. }), "{refused}");
+        let mut nowhere = options("c", [127, 22, third, 1]);
+        nowhere.snapshot =
+            Some(SnapshotOptions { path: "/nonexistent/snapshot".into(), rejoin_after_leave: false });
+        let refused = engine.add(nowhere).await.unwrap_err().to_string();
+        assert!(refused.contains("/nonexistent/snapshot"), "{refused}");
+        let refused = engine.add(options("", [127, 22, third, 1])).await.unwrap_err();
+        assert!(matches!(refused, StartError::Config(_)), "{refused}");
+        let error = taken.join(&["127.22.9.9:9".to_owned()], false).await.unwrap_err();
+        assert_eq!(error.errors, ["Failed to join 127.22.9.9: connection refused"]);
+        engine.stop().await;
+    });
+}
