@@ -58,10 +58,10 @@ impl Kind {
     }
 
     fn binary(self) -> &'static Path {
-        if self == Kind::Serf || std::env::var_os("THANE_INTEROP_SELFTEST").is_some() {
-            return real_serf("interop").expect("no scenario starts without real Serf");
+        match self {
+            Kind::Serf => real_serf("interop").expect("no scenario starts without real Serf"),
+            Kind::Thane => Path::new(env!("CARGO_BIN_EXE_thane")),
         }
-        Path::new(env!("CARGO_BIN_EXE_thane"))
     }
 
     /// A command of this kind's program that sees no settings of the user who runs the tests.
@@ -212,13 +212,25 @@ impl Agent {
         cli(Kind::Serf, self.rpc_addr(), args)
     }
 
-    /// Like [`Agent::serf`] for a command that has to succeed.
+    /// Like [`Agent::serf`] for a command that has to succeed; returns what it prints.
     pub(crate) fn serf_ok<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
-        let output = self.serf(args);
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        self.succeeded(args, self.serf(args))
+    }
+
+    /// Runs the command line of the other kind against this agent.
+    pub(crate) fn cross<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
+        cli(self.kind.other(), self.rpc_addr(), args)
+    }
+
+    /// Like [`Agent::cross`] for a command that has to succeed; returns what it prints.
+    pub(crate) fn cross_ok<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        self.succeeded(args, self.cross(args))
+    }
+
+    fn succeeded<S: AsRef<OsStr>>(&self, args: &[S], output: Output) -> String {
         let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
         assert!(output.status.success(), "{args:?} at {}: {output:?}\n{}", self.name, self.dump());
-        stdout
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// The agent's member list by name.

@@ -144,10 +144,11 @@ fn record_flag(names: &[String]) -> String {
     format!("-event-handler={}=sh {{dir}}/record.sh {{dir}}/events", filters.join(","))
 }
 
+/// Dispatches an event with the command line of the other kind than the agent's.
 fn send(origin: &Agent, name: &str, payload: &[u8], coalesce: bool) {
     let flag = format!("-coalesce={coalesce}");
-    let said =
-        origin.serf_ok(&[OsStr::new("event"), flag.as_ref(), name.as_ref(), OsStr::from_bytes(payload)]);
+    let args = [OsStr::new("event"), flag.as_ref(), name.as_ref(), OsStr::from_bytes(payload)];
+    let said = origin.cross_ok(&args);
     assert_eq!(said, format!("Event '{name}' dispatched! Coalescing enabled: {coalesce}\n"));
 }
 

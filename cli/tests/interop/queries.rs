@@ -99,13 +99,14 @@ fn payload_cases() -> Vec<Case> {
     ]
 }
 
+/// Asks with the command line of the other kind than the agent's.
 fn ask(origin: &Agent, case: &Case) {
     let mut args: Vec<&OsStr> = ["query", "-format=json", TIMEOUT].map(OsStr::new).to_vec();
     args.extend(case.args.iter().map(OsStr::new));
     if !case.payload.is_empty() {
         args.push(OsStr::from_bytes(case.payload));
     }
-    let text = origin.serf_ok(&args);
+    let text = origin.cross_ok(&args);
     let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let mut acks: Vec<&str> =
         answer["Acks"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -125,7 +126,7 @@ fn ask(origin: &Agent, case: &Case) {
 /// The text form streams the bytes as they are.
 fn ask_in_text(cluster: &Cluster) {
     for name in ["s1", "t1"] {
-        let output = cluster.agent(name).serf(&["query", TIMEOUT, "-node=s2", "-node=t2", "binary"]);
+        let output = cluster.agent(name).cross(&["query", TIMEOUT, "-node=s2", "-node=t2", "binary"]);
         assert!(output.status.success(), "{output:?}");
         for from in ["s2", "t2"] {
             let line = [format!("Response from '{from}': ").as_bytes(), BINARY_ANSWER].concat();
