@@ -1,19 +1,25 @@
-//! The `thane` binary. The agent's parts that need no driver are here and tested; commands come with it.
+//! The `thane` binary, which answers to the name `serf` too: finds the command that was asked for and runs it.
 
 #[expect(dead_code, reason = "the agent that uses these parts comes with the io drivers")]
 mod agent;
+mod commands;
 mod decode;
+mod duration;
+mod flags;
+mod json;
+mod output;
+mod rpc;
 
+use std::env;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<String> =
-        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    match args.split_first() {
-        Some((command, args)) if command == "decode" => decode::run(args),
-        _ => {
-            eprintln!("thane has no commands yet but decode: the engine is being built, see README.md");
-            ExitCode::FAILURE
-        }
+    // Arguments that are not UTF-8 name nothing that an agent would know; what can be read of them is shown.
+    let arguments: Vec<String> =
+        env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match arguments.split_first() {
+        // Not a command of Serf's; it takes its arguments, and asks for help, in a way of its own.
+        Some((command, arguments)) if command == "decode" => decode::run(arguments),
+        _ => commands::run(&arguments),
     }
 }

@@ -1,0 +1,32 @@
+//! `thane event`: fires a user event.
+
+use std::process::ExitCode;
+
+use thane_engine::ipc::{EventRequest, Request};
+
+use crate::commands::{Command, Failure, name_and_payload};
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "event",
+    arguments: "[options] NAME [PAYLOAD]",
+    synopsis: "Fire a user event in the cluster",
+    about: "Sends a user event to every member. Handlers and streams that want events of that name get it.",
+    options: &[
+        ("-coalesce=true", "Members may skip all but the last of several events of that name"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+    ],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (mut rpc, mut coalesce) = (Rpc::from_environment(), true);
+    let arguments = rpc.flags().flag("coalesce", &mut coalesce).parse(arguments)?;
+    let (name, payload) = name_and_payload(arguments, "An event name must be specified.")?;
+    let event = EventRequest { name: name.to_owned(), payload, coalesce };
+    rpc.connect()?.call(&Request::Event(event)).map_err(|error| Failure::of("Error sending event", error))?;
+    say(format_args!("Event '{name}' dispatched! Coalescing enabled: {coalesce}"));
+    Ok(ExitCode::SUCCESS)
+}

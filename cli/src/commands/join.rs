@@ -1,0 +1,33 @@
+//! `thane join`: makes an agent join a cluster.
+
+use std::process::ExitCode;
+
+use thane_engine::ipc::{JoinRequest, JoinResponse, Request};
+
+use crate::commands::{Command, Failure};
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "join",
+    arguments: "[options] ADDRESS...",
+    synopsis: "Make an agent join a cluster",
+    about: "Makes an agent join the cluster of the members at these addresses. One that can be reached is \
+        enough.",
+    options: &[("-replay", "Deliver user events from before the join as well"), ADDR_OPTION, AUTH_OPTION],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (mut rpc, mut replay) = (Rpc::from_environment(), false);
+    let existing = rpc.flags().flag("replay", &mut replay).parse(arguments)?.to_vec();
+    if existing.is_empty() {
+        return Err(Failure::Usage("At least one address to join must be specified."));
+    }
+    let joined: JoinResponse = rpc
+        .connect()?
+        .fetch(&Request::Join(JoinRequest { existing, replay }))
+        .map_err(|error| Failure::of("Error joining the cluster", error))?;
+    say(format_args!("Successfully joined cluster by contacting {} nodes.", joined.num));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,116 @@
+//! `thane keys`: changes and lists the keys of all members.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use thane_engine::ipc::{Client, KeyRequest, KeyResponse, Request};
+
+use crate::commands::{Command, Failure};
+use crate::output::{columns, say};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "keys",
+    arguments: "[options]",
+    synopsis: "Change and list the encryption keys of all members",
+    about: "Members of an encrypted cluster have a keyring. To go over to a new key, install it, use it, \
+        and then remove the old one. Doing one of these again does no harm.",
+    options: &[
+        ("-install=KEY", "Add the key to all keyrings; it is used to decrypt"),
+        ("-use=KEY", "Encrypt with this key, which all must have"),
+        ("-remove=KEY", "Take the key, not the one in use, out of all keyrings"),
+        ("-list", "List the keys, and how many members have each"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+    ],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (mut rpc, mut list) = (Rpc::from_environment(), false);
+    let (mut install, mut use_key, mut remove) = (String::new(), String::new(), String::new());
+    rpc.flags()
+        .flag("install", &mut install)
+        .flag("use", &mut use_key)
+        .flag("remove", &mut remove)
+        .flag("list", &mut list)
+        .parse(arguments)?;
+    let keys = [&install, &use_key, &remove];
+    match keys.into_iter().filter(|key| !key.is_empty()).count() + usize::from(list) {
+        0 => return Err(Failure::Help),
+        1 => {}
+        _ => {
+            return Err(Failure::Message("Only one of -install, -use, -remove, or -list allowed".to_owned()));
+        }
+    }
+    let mut client = rpc.connect()?;
+    if list {
+        return list_keys(&mut client);
+    }
+    let change = if !install.is_empty() {
+        Change {
+            begins: "Installing key on all members...",
+            done: "Successfully installed key!",
+            fails: "Error installing key",
+            request: Request::InstallKey(KeyRequest { key: install }),
+        }
+    } else if !use_key.is_empty() {
+        Change {
+            begins: "Changing primary key on all members...",
+            done: "Successfully changed primary key!",
+            fails: "Error changing primary key",
+            request: Request::UseKey(KeyRequest { key: use_key }),
+        }
+    } else {
+        Change {
+            begins: "Removing key on all members...",
+            done: "Successfully removed key!",
+            fails: "Error removing key",
+            request: Request::RemoveKey(KeyRequest { key: remove }),
+        }
+    };
+    ask(&mut client, &change)?;
+    say(format_args!("==> {}", change.done));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One of the requests, and what is said about it.
+struct Change {
+    begins: &'static str,
+    done: &'static str,
+    fails: &'static str,
+    request: Request,
+}
+
+fn list_keys(client: &mut Client) -> Result<ExitCode, Failure> {
+    let list = Change {
+        begins: "Asking all members for installed keys...",
+        done: "Keys gathered, listing cluster keys...",
+        fails: "Failed to gather member keys",
+        request: Request::ListKeys,
+    };
+    let response = ask(client, &list)?;
+    let rows: Vec<Vec<String>> = response
+        .keys
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, have)| vec![key, format!("[{have}/{}]", response.num_nodes)])
+        .collect();
+    say(format_args!("==> {}\n\n{}", list.done, columns(&rows)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends the request; a failure says first which node failed why.
+fn ask(client: &mut Client, change: &Change) -> Result<KeyResponse, Failure> {
+    say(format_args!("==> {}", change.begins));
+    client.keys(&change.request).map_err(|(error, response)| {
+        let failures = failures(response.messages);
+        Failure::Message(format!("{failures}\n{}: {error}", change.fails))
+    })
+}
+
+fn failures(messages: BTreeMap<String, String>) -> String {
+    let rows: Vec<Vec<String>> =
+        messages.into_iter().map(|(node, message)| vec!["failed: ".to_owned(), node, message]).collect();
+    if rows.is_empty() { String::new() } else { columns(&rows) + "\n" }
+}

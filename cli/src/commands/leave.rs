@@ -1,0 +1,27 @@
+//! `thane leave`: makes an agent leave its cluster and end.
+
+use std::process::ExitCode;
+
+use thane_engine::ipc::Request;
+
+use crate::commands::{Command, Failure};
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "leave",
+    arguments: "[options]",
+    synopsis: "Make an agent leave the cluster and end",
+    about: "Makes an agent tell the cluster that it leaves, and then end. The others list it as left, not \
+        as failed.",
+    options: &[ADDR_OPTION, AUTH_OPTION],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let mut rpc = Rpc::from_environment();
+    rpc.flags().parse(arguments)?;
+    rpc.connect()?.call(&Request::Leave).map_err(|error| Failure::of("Error leaving", error))?;
+    say("Graceful leave complete");
+    Ok(ExitCode::SUCCESS)
+}

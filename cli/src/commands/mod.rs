@@ -1,0 +1,279 @@
+//! The commands, and how one is found: a flag before the command is none of it, `-h` anywhere asks for its
+//! help, `-v` or `--version` anywhere is the command `version`.
+
+use std::fmt::Display;
+use std::iter;
+use std::process::ExitCode;
+
+use crate::flags::FlagError;
+use crate::output::{say, say_aside};
+
+mod event;
+mod force_leave;
+mod info;
+mod join;
+mod keygen;
+mod keys;
+mod leave;
+mod members;
+mod monitor;
+mod query;
+mod reachability;
+mod rtt;
+mod tags;
+mod version;
+
+/// All commands, in the order in which they are listed.
+const ALL: &[Command] = &[
+    event::COMMAND,
+    force_leave::COMMAND,
+    info::COMMAND,
+    join::COMMAND,
+    keygen::COMMAND,
+    keys::COMMAND,
+    leave::COMMAND,
+    members::COMMAND,
+    monitor::COMMAND,
+    query::COMMAND,
+    reachability::COMMAND,
+    rtt::COMMAND,
+    tags::COMMAND,
+    version::COMMAND,
+];
+
+/// Letters in a line of help.
+const HELP_WIDTH: usize = 80;
+/// Exit code where there is no such command.
+const NO_SUCH_COMMAND: u8 = 127;
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// What is typed.
+    pub(crate) name: &'static str,
+    /// What follows the name, for the first line of the help.
+    pub(crate) arguments: &'static str,
+    /// What it does, in a few words.
+    pub(crate) synopsis: &'static str,
+    /// What it does, in full.
+    pub(crate) about: &'static str,
+    /// Flags, as typed, with what each does.
+    pub(crate) options: &'static [(&'static str, &'static str)],
+    /// Does it. Output goes to stdout, errors too: scripts that read Serf's output expect both there.
+    pub(crate) run: fn(&[String]) -> Result<ExitCode, Failure>,
+}
+
+/// Why a command does not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Something that the user should read.
+    Message(String),
+    /// The arguments make no sense; says why, and the help follows.
+    Usage(&'static str),
+    /// The help is all there is to say.
+    Help,
+    /// A flag that can't be understood.
+    Flag(FlagError),
+}
+
+impl Failure {
+    /// A failure with what was tried and why it failed.
+    pub(crate) fn of(tried: &str, why: impl Display) -> Failure {
+        Failure::Message(format!("{tried}: {why}"))
+    }
+}
+
+impl From<FlagError> for Failure {
+    fn from(error: FlagError) -> Failure {
+        Failure::Flag(error)
+    }
+}
+
+impl Command {
+    fn help(&self) -> String {
+        let mut lines = vec![format!("Usage: thane {} {}", self.name, self.arguments).trim_end().to_owned()];
+        lines.push(String::new());
+        lines.extend(wrap(self.about, HELP_WIDTH - 2).map(|line| format!("  {line}")));
+        if !self.options.is_empty() {
+            lines.extend([String::new(), "Options:".to_owned(), String::new()]);
+            let width = self.options.iter().map(|(flag, _)| flag.len()).max().unwrap_or(0);
+            for (flag, does) in self.options {
+                let flags = [*flag].into_iter().chain(iter::repeat(""));
+                let does = wrap(does, HELP_WIDTH - width - 4);
+                lines.extend(flags.zip(does).map(|(flag, line)| format!("  {flag:width$}  {line}")));
+            }
+        }
+        lines.join("\n")
+    }
+
+    fn execute(&self, arguments: &[String]) -> ExitCode {
+        match (self.run)(arguments) {
+            Ok(code) => return code,
+            Err(Failure::Message(text)) => say(text),
+            Err(Failure::Usage(why)) => say(format_args!("{why}\n\n{}", self.help())),
+            Err(Failure::Help) => say(self.help()),
+            Err(Failure::Flag(error)) => {
+                if !matches!(error, FlagError::Help) {
+                    say_aside(&error);
+                }
+                say(self.help());
+            }
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs what `arguments`, the program's without its name, ask for.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    match Invocation::of(arguments) {
+        Invocation::Usage(code) => {
+            say_aside(usage());
+            ExitCode::from(code)
+        }
+        Invocation::Help(command) => {
+            say_aside(command.help());
+            ExitCode::SUCCESS
+        }
+        Invocation::StrayFlags(command) => {
+            say_aside(format_args!(
+                "Flags of {0} go after it: thane {0} ...\n\n{1}",
+                command.name,
+                command.help()
+            ));
+            ExitCode::FAILURE
+        }
+        Invocation::Run(command, arguments) => command.execute(arguments),
+    }
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+enum Invocation<'a> {
+    /// The list of commands, and the exit code.
+    Usage(u8),
+    /// A command's help.
+    Help(&'static Command),
+    /// Nothing: there are flags before the command.
+    StrayFlags(&'static Command),
+    /// A command with its arguments.
+    Run(&'static Command, &'a [String]),
+}
+
+impl Invocation<'_> {
+    fn of(arguments: &[String]) -> Invocation<'_> {
+        if arguments.iter().any(|argument| argument == "-v" || argument == "--version") {
+            return Invocation::Run(&version::COMMAND, arguments);
+        }
+        let own = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        let is_help = |argument: &String| ["-h", "-help", "--help"].contains(&argument.as_str());
+        let help = arguments[..own].iter().any(is_help);
+        let Some(place) = arguments[..own].iter().position(|argument| !argument.starts_with('-')) else {
+            return Invocation::Usage(if help { 0 } else { NO_SUCH_COMMAND });
+        };
+        let Some(command) = ALL.iter().find(|command| command.name == arguments[place]) else {
+            return Invocation::Usage(NO_SUCH_COMMAND);
+        };
+        if help {
+            Invocation::Help(command)
+        } else if place > 0 {
+            Invocation::StrayFlags(command)
+        } else {
+            Invocation::Run(command, &arguments[1..])
+        }
+    }
+}
+
+/// The one or two positional arguments of an event or query.
+fn name_and_payload<'a>(
+    arguments: &'a [String],
+    nameless: &'static str,
+) -> Result<(&'a str, Vec<u8>), Failure> {
+    match arguments {
+        [] => Err(Failure::Usage(nameless)),
+        [name] => Ok((name, Vec::new())),
+        [name, payload] => Ok((name, payload.clone().into_bytes())),
+        _ => {
+            Err(Failure::Usage("Too many command line arguments. Only a name and payload must be specified."))
+        }
+    }
+}
+
+/// Lines of at most `width` letters, broken between words.
+fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one from the start");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= width {
+            line.push_str(&format!(" {word}"));
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.into_iter()
+}
+
+/// Does something on Ctrl-C. Where that can't be had, Ctrl-C just ends the program.
+fn on_interrupt(react: impl Fn() + Send + 'static) {
+    let _ = ctrlc::set_handler(react);
+}
+
+fn usage() -> String {
+    let mut usage =
+        "Usage: thane [--version] [--help] <command> [<args>]\n\nAvailable commands are:".to_owned();
+    let width = ALL.iter().map(|command| command.name.len()).max().unwrap_or(0);
+    for command in ALL {
+        usage.push_str(&format!("\n    {:width$}    {}", command.name, command.synopsis));
+    }
+    usage.push('\n');
+    usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> String {
+        let arguments: Vec<String> =
+            line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        match Invocation::of(&arguments) {
+            Invocation::Usage(code) => format!("usage {code}"),
+            Invocation::Help(command) => format!("help {}", command.name),
+            Invocation::StrayFlags(command) => format!("stray {}", command.name),
+            Invocation::Run(command, arguments) => format!("{} {}", command.name, arguments.join(" ")),
+        }
+    }
+
+    #[test]
+    fn command_lines_are_understood_as_serf_does() {
+        for (line, expected) in [
+            ("", "usage 127"),
+            ("bogus", "usage 127"),
+            ("bogus -h", "usage 127"),
+            ("help", "usage 127"),
+            ("-x", "usage 127"),
+            ("-x -h", "usage 0"),
+            ("--help", "usage 0"),
+            ("-- members", "usage 127"),
+            ("members -name x", "members -name x"),
+            ("members -name -h", "help members"),
+            ("-h members", "help members"),
+            ("members -- -h", "members -- -h"),
+            ("-rpc-addr=x members", "stray members"),
+            ("members -- -v", "version members -- -v"),
+        ] {
+            assert_eq!(of(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_that_fits_a_terminal() {
+        for command in ALL {
+            let help = command.help();
+            assert!(help.starts_with(&format!("Usage: thane {}", command.name)));
+            assert!(help.lines().all(|line| line.len() <= HELP_WIDTH), "{help}");
+        }
+        assert!(ALL.is_sorted_by_key(|command| command.name));
+    }
+}

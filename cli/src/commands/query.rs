@@ -1,0 +1,148 @@
+//! `thane query`: asks the cluster a question and shows the answers as they come.
+
+use std::collections::BTreeMap;
+use std::process::{self, ExitCode};
+
+use serde::Serialize;
+use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
+
+use crate::commands::{Command, Failure, name_and_payload, on_interrupt, tags};
+use crate::duration::Nanoseconds;
+use crate::json;
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "query",
+    arguments: "[options] NAME [PAYLOAD]",
+    synopsis: "Ask the cluster a question and show the answers",
+    about: "Sends a query to the cluster and shows who got it and who answers what, until the time is \
+        over.",
+    options: &[
+        ("-node=NAME", "Ask only this node; can be given several times"),
+        ("-tag=NAME=REGEX", "Ask only nodes with such a tag; can be given several times"),
+        (
+            "-timeout=TIME",
+            "How long answers count, such as 5s; by default what fits the size of the \
+            cluster",
+        ),
+        ("-relay-factor=0", "Send answers through so many other members as well"),
+        ("-no-ack", "Don't ask nodes to confirm that they got the query"),
+        ("-format=text", "text or json; JSON comes at the end"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+    ],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let mut rpc = Rpc::from_environment();
+    let (mut filter_nodes, mut tag, mut no_ack, mut relay_factor) = (Vec::new(), Vec::new(), false, 0);
+    let (mut timeout, mut format) = (Nanoseconds::default(), "text".to_owned());
+    let arguments = rpc
+        .flags()
+        .flag("node", &mut filter_nodes)
+        .flag("tag", &mut tag)
+        .flag("timeout", &mut timeout)
+        .flag("relay-factor", &mut relay_factor)
+        .flag("no-ack", &mut no_ack)
+        .flag("format", &mut format)
+        .parse(arguments)?;
+    let filter_tags = tags::parse(&tag)?;
+    let (name, payload) = name_and_payload(arguments, "A query name must be specified.")?;
+    let relay_factor = u8::try_from(relay_factor)
+        .map_err(|_| Failure::Message("Relay factor must be between 0 and 255".to_owned()))?;
+    let mut client = rpc.connect()?;
+    let mut answers = match format.as_str() {
+        "text" => Answers::Text { acks: 0, responses: 0, no_ack },
+        "json" => Answers::Json(Gathered::default()),
+        other => return Err(Failure::Message(format!("Invalid format: {other}"))),
+    };
+    on_interrupt(|| process::exit(1));
+    let query = QueryRequest {
+        filter_nodes,
+        filter_tags,
+        request_ack: !no_ack,
+        relay_factor,
+        timeout_ns: timeout.0,
+        name: name.to_owned(),
+        payload,
+    };
+    client.begin(&Request::Query(query)).map_err(|error| Failure::of("Error sending query", error))?;
+    answers.begin(name);
+    gather(&mut client, &mut answers);
+    answers.end();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes records until the last one, or until the agent is gone. At the deadline some agents send records
+/// without a sender, which mean nothing.
+fn gather(client: &mut Client, answers: &mut Answers) {
+    while let Ok((_, Record::Query(record))) = client.record() {
+        match record.kind.as_str() {
+            QueryRecord::DONE => return,
+            QueryRecord::ACK if !record.from.is_empty() => answers.ack(record.from),
+            QueryRecord::RESPONSE if !record.from.is_empty() => answers.response(record),
+            _ => {}
+        }
+    }
+}
+
+/// What becomes of the answers.
+enum Answers {
+    /// Printed as they come, and counted.
+    Text { acks: u64, responses: u64, no_ack: bool },
+    /// Kept until all are there.
+    Json(Gathered),
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Gathered {
+    acks: Option<Vec<String>>,
+    responses: BTreeMap<String, String>,
+}
+
+impl Answers {
+    fn begin(&self, name: &str) {
+        if let Answers::Text { .. } = self {
+            say(format_args!("Query '{name}' dispatched"));
+        }
+    }
+
+    fn ack(&mut self, from: String) {
+        match self {
+            Answers::Text { acks, .. } => {
+                *acks += 1;
+                say(format_args!("Ack from '{from}'"));
+            }
+            Answers::Json(gathered) => gathered.acks.get_or_insert_default().push(from),
+        }
+    }
+
+    fn response(&mut self, record: QueryRecord) {
+        let payload = String::from_utf8_lossy(&record.payload);
+        match self {
+            Answers::Text { responses, .. } => {
+                *responses += 1;
+                let payload = payload.strip_suffix('\n').unwrap_or(&payload);
+                say(format_args!("Response from '{}': {payload}", record.from));
+            }
+            Answers::Json(gathered) => {
+                gathered.responses.insert(record.from, payload.into_owned());
+            }
+        }
+    }
+
+    fn end(&self) {
+        match self {
+            Answers::Text { acks, responses, no_ack } => {
+                if !no_ack {
+                    say(format_args!("Total Acks: {acks}"));
+                }
+                say(format_args!("Total Responses: {responses}"));
+            }
+            Answers::Json(gathered) => say(json::to_string(gathered)),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `thane reachability`: asks every member to confirm one query, and compares who does with who should.
+
+use std::collections::BTreeSet;
+use std::process::{self, ExitCode};
+use std::time::Instant;
+
+use thane_engine::ipc::{Client, Member, MembersResponse, QueryRecord, QueryRequest, Record, Request};
+
+use crate::commands::{Command, Failure, on_interrupt};
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "reachability",
+    arguments: "[options]",
+    synopsis: "Test whether all members can be reached",
+    about: "Sends a query that every live member confirms, waits until its time is over, and compares who \
+        did with who is alive. Differences point at the network or at addresses that are configured \
+        wrongly.",
+    options: &[("-verbose", "Show who confirms, and how long it took"), ADDR_OPTION, AUTH_OPTION],
+    run,
+};
+
+/// A query that agents take although its name is one of theirs.
+const PING_QUERY: &str = "_serf_ping";
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (mut rpc, mut verbose) = (Rpc::from_environment(), false);
+    rpc.flags().flag("verbose", &mut verbose).parse(arguments)?;
+    let mut client = rpc.connect()?;
+    let members = client
+        .fetch::<MembersResponse>(&Request::Members)
+        .map_err(|error| Failure::of("Error getting members", error))?
+        .members;
+    let live: BTreeSet<&str> =
+        members.iter().filter(|member| member.status == "alive").map(|member| member.name.as_str()).collect();
+    say(format_args!("Total members: {}, live members: {}", members.len(), live.len()));
+    on_interrupt(|| {
+        say("Test interrupted");
+        process::exit(1);
+    });
+    let started = Instant::now();
+    let ping = QueryRequest { request_ack: true, name: PING_QUERY.to_owned(), ..QueryRequest::default() };
+    client.begin(&Request::Query(ping)).map_err(|error| Failure::of("Error sending query", error))?;
+    say("Starting reachability test...");
+    let acks = gather(&mut client, started, verbose);
+    Ok(verdict(&acks, &live, &members))
+}
+
+/// Who confirmed.
+struct Acks {
+    count: usize,
+    from: BTreeSet<String>,
+}
+
+fn gather(client: &mut Client, started: Instant, verbose: bool) -> Acks {
+    let mut acks = Acks { count: 0, from: BTreeSet::new() };
+    let mut last = started;
+    while let Ok((_, Record::Query(record))) = client.record() {
+        if record.kind == QueryRecord::DONE {
+            break;
+        }
+        if record.kind != QueryRecord::ACK || record.from.is_empty() {
+            continue;
+        }
+        last = Instant::now();
+        acks.count += 1;
+        if verbose {
+            say(format_args!("\tAck from '{}'", record.from));
+        }
+        if acks.from.contains(&record.from) {
+            say(format_args!("Duplicate response from '{}'", record.from));
+        }
+        acks.from.insert(record.from);
+    }
+    if verbose {
+        let (all, last) = (started.elapsed().as_secs_f64(), (last - started).as_secs_f64());
+        say(format_args!("Query time: {all:.2} sec, time to last response: {last:.2} sec"));
+    }
+    acks
+}
+
+/// Says what is right and wrong; success where nothing is wrong.
+fn verdict(acks: &Acks, live: &BTreeSet<&str>, members: &[Member]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    if acks.from.len() < acks.count {
+        say("Duplicate responses means there is a misconfiguration. Verify that node names are unique.");
+        code = ExitCode::FAILURE;
+    }
+    if acks.count == live.len() {
+        say("Successfully contacted all live nodes");
+        return code;
+    }
+    if acks.count > live.len() {
+        say("Received more acks than live nodes! Acks from non-live nodes:");
+        acks.from
+            .iter()
+            .filter(|from| !live.contains(from.as_str()))
+            .for_each(|from| say(format_args!("\t{from}")));
+        say("Members are taken for failed that are not.");
+    } else {
+        say("Received less acks than live nodes! Missing acks from:");
+        live.iter().filter(|name| !acks.from.contains(**name)).for_each(|name| say(format_args!("\t{name}")));
+        say("Gossip packets to or from these members get lost.");
+    }
+    say(advice(members));
+    ExitCode::FAILURE
+}
+
+fn advice(members: &[Member]) -> String {
+    let ports: BTreeSet<String> = members.iter().map(|member| member.port.to_string()).collect();
+    let ports: Vec<String> = ports.into_iter().collect();
+    format!(
+        "\nWhat to look at: - Can every member reach the bind address of every other one, or its\n  \
+         advertise address where it has one? - Do firewalls let UDP and TCP through, port {}, both ways? - Is there address translation between members? They need an advertise\n  \
+         address that works from outside then.",
+        ports.join(", ")
+    )
+}

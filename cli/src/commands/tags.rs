@@ -1,0 +1,50 @@
+//! `thane tags`: changes an agent's tags.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use thane_engine::ipc::{Request, TagsRequest};
+
+use crate::commands::{Command, Failure};
+use crate::output::say;
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "tags",
+    arguments: "[options]",
+    synopsis: "Change the tags of an agent",
+    about: "Sets and deletes tags of an agent while it runs, and tells the cluster.",
+    options: &[
+        ("-set=NAME=VALUE", "Set a tag; can be given several times"),
+        ("-delete=NAME", "Delete a tag; can be given several times"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+    ],
+    run,
+};
+
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let (mut rpc, mut set, mut delete_tags) = (Rpc::from_environment(), Vec::new(), Vec::new());
+    rpc.flags().flag("set", &mut set).flag("delete", &mut delete_tags).parse(arguments)?;
+    if set.is_empty() && delete_tags.is_empty() {
+        return Err(Failure::Help);
+    }
+    let mut client = rpc.connect()?;
+    let request = Request::Tags(TagsRequest { tags: parse(&set)?, delete_tags });
+    client.call(&request).map_err(|error| Failure::of("Error setting tags", error))?;
+    say("Successfully updated agent tags");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tags from `name=value`; of the same name the last counts.
+///
+/// # Errors
+/// One without name or `=`.
+pub(crate) fn parse(tags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    tags.iter()
+        .map(|tag| match tag.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Failure::Message(format!("Error: Invalid tag: '{tag}'"))),
+        })
+        .collect()
+}

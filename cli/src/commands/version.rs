@@ -1,0 +1,25 @@
+//! `thane version`: which version this is.
+
+use std::process::ExitCode;
+
+use crate::commands::{Command, Failure};
+use crate::output::say;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "version",
+    arguments: "",
+    synopsis: "Print the version",
+    about: "Prints Thane's version and the versions of Serf's protocol that it speaks.",
+    options: &[],
+    run,
+};
+
+/// The version of Serf's protocol that agents speak, and the oldest that they understand.
+const PROTOCOL: (u8, u8) = (5, 2);
+
+fn run(_: &[String]) -> Result<ExitCode, Failure> {
+    let (speaks, understands) = PROTOCOL;
+    say(env!("CARGO_PKG_VERSION"));
+    say(format_args!("Agent Protocol: {speaks} (Understands back to: {understands})"));
+    Ok(ExitCode::SUCCESS)
+}

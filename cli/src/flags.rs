@@ -1,0 +1,256 @@
+//! Flags as Go's programs take them: one dash or two, `-name=value` or `-name value`, switches only
+//! `-name=value`, and the first word that is no flag ends them.
+
+use std::fmt;
+
+use crate::duration::{self, Nanoseconds};
+
+/// The flags that a command knows, each with where its value goes.
+#[derive(Default)]
+pub(crate) struct Flags<'a> {
+    known: Vec<(&'static str, &'a mut dyn FlagValue)>,
+}
+
+impl<'a> Flags<'a> {
+    /// Adds a flag.
+    pub(crate) fn flag(mut self, name: &'static str, value: &'a mut dyn FlagValue) -> Flags<'a> {
+        self.known.push((name, value));
+        self
+    }
+
+    /// Takes the flags off `arguments`; what is left are positional arguments.
+    ///
+    /// # Errors
+    /// The first flag that can't be understood. Flags before it have been taken.
+    pub(crate) fn parse(mut self, arguments: &[String]) -> Result<&[String], FlagError> {
+        let mut rest = arguments;
+        while let Some((argument, after)) = rest.split_first() {
+            let Some(name) = argument.strip_prefix('-').filter(|name| !name.is_empty()) else { break };
+            rest = after;
+            if name == "-" {
+                break;
+            }
+            let name = name.strip_prefix('-').unwrap_or(name);
+            if name.starts_with(['-', '=']) {
+                return Err(FlagError::Syntax(argument.clone()));
+            }
+            let (name, mut text) = match name.split_once('=') {
+                Some((name, text)) => (name, Some(text)),
+                None => (name, None),
+            };
+            let Some((name, value)) = self.known.iter_mut().find(|(known, _)| *known == name) else {
+                let help = ["h", "help"].contains(&name);
+                return Err(if help { FlagError::Help } else { FlagError::Unknown(name.to_owned()) });
+            };
+            if text.is_none() && !value.is_switch() {
+                let (next, after) = rest.split_first().ok_or(FlagError::NoValue(name))?;
+                (text, rest) = (Some(next.as_str()), after);
+            }
+            let text = text.unwrap_or("true");
+            value.set(text).map_err(|why| FlagError::Value {
+                name,
+                text: text.to_owned(),
+                switch: value.is_switch(),
+                why,
+            })?;
+        }
+        Ok(rest)
+    }
+}
+
+/// Where a flag's value goes. A flag that comes again replaces the value, or adds to a list.
+pub(crate) trait FlagValue {
+    /// Takes the text after the flag.
+    ///
+    /// # Errors
+    /// What is wrong with it, in two words.
+    fn set(&mut self, text: &str) -> Result<(), &'static str>;
+
+    /// Whether the flag stands for `true` where no value is given.
+    fn is_switch(&self) -> bool {
+        false
+    }
+}
+
+impl FlagValue for bool {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        *self = match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+            _ => return Err(NOT_UNDERSTOOD),
+        };
+        Ok(())
+    }
+
+    fn is_switch(&self) -> bool {
+        true
+    }
+}
+
+impl FlagValue for String {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        text.clone_into(self);
+        Ok(())
+    }
+}
+
+impl FlagValue for Vec<String> {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        self.push(text.to_owned());
+        Ok(())
+    }
+}
+
+/// A whole number; 0x, 0o (or 0) and 0b say that it is not decimal, and `_` may stand between digits.
+impl FlagValue for i64 {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        let (negative, digits) = match text.as_bytes() {
+            [b'-', ..] => (true, &text[1..]),
+            [b'+', ..] => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (radix, digits) = match digits.as_bytes() {
+            [b'0', b'x' | b'X', ..] => (16, &digits[2..]),
+            [b'0', b'o' | b'O', ..] => (8, &digits[2..]),
+            [b'0', b'b' | b'B', ..] => (2, &digits[2..]),
+            [b'0', _, ..] => (8, &digits[1..]),
+            _ => (10, digits),
+        };
+        let digits = if radix == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
+        let groups = || digits.split('_');
+        if groups().any(|group| group.is_empty() || !group.chars().all(|digit| digit.is_digit(radix))) {
+            return Err(NOT_UNDERSTOOD);
+        }
+        let digits: String = groups().collect();
+        let signed = if negative { format!("-{digits}") } else { digits };
+        *self = i64::from_str_radix(&signed, radix).map_err(|_| "value out of range")?;
+        Ok(())
+    }
+}
+
+impl FlagValue for Nanoseconds {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        *self = duration::parse(text).map_err(|_| NOT_UNDERSTOOD)?;
+        Ok(())
+    }
+}
+
+const NOT_UNDERSTOOD: &str = "parse error";
+
+/// Why flags can't be understood, in the words of Go's programs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum FlagError {
+    /// `-h=something` asks for help.
+    Help,
+    /// No such flag.
+    Unknown(String),
+    /// Three dashes, or no name.
+    Syntax(String),
+    /// The arguments end where a value should be.
+    NoValue(&'static str),
+    /// A value that is none.
+    Value {
+        /// The flag.
+        name: &'static str,
+        /// What was given.
+        text: String,
+        /// The flag is a switch.
+        switch: bool,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for FlagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FlagError::Help => write!(f, "help requested"),
+            FlagError::Unknown(name) => write!(f, "flag provided but not defined: -{name}"),
+            FlagError::Syntax(argument) => write!(f, "bad flag syntax: {argument}"),
+            FlagError::NoValue(name) => write!(f, "flag needs an argument: -{name}"),
+            FlagError::Value { name, text, switch: true, why } => {
+                write!(f, "invalid boolean value {text:?} for -{name}: {why}")
+            }
+            FlagError::Value { name, text, switch: false, why } => {
+                write!(f, "invalid value {text:?} for flag -{name}: {why}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Taken {
+        detailed: bool,
+        name: String,
+        tags: Vec<String>,
+        factor: i64,
+        rest: Vec<String>,
+    }
+
+    fn take(line: &str) -> Result<Taken, String> {
+        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let mut taken = Taken::default();
+        let rest = Flags::default()
+            .flag("detailed", &mut taken.detailed)
+            .flag("name", &mut taken.name)
+            .flag("tag", &mut taken.tags)
+            .flag("factor", &mut taken.factor)
+            .parse(&arguments)
+            .map_err(|error| error.to_string())?;
+        taken.rest = rest.to_vec();
+        Ok(taken)
+    }
+
+    #[test]
+    fn one_dash_or_two_joined_or_apart_until_the_first_other_word() {
+        let taken = take("-name=a --name b -tag x=1 --tag=y=2 -detailed c -name d").unwrap();
+        let expected = Taken {
+            detailed: true,
+            name: "b".into(),
+            tags: vec!["x=1".into(), "y=2".into()],
+            factor: 0,
+            rest: vec!["c".into(), "-name".into(), "d".into()],
+        };
+        assert_eq!(taken, expected);
+        assert_eq!(take("-detailed -- -name").unwrap().rest, ["-name"]);
+        assert_eq!(take("- -name").unwrap().rest, ["-", "-name"]);
+        assert!(!take("-detailed=F").unwrap().detailed);
+        assert_eq!(take("-name= x").unwrap().rest, ["x"]);
+    }
+
+    #[test]
+    fn numbers_of_every_base() {
+        for (text, value) in
+            [("7", 7), ("-7", -7), ("0x2", 2), ("0b11", 3), ("010", 8), ("1_0", 10), ("0_1", 1), ("0", 0)]
+        {
+            assert_eq!(take(&format!("-factor={text}")).unwrap().factor, value, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_go_says_it() {
+        for (line, error) in [
+            ("-bogus=3", "flag provided but not defined: -bogus"),
+            ("---x", "bad flag syntax: ---x"),
+            ("-=x", "bad flag syntax: -=x"),
+            ("-name", "flag needs an argument: -name"),
+            ("-detailed=maybe", "invalid boolean value \"maybe\" for -detailed: parse error"),
+            ("-factor=1__0", "invalid value \"1__0\" for flag -factor: parse error"),
+            ("-factor=08", "invalid value \"08\" for flag -factor: parse error"),
+            ("-factor=", "invalid value \"\" for flag -factor: parse error"),
+            ("-factor=abc", "invalid value \"abc\" for flag -factor: parse error"),
+            (
+                "-factor=99999999999999999999",
+                "invalid value \"99999999999999999999\" for flag -factor: value out of range",
+            ),
+            ("--help=1", "help requested"),
+        ] {
+            assert_eq!(take(line).unwrap_err(), error);
+        }
+    }
+}
