@@ -3,6 +3,7 @@
 mod agent;
 mod commands;
 mod decode;
+mod demo;
 mod duration;
 mod flags;
 mod json;
@@ -16,9 +17,5 @@ fn main() -> ExitCode {
     // Arguments that are not UTF-8 name nothing that an agent would know; what can be read of them is shown.
     let arguments: Vec<String> =
         env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
-    match arguments.split_first() {
-        // Not a command of Serf's; it takes its arguments, and asks for help, in a way of its own.
-        Some((command, arguments)) if command == "decode" => decode::run(arguments),
-        _ => commands::run(&arguments),
-    }
+    commands::run(&arguments)
 }

@@ -271,17 +271,18 @@ fn cut_payloads_are_refused_without_a_panic() {
 #[test]
 fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
     let long = "x".repeat(256);
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["0c0"], "bad hex in the argument: the last digit, at position 3, is half a byte"),
         (&["0c 0g"], "bad hex in the argument: 'g' at position 5 is no hex digit"),
         (&[], "no payload: give hex digits, --file PATH, or - for standard input"),
         (&["00", "11"], "more than one payload: quote hex digits that have spaces between them"),
-        (&["00", "-file", "x"], "more than one payload"),
+        (&["00", "-file", "x"], "-file stands after the payload; flags go before it"),
+        (&["-file", "x", "00"], "more than one payload"),
         (&["--transport", "sctp", "00"], "unknown transport 'sctp'; it is udp, tcp or rpc"),
         (&["--key", "AAAA", "00"], "key 1 has 3 bytes; it must have 16, 24 or 32"),
         (&["--key", "?", "00"], "key 1 is neither base64 nor 32, 48 or 64 hex digits"),
-        (&["--key"], "flag --key needs a value"),
-        (&["--colour", "00"], "unknown flag --colour; see thane decode -h"),
+        (&["--key"], "flag needs an argument: -key; see thane decode -h"),
+        (&["--colour", "00"], "flag provided but not defined: -colour; see thane decode -h"),
         (&["--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
         (&["--label", &long, "00"], "the label has 256 bytes; it may have 255"),
     ];
@@ -339,10 +340,10 @@ fn the_key_that_opens_is_told_among_several() {
 }
 
 #[test]
-fn help_goes_to_standard_output() {
+fn help_goes_to_standard_error_as_all_help_does() {
     for flag in ["-h", "--help", "-help"] {
         let output = thane(&[flag]);
         assert!(output.status.success());
-        assert!(String::from_utf8(output.stdout).unwrap().starts_with("Usage: thane decode"));
+        assert!(String::from_utf8(output.stderr).unwrap().starts_with("Usage: thane decode"));
     }
 }

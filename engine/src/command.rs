@@ -45,6 +45,19 @@ pub struct QueryParams {
     pub timeout: Option<Duration>,
 }
 
+/// What to do with the keys of all nodes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum KeyOperation {
+    /// Add a key; it opens what others seal with it.
+    Install,
+    /// Seal with an installed key from now on.
+    Use,
+    /// Take a key out; the primary one stays.
+    Remove,
+    /// Tell which keys there are.
+    List,
+}
+
 /// Why a command was refused. The texts are Serf's, because scripts match them (PROTOCOL 6.4).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {

@@ -104,6 +104,8 @@ pub struct RawConfig {
     pub coalesce_users: (Duration, Duration),
     /// What an earlier run left in the snapshot.
     pub restored: Restored,
+    /// When another node claims this node's name, have the cluster vote and end if the vote is lost.
+    pub resolve_name_conflicts: bool,
     /// Learn network coordinates from acks, and add the own one to them: 130 bytes an ack.
     pub coordinates: bool,
     /// Keep a snapshot: emit [`SnapshotRecord`](crate::event::SnapshotRecord)s.
@@ -212,6 +214,7 @@ impl RawConfig {
             coalesce_members: (Duration::ZERO, Duration::ZERO),
             coalesce_users: (Duration::ZERO, Duration::ZERO),
             restored: Restored::default(),
+            resolve_name_conflicts: true,
             coordinates: true,
             snapshot: false,
         }

@@ -97,6 +97,10 @@ pub struct Outputs {
     pub completions: Vec<(NodeId, Ticket, Completion)>,
     /// Events for the application, after coalescing.
     pub events: Vec<(NodeId, Event)>,
+    /// Nodes whose keyring changed, for the keyring files.
+    pub keyrings: Vec<NodeId>,
+    /// Nodes that lost their name to another one: their owner ends them.
+    pub ended: Vec<NodeId>,
     /// What a log would tell.
     pub notices: Vec<(NodeId, Notice)>,
 }
@@ -115,6 +119,8 @@ impl Outputs {
             && self.records.is_empty()
             && self.completions.is_empty()
             && self.events.is_empty()
+            && self.keyrings.is_empty()
+            && self.ended.is_empty()
             && self.notices.is_empty()
     }
 }

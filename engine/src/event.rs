@@ -254,6 +254,20 @@ pub enum Notice {
         /// Who answered.
         from: String,
     },
+    /// The vote about this node's name, which another node claims, is over. A node that lost it ends.
+    NameVote {
+        /// Answers.
+        all: u32,
+        /// Answers that name this node's address.
+        for_me: u32,
+        /// Whether that is the majority.
+        kept: bool,
+    },
+    /// The keyring file could not be written; the node goes on with the new keys.
+    Keyring {
+        /// Why.
+        remark: String,
+    },
     /// Something about the snapshot file: a line that makes no sense, a write that failed.
     Snapshot {
         /// What.

@@ -31,7 +31,7 @@ fn options(name: &str, ip: [u8; 4]) -> NodeOptions {
     let bind = SocketAddr::from((ip, 0));
     let config =
         RawConfig { leave_propagate_delay: Duration::from_millis(100), ..RawConfig::local(name, bind) };
-    NodeOptions { config, bind, snapshot: None }
+    NodeOptions { config, bind, snapshot: None, keyring_file: None }
 }
 
 async fn until(outlet: &mut Outlet, mut fits: impl FnMut(&Event) -> bool) -> Event {

@@ -43,8 +43,10 @@ pub(crate) struct Config {
     pub(crate) bind: String,
     /// RPC address, not resolved.
     pub(crate) rpc_addr: String,
-    /// Gossip key, if encrypted.
+    /// Gossip key, if one is configured.
     pub(crate) key: Option<Vec<u8>>,
+    /// Where gossip keys are kept.
+    pub(crate) keyring_file: Option<PathBuf>,
     /// Which lines are printed.
     pub(crate) log_level: Level,
     /// Scripts, in order.
@@ -94,6 +96,9 @@ impl Config {
         if !settings.tags_file.is_empty() && !tags.is_empty() {
             return Err("Tags config not allowed while using tag files".to_owned());
         }
+        if !settings.encrypt_key.is_empty() && !settings.keyring_file.is_empty() {
+            return Err("Encryption key not allowed while using a keyring".to_owned());
+        }
         let retry = Retry {
             addresses: settings.retry_join.clone(),
             retries_max: u64::try_from(settings.retry_max_attempts).ok().filter(|&tries| tries > 0),
@@ -119,6 +124,7 @@ impl Config {
             bind: given(settings.bind.clone(), BIND_DEFAULT.to_owned()),
             rpc_addr: given(settings.rpc_addr.clone(), RPC_ADDR_DEFAULT.to_owned()),
             key: key(&settings.encrypt_key)?,
+            keyring_file: path(&settings.keyring_file),
             log_level: log_level(&settings.log_level)?,
             handlers: handlers(&settings.event_handlers)?,
             profile: profile(&settings.profile)?,
@@ -143,18 +149,21 @@ impl Config {
         }
     }
 
-    /// The engine's settings for a node of this name that announces this address, with these tags.
+    /// The engine's settings for a node of this name that announces this address, with these tags and gossip
+    /// keys.
     pub(crate) fn engine(
         &self,
         node_name: &str,
         announced: SocketAddr,
         tags: BTreeMap<String, String>,
+        keys: Vec<Vec<u8>>,
     ) -> RawConfig {
         let settings = &self.settings;
         let mut raw = RawConfig::of(self.profile, node_name, announced);
         raw.tags = tags;
         raw.protocol = self.protocol;
-        raw.keys = self.key.iter().cloned().collect();
+        raw.keys = keys;
+        raw.resolve_name_conflicts = !settings.disable_name_resolution;
         raw.compression = self.compression;
         raw.broadcast_timeout = self.broadcast_timeout;
         raw.reconnect_interval = given(settings.reconnect_interval, raw.reconnect_interval);
@@ -176,12 +185,6 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
     let advice_discover = "join with 'retry_join' (-retry-join) instead";
     let advice_metrics = "leave it out and read the numbers with 'thane info'";
     let unsupported = [
-        (
-            "keyring_file",
-            "-keyring-file",
-            &settings.keyring_file,
-            "give the key with 'encrypt_key' (-encrypt)",
-        ),
         ("discover", "-discover", &settings.discover, advice_discover),
         ("mdns.interface", "-mdns-iface", &settings.mdns_interface, advice_discover),
         ("statsite_addr", "no flag", &settings.statsite_addr, advice_metrics),
@@ -322,7 +325,8 @@ mod tests {
 
     fn engine(json: &str) -> RawConfig {
         let config = check(json).unwrap();
-        config.engine("n", "127.0.0.1:7946".parse().unwrap(), config.tags.clone())
+        let keys = config.key.iter().cloned().collect();
+        config.engine("n", "127.0.0.1:7946".parse().unwrap(), config.tags.clone(), keys)
     }
 
     #[test]
@@ -343,7 +347,7 @@ mod tests {
         assert_eq!(raw.tombstone_timeout, Duration::from_secs(24 * 3600));
         assert_eq!(raw.coalesce_members, (Duration::from_secs(3), Duration::from_secs(1)));
         assert_eq!(raw.coalesce_users, (Duration::from_secs(3), Duration::from_secs(1)));
-        assert!(raw.keys.is_empty() && raw.compression);
+        assert!(raw.keys.is_empty() && raw.compression && raw.resolve_name_conflicts);
     }
 
     #[test]
@@ -351,7 +355,7 @@ mod tests {
         let raw = engine(
             r#"{"tags": {"a": "b"}, "role": "web", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng==", "protocol": 3,
                 "profile": "wan", "query_size_limit": 11, "enable_compression": false,
-                "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s",
+                "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s", "disable_name_resolution": true,
                 "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
         );
         let tags = [("a", "b"), ("role", "web")].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -360,7 +364,7 @@ mod tests {
         assert_eq!((raw.protocol, raw.probe_interval), (3, Duration::from_secs(5)));
         assert_eq!((raw.query_size_limit, raw.query_response_size_limit), (11, 12));
         assert_eq!(raw.user_event_size_limit, 9216);
-        assert!(!raw.compression);
+        assert!(!raw.compression && !raw.resolve_name_conflicts);
         assert_eq!(raw.broadcast_timeout, Duration::from_secs(7));
         let minutes = [raw.reconnect_interval, raw.reconnect_timeout, raw.tombstone_timeout];
         assert_eq!(minutes.map(|duration| duration.as_secs()), [60, 120, 180]);
@@ -392,6 +396,10 @@ mod tests {
                 r#"{"io_driver": "x"}"#,
                 "'io_driver' (-io-driver): unknown driver \"x\": use \"auto\", \"io_uring\" or \"portable\"",
             ),
+            (
+                r#"{"keyring_file": "k", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng=="}"#,
+                "Encryption key not allowed while using a keyring",
+            ),
             (r#"{"tags_file": "t", "role": "r"}"#, "Tags config not allowed while using tag files"),
         ];
         for (json, expected) in cases {
@@ -402,10 +410,6 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_with_a_way_out() {
         let cases = [
-            (
-                r#"{"keyring_file": "k"}"#,
-                "'keyring_file' (-keyring-file) is not supported yet: give the key with 'encrypt_key' (-encrypt)",
-            ),
             (
                 r#"{"discover": "c"}"#,
                 "'discover' (-discover) is not supported yet: join with 'retry_join' (-retry-join) instead",

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
+use thane_engine::io::keyring_file;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
@@ -36,9 +37,11 @@ impl Agent {
     ) -> Result<Agent, String> {
         let signals = Signals::listen().map_err(|error| format!("Failed to handle signals: {error}"))?;
         let identity = Rc::new(identity(&config)?);
+        let keys = keys(&config, &log)?;
+        let encrypted = !keys.is_empty();
         log.add(Level::Info, "agent", "Serf agent starting");
-        warn(&config, &addresses, &log);
-        let (handle, outlet) = start_node(engine, &config, &addresses, &identity).await?;
+        warn(&config, &addresses, encrypted, &log);
+        let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
         let listener = listen(&config.rpc_addr).await?;
 
         let responder = NodeResponder(handle.clone());
@@ -61,7 +64,7 @@ impl Agent {
         let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams));
         spawn_local(rpc::serve(listener, backend.clone()));
         heading("Starting Serf agent RPC...");
-        banner(&config, &addresses, &backend).print();
+        banner(&config, &addresses, &backend.identity.name, encrypted).print();
 
         let mut agent = Agent {
             arguments: arguments.to_vec(),
@@ -107,11 +110,21 @@ fn identity(config: &Config) -> Result<SelfIdentity, String> {
     Ok(SelfIdentity { name, tags: RefCell::new(tags) })
 }
 
-fn warn(config: &Config, addresses: &Addresses, log: &Log) {
+/// The gossip keys, the primary first: those of the keyring file, or the configured one.
+fn keys(config: &Config, log: &Log) -> Result<Vec<Vec<u8>>, String> {
+    let Some(path) = &config.keyring_file else { return Ok(config.key.iter().cloned().collect()) };
+    let keys =
+        keyring_file::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
+    let text = format!("Restored keyring with {} keys from {}", keys.len(), path.display());
+    log.add(Level::Info, "agent", text);
+    Ok(keys)
+}
+
+fn warn(config: &Config, addresses: &Addresses, encrypted: bool, log: &Log) {
     for name in &config.ineffective {
         log.add(Level::Warn, "agent", format_args!("'{name}' has no effect"));
     }
-    if config.key.is_none() && address::is_public(addresses.announced.ip()) {
+    if !encrypted && address::is_public(addresses.announced.ip()) {
         log.add(Level::Warn, "memberlist", "Binding to public address without encryption!");
     }
 }
@@ -121,6 +134,7 @@ async fn start_node(
     config: &Config,
     addresses: &Addresses,
     identity: &SelfIdentity,
+    keys: Vec<Vec<u8>>,
 ) -> Result<(Handle, Outlet), String> {
     let snapshot = config
         .snapshot
@@ -128,9 +142,10 @@ async fn start_node(
         .map(|path| SnapshotOptions { path, rejoin_after_leave: config.settings.rejoin_after_leave });
     let tags = identity.tags.borrow().clone();
     let options = NodeOptions {
-        config: config.engine(&identity.name, addresses.announced, tags),
+        config: config.engine(&identity.name, addresses.announced, tags, keys),
         bind: addresses.bind,
         snapshot,
+        keyring_file: config.keyring_file.clone(),
     };
     engine.add(options).await.map_err(|error| {
         let advice = match &error {
@@ -165,13 +180,13 @@ fn scripts_by_key(handlers: &[EventHandler]) -> BTreeMap<String, String> {
     handlers.iter().map(|handler| (handler.filter.info_key(), handler.script.clone())).collect()
 }
 
-fn banner<'a>(config: &'a Config, addresses: &Addresses, backend: &'a Backend) -> Banner<'a> {
+fn banner<'a>(config: &'a Config, addresses: &Addresses, node_name: &'a str, encrypted: bool) -> Banner<'a> {
     Banner {
-        node_name: &backend.identity.name,
+        node_name,
         bind: addresses.bind,
         advertise: addresses.advertise,
         rpc_addr: &config.rpc_addr,
-        encrypted: config.key.is_some(),
+        encrypted,
         snapshot: config.snapshot.is_some(),
         profile: config.profile_name(),
         compression: config.compression,

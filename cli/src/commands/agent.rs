@@ -26,6 +26,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-iface=NAME", "Bind this interface's address"),
         ("-io-driver=auto", "How to talk to the network: auto, io_uring or portable"),
         ("-join=ADDR", "Join through this member or end; can be given several times"),
+        ("-keyring-file=FILE", "Keep gossip keys in this file, instead of -encrypt"),
         ("-log-level=info", "trace, debug, info, warn or err"),
         ("-node=NAME", "Name in the cluster; by default the machine's"),
         ("-profile=lan", "Timing for a lan, wan or local network"),

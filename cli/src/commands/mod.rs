@@ -27,6 +27,8 @@ mod version;
 /// All commands, in the order in which they are listed.
 const ALL: &[Command] = &[
     agent::COMMAND,
+    crate::decode::COMMAND,
+    crate::demo::COMMAND,
     event::COMMAND,
     force_leave::COMMAND,
     info::COMMAND,

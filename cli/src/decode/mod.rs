@@ -13,20 +13,41 @@ use serde_json::{Value, json};
 use thane_engine::wire::DropReason;
 use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
-use options::{Command, Options, Transport};
+use crate::commands::Command;
+use options::{Options, Transport};
 use tree::Tree;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "decode",
+    arguments: "[options] HEX | --file PATH | -",
+    synopsis: "Say what bytes from the wire mean",
+    about: "Says what bytes of Serf's protocols mean: what they are wrapped in (label, seal, checksum, \
+            compression, compound) and every field, as JSON. The bytes are given as hex digits; white space and \
+            colons between bytes and a 0x in front don't matter. '-' reads them from standard input. Exit codes: 0 \
+            decoded, 1 refused (all or a part; why is on standard error), 2 wrong usage.",
+    options: &[
+        ("-file=path", "Read the hex digits from a file"),
+        (
+            "-key=key",
+            "A key for sealed bytes, base64 or hex: 16, 24 or 32 bytes. May be given more than once",
+        ),
+        ("-label=text", "The cluster's label, where one is used"),
+        (
+            "-transport=udp",
+            "udp: a gossip datagram. tcp: what one side of a gossip stream sent. rpc: what one side of an RPC \
+             connection sent",
+        ),
+    ],
+    run: |arguments| Ok(run(arguments)),
+};
 
 /// Wrong usage; refused bytes are 1.
 const EXIT_USAGE: u8 = 2;
 
 /// Runs the command with the arguments after its name.
-pub(crate) fn run(args: &[String]) -> ExitCode {
+fn run(args: &[String]) -> ExitCode {
     let options = match Options::parse(args) {
-        Ok(Command::Decode(options)) => options,
-        Ok(Command::Help) => {
-            print(options::HELP.trim_start());
-            return ExitCode::SUCCESS;
-        }
+        Ok(options) => options,
         Err(message) => return wrong_usage(&message),
     };
     let payload = match options.read_payload() {
@@ -121,7 +142,7 @@ mod tests {
 
     fn explained(args: &[&str]) -> Explained {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let Ok(Command::Decode(options)) = Options::parse(&args) else { panic!("{args:?}") };
+        let options = Options::parse(&args).unwrap();
         let payload = options.read_payload().unwrap();
         explain(&options, payload)
     }

@@ -9,39 +9,12 @@ use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::LABEL_BYTES_MAX;
 use thane_engine::wire::packet::Envelope;
 
-pub(super) const HELP: &str = r#"
-Usage: thane decode [options] HEX
-       thane decode [options] --file PATH
-       thane decode [options] -
-
-  Says what bytes of Serf's protocols mean: what they are wrapped in (label,
-  seal, checksum, compression, compound) and every field, as JSON. The bytes
-  are given as hex digits; white space and colons between bytes and a 0x in
-  front don't matter. '-' reads them from standard input.
-
-Options:
-
-  --file=path       Read the hex digits from a file.
-  --key=key         A key for sealed bytes, base64 or hex: 16, 24 or 32 bytes.
-                    May be given more than once.
-  --label=text      The cluster's label, where one is used.
-  --transport=kind  udp: a gossip datagram (default). tcp: what one side of a
-                    gossip stream sent. rpc: what one side of an RPC
-                    connection sent.
-
-Exit codes: 0 decoded, 1 refused (all or a part; why is on standard error),
-2 wrong usage.
-"#;
+use crate::flags::Flags;
 
 /// Text that is read: hex of the largest stream, with a separator after each byte.
 const TEXT_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// What was asked for.
-pub(super) enum Command {
-    Help,
-    Decode(Options),
-}
-
 pub(super) struct Options {
     input: Input,
     pub(super) keys: Vec<Vec<u8>>,
@@ -75,37 +48,30 @@ impl Transport {
 
 impl Options {
     /// Parses the arguments after `decode`; says what is wrong with them in one line.
-    pub(super) fn parse(args: &[String]) -> Result<Command, String> {
-        let mut options =
-            Options { input: Input::Stdin, keys: Vec::new(), label: Vec::new(), transport: Transport::Udp };
-        let mut input = None;
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            let Some(flag) = arg.strip_prefix('-').filter(|flag| !flag.is_empty()) else {
-                set_input(&mut input, positional(arg))?;
-                continue;
-            };
-            let flag = flag.strip_prefix('-').unwrap_or(flag);
-            let (name, inline) = match flag.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (flag, None),
-            };
-            if matches!(name, "h" | "help") {
-                return Ok(Command::Help);
+    pub(super) fn parse(args: &[String]) -> Result<Options, String> {
+        let (mut file, mut keys, mut label) = (String::new(), Vec::<String>::new(), String::new());
+        let mut transport = Transport::Udp.as_str().to_owned();
+        let rest = Flags::default()
+            .flag("file", &mut file)
+            .flag("key", &mut keys)
+            .flag("label", &mut label)
+            .flag("transport", &mut transport)
+            .parse(args)
+            .map_err(|error| format!("{error}; see thane decode -h"))?;
+        let input = match (rest, file.is_empty()) {
+            ([], true) => {
+                return Err("no payload: give hex digits, --file PATH, or - for standard input".into());
             }
-            if !matches!(name, "file" | "key" | "label" | "transport") {
-                return Err(format!("unknown flag {arg}; see thane decode -h"));
+            ([], false) => Input::File(file.into()),
+            ([payload], true) => positional(payload),
+            ([_, flag, ..], _) if flag.starts_with('-') => {
+                return Err(format!("{flag} stands after the payload; flags go before it"));
             }
-            let value = inline.or_else(|| args.next().cloned()).ok_or(format!("flag {arg} needs a value"))?;
-            match name {
-                "file" => set_input(&mut input, Input::File(value.into()))?,
-                "key" => options.keys.push(parse_key(&value, options.keys.len() + 1)?),
-                "label" => options.label = parse_label(value)?,
-                _ => options.transport = parse_transport(&value)?,
-            }
-        }
-        options.input = input.ok_or("no payload: give hex digits, --file PATH, or - for standard input")?;
-        Ok(Command::Decode(options))
+            _ => return Err("more than one payload: quote hex digits that have spaces between them".into()),
+        };
+        let keys =
+            keys.iter().zip(1..).map(|(key, number)| parse_key(key, number)).collect::<Result<_, _>>()?;
+        Ok(Options { input, keys, label: parse_label(label)?, transport: parse_transport(&transport)? })
     }
 
     /// Reads the payload; says in one line why it can't be.
@@ -138,13 +104,6 @@ impl Options {
 
 fn positional(arg: &str) -> Input {
     if arg == "-" { Input::Stdin } else { Input::Argument(arg.to_owned()) }
-}
-
-fn set_input(input: &mut Option<Input>, new: Input) -> Result<(), String> {
-    match input.replace(new) {
-        None => Ok(()),
-        Some(_) => Err("more than one payload: quote hex digits that have spaces between them".to_owned()),
-    }
 }
 
 fn parse_transport(name: &str) -> Result<Transport, String> {
@@ -249,10 +208,10 @@ mod tests {
         for args in [
             ["-transport", "tcp", "-label", "x", "00"],
             ["--transport", "tcp", "--label", "x", "00"],
-            ["-label=x", "--transport=tcp", "-file", "/nowhere", "-label=x"],
+            ["-label=x", "--transport=tcp", "-file", "/nowhere", "--label=x"],
         ] {
             let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-            let Ok(Command::Decode(options)) = Options::parse(&args) else { panic!("{args:?}") };
+            let options = Options::parse(&args).unwrap();
             assert_eq!((options.transport, &options.label[..]), (Transport::Tcp, &b"x"[..]), "{args:?}");
         }
     }

@@ -75,7 +75,7 @@ impl Cluster {
             let [a, b, c] = NETWORK;
             let bind = SocketAddr::from(([a, b, c, n as u8 + 1], 0));
             let config = RawConfig::lan(format!("agent-{:02}", n + 1), bind);
-            let options = NodeOptions { config, bind, snapshot: None };
+            let options = NodeOptions { config, bind, snapshot: None, keyring_file: None };
             let (handle, outlet) = engine.add(options).await.map_err(|error| error.to_string())?;
             tokio::spawn(forward(n, handle.clone(), outlet, reports_in.clone()));
             agents.push(handle);
@@ -104,8 +104,8 @@ impl Cluster {
     pub(super) async fn join_all(&mut self, show: &mut Show) -> Result<Duration, String> {
         let begun = Instant::now();
         let seed = [self.agents[0].bound().to_string()];
-        for agent in self.agents[1..].iter().cloned() {
-            let seed = seed.clone();
+        for agent in &self.agents[1..] {
+            let (agent, seed) = (agent.clone(), seed.clone());
             // The result shows in the views that are waited for.
             tokio::spawn(async move { agent.join(&seed, false).await });
         }
@@ -205,8 +205,7 @@ impl Cluster {
 
     /// What all agents that still run sent so far.
     pub(super) async fn traffic(&self) -> Traffic {
-        let mut traffic =
-            Traffic { took: self.started.elapsed(), datagrams: 0, bytes: 0, drops: Vec::new() };
+        let mut traffic = Traffic { took: self.started.elapsed(), datagrams: 0, bytes: 0, drops: Vec::new() };
         for agent in &self.agents {
             // The killed one answers no more.
             let Ok(stats) = agent.stats().await else { continue };

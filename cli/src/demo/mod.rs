@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use thane_engine::io::DriverChoice;
 
+use crate::commands::{Command, Failure};
 use crate::flags::Flags;
 use cluster::{Cluster, Spread};
 use show::Show;
@@ -21,51 +22,40 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// How long answers to the demo's query are taken.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-const HELP: &str = "\
-Usage: thane demo [options]
+pub(crate) const COMMAND: Command = Command {
+    name: "demo",
+    arguments: "[options]",
+    synopsis: "Show what a cluster does, on this machine, in half a minute",
+    about: "Starts 25 agents in this process on real UDP and TCP sockets of 127.0.0.0/8 and shows what a cluster \
+            does: they join, one sends an event, one asks a query, one is killed and found out, one leaves. \
+            Nothing stays behind.",
+    options: &[
+        ("-agents=25", "How many agents, 3 to 200"),
+        ("-io-driver=auto", "How datagrams are moved: auto, io_uring or portable"),
+    ],
+    run,
+};
 
-  Starts 25 agents in this process on real UDP and TCP sockets of 127.0.0.0/8
-  and shows what a cluster does: they join, one sends an event, one asks a
-  query, one is killed and found out, one leaves. Takes about 20 seconds;
-  nothing stays behind.
-
-Options:
-
-  -agents=25        How many agents, 3 to 200.
-  -io-driver=auto   How datagrams are moved: auto, io_uring or portable.
-";
-
-/// Runs the demo.
-pub(crate) fn run(arguments: &[String]) -> ExitCode {
+fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
     let mut agents = 25;
     let mut driver = "auto".to_owned();
-    let parsed = Flags::default().flag("agents", &mut agents).flag("io-driver", &mut driver).parse(arguments);
-    let wrong = match parsed {
-        Err(error) => Some(error.to_string()),
-        Ok([word, ..]) => Some(format!("demo takes no arguments, but got {word:?}")),
-        Ok([]) if !(AGENTS_MIN..=AGENTS_MAX).contains(&agents) => {
-            Some(format!("-agents={agents}: a demo has {AGENTS_MIN} to {AGENTS_MAX} agents"))
-        }
-        Ok([]) => None,
-    };
-    if let Some(wrong) = wrong {
-        eprintln!("{wrong}\n\n{HELP}");
-        return ExitCode::FAILURE;
+    let rest =
+        Flags::default().flag("agents", &mut agents).flag("io-driver", &mut driver).parse(arguments)?;
+    if !rest.is_empty() {
+        return Err(Failure::Usage("The demo takes no arguments."));
     }
-    let outcome = driver.parse::<DriverChoice>().and_then(|choice| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("can't start: {error}"))?;
-        runtime.block_on(play(agents as usize, choice))
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("demo: {error}");
-            ExitCode::FAILURE
-        }
+    if !(AGENTS_MIN..=AGENTS_MAX).contains(&agents) {
+        let text = format!("Invalid -agents={agents}: a demo has {AGENTS_MIN} to {AGENTS_MAX} agents");
+        return Err(Failure::Message(text));
     }
+    let choice = driver.parse::<DriverChoice>().map_err(Failure::Message)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of("Error starting the demo", error))?;
+    let played = runtime.block_on(play(agents as usize, choice));
+    played.map_err(|error| Failure::of("The demo failed", error))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The steps. Every number shown is measured from the command to what agents report.
@@ -100,7 +90,8 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
     );
     show.done("query", &text, answers.last);
 
-    let others = |gone: &[usize]| -> Vec<usize> { all.iter().copied().filter(|n| !gone.contains(n)).collect() };
+    let others =
+        |gone: &[usize]| -> Vec<usize> { all.iter().copied().filter(|n| !gone.contains(n)).collect() };
     show.begin("kill", &format!("{} stops without a word", cluster.name(killed)));
     let known = cluster.kill(killed, &others(&[killed]), &mut show).await?;
     show.done("kill", &format!("{}: {}", cluster.name(killed), known.text("failed for")), known.last);

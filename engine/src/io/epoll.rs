@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use slab::Slab;
 
 use super::address::{NAME_BYTES, Name, decode};
+use super::failed;
 use super::mapping::Buffers;
 use super::socket::Socket;
 use super::udp::{SocketIndex, UdpCounters, UdpOptions};
@@ -32,7 +33,7 @@ impl Epoll {
         // SAFETY: takes no pointers.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(failed("epoll", &io::Error::last_os_error()));
         }
         // SAFETY: the descriptor was just created and nobody else owns it.
         let wake = Wake::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
@@ -46,16 +47,20 @@ impl Epoll {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key as u64 };
         // SAFETY: both descriptors are open, the kernel copies the event.
         if unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
-            let error = io::Error::last_os_error();
+            let error = failed("epoll", &io::Error::last_os_error());
             self.sockets.remove(key);
             return Err(error);
         }
         Ok(SocketIndex(key as u32))
     }
 
-    /// Closing the descriptor takes it out of the epoll instance, and no event outlives a `receive`.
     pub(super) fn remove(&mut self, index: SocketIndex) -> Option<Socket> {
-        self.sockets.try_remove(index.0 as usize)
+        let socket = self.sockets.try_remove(index.0 as usize)?;
+        let fd = socket.udp.as_raw_fd();
+        // SAFETY: both descriptors are open and a removal reads no event. It fails only for a descriptor that is
+        // not in the instance; closing alone would not do while a child process holds a copy.
+        unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+        Some(socket)
     }
 
     pub(super) fn socket(&self, index: SocketIndex) -> Option<&Socket> {

@@ -4,9 +4,11 @@
 use std::io;
 use std::ptr::NonNull;
 
+use super::failed;
+
 /// A datagram longer than this gives the pages beyond it back after it was handled, so that a burst of large
 /// datagrams does not keep memory for good.
-const KEPT_BYTES: usize = 16 << 10;
+const KEPT_BYTES: usize = 8 << 10;
 
 /// Page size assumed for rounding. A larger real page only means that less is given back.
 const PAGE_BYTES: usize = 4096;
@@ -24,13 +26,15 @@ impl Buffers {
     pub(super) fn map(count: usize, bytes: usize) -> io::Result<Buffers> {
         assert!(count > 0 && bytes > 0, "an empty mapping");
         let stride = bytes.next_multiple_of(PAGE_BYTES);
-        let length = stride.checked_mul(count).ok_or(io::ErrorKind::OutOfMemory)?;
+        let what = || format!("{count} receive buffers of {stride} bytes");
+        let length = stride.checked_mul(count).ok_or(io::ErrorKind::OutOfMemory);
+        let length = length.map_err(|kind| failed(&what(), &kind.into()))?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory of ours.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+            return Err(failed(&what(), &io::Error::last_os_error()));
         }
         for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_DONTFORK] {
             // SAFETY: the range is the mapping just made. Both are hints: a kernel without huge pages refuses
@@ -104,9 +108,16 @@ mod tests {
         buffer[..60_000].fill(7);
         assert_eq!(resident_kib(&buffers), 60);
         buffers.trim(63, 60_000);
-        assert_eq!(resident_kib(&buffers), 16);
+        assert_eq!(resident_kib(&buffers), 8);
         buffers.trim(63, 1400);
-        assert_eq!(resident_kib(&buffers), 16);
+        assert_eq!(resident_kib(&buffers), 8);
+    }
+
+    #[test]
+    fn too_much_is_an_error_that_says_what() {
+        let error = Buffers::map(1 << 20, 1 << 40).unwrap_err().to_string();
+        assert!(error.starts_with("1048576 receive buffers of 1099511627776 bytes: "), "{error}");
+        assert!(Buffers::map(usize::MAX, 4096).is_err());
     }
 
     #[test]

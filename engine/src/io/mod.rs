@@ -2,10 +2,10 @@
 //!
 //! [`udp`] is the face of the UDP data plane: one [`Udp`] per shard serves the sockets of all its nodes,
 //! through an io_uring ring ([`Driver::IoUring`]) or through ordinary system calls ([`Driver::Portable`]).
-//! [`bind_udp_with_retry`] binds a socket. What lies below is private: `epoll` and `portable` are the two
-//! portable drivers (Linux with recvmmsg, everything else with tokio's sockets), `send` writes datagrams in
-//! batches, `mapping` is the memory that datagrams are received into, `address` the kernel's form of socket
-//! addresses.
+//! [`bind_udp_with_retry`] binds a socket. What lies below is private: `ring` is the io_uring driver on top of
+//! `uring`, the raw ring; `epoll` and `portable` are the two portable drivers (Linux with recvmmsg, everything
+//! else with tokio's sockets). `send` writes datagrams in batches, `wake` waits for them, `mapping` is the
+//! memory they are received into, `address` the kernel's form of socket addresses.
 
 #[cfg(target_os = "linux")]
 mod address;
@@ -13,12 +13,15 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod epoll;
 mod journal;
+pub mod keyring_file;
 pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 pub(crate) mod seat;
+#[cfg(target_os = "linux")]
+mod ring;
 #[cfg(target_os = "linux")]
 mod send;
 pub(crate) mod shard;
@@ -28,7 +31,17 @@ pub mod udp;
 #[cfg(test)]
 mod udp_tests;
 #[cfg(target_os = "linux")]
+mod uring;
+#[cfg(target_os = "linux")]
 mod wake;
 
 pub use socket::bind_udp_with_retry;
 pub use udp::{Driver, DriverChoice, SocketIndex, Udp, UdpCounters, UdpOptions};
+
+/// The error with what failed in front and without the error number behind.
+#[cfg(target_os = "linux")]
+fn failed(what: &str, error: &std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    std::io::Error::new(error.kind(), format!("{what}: {text}"))
+}

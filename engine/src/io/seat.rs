@@ -1,6 +1,8 @@
 //! What a shard keeps for one of its nodes beside the node: who waits for which answer, and the way to the
 //! application.
 
+use std::path::PathBuf;
+
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -11,6 +13,7 @@ use crate::context::Context;
 use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
 use crate::io::journal::Journal;
+use crate::io::keyring_file;
 use crate::node::Node;
 
 /// One node's place on a shard.
@@ -26,6 +29,7 @@ pub(crate) struct Seat {
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
+    keyring_file: Option<PathBuf>,
 }
 
 /// Who waits for the completions of one ticket.
@@ -43,6 +47,7 @@ impl Seat {
         socket: SocketIndex,
         accepting: AbortHandle,
         journal: Option<Journal>,
+        keyring_file: Option<PathBuf>,
     ) -> Seat {
         Seat {
             node,
@@ -54,6 +59,7 @@ impl Seat {
             accepting,
             accepted: 0,
             journal,
+            keyring_file,
         }
     }
 
@@ -71,6 +77,15 @@ impl Seat {
         if let Err(error) = flushed {
             let remark = format!("can't write the snapshot, will try again: {error}");
             self.tell(Told::Notice(Notice::Snapshot { remark }));
+        }
+    }
+
+    /// Writes the keyring file, if there is one: the node's keys changed.
+    pub(crate) fn write_keyring(&mut self) {
+        let Some(path) = &self.keyring_file else { return };
+        if let Err(error) = keyring_file::write(path, self.node.keys()) {
+            let remark = format!("can't write the keyring file {}: {error}", path.display());
+            self.tell(Told::Notice(Notice::Keyring { remark }));
         }
     }
 

@@ -222,7 +222,7 @@ impl Shard {
     }
 
     async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
-        let NodeOptions { mut config, bind, snapshot } = options;
+        let NodeOptions { mut config, bind, snapshot, keyring_file } = options;
         let (listener, socket, bound) = bind_both(bind)?;
         if config.advertise.port() == 0 {
             config.advertise.set_port(bound.port());
@@ -244,7 +244,7 @@ impl Shard {
         let advertise = config.advertise;
         let node = Node::new(id, config, &mut self.ctx);
         let accepting = self.streams.listen(id, listener);
-        let mut added = Seat::new(node, outlet, socket, accepting, journal);
+        let mut added = Seat::new(node, outlet, socket, accepting, journal, keyring_file);
         for remark in remarks {
             added.tell(Told::Notice(Notice::Snapshot { remark }));
         }
@@ -306,6 +306,14 @@ impl Shard {
             if let Some(seat) = seat(&mut self.seats, node) {
                 seat.tell(Told::Notice(notice));
             }
+        }
+        for node in out.keyrings.drain(..) {
+            if let Some(seat) = seat(&mut self.seats, node) {
+                seat.write_keyring();
+            }
+        }
+        for node in std::mem::take(&mut self.ctx.out.ended) {
+            self.remove(node);
         }
     }
 

@@ -10,6 +10,8 @@ use super::epoll::Epoll;
 #[cfg(any(not(target_os = "linux"), test))]
 use super::portable::Portable;
 #[cfg(target_os = "linux")]
+use super::ring::Ring;
+#[cfg(target_os = "linux")]
 use super::send::Sender;
 use super::socket::Socket;
 
@@ -24,10 +26,16 @@ pub enum Driver {
 
 impl Driver {
     /// Chooses the driver for this machine by trying what the ring needs, and says why in one line, such as
-    /// `io_uring: multishot receive, buffer ring` or `portable: io_uring_setup: Operation not permitted`.
+    /// `io_uring: multishot receive, buffer ring, deferred work` or `portable: io_uring_setup: Operation not permitted`.
     /// Needs no runtime; takes well under a millisecond.
     pub fn detect() -> (Driver, String) {
-        (Driver::Portable, "portable: this version has no ring yet".into())
+        #[cfg(target_os = "linux")]
+        return match super::ring::supported() {
+            Ok(mode) => (Driver::IoUring, format!("io_uring: multishot receive, buffer ring, {mode}")),
+            Err(why) => (Driver::Portable, format!("portable: {why}")),
+        };
+        #[cfg(not(target_os = "linux"))]
+        (Driver::Portable, "portable: io_uring is Linux only".into())
     }
 }
 
@@ -147,6 +155,8 @@ pub struct Udp {
 #[derive(Debug)]
 enum Plane {
     #[cfg(target_os = "linux")]
+    Ring(Box<Ring>),
+    #[cfg(target_os = "linux")]
     Epoll(Epoll),
     #[cfg(any(not(target_os = "linux"), test))]
     Portable(Portable),
@@ -157,6 +167,9 @@ impl Udp {
     /// thread that will use it. Fails where the driver doesn't work, so that the caller can take the other.
     pub fn new(driver: Driver, options: &UdpOptions) -> io::Result<Udp> {
         let plane = match driver {
+            #[cfg(target_os = "linux")]
+            Driver::IoUring => Plane::Ring(Box::new(Ring::new(options)?)),
+            #[cfg(not(target_os = "linux"))]
             Driver::IoUring => return Err(io::ErrorKind::Unsupported.into()),
             #[cfg(target_os = "linux")]
             Driver::Portable => Plane::Epoll(Epoll::new(options)?),
@@ -170,6 +183,13 @@ impl Udp {
     #[cfg(test)]
     pub(super) fn of_other_systems(options: &UdpOptions) -> Udp {
         Udp::with_plane(Plane::Portable(Portable::new(options)))
+    }
+
+    /// A ring in the mode of an older kernel, here to be tested.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn with_ring(mode: super::uring::Mode, options: &UdpOptions) -> Udp {
+        let ring = Ring::with_mode(mode, options).expect("the mode is supported");
+        Udp::with_plane(Plane::Ring(Box::new(ring)))
     }
 
     fn with_plane(plane: Plane) -> Udp {
@@ -189,6 +209,8 @@ impl Udp {
         let socket = Socket::new(socket)?;
         match &mut self.plane {
             #[cfg(target_os = "linux")]
+            Plane::Ring(ring) => Ok(ring.add(socket)),
+            #[cfg(target_os = "linux")]
             Plane::Epoll(epoll) => epoll.add(socket),
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.add(socket),
@@ -198,13 +220,13 @@ impl Udp {
     /// Closes a socket. Nothing is handed out for it any more, what waited in its buffers is lost. An index
     /// that names no socket is ignored.
     pub fn remove(&mut self, socket: SocketIndex) {
+        #[cfg(target_os = "linux")]
+        let drops = |socket: Option<Socket>| socket.as_ref().map_or(0, Socket::kernel_drops);
         match &mut self.plane {
             #[cfg(target_os = "linux")]
-            Plane::Epoll(epoll) => {
-                if let Some(socket) = epoll.remove(socket) {
-                    self.past_kernel_drops += socket.kernel_drops();
-                }
-            }
+            Plane::Ring(ring) => self.past_kernel_drops += drops(ring.remove(socket)),
+            #[cfg(target_os = "linux")]
+            Plane::Epoll(epoll) => self.past_kernel_drops += drops(epoll.remove(socket)),
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.remove(socket),
         }
@@ -215,6 +237,8 @@ impl Udp {
     pub async fn readable(&self) {
         match &self.plane {
             #[cfg(target_os = "linux")]
+            Plane::Ring(ring) => ring.readable().await,
+            #[cfg(target_os = "linux")]
             Plane::Epoll(epoll) => epoll.readable().await,
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.readable().await,
@@ -223,10 +247,12 @@ impl Udp {
 
     /// Hands out up to `budget` datagrams that have arrived, without waiting: the socket, the sender and the
     /// bytes, mutable in the buffer they were received in, which is used again afterwards. The sockets take
-    /// turns. Returns how many it handed out; when that is less than `budget`, nothing is left, and after
-    /// either [`Udp::readable`] knows whether to wait.
+    /// turns. Returns how many it handed out. A datagram that is dropped and an error use up budget too;
+    /// [`Udp::readable`] knows whether anything is left.
     pub fn receive(&mut self, budget: usize, on: impl FnMut(SocketIndex, SocketAddr, &mut [u8])) -> usize {
         match &mut self.plane {
+            #[cfg(target_os = "linux")]
+            Plane::Ring(ring) => ring.receive(budget, &mut self.counters, on),
             #[cfg(target_os = "linux")]
             Plane::Epoll(epoll) => epoll.receive(budget, &mut self.counters, on),
             #[cfg(any(not(target_os = "linux"), test))]
@@ -243,6 +269,8 @@ impl Udp {
     pub fn send<'a>(&mut self, batch: impl Iterator<Item = (SocketIndex, SocketAddr, &'a [u8])>) -> usize {
         let counters = &mut self.counters;
         match &mut self.plane {
+            #[cfg(target_os = "linux")]
+            Plane::Ring(ring) => self.sender.send(batch, |index| ring.socket(index), counters),
             #[cfg(target_os = "linux")]
             Plane::Epoll(epoll) => self.sender.send(batch, |index| epoll.socket(index), counters),
             #[cfg(any(not(target_os = "linux"), test))]
@@ -264,6 +292,7 @@ impl Udp {
     #[cfg(target_os = "linux")]
     fn live_kernel_drops(&self) -> u64 {
         match &self.plane {
+            Plane::Ring(ring) => ring.sockets().map(Socket::kernel_drops).sum(),
             Plane::Epoll(epoll) => epoll.sockets().map(Socket::kernel_drops).sum(),
             #[cfg(test)]
             Plane::Portable(_) => 0,

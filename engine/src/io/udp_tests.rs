@@ -7,13 +7,23 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::udp::{Driver, SocketIndex, Udp, UdpOptions};
+#[cfg(target_os = "linux")]
+use super::uring::Mode;
 
 /// A test that waits this long for something has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
+    /// The ring in the mode of Linux 6.1 and newer.
+    #[cfg(target_os = "linux")]
+    Deferred,
+    /// The ring in the mode of Linux 6.0.
+    #[cfg(target_os = "linux")]
+    Cooperative,
+    /// What Driver::Portable means on this system.
     Portable,
+    /// What it means on other systems.
     OtherSystems,
 }
 
@@ -24,13 +34,25 @@ impl Kind {
 
     fn udp_with(self, options: UdpOptions) -> Udp {
         match self {
+            #[cfg(target_os = "linux")]
+            Kind::Deferred => Udp::with_ring(Mode::Deferred, &options),
+            #[cfg(target_os = "linux")]
+            Kind::Cooperative => Udp::with_ring(Mode::Cooperative, &options),
             Kind::Portable => Udp::new(Driver::Portable, &options).unwrap(),
             Kind::OtherSystems => Udp::of_other_systems(&options),
         }
     }
 
-    /// Runs a test on the runtime that belongs to the driver.
+    /// Runs a test on the runtime that belongs to the driver. Where the system refuses rings, their tests
+    /// have nothing to test, and say so.
     fn run<F: Future<Output = ()> + 'static>(self, test: fn(Kind) -> F) {
+        #[cfg(target_os = "linux")]
+        if matches!(self, Kind::Deferred | Kind::Cooperative) {
+            return match Driver::detect() {
+                (Driver::IoUring, _) => tokio_uring::start(test(self)),
+                (Driver::Portable, why) => eprintln!("not run, there is no io_uring here: {why}"),
+            };
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test(self));
     }
@@ -38,6 +60,10 @@ impl Kind {
 
 macro_rules! on_every_driver {
     ($($test:ident)*) => {
+        #[cfg(target_os = "linux")]
+        mod ring_deferred { $(#[test] fn $test() { super::Kind::Deferred.run(super::$test) })* }
+        #[cfg(target_os = "linux")]
+        mod ring_cooperative { $(#[test] fn $test() { super::Kind::Cooperative.run(super::$test) })* }
         mod portable { $(#[test] fn $test() { super::Kind::Portable.run(super::$test) })* }
         mod other_systems { $(#[test] fn $test() { super::Kind::OtherSystems.run(super::$test) })* }
     };
@@ -49,7 +75,10 @@ on_every_driver! {
     an_ipv6_socket_talks_to_an_ipv4_one
     every_length_arrives_whole
     a_datagram_too_long_is_a_counted_drop
+    a_lone_datagram_always_wakes
     five_hundred_sockets_hear_their_own
+    more_sockets_than_expected_hear_their_own
+    hundreds_of_sockets_go_at_once
     a_removed_socket_is_silent_while_others_are_not
     more_waits_than_there_are_buffers
     what_the_kernel_drops_is_counted
@@ -177,9 +206,31 @@ async fn a_datagram_too_long_is_a_counted_drop(kind: Kind) {
     assert_eq!(udp.counters().received, 2);
 }
 
-async fn five_hundred_sockets_hear_their_own(kind: Kind) {
+/// One datagram at a time goes to another thread and comes back, so that each wait may be the first to sleep
+/// through a wake.
+async fn a_lone_datagram_always_wakes(kind: Kind) {
+    const COUNT: u32 = 10_000;
+    let mut udp = kind.udp();
+    let (ours, _) = add(&mut udp, "127.12.2.17:0");
+    let (theirs, their_address) = bind("127.12.2.17:0");
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    let echo = std::thread::spawn(move || {
+        for _ in 0..COUNT {
+            let mut bytes = [0; 8];
+            let (length, from) = theirs.recv_from(&mut bytes).unwrap();
+            theirs.send_to(&bytes[..length], from).unwrap();
+        }
+    });
+    for n in 0..COUNT {
+        assert_eq!(send_one(&mut udp, ours, their_address, &n.to_be_bytes()), 1);
+        assert_eq!(hear(&mut udp, 1).await, [(ours, their_address, n.to_be_bytes().to_vec())]);
+    }
+    echo.join().unwrap();
+}
+
+/// Sockets in a permutation, each sending to the next; all are heard, four times over.
+async fn many_sockets(mut udp: Udp) {
     const COUNT: usize = 500;
-    let mut udp = kind.udp_with(UdpOptions { sockets_expected: COUNT, ..UdpOptions::default() });
     let sockets: Vec<_> =
         (0..COUNT).map(|n| add(&mut udp, &format!("127.12.{}.{}:0", 10 + n / 100, 1 + n % 100))).collect();
     for round in 0..4u16 {
@@ -190,16 +241,46 @@ async fn five_hundred_sockets_hear_their_own(kind: Kind) {
             (sockets[n].0, to, text.as_slice())
         });
         assert_eq!(udp.send(batch), COUNT);
-        let heard: HashMap<_, _> = hear(&mut udp, COUNT)
-            .await
-            .into_iter()
-            .map(|(socket, from, text)| (text, (socket, from)))
-            .collect();
+        let heard = hear(&mut udp, COUNT).await;
+        let heard: HashMap<_, _> =
+            heard.into_iter().map(|(socket, from, text)| (text, (socket, from))).collect();
         for (n, text) in texts.iter().enumerate() {
-            assert_eq!(heard[text], (sockets[(n * 7 + 1) % COUNT].0, sockets[n].1), "{n} in round {round}");
+            let expected = (sockets[(n * 7 + 1) % COUNT].0, sockets[n].1);
+            assert_eq!(heard[text], expected, "{n} in round {round}");
         }
     }
     assert_eq!(udp.counters().received, 4 * COUNT as u64);
+}
+
+async fn five_hundred_sockets_hear_their_own(kind: Kind) {
+    many_sockets(kind.udp_with(UdpOptions { sockets_expected: 500, ..UdpOptions::default() })).await;
+}
+
+/// The ring's queues are too small for all sockets at once: completions overflow, receives end.
+async fn more_sockets_than_expected_hear_their_own(kind: Kind) {
+    let options = UdpOptions { receive_buffers: 2, ..UdpOptions::default() };
+    many_sockets(kind.udp_with(options)).await;
+}
+
+async fn hundreds_of_sockets_go_at_once(kind: Kind) {
+    let mut udp = kind.udp();
+    let (stays, address) = add(&mut udp, "127.12.2.18:0");
+    for _ in 0..3 {
+        let sockets: Vec<_> = (0..400).map(|_| add(&mut udp, "127.12.2.18:0")).collect();
+        let batch = sockets.iter().map(|(_, to)| (stays, *to, &b"a wave"[..]));
+        assert_eq!(udp.send(batch), 400);
+        hear(&mut udp, 400).await;
+        for (index, _) in &sockets {
+            udp.remove(*index);
+        }
+        for (_, address) in &sockets {
+            drop(UdpSocket::bind(address).unwrap());
+        }
+        assert_eq!(send_one(&mut udp, stays, address, b"still here"), 1);
+        assert_eq!(hear(&mut udp, 1).await, [(stays, address, b"still here".to_vec())]);
+    }
+    let (index, _) = add(&mut udp, "127.12.2.18:0");
+    assert!(index.0 <= 401, "indexes are used again: {index:?}");
 }
 
 async fn a_removed_socket_is_silent_while_others_are_not(kind: Kind) {
@@ -255,7 +336,14 @@ async fn more_waits_than_there_are_buffers(kind: Kind) {
             assert_eq!(own.count(), 200);
         }
     }
-    assert_eq!(udp.counters().received, 1800);
+    let counters = udp.counters();
+    assert_eq!(counters.received, 1800);
+    #[cfg(target_os = "linux")]
+    if matches!(kind, Kind::Deferred | Kind::Cooperative) {
+        assert!(counters.no_buffers > 0, "the test means to exhaust them");
+        assert!(counters.rearmed >= counters.no_buffers);
+    }
+    assert_eq!(counters.receive_errors, 0);
 }
 
 async fn what_the_kernel_drops_is_counted(kind: Kind) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Node;
-use crate::command::{CommandError, JoinTarget, QueryParams, QueryToken, Ticket};
+use crate::command::{CommandError, JoinTarget, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::Context;
 use crate::egress::Scope;
 use crate::event::Completion;
@@ -148,6 +148,21 @@ impl Node {
         params: &QueryParams,
     ) -> Result<Duration, CommandError> {
         self.serf.query(&mut self.shared.scope(ctx), ticket, params)
+    }
+
+    /// Has a key operation done by everybody, this node included. Returns how long answers are taken; they
+    /// come as those of a query, each payload a key response. Listing takes no key.
+    ///
+    /// # Errors
+    /// If too many queries run.
+    pub fn key_query(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        operation: KeyOperation,
+        key: &[u8],
+    ) -> Result<Duration, CommandError> {
+        self.serf.key_query(&mut self.shared.scope(ctx), ticket, operation, key)
     }
 
     /// Answers a query that an event told of.

@@ -194,7 +194,12 @@ impl Node {
 
     /// Whether its gossip is encrypted.
     pub fn encrypted(&self) -> bool {
-        !self.shared.config.keys.is_empty()
+        !self.shared.egress.envelope.keyring.is_empty()
+    }
+
+    /// Its keys, the primary first.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.shared.egress.envelope.keyring.keys()
     }
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.

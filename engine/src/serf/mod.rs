@@ -6,6 +6,7 @@ mod coalesce;
 pub(crate) mod coordinate;
 mod event_buffer;
 mod intent;
+mod internal;
 mod lamport;
 mod query;
 mod reconnect;
@@ -54,6 +55,8 @@ pub(crate) struct Serf {
     prune_when_gone: BTreeSet<MemberIndex>,
     /// The member clock that the snapshot has.
     recorded_clock: LamportTime,
+    /// A vote about the own name is under way.
+    defending: bool,
     /// The own graceful leave has begun: intents about it are not refuted.
     leaving: bool,
 }
@@ -75,6 +78,7 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
+            defending: false,
             leaving: false,
         }
     }
@@ -120,6 +124,7 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
+            Change::Conflict { member, .. } if member == scope.me => self.defend_name(scope),
             Change::Conflict { .. } => {}
         }
     }

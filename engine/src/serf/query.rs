@@ -11,6 +11,7 @@ use crate::egress::{Scope, ceil_log10};
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::serf::Serf;
+use crate::serf::internal::{PING, PREFIX, Votes};
 use crate::swim::broadcast::Class;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -29,9 +30,6 @@ const RUNNING_MAX: usize = 1024;
 const ASKED_MAX: usize = 4096;
 /// Queries of one Lamport time that are told apart; with more of them the rest is taken for known.
 const SLOT_IDS_MAX: usize = 256;
-/// Names with this prefix are the cluster's own business and never reach the application.
-const INTERNAL_PREFIX: &str = "_serf_";
-const PING: &str = "_serf_ping";
 
 /// The queries of one node. Takes memory from the first one on.
 #[derive(Default)]
@@ -45,9 +43,28 @@ pub(super) struct Queries {
     last_token: u64,
 }
 
+/// Who gets the answers to an own query.
+pub(super) enum Asker {
+    /// The application, by completions.
+    Application(Ticket),
+    /// This node, whose name is claimed by another one.
+    NameVote(Votes),
+}
+
+/// What is asked. [`Default`] asks everybody, without acks and relays, for the default time.
+#[derive(Default)]
+pub(super) struct Question<'a> {
+    pub(super) name: &'a str,
+    pub(super) payload: &'a [u8],
+    pub(super) filters: Vec<Vec<u8>>,
+    pub(super) request_ack: bool,
+    pub(super) relay_factor: u8,
+    pub(super) timeout: Option<Duration>,
+}
+
 /// An own query that takes answers.
 struct Running {
-    ticket: Ticket,
+    asker: Asker,
     id: u32,
     acks: BTreeSet<String>,
     responses: BTreeSet<String>,
@@ -103,17 +120,35 @@ impl Serf {
         ticket: Ticket,
         params: &QueryParams,
     ) -> Result<Duration, CommandError> {
+        let is_ping = params.name == PING && params.payload.is_empty();
+        if params.name.starts_with(PREFIX) && !is_ping {
+            return Err(CommandError::ReservedName);
+        }
+        let question = Question {
+            name: &params.name,
+            payload: &params.payload,
+            filters: filters(params),
+            request_ack: params.request_ack,
+            relay_factor: params.relay_factor,
+            timeout: params.timeout,
+        };
+        self.ask(scope, Asker::Application(ticket), &question)
+    }
+
+    /// Asks. The size limit is Serf's and counts the encoded query.
+    pub(super) fn ask(
+        &mut self,
+        scope: &mut Scope<'_>,
+        asker: Asker,
+        question: &Question<'_>,
+    ) -> Result<Duration, CommandError> {
         if scope.config.protocol < QUERY_PROTOCOL_MIN {
             return Err(CommandError::NotSupported);
-        }
-        let is_ping = params.name == PING && params.payload.is_empty();
-        if params.name.starts_with(INTERNAL_PREFIX) && !is_ping {
-            return Err(CommandError::ReservedName);
         }
         if self.queries.running.len() >= RUNNING_MAX {
             return Err(CommandError::Busy("queries"));
         }
-        let timeout = params.timeout.unwrap_or_else(|| default_timeout(scope));
+        let timeout = question.timeout.unwrap_or_else(|| default_timeout(scope));
         let name = scope.config.node_name.clone();
         let query = Query {
             ltime: self.query_clock.time(),
@@ -121,12 +156,12 @@ impl Serf {
             addr: ip_to_bytes(scope.config.advertise.ip()).into(),
             port: scope.config.advertise.port(),
             source_node: &name,
-            filters: filters(params).into_iter().map(Into::into).collect(),
-            flags: if params.request_ack { FLAG_ACK } else { 0 },
-            relay_factor: params.relay_factor,
+            filters: question.filters.iter().map(Into::into).collect(),
+            flags: if question.request_ack { FLAG_ACK } else { 0 },
+            relay_factor: question.relay_factor,
             timeout: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
-            name: &params.name,
-            payload: params.payload[..].into(),
+            name: question.name,
+            payload: question.payload.into(),
         };
         let mut bytes = Vec::new();
         query.encode(&mut bytes);
@@ -134,7 +169,7 @@ impl Serf {
             return Err(CommandError::QueryTooLong(scope.config.query_size_limit));
         }
         let running = Running {
-            ticket,
+            asker,
             id: query.id,
             acks: BTreeSet::new(),
             responses: BTreeSet::new(),
@@ -232,14 +267,24 @@ impl Serf {
         } else {
             Completion::QueryResponse { from, payload: Bytes::copy_from_slice(&response.payload) }
         };
-        scope.ctx.out.completions.push((scope.node, running.ticket, completion));
+        match &mut running.asker {
+            Asker::Application(ticket) => {
+                scope.ctx.out.completions.push((scope.node, *ticket, completion));
+            }
+            Asker::NameVote(votes) => votes.add(scope, &response.payload),
+        }
     }
 
     /// An own query is over.
     pub(crate) fn on_query_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let ltime = LamportTime(u64::from(key.generation) << 32 | u64::from(key.subject));
         if let Some(running) = self.queries.running.remove(&ltime) {
-            scope.ctx.out.completions.push((scope.node, running.ticket, Completion::QueryDone));
+            match running.asker {
+                Asker::Application(ticket) => {
+                    scope.ctx.out.completions.push((scope.node, ticket, Completion::QueryDone));
+                }
+                Asker::NameVote(votes) => self.count_votes(scope, votes),
+            }
         }
     }
 
@@ -271,9 +316,13 @@ impl Serf {
             ack.encode(&mut bytes);
             self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
         }
-        if query.name.starts_with(INTERNAL_PREFIX) {
-            if query.name != PING {
-                scope.notice(Notice::UnknownInternalQuery { name: query.name.to_owned() });
+        if query.name.starts_with(PREFIX) {
+            if let Some(payload) = self.internal_answer(scope, query.name, &query.payload) {
+                let mut bytes = Vec::new();
+                let from = &scope.config.node_name;
+                let (ltime, id, payload) = (query.ltime, query.id, payload.into());
+                QueryResponse { ltime, id, from, flags: 0, payload }.encode(&mut bytes);
+                self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
             }
             return;
         }

@@ -277,6 +277,10 @@ impl World {
         self.completions.append(&mut self.ctx.out.completions);
         self.events.append(&mut self.ctx.out.events);
         self.records.append(&mut self.ctx.out.records);
+        self.ctx.out.keyrings.clear();
+        for node in std::mem::take(&mut self.ctx.out.ended) {
+            self.crash(node);
+        }
         let now = self.ctx.now;
         self.notices.extend(self.ctx.out.notices.drain(..).map(|(node, notice)| (now, node, notice)));
     }

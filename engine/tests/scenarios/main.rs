@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod events;
+mod keys;
 mod membership;
+mod names;
 mod queries;
 mod restart;
 

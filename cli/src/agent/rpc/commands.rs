@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use thane_engine::api::ApiError;
-use thane_engine::command::{CommandError, QueryParams};
+use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::ipc::{
     Coordinate, CoordinateResponse, JoinResponse, KeyResponse, MembersRequest, MembersResponse,
     MonitorRequest, QueryRequest, Request, RespondRequest, Stats, StreamRequest,
@@ -61,9 +63,10 @@ impl Session {
                 };
                 self.reply_with(outcome, &stats).await
             }
-            Request::InstallKey(_) | Request::UseKey(_) | Request::RemoveKey(_) | Request::ListKeys => {
-                self.reply_with(Err(CommandError::NotSupported), &KeyResponse::default()).await
-            }
+            Request::InstallKey(body) => self.keys(KeyOperation::Install, &body.key).await,
+            Request::UseKey(body) => self.keys(KeyOperation::Use, &body.key).await,
+            Request::RemoveKey(body) => self.keys(KeyOperation::Remove, &body.key).await,
+            Request::ListKeys => self.keys(KeyOperation::List, "").await,
             Request::GetCoordinate(body) => self.coordinate(&body.node).await,
         }
     }
@@ -76,6 +79,32 @@ impl Session {
         };
         let members = members.into_iter().filter(|member| filter.matches(member)).map(to_wire).collect();
         self.reply_with(outcome, &MembersResponse { members }).await
+    }
+
+    /// What members answered stands in the body, after an error too.
+    async fn keys(&self, operation: KeyOperation, key: &str) -> Result<(), Ending> {
+        let key = match STANDARD.decode(key) {
+            Ok(key) => key,
+            Err(error) => {
+                let text = format!("the key is not base64: {error}");
+                return self.reply_with(Err(text), &KeyResponse::default()).await;
+            }
+        };
+        let report = match self.backend.handle.keys(operation, key).await {
+            Ok(report) => report,
+            Err(error) => return self.reply_with(Err(error), &KeyResponse::default()).await,
+        };
+        let outcome = report.error().map_or(Ok(()), Err);
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let keys = report.keys.into_iter().map(|(key, n)| (key, count(n))).collect();
+        let response = KeyResponse {
+            messages: report.messages,
+            keys: (operation == KeyOperation::List).then_some(keys),
+            num_nodes: count(report.nodes),
+            num_err: count(report.errors),
+            num_resp: count(report.responses),
+        };
+        self.reply_with(outcome, &response).await
     }
 
     /// A coordinate that is not known is no error.

@@ -54,7 +54,8 @@ impl Agent {
         // As Serf's agent has them.
         config.coalesce_members = (Duration::from_secs(3), Duration::from_secs(1));
         config.coalesce_users = config.coalesce_members;
-        let (handle, mut outlet) = engine.add(NodeOptions { config, bind, snapshot: None }).await.unwrap();
+        let (handle, mut outlet) =
+            engine.add(NodeOptions { config, bind, snapshot: None, keyring_file: None }).await.unwrap();
         let identity = SelfIdentity { name: name.to_owned(), tags: pairs(setup.tags).into() };
         let backend = Rc::new(Backend {
             handle,

@@ -60,9 +60,21 @@ impl<'a> MemberRecord<'a> {
         Ok(member)
     }
 
+    /// Appends a vote, type byte first: the record, or nil for a name that nobody has.
+    pub fn encode_vote(record: Option<&MemberRecord<'_>>, out: &mut Vec<u8>) {
+        out.push(CONFLICT_RESPONSE);
+        match record {
+            Some(record) => record.encode_body(out),
+            None => out.push(0xc0),
+        }
+    }
+
     /// Appends type byte (conflict response) and body.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(CONFLICT_RESPONSE);
+        MemberRecord::encode_vote(Some(self), out);
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
         write_map(out, 11);
         write_raw(out, b"Addr");
         write_raw(out, &self.addr);

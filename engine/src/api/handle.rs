@@ -1,0 +1,305 @@
+//! The way to one node from any thread and any runtime.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::resolve::resolve;
+use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats};
+use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
+use crate::context::{Context, NodeId};
+use crate::event::{Completion, Member};
+use crate::io::mailbox::{Call, Mailbox, Request};
+use crate::io::seat::Reply;
+use crate::node::Node;
+use crate::view::MemberStatus;
+use crate::wire::SerfMessage;
+use crate::wire::coordinate::Coordinate;
+
+/// One node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) id: NodeId,
+    pub(super) name: Arc<str>,
+    pub(super) bound: SocketAddr,
+    pub(super) advertise: SocketAddr,
+}
+
+impl Handle {
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its sockets are bound.
+    pub fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// The address it announces.
+    pub fn advertise(&self) -> SocketAddr {
+        self.advertise
+    }
+
+    /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
+    /// `nodename/` before one of these. A missing port is the port this node is bound to. Without `replay`,
+    /// user events from before the join are not delivered. Returns how many addresses answered.
+    ///
+    /// # Errors
+    /// If none answered: one line for each.
+    pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
+        let mut targets = Vec::new();
+        let mut errors = Vec::new();
+        for entry in entries {
+            match resolve(entry, self.bound.port()).await {
+                Ok(found) => targets.extend(found),
+                Err(error) => errors.push(error),
+            }
+        }
+        if targets.is_empty() {
+            return Err(JoinError { errors });
+        }
+        let joined = self
+            .pending(Reply::Completion, move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay))
+            .await;
+        match joined {
+            Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
+            Ok(Completion::Joined { errors: more, .. }) => {
+                errors.extend(more);
+                Err(JoinError { errors })
+            }
+            Ok(_) => unreachable!("a join completes with Joined"),
+            Err(error) => Err(JoinError { errors: vec![error.to_string()] }),
+        }
+    }
+
+    /// Leaves gracefully; returns once the news had time to spread. The node still runs afterwards, silent;
+    /// [`shutdown`](Self::shutdown) ends it.
+    ///
+    /// # Errors
+    /// If it leaves already, or has left.
+    pub async fn leave(&self) -> Result<(), ApiError> {
+        self.pending(Reply::Completion, |node, ctx, ticket| node.leave(ctx, ticket)).await.map(|_| ())
+    }
+
+    /// Ends the node without a word; returns once its sockets are closed and its snapshot is on disk.
+    pub async fn shutdown(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.mailbox.push(Request::Remove(self.id, reply)).is_ok() {
+            // An error means that the engine is gone already.
+            let _ = answer.await;
+        }
+    }
+
+    /// Sends a user event to everybody, this node included.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub async fn user_event(&self, name: &str, payload: Bytes, coalesce: bool) -> Result<(), ApiError> {
+        let name = name.to_owned();
+        self.call(move |node, ctx| node.user_event(ctx, &name, &payload, coalesce)).await?.map_err(Into::into)
+    }
+
+    /// Asks everybody. Queries named `_serf_…` are refused, except `_serf_ping` without payload.
+    ///
+    /// # Errors
+    /// If it is too long or its name is reserved.
+    pub async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
+        let (answers_in, answers) = mpsc::unbounded_channel();
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, ctx| {
+            let ticket = seat.expect(Reply::Answers(answers_in));
+            let started = seat.node.query(ctx, ticket, &params);
+            if started.is_err() {
+                seat.forget(ticket);
+            }
+            let _ = reply.send(started);
+        }))?;
+        let timeout = answer.await.map_err(|_| ApiError::Stopped)??;
+        Ok(Answers { timeout, answers })
+    }
+
+    /// Has a key operation done by all members. Returns as soon as all answered, at the latest after a query's
+    /// default time.
+    ///
+    /// # Errors
+    /// If it can't be asked. What members answer is in the report.
+    pub async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
+        let (answers_in, mut answers) = mpsc::unbounded_channel();
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, ctx| {
+            let ticket = seat.expect(Reply::Answers(answers_in));
+            let nodes = seat.node.view().status_count(MemberStatus::Alive);
+            let started = seat.node.key_query(ctx, ticket, operation, &key);
+            if started.is_err() {
+                seat.forget(ticket);
+            }
+            let _ = reply.send(started.map(|_| nodes));
+        }))?;
+        let nodes = answer.await.map_err(|_| ApiError::Stopped)??;
+        let mut report = KeyReport { nodes, ..KeyReport::default() };
+        while report.responses < nodes
+            && let Some(answer) = answers.recv().await
+        {
+            if let Answer::Response { from, payload } = answer {
+                report.count(from, &payload);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Answers a query that an [`Event::Query`] told of.
+    ///
+    /// # Errors
+    /// If it is over, was answered already, or the answer is too long.
+    pub async fn respond(&self, query: QueryToken, payload: Bytes) -> Result<(), ApiError> {
+        self.call(move |node, ctx| node.respond(ctx, query, &payload)).await?.map_err(Into::into)
+    }
+
+    /// Declares a failed member left; with `prune` it is erased everywhere. Returns once that was sent.
+    /// An unknown name is not an error.
+    ///
+    /// # Errors
+    /// If the broadcast did not go out in time.
+    pub async fn force_leave(&self, node_name: &str, prune: bool) -> Result<(), ApiError> {
+        let name = node_name.to_owned();
+        let done = self
+            .pending(Reply::Completion, move |node, ctx, ticket| node.force_leave(ctx, ticket, &name, prune));
+        match done.await? {
+            Completion::Broadcasted { in_time: false } => Err(ApiError::RemovalTimeout),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the own tags. Returns once that was sent.
+    ///
+    /// # Errors
+    /// If they are too long, or the broadcast did not go out in time.
+    pub async fn set_tags(&self, tags: BTreeMap<String, String>) -> Result<(), ApiError> {
+        let done =
+            self.pending(Reply::Completion, move |node, ctx, ticket| node.set_tags(ctx, ticket, &tags));
+        match done.await? {
+            Completion::Broadcasted { in_time: false } => Err(ApiError::TagsTimeout),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everybody this node lists, by name.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn members(&self) -> Result<Vec<Member>, ApiError> {
+        self.call(|node, ctx| node.members(ctx)).await
+    }
+
+    /// The own member record.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn local_member(&self) -> Result<Member, ApiError> {
+        self.call(|node, ctx| node.local_member(ctx)).await
+    }
+
+    /// Where a member is in the space of round trips: this node itself, or one that it has probed.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn coordinate(&self, node_name: &str) -> Result<Option<Coordinate>, ApiError> {
+        let name = node_name.to_owned();
+        self.call(move |node, ctx| node.coordinate(ctx, &name)).await
+    }
+
+    /// Its numbers.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn stats(&self) -> Result<NodeStats, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, _| {
+            let _ = reply.send(node_stats(&seat.node, seat.outlet_dropped));
+        }))?;
+        answer.await.map_err(|_| ApiError::Stopped)
+    }
+
+    /// Calls the node and waits for what the call returns.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Node, &mut Context) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, ctx| {
+            let _ = reply.send(call(&mut seat.node, ctx));
+        }))?;
+        answer.await.map_err(|_| ApiError::Stopped)
+    }
+
+    /// Calls the node and waits for the completion that follows.
+    async fn pending(
+        &self,
+        reply_kind: fn(oneshot::Sender<Result<Completion, CommandError>>) -> Reply,
+        call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
+    ) -> Result<Completion, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(move |seat, ctx| {
+            let ticket = seat.expect(reply_kind(reply));
+            if let Err(error) = call(&mut seat.node, ctx, ticket) {
+                seat.refuse(ticket, error);
+            }
+        }))?;
+        Ok(answer.await.map_err(|_| ApiError::Stopped)??)
+    }
+
+    fn send(&self, call: Call) -> Result<(), ApiError> {
+        self.mailbox.push(Request::Call(self.id, call))
+    }
+}
+
+impl KeyReport {
+    /// Counts one node's answer.
+    fn count(&mut self, from: String, payload: &[u8]) {
+        self.responses += 1;
+        let response = match SerfMessage::decode(payload) {
+            Ok(SerfMessage::KeyResponse(response)) => response,
+            _ => {
+                self.errors += 1;
+                self.messages.insert(from, "Failed to decode key query response".to_owned());
+                return;
+            }
+        };
+        self.errors += usize::from(!response.result);
+        if !response.message.is_empty() {
+            self.messages.insert(from, response.message.to_owned());
+        }
+        for key in response.keys {
+            *self.keys.entry(key.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+fn node_stats(node: &Node, outlet_dropped: u64) -> NodeStats {
+    let (view, stats) = (node.view(), node.stats());
+    let [member_time, event_time, query_time] = node.clocks();
+    let [intent_queue, query_queue, event_queue] = node.queue_depths();
+    NodeStats {
+        members: view.members_count(),
+        failed: view.status_count(MemberStatus::Failed),
+        left: view.status_count(MemberStatus::Left),
+        health_score: node.health_score(),
+        member_time,
+        event_time,
+        query_time,
+        intent_queue,
+        event_queue,
+        query_queue,
+        encrypted: node.encrypted(),
+        coordinate_resets: node.coordinate_resets(),
+        drops: stats.all_drops().map(|(reason, count)| (reason.as_str(), count)).collect(),
+        outlet_dropped,
+        datagrams: (stats.datagrams_received, stats.datagrams_sent),
+        datagram_bytes: (stats.bytes_received, stats.bytes_sent),
+    }
+}

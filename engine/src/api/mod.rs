@@ -1,0 +1,300 @@
+//! What an embedding program holds: an [`Engine`] (one shard thread) and a [`Handle`] for each node on it.
+//!
+//! The engine's thread is its own; handles work from any thread and any tokio runtime. Requests travel
+//! through a bounded lock-free mailbox; a full one is [`ApiError::Busy`], never a wait.
+
+mod handle;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::handle::Handle;
+use crate::command::CommandError;
+use crate::config::{ConfigError, RawConfig};
+use crate::event::{Event, Notice};
+use crate::io::mailbox::{Mailbox, Request};
+use crate::io::{Driver, DriverChoice, shard};
+use crate::wire::LamportTime;
+
+/// Events and notices that wait for the application at one time. Beyond it new ones are dropped and counted
+/// in [`NodeStats::outlet_dropped`]; an engine never waits for its application.
+pub const OUTLET_DEPTH: usize = 8192;
+
+/// One shard: a thread with its own runtime, sockets, timers and any number of nodes.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    mailbox: Arc<Mailbox>,
+    driver: Driver,
+    reason: Arc<str>,
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The settings. An advertise port of 0 becomes the port that was bound.
+    pub config: RawConfig,
+    /// Where the node's UDP socket and TCP listener are bound, both on the same port; 0: the system picks.
+    pub bind: SocketAddr,
+    /// Where the node keeps its snapshot, if it keeps one.
+    pub snapshot: Option<SnapshotOptions>,
+    /// The file that is rewritten when keys are changed. Reading it is the caller's
+    /// ([`keyring_file::read`](crate::io::keyring_file::read)), into the settings.
+    pub keyring_file: Option<PathBuf>,
+}
+
+/// A node's snapshot file (PROTOCOL 10.1).
+#[derive(Clone, Debug)]
+pub struct SnapshotOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// Rejoin the members of the snapshot even if the last run ended with a graceful leave.
+    pub rejoin_after_leave: bool,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A setting is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address can't be bound.
+    #[error("Failed to bind {addr} ({what}): {error}")]
+    Bind {
+        /// `TCP` or `UDP`.
+        what: &'static str,
+        /// Which address.
+        addr: SocketAddr,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The snapshot can't be used.
+    #[error("Failed to open snapshot {}: {error}", path.display())]
+    Snapshot {
+        /// Which file.
+        path: PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The engine is gone or its mailbox is full.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApiError {
+    /// The node refused it.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The mailbox is full; try again later.
+    #[error("the engine is busy, try again later")]
+    Busy,
+    /// The node or its engine has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+    /// The broadcast of new tags did not go out within the broadcast timeout.
+    #[error("timeout waiting for update broadcast")]
+    TagsTimeout,
+    /// The broadcast of a force-leave did not go out within the broadcast timeout.
+    #[error("timed out broadcasting node removal")]
+    RemovalTimeout,
+}
+
+/// A join through no address at all: one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinError {
+    /// Why each address did not work.
+    pub errors: Vec<String>,
+}
+
+impl std::fmt::Display for JoinError {
+    /// Serf's layout, which scripts match.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.errors.len() {
+            1 => write!(f, "1 error occurred:")?,
+            n => write!(f, "{n} errors occurred:")?,
+        }
+        self.errors.iter().try_for_each(|error| write!(f, "\n\t* {error}"))?;
+        write!(f, "\n\n")
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// What a node tells its application, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// An event, after coalescing.
+    Event(Event),
+    /// A line for the log.
+    Notice(Notice),
+}
+
+/// What a node tells its application: [`Told`]s in order. Ends when the node has stopped.
+pub type Outlet = mpsc::Receiver<Told>;
+
+/// An answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A node acked.
+    Ack {
+        /// Which node.
+        from: String,
+    },
+    /// A node answered.
+    Response {
+        /// Which node.
+        from: String,
+        /// What.
+        payload: Bytes,
+    },
+}
+
+/// The answers to a query: the channel ends at the query's deadline.
+#[derive(Debug)]
+pub struct Answers {
+    /// How long answers are taken.
+    pub timeout: Duration,
+    /// The answers as they come.
+    pub answers: mpsc::UnboundedReceiver<Answer>,
+}
+
+/// What became of a key operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Alive members that were asked.
+    pub nodes: usize,
+    /// Those that answered.
+    pub responses: usize,
+    /// Those that answered with an error.
+    pub errors: usize,
+    /// Error texts and remarks, by node.
+    pub messages: BTreeMap<String, String>,
+    /// From a list: on how many nodes each key (in base64) is installed.
+    pub keys: BTreeMap<String, usize>,
+}
+
+impl KeyReport {
+    /// What went wrong, in Serf's words; none if all members did it.
+    pub fn error(&self) -> Option<String> {
+        let KeyReport { nodes, responses, errors, .. } = self;
+        if *errors > 0 {
+            Some(format!("{errors}/{nodes} nodes reported failure"))
+        } else if responses != nodes {
+            Some(format!("{responses}/{nodes} nodes reported success"))
+        } else {
+            None
+        }
+    }
+}
+
+/// Numbers about a node, as `info` and metrics show them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Members of any status.
+    pub members: usize,
+    /// Failed members.
+    pub failed: usize,
+    /// Left members.
+    pub left: usize,
+    /// Local health score, 0 is healthy.
+    pub health_score: u32,
+    /// Member clock.
+    pub member_time: LamportTime,
+    /// Event clock.
+    pub event_time: LamportTime,
+    /// Query clock.
+    pub query_time: LamportTime,
+    /// Queued intents.
+    pub intent_queue: usize,
+    /// Queued user events.
+    pub event_queue: usize,
+    /// Queued queries.
+    pub query_queue: usize,
+    /// Whether gossip is encrypted.
+    pub encrypted: bool,
+    /// Refused input by reason, those that occurred.
+    pub drops: Vec<(&'static str, u64)>,
+    /// Times the own coordinate became nonsense and started again; none without coordinates.
+    pub coordinate_resets: Option<u64>,
+    /// Events and notices that the application was too slow for.
+    pub outlet_dropped: u64,
+    /// Datagrams and bytes: received, then sent.
+    pub datagrams: (u64, u64),
+    /// Bytes of these datagrams: received, then sent.
+    pub datagram_bytes: (u64, u64),
+}
+
+impl Engine {
+    /// Starts the shard thread.
+    ///
+    /// # Errors
+    /// The thread or its runtime can't be made, or the driver that was demanded does not work here.
+    pub fn start(choice: DriverChoice) -> std::io::Result<Engine> {
+        let (driver, reason) = choice.resolve()?;
+        let mailbox = Arc::new(Mailbox::default());
+        shard::spawn(driver, Arc::clone(&mailbox))?;
+        Ok(Engine { mailbox, driver, reason: reason.into() })
+    }
+
+    /// The driver in use.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Why that driver: one line.
+    pub fn driver_reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Starts a node. Its sockets are bound and it has begun when this returns.
+    ///
+    /// # Errors
+    /// The settings, the addresses or the snapshot are refused.
+    pub async fn add(&self, options: NodeOptions) -> Result<(Handle, Outlet), StartError> {
+        let (reply, answer) = oneshot::channel();
+        let (outlet_in, outlet) = mpsc::channel(OUTLET_DEPTH);
+        let name: Arc<str> = options.config.node_name.as_str().into();
+        self.mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
+        let added = answer.await.map_err(|_| ApiError::Stopped)??;
+        let handle = Handle {
+            mailbox: Arc::clone(&self.mailbox),
+            id: added.id,
+            name,
+            bound: added.bound,
+            advertise: added.advertise,
+        };
+        Ok((handle, outlet))
+    }
+
+    /// Stops every node without a word and ends the thread. Returns when the sockets are closed.
+    pub async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.mailbox.push(Request::Stop(reply)).is_ok() {
+            // An error means that the thread is gone already.
+            let _ = answer.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn join_errors_have_serfs_layout() {
+        let one = JoinError { errors: vec!["a".to_owned()] };
+        assert_eq!(one.to_string(), "1 error occurred:\n\t* a\n\n");
+        let two = JoinError { errors: vec!["a".to_owned(), "b".to_owned()] };
+        assert_eq!(two.to_string(), "2 errors occurred:\n\t* a\n\t* b\n\n");
+    }
+}

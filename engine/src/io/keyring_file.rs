@@ -1,0 +1,102 @@
+//! The keyring file: a JSON array of keys in base64, the primary first (PROTOCOL 10.2).
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// A larger file is no keyring: 16,000 keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The keys of a keyring file, the primary first. Their sizes are checked with the settings they go into.
+///
+/// # Errors
+/// One line that says what is wrong, with the file's name.
+pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).map_err(|error| format!("stat {shown}: {error}"))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("Failed to decode keyring file {shown}: it has {size} bytes"));
+    }
+    let text =
+        std::fs::read(path).map_err(|error| format!("Failed to read keyring file {shown}: {error}"))?;
+    let encoded: Vec<String> = serde_json::from_slice(&text)
+        .map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
+    if encoded.is_empty() {
+        return Err(format!("Keyring file contains no keys: {shown}"));
+    }
+    let decode = |key: &String| STANDARD.decode(key);
+    encoded
+        .iter()
+        .map(decode)
+        .collect::<Result<Vec<Vec<u8>>, _>>()
+        .map_err(|error| format!("Failed to decode key from keyring {shown}: {error}"))
+}
+
+/// Writes a keyring file beside the old one, down to the disk, and puts it in its place. A new file is for
+/// its owner only; an existing one keeps its permissions.
+///
+/// # Errors
+/// The system's.
+pub fn write<'k>(path: &Path, keys: impl Iterator<Item = &'k [u8]>) -> io::Result<()> {
+    let encoded: Vec<String> = keys.map(|key| STANDARD.encode(key)).collect();
+    let text = serde_json::to_string_pretty(&encoded).expect("strings are valid JSON");
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(".new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&beside)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_keyring_is_written_as_serf_writes_it_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keyring");
+        let keys = [vec![0; 16], vec![255; 32]];
+        write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("[\n  \"AAAAAAAAAAAAAAAAAAAAAA==\",\n  \""), "{text}");
+        assert!(!text.ends_with('\n'));
+        assert_eq!(read(&path).unwrap(), keys);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&path), 0o600);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+            assert_eq!(mode(&path), 0o640);
+        }
+    }
+
+    #[test]
+    fn what_is_no_keyring_is_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keyring");
+        assert!(read(&path).unwrap_err().starts_with("stat "));
+        for (text, why) in [
+            ("[]", "contains no keys"),
+            ("{}", "Failed to decode keyring file"),
+            ("[\"AA", "Failed to decode keyring file"),
+            ("[\"!\"]", "Failed to decode key from keyring"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(error.contains(why) && error.contains("keyring"), "{error}");
+        }
+    }
+}

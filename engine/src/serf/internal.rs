@@ -1,0 +1,196 @@
+//! The cluster's own queries: keys are changed and listed everywhere, and who keeps a name that two nodes
+//! claim is put to the vote (PROTOCOL 5.6, 9.8).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::command::{CommandError, KeyOperation, Ticket};
+use crate::egress::Scope;
+use crate::event::Notice;
+use crate::serf::query::{Asker, Question};
+use crate::serf::{Serf, member_record};
+use crate::view::MemberStatus;
+use crate::wire::serf::{KeyRequest, KeyResponse, MemberRecord};
+use crate::wire::{DropReason, SerfMessage, ip_to_bytes};
+
+/// Names with this prefix never reach the application.
+pub(super) const PREFIX: &str = "_serf_";
+/// Everybody acks it and nobody answers.
+pub(super) const PING: &str = "_serf_ping";
+const CONFLICT: &str = "_serf_conflict";
+
+/// How the votes about this node's name stand.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Votes {
+    all: u32,
+    /// For this node's address.
+    for_me: u32,
+}
+
+impl KeyOperation {
+    fn query_name(self) -> &'static str {
+        match self {
+            KeyOperation::Install => "_serf_install-key",
+            KeyOperation::Use => "_serf_use-key",
+            KeyOperation::Remove => "_serf_remove-key",
+            KeyOperation::List => "_serf_list-keys",
+        }
+    }
+
+    fn of_query(name: &str) -> Option<KeyOperation> {
+        use KeyOperation::{Install, List, Remove, Use};
+        [Install, Use, Remove, List].into_iter().find(|operation| operation.query_name() == name)
+    }
+}
+
+impl Serf {
+    /// The answer to one of the cluster's own queries, if this node has one.
+    pub(super) fn internal_answer(
+        &mut self,
+        scope: &mut Scope<'_>,
+        name: &str,
+        payload: &[u8],
+    ) -> Option<Vec<u8>> {
+        if name == PING {
+            return None;
+        }
+        if name == CONFLICT {
+            let claimed = str::from_utf8(payload).ok()?;
+            // Who claims the name itself has no vote.
+            return (claimed != scope.config.node_name).then(|| vote(scope, claimed));
+        }
+        let Some(operation) = KeyOperation::of_query(name) else {
+            scope.notice(Notice::UnknownInternalQuery { name: name.to_owned() });
+            return None;
+        };
+        Some(answer_key_query(scope, operation, payload))
+    }
+
+    /// Has a key operation done everywhere; the answers come as those of a query do, each a key response.
+    pub(crate) fn key_query(
+        &mut self,
+        scope: &mut Scope<'_>,
+        ticket: Ticket,
+        operation: KeyOperation,
+        key: &[u8],
+    ) -> Result<std::time::Duration, CommandError> {
+        let mut payload = Vec::new();
+        KeyRequest { key: key.into() }.encode(&mut payload);
+        let question = Question { name: operation.query_name(), payload: &payload, ..Question::default() };
+        self.ask(scope, Asker::Application(ticket), &question)
+    }
+
+    /// Somebody else claims this node's name: put it to the vote, unless one is under way.
+    pub(super) fn defend_name(&mut self, scope: &mut Scope<'_>) {
+        if !scope.config.resolve_name_conflicts || self.defending {
+            return;
+        }
+        let name = scope.config.node_name.clone();
+        let question = Question { name: CONFLICT, payload: name.as_bytes(), ..Question::default() };
+        self.defending = self.ask(scope, Asker::NameVote(Votes::default()), &question).is_ok();
+    }
+
+    /// The vote is over: without the majority for its address this node gives up.
+    pub(super) fn count_votes(&mut self, scope: &mut Scope<'_>, votes: Votes) {
+        self.defending = false;
+        let Votes { all, for_me } = votes;
+        let majority = all / 2 + 1;
+        scope.notice(Notice::NameVote { all, for_me, kept: for_me >= majority });
+        if for_me < majority {
+            scope.ctx.out.ended.push(scope.node);
+        }
+    }
+}
+
+impl Votes {
+    /// Counts an answer.
+    pub(super) fn add(&mut self, scope: &mut Scope<'_>, payload: &[u8]) {
+        match SerfMessage::decode(payload) {
+            Ok(SerfMessage::ConflictResponse(Some(record))) => {
+                let me = scope.config.advertise;
+                let ip = crate::wire::ip_from_bytes(&record.addr);
+                self.all += 1;
+                self.for_me += u32::from(ip == Some(me.ip()) && record.port == me.port());
+            }
+            Ok(SerfMessage::ConflictResponse(None)) => self.all += 1,
+            Ok(_) => scope.drop_input(DropReason::MisplacedType, None),
+            Err(reason) => scope.drop_input(reason, None),
+        }
+    }
+}
+
+/// Whom this node knows under the name.
+fn vote(scope: &Scope<'_>, name: &str) -> Vec<u8> {
+    let known = scope.view.by_name(&scope.ctx.roster, name);
+    let known = known.filter(|(_, known)| known.status != MemberStatus::None);
+    let record = known.and_then(|(member, _)| member_record(scope.view, &scope.ctx.roster, member));
+    let mut out = Vec::new();
+    let encoded = record.map(|record| MemberRecord {
+        name,
+        addr: ip_to_bytes(record.addr).into(),
+        port: record.port,
+        tags: record.tags,
+        status: record.status as u8,
+        versions: record.versions.0,
+    });
+    MemberRecord::encode_vote(encoded.as_ref(), &mut out);
+    out
+}
+
+fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Vec<u8> {
+    let outcome = change_keys(scope, operation, payload);
+    let result = outcome.is_ok();
+    let message = outcome.err().unwrap_or_default();
+    let mut out = Vec::new();
+    if operation != KeyOperation::List || !result {
+        KeyResponse { result, message: &message, ..KeyResponse::default() }.encode(&mut out);
+        return out;
+    }
+    let keys: Vec<String> = scope.egress.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();
+    // The query response around it takes up to 64 bytes and the name.
+    let room = scope.config.query_response_size_limit.saturating_sub(64 + scope.config.node_name.len());
+    for shown in (0..=keys.len()).rev() {
+        let message = if shown == keys.len() {
+            String::new()
+        } else {
+            format!("truncated key list response, showing first {shown} of {} keys", keys.len())
+        };
+        let response = KeyResponse {
+            result,
+            message: &message,
+            keys: keys[..shown].iter().map(String::as_str).collect(),
+            primary_key: keys.first().map_or("", String::as_str),
+        };
+        out.clear();
+        response.encode(&mut out);
+        if out.len() <= room {
+            break;
+        }
+    }
+    out
+}
+
+/// Does it here. The texts are memberlist's, because they are shown by every Serf's command line.
+fn change_keys(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Result<(), String> {
+    let keyring = &mut scope.egress.envelope.keyring;
+    if keyring.is_empty() {
+        return Err(match operation {
+            KeyOperation::List => "Keyring is empty (encryption not enabled)".to_owned(),
+            _ => "No keyring to modify (encryption not enabled)".to_owned(),
+        });
+    }
+    if operation == KeyOperation::List {
+        return Ok(());
+    }
+    let Ok(SerfMessage::KeyRequest(request)) = SerfMessage::decode(payload) else {
+        return Err("Failed to decode key request".to_owned());
+    };
+    let changed = match operation {
+        KeyOperation::Install => keyring.install(&request.key),
+        KeyOperation::Use => keyring.make_primary(&request.key),
+        _ => keyring.remove(&request.key),
+    };
+    changed.map_err(|error| error.to_string())?;
+    scope.ctx.out.keyrings.push(scope.node);
+    Ok(())
+}
