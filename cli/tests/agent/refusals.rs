@@ -108,13 +108,17 @@ fn addresses_of_others_are_named() {
 }
 
 #[test]
-fn snapshot_and_tags_file_that_can_not_be_used_are_named() {
+fn snapshot_keyring_and_tags_file_that_can_not_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
     let (bind, rpc) = ("-bind=127.15.33.1", "-rpc-addr=127.15.33.1:7373");
     let text = refused(&[bind, rpc, &format!("-snapshot={path}")]);
     let expected = format!("==> Failed to start the Serf agent: Failed to open snapshot {path}: ");
     assert!(text.contains(&expected), "{text}");
+    let keys = refused(&[bind, rpc, "-keyring-file=/nonexistent/keys"]);
+    assert!(keys.ends_with(
+        "==> Failed to setup the Serf agent: stat /nonexistent/keys: No such file or directory (os error 2)\n"
+    ));
     let text = refused(&[bind, rpc, &format!("-tags-file={path}")]);
     let expected = format!(
         "==> Starting Serf agent...\n==> Failed to setup the Serf agent: Failed to read tags file: {path}: Is a directory (os error 21)\n"

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::process::{Agent, THANE, outcome, run_to_end, serf};
+use crate::process::{Agent, THANE, outcome, run_to_end, serf, wait_for_file};
 
 /// Lines without the time of log lines.
 fn without_times(lines: &[String]) -> Vec<String> {
@@ -19,9 +19,10 @@ fn banner_and_first_lines_are_serfs() {
     let run = |program, flags: &[&str]| {
         let mut agent = Agent::start(program, "127.15.10.1", flags);
         agent.wait_for("EventMemberJoin");
-        agent.signal("KILL");
+        let lines = without_times(&agent.lines);
+        agent.signal("TERM");
         agent.end();
-        without_times(&agent.lines)
+        lines
     };
     let sets: [&[&str]; 3] = [
         &["-node=n1"],
@@ -126,6 +127,21 @@ fn settings_without_effect_are_warned_of_in_the_log() {
     std::fs::write(&path, r#"{"disable_coordinates": true}"#).unwrap();
     let mut agent = Agent::start(THANE, "127.15.19.1", &[&format!("-config-file={}", path.display())]);
     agent.wait_for("[WARN] agent: 'disable_coordinates' has no effect");
+}
+
+#[test]
+fn keyring_file_encrypts_and_is_kept() {
+    let Some(serf) = serf() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    std::fs::write(&path, r#"["MTIzNDU2Nzg5MDEyMzQ1Ng=="]"#).unwrap();
+    let mut agent = Agent::start(THANE, "127.15.9.1", &[&format!("-keyring-file={}", path.display())]);
+    assert!(agent.has("                      Encrypted: true"));
+    agent.wait_for("[INFO] agent: Restored keyring with 1 keys from");
+    agent.rpc(serf, "keys", &["-install=YWJjZGVmZ2hpamtsbW5vcA=="]);
+    wait_for_file(&path, |text| {
+        text == "[\n  \"MTIzNDU2Nzg5MDEyMzQ1Ng==\",\n  \"YWJjZGVmZ2hpamtsbW5vcA==\"\n]"
+    });
 }
 
 #[test]

@@ -19,9 +19,9 @@ pub(crate) mod mailbox;
 mod mapping;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
-pub(crate) mod seat;
 #[cfg(target_os = "linux")]
 mod ring;
+pub(crate) mod seat;
 #[cfg(target_os = "linux")]
 mod send;
 pub(crate) mod shard;
