@@ -1,6 +1,6 @@
 //! Which address the node binds and which it announces (FEATURES CFG-6..8, AGT-17).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// Gossip port where none is given. Also that of an advertise address without a port, whatever is bound.
 pub(crate) const GOSSIP_PORT_DEFAULT: u16 = 7946;
@@ -122,15 +122,13 @@ pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAdd
 
 /// Whether others outside the own network may reach the address: neither private nor for special use.
 pub(crate) fn is_public(ip: IpAddr) -> bool {
-    match ip {
+    let special = match ip {
         IpAddr::V4(v4) => {
-            !(v4.is_loopback() || v4.is_link_local() || v4.is_documentation() || is_private_v4(v4))
-                && !v4.is_unspecified()
+            v4.is_loopback() || v4.is_link_local() || v4.is_documentation() || is_private_v4(v4)
         }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified())
-        }
-    }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    !special && !ip.is_unspecified()
 }
 
 /// The address to bind on an interface: the one asked for if it is there, or the first one.
@@ -183,7 +181,7 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => Ipv6Addr::is_unicast_link_local(&v6),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

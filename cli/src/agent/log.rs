@@ -123,11 +123,6 @@ impl Log {
         self.0.borrow_mut().level = level;
     }
 
-    /// Whether a line of this level goes anywhere but into the ring.
-    pub(crate) fn level(&self) -> Level {
-        self.0.borrow().level
-    }
-
     /// Adds a line. `component` is `agent`, `agent.ipc`, `serf` or `memberlist`.
     pub(crate) fn add(&self, level: Level, component: &str, text: impl fmt::Display) {
         let mut state = self.0.borrow_mut();

@@ -1,10 +1,24 @@
-//! The agent's parts, waiting for the command that runs them: addresses, banner, log, event filters, handlers,
-//! what its doors work with, and the RPC port.
+//! The agent: `thane agent`, the daemon. Everything here lives on the main thread, in one `LocalSet`; the
+//! engine has a thread of its own.
 
-pub(crate) mod address;
-pub(crate) mod backend;
-pub(crate) mod banner;
-pub(crate) mod filter;
-pub(crate) mod handlers;
-pub(crate) mod log;
-pub(crate) mod rpc;
+mod address;
+mod backend;
+mod banner;
+mod config;
+mod events;
+mod files;
+mod filter;
+mod flags;
+mod handlers;
+mod join;
+mod json;
+mod log;
+mod notices;
+mod reload;
+mod rpc;
+mod run;
+mod settings;
+mod signals;
+mod start;
+
+pub(crate) use run::run;

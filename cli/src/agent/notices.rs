@@ -164,6 +164,13 @@ impl Line {
                 Line::serf(Warn, format!("Unhandled internal query '{}'", shown(name)))
                     .limited("Unhandled internal queries", REPEATS_PER_WINDOW)
             }
+            Notice::NameVote { all, for_me, kept: true } => {
+                Line::serf(Info, format!("majority in name conflict resolution [{for_me} / {all}]"))
+            }
+            Notice::NameVote { all, for_me, kept: false } => {
+                Line::serf(Warn, format!("minority in name conflict resolution, quitting [{for_me} / {all}]"))
+            }
+            Notice::Keyring { remark } => Line::serf(Err, shown(remark).into_owned()),
             Notice::Snapshot { remark } => Line::serf(Warn, shown(remark).into_owned()),
             Notice::ReconnectSkipped => {
                 Line::serf(Debug, "forgoing reconnect for random throttling".to_owned())
@@ -355,6 +362,15 @@ mod tests {
                 Notice::UnknownInternalQuery { name: "_serf_x".to_owned() },
                 "[WARN] serf: Unhandled internal query '_serf_x'",
             ),
+            (
+                Notice::NameVote { all: 3, for_me: 2, kept: true },
+                "[INFO] serf: majority in name conflict resolution [2 / 3]",
+            ),
+            (
+                Notice::NameVote { all: 3, for_me: 1, kept: false },
+                "[WARN] serf: minority in name conflict resolution, quitting [1 / 3]",
+            ),
+            (Notice::Keyring { remark: "disk full".to_owned() }, "[ERR] serf: disk full"),
             (Notice::Snapshot { remark: "bad line".to_owned() }, "[WARN] serf: bad line"),
             (Notice::ReconnectSkipped, "[DEBUG] serf: forgoing reconnect for random throttling"),
             (

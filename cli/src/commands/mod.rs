@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::flags::FlagError;
 use crate::output::{say, say_aside};
 
+mod agent;
 mod event;
 mod force_leave;
 mod info;
@@ -25,6 +26,7 @@ mod version;
 
 /// All commands, in the order in which they are listed.
 const ALL: &[Command] = &[
+    agent::COMMAND,
     crate::decode::COMMAND,
     crate::demo::COMMAND,
     event::COMMAND,

@@ -1,0 +1,125 @@
+//! What the node tells goes to the log, to the event handlers and to RPC streams, in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use thane_engine::api::{Outlet, Told};
+use thane_engine::event::Event;
+use tokio::sync::broadcast;
+
+use super::handlers::Handlers;
+use super::log::{Level, Log};
+use super::notices::{NoticeLog, shown};
+
+/// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
+/// warning each.
+pub(crate) async fn carry(
+    mut outlet: Outlet,
+    log: Log,
+    handlers: Handlers,
+    streams: broadcast::Sender<Arc<Event>>,
+) {
+    let mut notices = NoticeLog::new(log.clone());
+    loop {
+        let due = notices.due();
+        let left_out = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            told = outlet.recv() => match told {
+                Some(Told::Notice(notice)) => notices.add(&notice, Instant::now()),
+                Some(Told::Event(event)) => {
+                    log.add(Level::Info, "agent", format_args!("Received event: {}", described(&event)));
+                    let event = Arc::new(event);
+                    handlers.offer(&event);
+                    // An error only says that no stream is open.
+                    let _ = streams.send(event);
+                }
+                None => return,
+            },
+            () = left_out => notices.tell_left_out(Instant::now()),
+        }
+    }
+}
+
+fn described(event: &Event) -> String {
+    match event {
+        Event::Member { kind, .. } => kind.as_str().to_owned(),
+        Event::User { name, .. } => format!("user-event: {}", shown(name)),
+        Event::Query { name, .. } => format!("query: {}", shown(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use thane_engine::command::QueryToken;
+    use thane_engine::event::{MemberEventKind, Notice};
+    use thane_engine::wire::LamportTime;
+    use tokio::sync::mpsc;
+
+    use super::super::handlers::{EventHandler, Responder, SelfIdentity};
+    use super::*;
+
+    struct Nobody;
+
+    impl Responder for Nobody {
+        async fn respond(&self, _: QueryToken, _: Bytes) -> Result<(), String> {
+            panic!("no handler answers here");
+        }
+    }
+
+    #[test]
+    fn log_handlers_and_streams_get_everything_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let log = Log::new(Level::Err);
+        let identity = Rc::new(SelfIdentity { name: "n".to_owned(), tags: RefCell::default() });
+        let list = EventHandler::parse("user:a=true").unwrap();
+        let (handlers, _handler_loop) = Handlers::new(list, identity, Nobody, log.clone());
+        let (streams, mut stream) = broadcast::channel(8);
+        let (outlet_in, outlet) = mpsc::channel(8);
+        let user = |name: &str| Event::User {
+            ltime: LamportTime(1),
+            name: name.to_owned(),
+            payload: Bytes::new(),
+            coalesce: false,
+        };
+        let query = Event::Query {
+            token: QueryToken(1),
+            ltime: LamportTime(1),
+            name: "q".to_owned(),
+            payload: Bytes::new(),
+            source_node: "n".to_owned(),
+            timeout: std::time::Duration::from_secs(1),
+        };
+        let member = Event::Member { kind: MemberEventKind::Failed, members: Vec::new() };
+        let events = [user("a"), query, user("x\ny"), member];
+        outlet_in.try_send(Told::Notice(Notice::ReconnectSkipped)).unwrap();
+        for event in events.clone() {
+            outlet_in.try_send(Told::Event(event)).unwrap();
+        }
+        drop(outlet_in);
+        runtime.block_on(carry(outlet, log.clone(), handlers, streams));
+
+        let received: Vec<Event> =
+            std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();
+        assert_eq!(received, events);
+        let backlog = log.subscribe("t", Level::Trace).backlog;
+        let lines: Vec<&str> = backlog.iter().map(|line| line.text.split_once("] ").unwrap().1).collect();
+        let expected = [
+            "serf: forgoing reconnect for random throttling",
+            "agent: Received event: user-event: a",
+            "agent: Received event: query: q",
+            "agent: Received event: user-event: x\\ny",
+            "agent: Received event: member-failed",
+        ];
+        assert_eq!(lines, expected);
+    }
+}

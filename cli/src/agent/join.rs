@@ -1,0 +1,76 @@
+//! How the agent joins a cluster by itself: once at start, and again and again in the background (FEATURES
+//! AGT-4, AGT-5).
+
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use super::backend::Backend;
+use super::banner::{detail, heading};
+use super::config::Retry;
+use super::log::Level;
+use super::run::Agent;
+use super::signals::Signal;
+
+impl Agent {
+    /// Joins through `start_join`, before anything else happens.
+    ///
+    /// # Errors
+    /// If no address answered, or the user has had enough: the line for the user.
+    pub(super) async fn join_at_start(&mut self) -> Result<(), String> {
+        let settings = &self.config.settings;
+        if settings.start_join.is_empty() {
+            return Ok(());
+        }
+        heading(format_args!("Joining cluster...(replay: {})", settings.replay_on_join));
+        let signals = &mut self.signals;
+        let enough = async {
+            loop {
+                let signal = signals.next().await;
+                if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+                    return signal;
+                }
+            }
+        };
+        let joined = tokio::select! {
+            joined = self.backend.join(&settings.start_join, settings.replay_on_join) => joined,
+            signal = enough => return Err(format!("Caught signal: {signal}")),
+        };
+        let count = joined.map_err(|error| error.to_string())?;
+        detail(format_args!("Join completed. Synced with {count} initial agents"));
+        Ok(())
+    }
+
+    /// Joins through `retry_join` until it works or the tries are used up.
+    pub(super) fn join_in_background(&self) {
+        let retry = self.config.retry.clone();
+        if !retry.addresses.is_empty() {
+            let replay = self.config.settings.replay_on_join;
+            spawn_local(retry_join(self.backend.clone(), retry, replay, self.gave_up.clone()));
+        }
+    }
+}
+
+async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: Rc<Notify>) {
+    let log = &backend.log;
+    let mut retries = 0;
+    loop {
+        log.add(Level::Info, "agent", format_args!("Joining cluster...(replay: {replay})"));
+        let error = match backend.join(&retry.addresses, replay).await {
+            Ok(count) => {
+                let text = format!("Join completed. Synced with {count} initial agents");
+                return log.add(Level::Info, "agent", text);
+            }
+            Err(error) => error.to_string(),
+        };
+        retries += 1;
+        if retry.retries_max.is_some_and(|max| retries > max) {
+            log.add(Level::Err, "agent", "maximum retry join attempts made, exiting");
+            return gave_up.notify_one();
+        }
+        let text = format!("Join failed: {}, retrying in {:?}", error.trim_end(), retry.interval);
+        log.add(Level::Warn, "agent", text);
+        tokio::time::sleep(retry.interval).await;
+    }
+}

@@ -1,0 +1,226 @@
+//! A configuration file's text becomes [`Settings`]. Stricter than Serf in three places: nothing may follow the
+//! object, whole numbers must be whole, and each error is one line that names the key and what it must be.
+
+use serde_json::{Map, Value};
+
+use super::settings::{KEYS, Key, Settings, Slot, duration};
+
+impl Settings {
+    /// Reads a configuration file's text.
+    ///
+    /// # Errors
+    /// One line: where the text is no JSON, or which key is wrong and what it must be.
+    pub(crate) fn decode(text: &str) -> Result<Settings, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
+        let Value::Object(object) = value else {
+            return Err(format!("the top level must be an object, not {}", type_of(&value)));
+        };
+        let mut settings = Settings::default();
+        settings.read_object(&KEYS, "", object)?;
+        Ok(settings)
+    }
+
+    fn read_object(
+        &mut self,
+        keys: &'static [Key],
+        path: &str,
+        object: Map<String, Value>,
+    ) -> Result<(), String> {
+        let find = |name: &str| keys.iter().find(|key| key.name.eq_ignore_ascii_case(name));
+        let unknown: Vec<String> =
+            object.keys().filter(|name| find(name).is_none()).map(|name| format!("'{path}{name}'")).collect();
+        match unknown.len() {
+            0 => {}
+            1 => return Err(format!("unknown key {}", unknown[0])),
+            _ => return Err(format!("unknown keys {}", unknown.join(", "))),
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, value) in object {
+            let key = find(&name).expect("unknown names were refused above");
+            if seen.contains(&key.name) {
+                return Err(format!("'{path}{}' is given twice, in different case", key.name));
+            }
+            seen.push(key.name);
+            self.read_value(&key.slot, &format!("{path}{}", key.name), value)?;
+        }
+        Ok(())
+    }
+
+    /// `null` is "not given".
+    fn read_value(&mut self, slot: &Slot, name: &str, value: Value) -> Result<(), String> {
+        match (slot, value) {
+            (_, Value::Null) => {}
+            (Slot::Text(get), Value::String(text)) => *get(self) = text,
+            (Slot::Switch(get), Value::Bool(on)) => *get(self) = on,
+            (Slot::OnSwitch(get), Value::Bool(on)) => *get(self) = Some(on),
+            (Slot::Number(get), Value::Number(number)) => {
+                *get(self) = number
+                    .as_i64()
+                    .ok_or_else(|| format!("'{name}' must be a whole number in range, not {number}"))?;
+            }
+            (Slot::Time(get), Value::String(text)) => {
+                if !text.is_empty() {
+                    *get(self) = duration(&text).map_err(|error| format!("'{name}': {error}"))?;
+                }
+            }
+            (Slot::List(get), Value::Array(entries)) => {
+                *get(self) = entries
+                    .into_iter()
+                    .enumerate()
+                    .map(|(n, entry)| text_of(&format!("{name}[{n}]"), entry))
+                    .collect::<Result<_, _>>()?;
+            }
+            (Slot::Map(get), Value::Object(entries)) => {
+                *get(self) = entries
+                    .into_iter()
+                    .map(|(k, value)| Ok((k.clone(), text_of(&format!("{name}.{k}"), value)?)))
+                    .collect::<Result<_, String>>()?;
+            }
+            (Slot::Object(keys), Value::Object(object)) => {
+                self.read_object(keys, &format!("{name}."), object)?;
+            }
+            (slot, value) => {
+                return Err(format!("'{name}' must be {}, not {}", slot.wanted(), type_of(&value)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn wanted(&self) -> &'static str {
+        match self {
+            Slot::Text(_) => "a string",
+            Slot::Number(_) => "a number",
+            Slot::Switch(_) | Slot::OnSwitch(_) => "true or false",
+            Slot::Time(_) => "a duration in a string, such as \"10s\"",
+            Slot::List(_) => "an array of strings",
+            Slot::Map(_) => "an object with strings",
+            Slot::Object(_) => "an object",
+        }
+    }
+}
+
+/// The value is not shown: it may be a key or a token.
+fn text_of(name: &str, value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(format!("'{name}' must be a string, not {}", type_of(&other))),
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::settings::tests::everything;
+    use super::*;
+
+    /// Every key with a value that is not its default.
+    const EVERYTHING: &str = r#"{
+        "node_name": "n", "role": "r", "disable_coordinates": true, "tags": {"a": "b"}, "tags_file": "t",
+        "bind": "1.1.1.1", "advertise": "2.2.2.2", "interface": "eth0", "encrypt_key": "k",
+        "keyring_file": "kf", "log_level": "debug", "rpc_addr": "3.3.3.3:1", "rpc_auth": "token",
+        "protocol": 4, "replay_on_join": true, "query_response_size_limit": 1, "query_size_limit": 2,
+        "user_event_size_limit": 3, "start_join": ["j"], "event_handlers": ["h"], "profile": "wan",
+        "snapshot_path": "s", "leave_on_terminate": true, "skip_leave_on_interrupt": true,
+        "discover": "d", "mdns": {"interface": "i", "disable_ipv4": true, "disable_ipv6": true},
+        "reconnect_interval": "1s", "reconnect_timeout": "2s", "tombstone_timeout": "3s",
+        "disable_name_resolution": true, "enable_syslog": true, "syslog_facility": "LOCAL1",
+        "retry_join": ["rj"], "retry_max_attempts": 5, "retry_interval": "4s", "rejoin_after_leave": true,
+        "enable_compression": false, "statsite_addr": "sa", "statsd_addr": "sd", "broadcast_timeout": "5s",
+        "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable"
+    }"#;
+
+    fn refused(text: &str) -> String {
+        Settings::decode(text).unwrap_err()
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        assert_eq!(Settings::decode(EVERYTHING), Ok(everything()));
+    }
+
+    #[test]
+    fn keys_match_in_any_case() {
+        let upper = EVERYTHING
+            .split('"')
+            .enumerate()
+            .map(|(n, part)| {
+                let is_key = n % 2 == 1 && KEYS.iter().any(|key| key.name == part);
+                if is_key { part.to_uppercase() } else { part.to_owned() }
+            })
+            .collect::<Vec<_>>()
+            .join("\"");
+        assert!(upper.contains("\"NODE_NAME\"") && upper.contains("\"MSGPACKUSENEWTIMEFORMAT\""));
+        assert_eq!(Settings::decode(&upper), Ok(everything()));
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        assert_eq!(refused(r#"{"nope": 1}"#), "unknown key 'nope'");
+        assert_eq!(refused(r#"{"leave_on_interrupt": true}"#), "unknown key 'leave_on_interrupt'");
+        assert_eq!(refused(r#"{"nope": 1, "tags": 4, "b": 2}"#), "unknown keys 'nope', 'b'");
+        assert_eq!(refused(r#"{"mdns": {"iface": "x"}}"#), "unknown key 'mdns.iface'");
+    }
+
+    #[test]
+    fn wrong_types_are_named_with_what_is_expected() {
+        let cases = [
+            (r#"{"Node_Name": 5}"#, "'node_name' must be a string, not a number"),
+            (r#"{"protocol": "4"}"#, "'protocol' must be a number, not a string"),
+            (r#"{"protocol": 4.5}"#, "'protocol' must be a whole number in range, not 4.5"),
+            (r#"{"leave_on_terminate": "yes"}"#, "'leave_on_terminate' must be true or false, not a string"),
+            (r#"{"enable_compression": 1}"#, "'enable_compression' must be true or false, not a number"),
+            (r#"{"tags": []}"#, "'tags' must be an object with strings, not an array"),
+            (r#"{"tags": {"a": 4}}"#, "'tags.a' must be a string, not a number"),
+            (r#"{"start_join": "a"}"#, "'start_join' must be an array of strings, not a string"),
+            (r#"{"start_join": ["a", true]}"#, "'start_join[1]' must be a string, not true or false"),
+            (
+                r#"{"retry_interval": 10}"#,
+                "'retry_interval' must be a duration in a string, such as \"10s\", not a number",
+            ),
+            (
+                r#"{"retry_interval": "10"}"#,
+                "'retry_interval': \"10\" is not a duration such as 3s, 1m30s or 250ms",
+            ),
+            (r#"{"mdns": "x"}"#, "'mdns' must be an object, not a string"),
+            (r#"{"mdns": {"interface": {}}}"#, "'mdns.interface' must be a string, not an object"),
+            ("[1]", "the top level must be an object, not an array"),
+            ("null", "the top level must be an object, not null"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(refused(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_with_its_place() {
+        assert_eq!(refused("{bad"), "not valid JSON: key must be a string at line 1 column 2");
+        assert_eq!(refused(""), "not valid JSON: EOF while parsing a value at line 1 column 0");
+        assert_eq!(refused("{}\n{}"), "not valid JSON: trailing characters at line 2 column 1");
+        assert!(refused(&"[".repeat(100_000)).starts_with("not valid JSON: recursion limit exceeded"));
+    }
+
+    #[test]
+    fn a_key_given_twice_counts_once_in_one_spelling_only() {
+        assert_eq!(Settings::decode(r#"{"role": "a", "role": "b"}"#).unwrap().role, "b");
+        assert_eq!(refused(r#"{"role": "a", "Role": "b"}"#), "'role' is given twice, in different case");
+    }
+
+    #[test]
+    fn null_and_empty_durations_are_not_given() {
+        let text = r#"{"node_name": null, "tags": null, "mdns": null, "retry_interval": ""}"#;
+        assert_eq!(Settings::decode(text), Ok(Settings::default()));
+    }
+}

@@ -1,0 +1,79 @@
+//! What SIGHUP and SIGUSR1 do: the configuration is read again, or the numbers are written to stderr (FEATURES
+//! AGT-10..13).
+
+use std::io::Write;
+
+use time::OffsetDateTime;
+use tokio::task::spawn_local;
+
+use super::banner::heading;
+use super::flags;
+use super::log::Level;
+use super::run::Agent;
+use crate::commands::Failure;
+
+/// What a reload applies; the rest waits for the next start.
+const RELOADABLE: [&str; 6] =
+    ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
+/// Sections of `info` that hold numbers.
+const NUMBERS: [&str; 3] = ["serf", "io", "drops"];
+
+impl Agent {
+    /// Reads flags and files again and applies what can be applied. A configuration with a mistake in it
+    /// changes nothing.
+    pub(super) fn reload(&mut self) {
+        heading("Reloading configuration...");
+        let config = match flags::read_config(&self.arguments) {
+            Ok(config) => config,
+            Err(failure) => {
+                if let Failure::Message(text) = failure {
+                    heading(text);
+                }
+                return heading("Failed to reload configs");
+            }
+        };
+        config.warnings.iter().for_each(heading);
+        let log = &self.backend.log;
+        log.set_level(config.log_level);
+        self.handlers.replace(config.handlers.clone());
+
+        // With a file the tags of this run are there, and the configuration has none.
+        let tags_from_file = self.backend.tags_file.is_some() || config.tags_file.is_some();
+        let mut waiting = self.started_with.differences(&config.settings);
+        waiting.retain(|name| {
+            !RELOADABLE.contains(&name.as_str())
+                || (tags_from_file && matches!(name.as_str(), "tags" | "role"))
+        });
+        if !waiting.is_empty() {
+            let text = format!("Changed, but applied at the next start only: {}", waiting.join(", "));
+            log.add(Level::Warn, "agent", text);
+        }
+        if !tags_from_file && *self.backend.identity.tags.borrow() != config.tags {
+            let (backend, tags) = (self.backend.clone(), config.tags.clone());
+            // Telling others may take seconds, in which signals count too.
+            spawn_local(async move {
+                if let Err(error) = backend.replace_tags(tags).await {
+                    heading(format_args!("Failed to update tags: {error}"));
+                }
+            });
+        }
+        self.config = config;
+    }
+
+    /// Writes the numbers of `info` to stderr, in the form of Serf's metrics.
+    pub(super) async fn dump(&self) {
+        let Ok(sections) = self.backend.stats().await else { return };
+        let now = OffsetDateTime::now_utc();
+        let stamp =
+            format!("{} {:02}:{:02}:{:02} +0000 UTC", now.date(), now.hour(), now.minute(), now.second());
+        let mut stderr = std::io::stderr().lock();
+        for section in NUMBERS {
+            for (name, value) in sections.get(section).into_iter().flatten() {
+                if let Ok(value) = value.parse::<f64>() {
+                    // Nobody may be reading stderr.
+                    let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {value:.3}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The agent's life: it is started, serves, and ends (FEATURES AGT-1..10, AGT-15, AGT-16, AGT-22).
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use thane_engine::api::Engine;
+use thane_engine::view::MemberStatus;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::address::{self, Addresses};
+use super::backend::Backend;
+use super::banner::heading;
+use super::config::Config;
+use super::flags;
+use super::handlers::Handlers;
+use super::log::{Level, Log};
+use super::settings::Settings;
+use super::signals::{Signal, Signals};
+use crate::commands::Failure;
+
+/// A graceful leave that takes longer is given up, as in Serf.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+/// Closing sockets and files takes milliseconds; an engine that needs longer is stuck.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
+/// Threads for name lookups and files; they end when idle.
+const BLOCKING_THREADS_MAX: usize = 4;
+const THREAD_STACK_BYTES: usize = 256 << 10;
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// The arguments, a configuration file or an address can't be used.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+    let config = flags::read_config(arguments).map_err(|failure| match failure {
+        Failure::Message(text) => arrow(text),
+        other => other,
+    })?;
+    config.warnings.iter().for_each(heading);
+    let addresses = addresses(&config).map_err(arrow)?;
+    addresses.note.iter().for_each(heading);
+    // Before there is a second thread: the local time zone can't be read afterwards.
+    let log = Log::new(config.log_level);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .build()
+        .map_err(|error| arrow(format!("Failed to start the Serf agent: {error}")))?;
+    let code = LocalSet::new().block_on(&runtime, live(arguments, config, addresses, log));
+    // A name lookup that is still going on must not hold up the exit.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn arrow(text: String) -> Failure {
+    Failure::Message(format!("==> {text}"))
+}
+
+fn addresses(config: &Config) -> Result<Addresses, String> {
+    let local = address::local_addresses()
+        .map_err(|error| format!("Failed to list the addresses of this machine: {error}"))?;
+    Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &local)
+}
+
+async fn live(arguments: &[String], config: Config, addresses: Addresses, log: Log) -> ExitCode {
+    heading("Starting Serf agent...");
+    let engine = match Engine::start(config.io_driver) {
+        Ok(engine) => engine,
+        Err(error) => {
+            heading(format_args!("Failed to start the Serf agent: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match Agent::start(&engine, arguments, config, addresses, log).await {
+        Ok(agent) => agent.serve().await,
+        Err(text) => {
+            heading(text);
+            ExitCode::FAILURE
+        }
+    };
+    // What can't be closed in time ends with the process.
+    let _ = tokio::time::timeout(SHUTDOWN_WITHIN, engine.stop()).await;
+    code
+}
+
+/// The running agent.
+pub(super) struct Agent {
+    /// Flags, read again on reload.
+    pub(super) arguments: Vec<String>,
+    /// As of the last reload.
+    pub(super) config: Config,
+    /// What it was started with.
+    pub(super) started_with: Settings,
+    /// The node and what belongs to it.
+    pub(super) backend: Rc<Backend>,
+    /// The way to the scripts.
+    pub(super) handlers: Handlers,
+    /// Ends when the node does.
+    pub(super) carrying: JoinHandle<()>,
+    /// What the agent is told from outside.
+    pub(super) signals: Signals,
+    /// Told when the background join gives up.
+    pub(super) gave_up: Rc<Notify>,
+}
+
+impl Agent {
+    /// Serves until something ends it.
+    async fn serve(mut self) -> ExitCode {
+        loop {
+            let signal = tokio::select! {
+                signal = self.signals.next() => signal,
+                () = self.backend.stop.notified() => {
+                    let own = self.backend.handle.local_member().await;
+                    self.shut_down(own.is_ok_and(|own| own.status == MemberStatus::Left)).await;
+                    return ExitCode::SUCCESS;
+                }
+                () = self.gave_up.notified() => {
+                    self.shut_down(false).await;
+                    return ExitCode::FAILURE;
+                }
+                _ = &mut self.carrying => {
+                    self.backend.log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
+                    return ExitCode::SUCCESS;
+                }
+            };
+            match signal {
+                Signal::Dump => self.dump().await,
+                Signal::Hangup => {
+                    heading(format_args!("Caught signal: {signal}"));
+                    self.reload();
+                }
+                Signal::Interrupt | Signal::Terminate => {
+                    heading(format_args!("Caught signal: {signal}"));
+                    return self.end(signal).await;
+                }
+            }
+        }
+    }
+
+    /// Leaves first if the signal and the configuration say so.
+    async fn end(mut self, signal: Signal) -> ExitCode {
+        let settings = &self.config.settings;
+        let graceful = match signal {
+            Signal::Interrupt => !settings.skip_leave_on_interrupt,
+            _ => settings.leave_on_terminate,
+        };
+        let left = graceful && {
+            heading("Gracefully shutting down agent...");
+            self.leave().await
+        };
+        self.shut_down(left).await;
+        if left { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Leaves, unless that takes too long or another signal comes. Returns whether it has left.
+    async fn leave(&mut self) -> bool {
+        let backend = self.backend.clone();
+        tokio::select! {
+            left = backend.leave() => match left {
+                Ok(()) => true,
+                Err(error) => {
+                    heading(format_args!("Error: {error}"));
+                    false
+                }
+            },
+            () = self.another_signal() => false,
+            () = tokio::time::sleep(LEAVE_WITHIN) => false,
+        }
+    }
+
+    async fn another_signal(&mut self) {
+        while self.signals.next().await == Signal::Dump {}
+    }
+
+    /// Ends the node: its sockets are closed and its snapshot is on disk afterwards.
+    async fn shut_down(&self, left: bool) {
+        let (log, handle) = (&self.backend.log, &self.backend.handle);
+        let close = async {
+            log.add(Level::Info, "agent", "requesting serf shutdown");
+            if !left {
+                log.add(Level::Warn, "serf", "Shutdown without a Leave");
+            }
+            handle.shutdown().await;
+            log.add(Level::Info, "agent", "shutdown complete");
+        };
+        if tokio::time::timeout(SHUTDOWN_WITHIN, close).await.is_err() {
+            log.add(Level::Err, "agent", "shutdown takes too long, giving up");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! How the agent starts, in Serf's order (FEATURES AGT-1..3): node, RPC port, banner, join, log.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
+use thane_engine::command::QueryToken;
+use thane_engine::io::keyring_file;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::task::spawn_local;
+
+use super::address::{self, Addresses};
+use super::backend::{Backend, EVENTS_WAITING_MAX};
+use super::banner::{Banner, gap, heading};
+use super::config::Config;
+use super::handlers::{EventHandler, Handlers, Responder, SelfIdentity};
+use super::log::{Level, Log};
+use super::run::Agent;
+use super::signals::Signals;
+use super::{events, files, rpc};
+
+impl Agent {
+    /// Starts node, handlers and RPC port, says so, joins, and opens the log.
+    ///
+    /// # Errors
+    /// The line for the user.
+    pub(super) async fn start(
+        engine: &Engine,
+        arguments: &[String],
+        config: Config,
+        addresses: Addresses,
+        log: Log,
+    ) -> Result<Agent, String> {
+        let signals = Signals::listen().map_err(|error| format!("Failed to handle signals: {error}"))?;
+        let identity = Rc::new(identity(&config)?);
+        let keys = keys(&config, &log)?;
+        let encrypted = !keys.is_empty();
+        log.add(Level::Info, "agent", "Serf agent starting");
+        warn(&config, &addresses, encrypted, &log);
+        let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
+        let listener = listen(&config.rpc_addr).await?;
+
+        let responder = NodeResponder(handle.clone());
+        let (handlers, handler_loop) =
+            Handlers::new(config.handlers.clone(), identity.clone(), responder, log.clone());
+        let (streams, _) = broadcast::channel(EVENTS_WAITING_MAX);
+        let backend = Rc::new(Backend {
+            handle,
+            events: streams.clone(),
+            log: log.clone(),
+            identity,
+            auth: config.settings.rpc_auth.clone(),
+            handlers: scripts_by_key(&config.handlers),
+            driver: (engine.driver().to_string(), engine.driver_reason().to_owned()),
+            tags_file: config.tags_file.clone(),
+            stop: Notify::new(),
+            tags_turn: Mutex::new(()),
+        });
+        spawn_local(handler_loop.run());
+        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams));
+        spawn_local(rpc::serve(listener, backend.clone()));
+        heading("Starting Serf agent RPC...");
+        banner(&config, &addresses, &backend.identity.name, encrypted).print();
+
+        let mut agent = Agent {
+            arguments: arguments.to_vec(),
+            started_with: config.settings.clone(),
+            config,
+            backend,
+            handlers,
+            carrying,
+            signals,
+            gave_up: Rc::default(),
+        };
+        agent.join_at_start().await?;
+        gap();
+        heading("Log data will now stream in as it occurs:");
+        gap();
+        agent.backend.log.open();
+        agent.join_in_background();
+        Ok(agent)
+    }
+}
+
+/// Answers queries through the node.
+struct NodeResponder(Handle);
+
+impl Responder for NodeResponder {
+    async fn respond(&self, query: QueryToken, payload: Bytes) -> Result<(), String> {
+        self.0.respond(query, payload).await.map_err(|error| error.to_string())
+    }
+}
+
+/// The own name and the tags to begin with.
+fn identity(config: &Config) -> Result<SelfIdentity, String> {
+    let tags = match &config.tags_file {
+        Some(path) => {
+            files::read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?
+        }
+        None => config.tags.clone(),
+    };
+    let name = match config.node_name.as_str() {
+        "" => gethostname::gethostname().to_string_lossy().into_owned(),
+        name => name.to_owned(),
+    };
+    Ok(SelfIdentity { name, tags: RefCell::new(tags) })
+}
+
+/// The gossip keys, the primary first: those of the keyring file, or the configured one.
+fn keys(config: &Config, log: &Log) -> Result<Vec<Vec<u8>>, String> {
+    let Some(path) = &config.keyring_file else { return Ok(config.key.iter().cloned().collect()) };
+    let keys =
+        keyring_file::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
+    let text = format!("Restored keyring with {} keys from {}", keys.len(), path.display());
+    log.add(Level::Info, "agent", text);
+    Ok(keys)
+}
+
+fn warn(config: &Config, addresses: &Addresses, encrypted: bool, log: &Log) {
+    for name in &config.ineffective {
+        log.add(Level::Warn, "agent", format_args!("'{name}' has no effect"));
+    }
+    if !encrypted && address::is_public(addresses.announced.ip()) {
+        log.add(Level::Warn, "memberlist", "Binding to public address without encryption!");
+    }
+}
+
+async fn start_node(
+    engine: &Engine,
+    config: &Config,
+    addresses: &Addresses,
+    identity: &SelfIdentity,
+    keys: Vec<Vec<u8>>,
+) -> Result<(Handle, Outlet), String> {
+    let snapshot = config
+        .snapshot
+        .clone()
+        .map(|path| SnapshotOptions { path, rejoin_after_leave: config.settings.rejoin_after_leave });
+    let tags = identity.tags.borrow().clone();
+    let options = NodeOptions {
+        config: config.engine(&identity.name, addresses.announced, tags, keys),
+        bind: addresses.bind,
+        snapshot,
+        keyring_file: config.keyring_file.clone(),
+    };
+    engine.add(options).await.map_err(|error| {
+        let advice = match &error {
+            StartError::Bind { error, .. } => advice(error.kind(), "-bind"),
+            _ => String::new(),
+        };
+        format!("Failed to start the Serf agent: {error}{advice}")
+    })
+}
+
+async fn listen(rpc_addr: &str) -> Result<TcpListener, String> {
+    let failed = |error: &str| format!("Error starting RPC listener: listen tcp {rpc_addr}: {error}");
+    let addr = address::resolve(rpc_addr, None).map_err(|error| failed(&error))?;
+    TcpListener::bind(addr).await.map_err(|error| {
+        let advice = advice(error.kind(), "-rpc-addr");
+        failed(&format!("{error}{advice}"))
+    })
+}
+
+/// What to try when an address can't be bound.
+fn advice(kind: ErrorKind, flag: &str) -> String {
+    match kind {
+        ErrorKind::AddrInUse => format!("; another process has it, choose another with {flag}"),
+        ErrorKind::AddrNotAvailable => format!("; this machine does not have it, choose another with {flag}"),
+        ErrorKind::PermissionDenied => format!("; choose a port from 1024 on with {flag}"),
+        _ => String::new(),
+    }
+}
+
+/// For `info`: a later handler of the same event hides an earlier one, as in Serf.
+fn scripts_by_key(handlers: &[EventHandler]) -> BTreeMap<String, String> {
+    handlers.iter().map(|handler| (handler.filter.info_key(), handler.script.clone())).collect()
+}
+
+fn banner<'a>(config: &'a Config, addresses: &Addresses, node_name: &'a str, encrypted: bool) -> Banner<'a> {
+    Banner {
+        node_name,
+        bind: addresses.bind,
+        advertise: addresses.advertise,
+        rpc_addr: &config.rpc_addr,
+        encrypted,
+        snapshot: config.snapshot.is_some(),
+        profile: config.profile_name(),
+        compression: config.compression,
+    }
+}

@@ -1,0 +1,11 @@
+//! The agent from outside: what it prints, how it ends, what its scripts see, side by side with `serf agent`
+//! where that is installed.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod handlers;
+mod process;
+mod refusals;
+mod reload;
+mod signals;
+mod start;
