@@ -93,7 +93,7 @@ fn joining() -> Joining {
     let mut bench = Bench::new(|_| {});
     let Bench { node, ctx } = &mut bench;
     let target = JoinTarget { label: String::new(), node: None, addr: peer() };
-    node.join(ctx, Ticket(1), vec![target]).expect("it is the first join");
+    node.join(ctx, Ticket(1), vec![target], true).expect("it is the first join");
     let id = ctx
         .out
         .streams
