@@ -1,4 +1,4 @@
-//! The `thane` binary, which answers to the name `serf` too: finds the command that was asked for and runs it.
+//! The `thane` binary, which answers to the name `serf` too: finds the command that is asked for, runs it.
 
 mod agent;
 mod commands;

@@ -14,7 +14,13 @@ const CLOSED_PIPE: i32 = 128 + 13;
 
 /// Prints a line to stdout. Where nobody reads it any more the program ends; a full disk is an error.
 pub(crate) fn say(line: impl Display) {
-    if let Err(error) = writeln!(io::stdout(), "{line}") {
+    say_bytes(line.to_string().into_bytes());
+}
+
+/// [`say`] for what need not be text: a payload goes out as it came.
+pub(crate) fn say_bytes(mut line: Vec<u8>) {
+    line.push(b'\n');
+    if let Err(error) = io::stdout().write_all(&line) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             process::exit(CLOSED_PIPE);
         }

@@ -9,7 +9,7 @@ use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
 use crate::commands::{Command, Failure, name_and_payload, on_interrupt, tags};
 use crate::duration::Nanoseconds;
 use crate::json;
-use crate::output::say;
+use crate::output::{say, say_bytes};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
@@ -121,15 +121,16 @@ impl Answers {
     }
 
     fn response(&mut self, record: QueryRecord) {
-        let payload = String::from_utf8_lossy(&record.payload);
         match self {
             Answers::Text { responses, .. } => {
                 *responses += 1;
-                let payload = payload.strip_suffix('\n').unwrap_or(&payload);
-                say(format_args!("Response from '{}': {payload}", record.from));
+                let mut line = format!("Response from '{}': ", record.from).into_bytes();
+                line.extend_from_slice(record.payload.strip_suffix(b"\n").unwrap_or(&record.payload));
+                say_bytes(line);
             }
             Answers::Json(gathered) => {
-                gathered.responses.insert(record.from, payload.into_owned());
+                let payload = String::from_utf8_lossy(&record.payload).into_owned();
+                gathered.responses.insert(record.from, payload);
             }
         }
     }

@@ -109,11 +109,15 @@ fn verdict(acks: &Acks, live: &BTreeSet<&str>, members: &[Member]) -> ExitCode {
 
 fn advice(members: &[Member]) -> String {
     let ports: BTreeSet<String> = members.iter().map(|member| member.port.to_string()).collect();
-    let ports: Vec<String> = ports.into_iter().collect();
-    format!(
-        "\nWhat to look at: - Can every member reach the bind address of every other one, or its\n  \
-         advertise address where it has one? - Do firewalls let UDP and TCP through, port {}, both ways? - Is there address translation between members? They need an advertise\n  \
-         address that works from outside then.",
-        ports.join(", ")
-    )
+    let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
+    [
+        "",
+        "What to look at:",
+        "- Does every member reach the bind address of every other one, or its advertise",
+        "  address where it has one?",
+        &format!("- Do firewalls let UDP and TCP through, both ways? Ports: {ports}"),
+        "- Is there address translation between members? Then they need an advertise",
+        "  address that works from outside.",
+    ]
+    .join("\n")
 }
