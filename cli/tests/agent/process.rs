@@ -6,21 +6,18 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::common::real_serf;
+
 /// Nothing here takes nearly as long; a slow machine may.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub(crate) const THANE: &str = env!("CARGO_BIN_EXE_thane");
-/// The oracle.
-const SERF: &str = "/usr/bin/serf";
-
-/// Whether the oracle is here; tests that need it pass without it, and say so.
+/// The oracle, if it is here; a test that needs it says so and passes without.
 pub(crate) fn serf() -> Option<&'static str> {
-    let there = Path::new(SERF).exists();
-    if !there {
-        eprintln!("skipped: {SERF} is not installed");
-    }
-    there.then_some(SERF)
+    let thread = std::thread::current();
+    let path = real_serf(thread.name().unwrap_or("an agent test"))?;
+    Some(path.to_str().expect("the path of the oracle is UTF-8"))
 }
 
 /// A running agent.

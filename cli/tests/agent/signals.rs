@@ -1,6 +1,6 @@
 //! How the agent ends, and what it survives.
 
-use crate::process::{Agent, THANE};
+use crate::process::{Agent, THANE, serf};
 
 const LEAVE_ON_TERM: &str = r#"{"leave_on_terminate": true, "skip_leave_on_interrupt": true}"#;
 
@@ -94,4 +94,26 @@ fn user_signal_writes_numbers_to_stderr_and_the_agent_goes_on() {
     let numbers = agent.stderr();
     let line = numbers.lines().find(|line| line.ends_with("[G] 'serf-agent.serf.members': 1.000"));
     assert!(line.is_some_and(|line| line.starts_with("[20") && line.contains(" +0000 UTC]")), "{numbers}");
+}
+
+#[test]
+fn leave_over_rpc_ends_the_agent_with_0() {
+    let Some(serf) = serf() else { return };
+    let mut agent = Agent::start(THANE, "127.15.22.1", &["-node=n"]);
+    assert_eq!(agent.rpc(serf, "leave", &[]), "Graceful leave complete\n");
+    assert_eq!(agent.end(), Some(0));
+    assert!(agent.has("[INFO] serf: EventMemberLeave: n 127.15.22.1"));
+    assert!(agent.has("[INFO] agent: shutdown complete") && !agent.has("Shutdown without a Leave"));
+}
+
+#[test]
+fn losing_the_own_name_ends_the_agent_with_0() {
+    let mut owner = Agent::start(THANE, "127.15.23.1", &["-node=n", "-profile=local"]);
+    let _other = Agent::start(THANE, "127.15.23.2", &["-node=o", "-profile=local", "-join=127.15.23.1"]);
+    owner.wait_for("EventMemberJoin: o");
+    let flags = ["-node=n", "-profile=local", "-join=127.15.23.2"];
+    let mut thief = Agent::start(THANE, "127.15.23.3", &flags);
+    assert_eq!(thief.end(), Some(0), "{:?}", thief.lines);
+    assert!(thief.has("[WARN] serf: minority in name conflict resolution, quitting ["), "{:?}", thief.lines);
+    assert!(thief.has("[WARN] agent: Serf shutdown detected, quitting"));
 }

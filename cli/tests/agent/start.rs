@@ -145,6 +145,30 @@ fn keyring_file_encrypts_and_is_kept() {
 }
 
 #[test]
+fn snapshot_brings_a_killed_agent_back_into_its_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("-snapshot={}", folder.path().join("snap").display());
+    let _other = Agent::start(THANE, "127.15.8.1", &["-node=o"]);
+    let mut agent = Agent::start(THANE, "127.15.8.2", &["-node=n", &snapshot, "-join=127.15.8.1"]);
+    assert!(agent.has("                       Snapshot: true"));
+    agent.wait_for("EventMemberJoin: o");
+    wait_for_file(&folder.path().join("snap"), |text| text.contains("alive: o 127.15.8.1:7946\n"));
+    agent.signal("KILL");
+    agent.end();
+    let mut again = Agent::start(THANE, "127.15.8.2", &["-node=n", &snapshot]);
+    again.wait_for("[INFO] serf: Attempting re-join to previously known node: o: 127.15.8.1:7946");
+    again.wait_for("[INFO] serf: Re-joined to previously known node: o");
+
+    again.signal("INT");
+    assert_eq!(again.end(), Some(0));
+    let mut left = Agent::start(THANE, "127.15.8.2", &["-node=n", &snapshot]);
+    left.wait_for("Received event: member-join");
+    left.signal("TERM");
+    left.end();
+    assert!(!left.has("re-join"), "{:?}", left.lines);
+}
+
+#[test]
 fn help_is_on_stderr_and_nothing_is_started() {
     let output = run_to_end(THANE, &["-h"]);
     assert_eq!(output.status.code(), Some(0));

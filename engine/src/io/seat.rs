@@ -127,8 +127,34 @@ impl Seat {
 
     /// Tells the application. Never waits for it.
     pub(crate) fn tell(&mut self, told: Told) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.outlet.try_send(told) {
-            self.outlet_dropped += 1;
-        }
+        self.outlet_dropped += u64::from(!offer(&self.outlet, told));
+    }
+}
+
+/// Whether there was room. Notices leave half of it to events: peers can cause a notice with any packet, and
+/// must not push events out with them. An application that is gone counts as room.
+fn offer(outlet: &mpsc::Sender<Told>, told: Told) -> bool {
+    if matches!(told, Told::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
+        return false;
+    }
+    !matches!(outlet.try_send(told), Err(mpsc::error::TrySendError::Full(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::event::{Event, MemberEventKind, Notice};
+
+    #[test]
+    fn notices_leave_room_for_events() {
+        let (outlet, mut told) = mpsc::channel(8);
+        let notices = (0..100).filter(|_| offer(&outlet, Told::Notice(Notice::ReconnectSkipped))).count();
+        assert_eq!(notices, 4);
+        let event = Event::Member { kind: MemberEventKind::Join, members: Vec::new() };
+        let events = (0..100).filter(|_| offer(&outlet, Told::Event(event.clone()))).count();
+        assert_eq!(events, 4);
+        while told.try_recv().is_ok() {}
+        assert!(offer(&outlet, Told::Notice(Notice::ReconnectSkipped)));
     }
 }
