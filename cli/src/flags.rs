@@ -1,9 +1,57 @@
 //! Flags as Go's programs take them: one dash or two, `-name=value` or `-name value`, switches only
 //! `-name=value`, and the first word that is no flag ends them.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::ops::Deref;
 
 use crate::duration::{self, Nanoseconds};
+
+/// One word of the command line. Text where it is UTF-8; payloads are taken as the bytes that were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Argument {
+    text: String,
+    bytes: Vec<u8>,
+}
+
+impl Argument {
+    /// The word as it was given.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(word: &str) -> Argument {
+        OsString::from(word).into()
+    }
+}
+
+impl From<OsString> for Argument {
+    fn from(word: OsString) -> Argument {
+        Argument { text: word.to_string_lossy().into_owned(), bytes: word.into_encoded_bytes() }
+    }
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq<str> for Argument {
+    fn eq(&self, other: &str) -> bool {
+        self.text == other
+    }
+}
+
+impl Deref for Argument {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
 
 /// The flags that a command knows, each with where its value goes.
 #[derive(Default)]
@@ -22,7 +70,7 @@ impl<'a> Flags<'a> {
     ///
     /// # Errors
     /// The first flag that can't be understood. Flags before it have been taken.
-    pub(crate) fn parse(mut self, arguments: &[String]) -> Result<&[String], FlagError> {
+    pub(crate) fn parse(mut self, arguments: &[Argument]) -> Result<&[Argument], FlagError> {
         let mut rest = arguments;
         while let Some((argument, after)) = rest.split_first() {
             let Some(name) = argument.strip_prefix('-').filter(|name| !name.is_empty()) else { break };
@@ -32,7 +80,7 @@ impl<'a> Flags<'a> {
             }
             let name = name.strip_prefix('-').unwrap_or(name);
             if name.starts_with(['-', '=']) {
-                return Err(FlagError::Syntax(argument.clone()));
+                return Err(FlagError::Syntax(argument.to_string()));
             }
             let (name, mut text) = match name.split_once('=') {
                 Some((name, text)) => (name, Some(text)),
@@ -44,7 +92,7 @@ impl<'a> Flags<'a> {
             };
             if text.is_none() && !value.is_switch() {
                 let (next, after) = rest.split_first().ok_or(FlagError::NoValue(name))?;
-                (text, rest) = (Some(next.as_str()), after);
+                (text, rest) = (Some(&**next), after);
             }
             let text = text.unwrap_or("true");
             value.set(text).map_err(|why| FlagError::Value {
@@ -193,7 +241,7 @@ mod tests {
     }
 
     fn take(line: &str) -> Result<Taken, String> {
-        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let arguments: Vec<Argument> = line.split(' ').map(Argument::from).collect();
         let mut taken = Taken::default();
         let rest = Flags::default()
             .flag("detailed", &mut taken.detailed)
@@ -202,7 +250,7 @@ mod tests {
             .flag("factor", &mut taken.factor)
             .parse(&arguments)
             .map_err(|error| error.to_string())?;
-        taken.rest = rest.to_vec();
+        taken.rest = rest.iter().map(Argument::to_string).collect();
         Ok(taken)
     }
 

@@ -14,8 +14,6 @@ use std::env;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Arguments that are not UTF-8 name nothing that an agent would know; what can be read of them is shown.
-    let arguments: Vec<String> =
-        env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<flags::Argument> = env::args_os().skip(1).map(Into::into).collect();
     commands::run(&arguments)
 }

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
 use crate::commands::Failure;
-use crate::flags::{FlagValue, Flags};
+use crate::flags::{Argument, FlagValue, Flags};
 
 /// Flags, and the keys of a configuration file that they stand for.
 const FLAGS: [(&str, &str); 29] = [
@@ -46,7 +46,7 @@ const FLAGS: [(&str, &str); 29] = [
 ///
 /// # Errors
 /// One line about what can't be understood or used.
-pub(crate) fn read_config(arguments: &[String]) -> Result<Config, Failure> {
+pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
     let (paths, flags) = parse(arguments)?;
     let mut settings = files::read_settings(&paths).map_err(Failure::Message)?;
     settings.merge(flags);
@@ -54,7 +54,7 @@ pub(crate) fn read_config(arguments: &[String]) -> Result<Config, Failure> {
 }
 
 /// The configuration files and folders, and the settings that the flags give.
-fn parse(arguments: &[String]) -> Result<(Vec<String>, Settings), Failure> {
+fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
     let mut given: Vec<Given> = FLAGS.iter().map(|(_, path)| Given::nothing_for(&key(path).slot)).collect();
     let paths = RefCell::new(Vec::new());
     let (mut files, mut folders) = (Paths(&paths), Paths(&paths));
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<(Vec<String>, Settings), String> {
-        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let arguments: Vec<Argument> = line.split_whitespace().map(Argument::from).collect();
         parse(&arguments).map_err(|failure| match failure {
             Failure::Message(text) => text,
             Failure::Flag(error) => format!("stderr: {error}"),
@@ -259,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
         std::fs::write(&path, r#"{"node_name": "file", "profile": "wan", "start_join": ["a"]}"#).unwrap();
-        let arguments = ["-node=flag", "-config-file", path.to_str().unwrap(), "-join=b"].map(str::to_owned);
+        let arguments = ["-node=flag", "-config-file", path.to_str().unwrap(), "-join=b"].map(Argument::from);
         let config = read_config(&arguments).unwrap();
         assert_eq!((config.node_name.as_str(), config.profile_name()), ("flag", "wan"));
         assert_eq!(config.settings.start_join, ["a", "b"]);

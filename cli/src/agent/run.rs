@@ -19,6 +19,7 @@ use super::log::{Level, Log};
 use super::settings::Settings;
 use super::signals::{Signal, Signals};
 use crate::commands::Failure;
+use crate::flags::Argument;
 
 /// A graceful leave that takes longer is given up, as in Serf.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -32,7 +33,7 @@ const THREAD_STACK_BYTES: usize = 256 << 10;
 ///
 /// # Errors
 /// The arguments, a configuration file or an address can't be used.
-pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let config = flags::read_config(arguments).map_err(|failure| match failure {
         Failure::Message(text) => arrow(text),
         other => other,
@@ -64,7 +65,7 @@ fn addresses(config: &Config) -> Result<Addresses, String> {
     Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &local)
 }
 
-async fn live(arguments: &[String], config: Config, addresses: Addresses, log: Log) -> ExitCode {
+async fn live(arguments: &[Argument], config: Config, addresses: Addresses, log: Log) -> ExitCode {
     heading("Starting Serf agent...");
     let engine = match Engine::start(config.io_driver) {
         Ok(engine) => engine,
@@ -88,7 +89,7 @@ async fn live(arguments: &[String], config: Config, addresses: Addresses, log: L
 /// The running agent.
 pub(super) struct Agent {
     /// Flags, read again on reload.
-    pub(super) arguments: Vec<String>,
+    pub(super) arguments: Vec<Argument>,
     /// As of the last reload.
     pub(super) config: Config,
     /// What it was started with.

@@ -22,6 +22,7 @@ use super::log::{Level, Log};
 use super::run::Agent;
 use super::signals::Signals;
 use super::{events, files, rpc};
+use crate::flags::Argument;
 
 impl Agent {
     /// Starts node, handlers and RPC port, says so, joins, and opens the log.
@@ -30,7 +31,7 @@ impl Agent {
     /// The line for the user.
     pub(super) async fn start(
         engine: &Engine,
-        arguments: &[String],
+        arguments: &[Argument],
         config: Config,
         addresses: Addresses,
         log: Log,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{EventRequest, Request};
 
 use crate::commands::{Command, Failure, name_and_payload};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -21,7 +22,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut coalesce) = (Rpc::from_environment(), true);
     let arguments = rpc.flags().flag("coalesce", &mut coalesce).parse(arguments)?;
     let (name, payload) = name_and_payload(arguments, "An event name must be specified.")?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{ForceLeaveRequest, Request};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
@@ -17,13 +18,13 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut prune) = (Rpc::from_environment(), false);
     let arguments = rpc.flags().flag("prune", &mut prune).parse(arguments)?;
     let [node] = arguments else {
         return Err(Failure::Usage("A node name must be specified to force leave."));
     };
-    let request = Request::ForceLeave(ForceLeaveRequest { node: node.clone(), prune });
+    let request = Request::ForceLeave(ForceLeaveRequest { node: node.to_string(), prune });
     rpc.connect()?.call(&request).map_err(|error| Failure::of("Error force leaving", error))?;
     Ok(ExitCode::SUCCESS)
 }

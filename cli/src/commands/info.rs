@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Request, Stats};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::{formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -17,7 +18,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut format) = (Rpc::from_environment(), "text".to_owned());
     rpc.flags().flag("format", &mut format).parse(arguments)?;
     let stats: Stats =

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{JoinRequest, JoinResponse, Request};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -18,9 +19,10 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut replay) = (Rpc::from_environment(), false);
-    let existing = rpc.flags().flag("replay", &mut replay).parse(arguments)?.to_vec();
+    let existing = rpc.flags().flag("replay", &mut replay).parse(arguments)?;
+    let existing: Vec<String> = existing.iter().map(Argument::to_string).collect();
     if existing.is_empty() {
         return Err(Failure::Usage("At least one address to join must be specified."));
     }

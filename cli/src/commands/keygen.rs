@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 
 pub(crate) const COMMAND: Command = Command {
@@ -17,7 +18,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(_: &[String]) -> Result<ExitCode, Failure> {
+fn run(_: &[Argument]) -> Result<ExitCode, Failure> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| Failure::of("Error reading random data", error))?;
     say(STANDARD.encode(key));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Client, KeyRequest, KeyResponse, Request};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::{columns, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -26,7 +27,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut list) = (Rpc::from_environment(), false);
     let (mut install, mut use_key, mut remove) = (String::new(), String::new(), String::new());
     rpc.flags()

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::Request;
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -18,7 +19,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let mut rpc = Rpc::from_environment();
     rpc.flags().parse(arguments)?;
     rpc.connect()?.call(&Request::Leave).map_err(|error| Failure::of("Error leaving", error))?;

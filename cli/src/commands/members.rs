@@ -8,6 +8,7 @@ use serde::Serialize;
 use thane_engine::ipc::{Member, MembersRequest, MembersResponse, Request};
 
 use crate::commands::{Command, Failure, tags};
+use crate::flags::Argument;
 use crate::output::{columns, formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -30,7 +31,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut detailed, mut format) = (Rpc::from_environment(), false, "text".to_owned());
     let (mut name, mut role, mut status) = (String::new(), String::new(), String::new());
     let mut tag = Vec::new();

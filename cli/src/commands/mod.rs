@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::iter;
 use std::process::ExitCode;
 
-use crate::flags::FlagError;
+use crate::flags::{Argument, FlagError};
 use crate::output::{say, say_aside};
 
 mod agent;
@@ -64,7 +64,7 @@ pub(crate) struct Command {
     /// Flags, as typed, with what each does.
     pub(crate) options: &'static [(&'static str, &'static str)],
     /// Does it. Output goes to stdout, errors too: scripts that read Serf's output expect both there.
-    pub(crate) run: fn(&[String]) -> Result<ExitCode, Failure>,
+    pub(crate) run: fn(&[Argument]) -> Result<ExitCode, Failure>,
 }
 
 /// Why a command does not do what it was asked.
@@ -110,7 +110,7 @@ impl Command {
         lines.join("\n")
     }
 
-    fn execute(&self, arguments: &[String]) -> ExitCode {
+    fn execute(&self, arguments: &[Argument]) -> ExitCode {
         match (self.run)(arguments) {
             Ok(code) => return code,
             Err(Failure::Message(text)) => say(text),
@@ -128,7 +128,7 @@ impl Command {
 }
 
 /// Runs what `arguments`, the program's without its name, ask for.
-pub(crate) fn run(arguments: &[String]) -> ExitCode {
+pub(crate) fn run(arguments: &[Argument]) -> ExitCode {
     match Invocation::of(arguments) {
         Invocation::Usage(code) => {
             say_aside(usage());
@@ -160,21 +160,21 @@ enum Invocation<'a> {
     /// Nothing: there are flags before the command.
     StrayFlags(&'static Command),
     /// A command with its arguments.
-    Run(&'static Command, &'a [String]),
+    Run(&'static Command, &'a [Argument]),
 }
 
 impl Invocation<'_> {
-    fn of(arguments: &[String]) -> Invocation<'_> {
+    fn of(arguments: &[Argument]) -> Invocation<'_> {
         if arguments.iter().any(|argument| argument == "-v" || argument == "--version") {
             return Invocation::Run(&version::COMMAND, arguments);
         }
         let own = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-        let is_help = |argument: &String| ["-h", "-help", "--help"].contains(&argument.as_str());
+        let is_help = |argument: &Argument| ["-h", "-help", "--help"].contains(&&**argument);
         let help = arguments[..own].iter().any(is_help);
         let Some(place) = arguments[..own].iter().position(|argument| !argument.starts_with('-')) else {
             return Invocation::Usage(if help { 0 } else { NO_SUCH_COMMAND });
         };
-        let Some(command) = ALL.iter().find(|command| command.name == arguments[place]) else {
+        let Some(command) = ALL.iter().find(|command| arguments[place] == *command.name) else {
             return Invocation::Usage(NO_SUCH_COMMAND);
         };
         if help {
@@ -189,13 +189,13 @@ impl Invocation<'_> {
 
 /// The one or two positional arguments of an event or query.
 fn name_and_payload<'a>(
-    arguments: &'a [String],
+    arguments: &'a [Argument],
     nameless: &'static str,
 ) -> Result<(&'a str, Vec<u8>), Failure> {
     match arguments {
         [] => Err(Failure::Usage(nameless)),
         [name] => Ok((name, Vec::new())),
-        [name, payload] => Ok((name, payload.clone().into_bytes())),
+        [name, payload] => Ok((name, payload.bytes().to_vec())),
         _ => {
             Err(Failure::Usage("Too many command line arguments. Only a name and payload must be specified."))
         }
@@ -239,13 +239,16 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> String {
-        let arguments: Vec<String> =
-            line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let arguments: Vec<Argument> =
+            line.split(' ').filter(|word| !word.is_empty()).map(Argument::from).collect();
         match Invocation::of(&arguments) {
             Invocation::Usage(code) => format!("usage {code}"),
             Invocation::Help(command) => format!("help {}", command.name),
             Invocation::StrayFlags(command) => format!("stray {}", command.name),
-            Invocation::Run(command, arguments) => format!("{} {}", command.name, arguments.join(" ")),
+            Invocation::Run(command, arguments) => {
+                let words: Vec<&str> = arguments.iter().map(|argument| &**argument).collect();
+                format!("{} {}", command.name, words.join(" "))
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::process::{self, ExitCode};
 use thane_engine::ipc::{Member, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
 
 use crate::commands::{Command, Failure, on_interrupt};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -22,7 +23,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut log_level) = (Rpc::from_environment(), "INFO".to_owned());
     rpc.flags().flag("log-level", &mut log_level).parse(arguments)?;
     let mut client = rpc.connect()?;

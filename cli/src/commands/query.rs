@@ -8,6 +8,7 @@ use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
 
 use crate::commands::{Command, Failure, name_and_payload, on_interrupt, tags};
 use crate::duration::Nanoseconds;
+use crate::flags::Argument;
 use crate::json;
 use crate::output::{say, say_bytes};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -35,7 +36,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let mut rpc = Rpc::from_environment();
     let (mut filter_nodes, mut tag, mut no_ack, mut relay_factor) = (Vec::new(), Vec::new(), false, 0);
     let (mut timeout, mut format) = (Nanoseconds::default(), "text".to_owned());

@@ -7,6 +7,7 @@ use std::time::Instant;
 use thane_engine::ipc::{Client, Member, MembersResponse, QueryRecord, QueryRequest, Record, Request};
 
 use crate::commands::{Command, Failure, on_interrupt};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -24,7 +25,7 @@ pub(crate) const COMMAND: Command = Command {
 /// A query that agents take although its name is one of theirs.
 const PING_QUERY: &str = "_serf_ping";
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut verbose) = (Rpc::from_environment(), false);
     rpc.flags().flag("verbose", &mut verbose).parse(arguments)?;
     let mut client = rpc.connect()?;

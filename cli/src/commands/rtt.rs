@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Client, Coordinate, CoordinateRequest, CoordinateResponse, Request, Stats};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -19,9 +20,9 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let mut rpc = Rpc::from_environment();
-    let nodes = rpc.flags().parse(arguments)?.to_vec();
+    let nodes: Vec<String> = rpc.flags().parse(arguments)?.iter().map(Argument::to_string).collect();
     let mut client = rpc.connect()?;
     let (one, two) = match nodes.as_slice() {
         [one] => (one.clone(), own_name(&mut client)?),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Request, TagsRequest};
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
@@ -23,7 +24,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut rpc, mut set, mut delete_tags) = (Rpc::from_environment(), Vec::new(), Vec::new());
     rpc.flags().flag("set", &mut set).flag("delete", &mut delete_tags).parse(arguments)?;
     if set.is_empty() && delete_tags.is_empty() {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::commands::{Command, Failure};
+use crate::flags::Argument;
 use crate::output::say;
 
 pub(crate) const COMMAND: Command = Command {
@@ -17,7 +18,7 @@ pub(crate) const COMMAND: Command = Command {
 /// The version of Serf's protocol that agents speak, and the oldest that they understand.
 const PROTOCOL: (u8, u8) = (5, 2);
 
-fn run(_: &[String]) -> Result<ExitCode, Failure> {
+fn run(_: &[Argument]) -> Result<ExitCode, Failure> {
     let (speaks, understands) = PROTOCOL;
     say(env!("CARGO_PKG_VERSION"));
     say(format_args!("Agent Protocol: {speaks} (Understands back to: {understands})"));

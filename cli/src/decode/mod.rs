@@ -14,6 +14,7 @@ use thane_engine::wire::DropReason;
 use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
 use crate::commands::Command;
+use crate::flags::Argument;
 use options::{Options, Transport};
 use tree::Tree;
 
@@ -45,7 +46,7 @@ pub(crate) const COMMAND: Command = Command {
 const EXIT_USAGE: u8 = 2;
 
 /// Runs the command with the arguments after its name.
-fn run(args: &[String]) -> ExitCode {
+fn run(args: &[Argument]) -> ExitCode {
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(message) => return wrong_usage(&message),
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     fn explained(args: &[&str]) -> Explained {
-        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let args: Vec<Argument> = args.iter().map(|&arg| Argument::from(arg)).collect();
         let options = Options::parse(&args).unwrap();
         let payload = options.read_payload().unwrap();
         explain(&options, payload)

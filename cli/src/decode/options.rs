@@ -9,7 +9,7 @@ use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::LABEL_BYTES_MAX;
 use thane_engine::wire::packet::Envelope;
 
-use crate::flags::Flags;
+use crate::flags::{Argument, Flags};
 
 /// Text that is read: hex of the largest stream, with a separator after each byte.
 const TEXT_BYTES_MAX: u64 = 128 * 1024 * 1024;
@@ -48,7 +48,7 @@ impl Transport {
 
 impl Options {
     /// Parses the arguments after `decode`; says what is wrong with them in one line.
-    pub(super) fn parse(args: &[String]) -> Result<Options, String> {
+    pub(super) fn parse(args: &[Argument]) -> Result<Options, String> {
         let (mut file, mut keys, mut label) = (String::new(), Vec::<String>::new(), String::new());
         let mut transport = Transport::Udp.as_str().to_owned();
         let rest = Flags::default()
@@ -210,7 +210,7 @@ mod tests {
             ["--transport", "tcp", "--label", "x", "00"],
             ["-label=x", "--transport=tcp", "-file", "/nowhere", "--label=x"],
         ] {
-            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let args: Vec<Argument> = args.iter().map(|&arg| Argument::from(arg)).collect();
             let options = Options::parse(&args).unwrap();
             assert_eq!((options.transport, &options.label[..]), (Transport::Tcp, &b"x"[..]), "{args:?}");
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use thane_engine::io::DriverChoice;
 
 use crate::commands::{Command, Failure};
-use crate::flags::Flags;
+use crate::flags::{Argument, Flags};
 use cluster::{Cluster, Spread};
 use show::Show;
 
@@ -36,7 +36,7 @@ pub(crate) const COMMAND: Command = Command {
     run,
 };
 
-fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
+fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let mut agents = 25;
     let mut driver = "auto".to_owned();
     let rest =
