@@ -48,26 +48,28 @@ fn event_time(serf: &Path, agent: &Agent) -> u64 {
     info["serf"]["event_time"].as_str().unwrap().parse().unwrap()
 }
 
-/// Three members with and without tags, and one more that goes away.
+/// Members with and without tags.
 struct Cluster {
     agents: Vec<Agent>,
 }
 
 impl Cluster {
-    fn start(serf: &Path) -> Cluster {
+    /// The first so many of four.
+    fn start(serf: &Path, size: usize) -> Cluster {
         let handler = "-event-handler=query:up=echo \"<$SERF_SELF_NAME>\"";
-        let agents = vec![
-            Agent::start(serf, "web1", &["-tag", "role=web", "-tag", "dc=a&b<c>", handler], ""),
-            Agent::start(serf, "db-number-2", &["-tag", "role=db", handler], ""),
-            Agent::start(serf, "bare", &[], ""),
-            Agent::start(serf, "gone", &["-tag", "role=web"], ""),
+        let all: [(&str, &[&str]); 4] = [
+            ("web1", &["-tag", "role=web", "-tag", "dc=a&b<c>", handler]),
+            ("db-number-2", &["-tag", "role=db", handler]),
+            ("bare", &[]),
+            ("gone", &["-tag", "role=web"]),
         ];
-        let cluster = Cluster { agents };
+        let start = |&(name, flags): &(&str, &[&str])| Agent::start(serf, name, flags, "");
+        let cluster = Cluster { agents: all[..size].iter().map(start).collect() };
         for agent in &cluster.agents[1..] {
             let joined = run(serf, &["join", &cluster.agents[0].ip], &[("SERF_RPC_ADDR", &agent.rpc())]);
             assert_eq!(joined.code, Some(0), "{joined:?}");
         }
-        for name in ["web1", "db-number-2", "bare", "gone"] {
+        for (name, _) in &all[..size] {
             cluster.agents.iter().for_each(|agent| wait_for_status(serf, agent, name, Some("alive")));
         }
         cluster
@@ -91,7 +93,7 @@ fn wait_for_status(serf: &Path, agent: &Agent, name: &str, expected: Option<&str
 #[test]
 fn members_and_info_are_shown_alike() {
     let Some(serf) = serf() else { return };
-    let mut cluster = Cluster::start(serf);
+    let mut cluster = Cluster::start(serf, 4);
     cluster.agents[3].kill();
     wait_for_status(serf, &cluster.agents[0], "gone", Some("failed"));
     for line in [
@@ -137,12 +139,8 @@ fn members_and_info_are_shown_alike() {
 #[test]
 fn queries_round_trips_and_reachability_are_shown_alike() {
     let Some(serf) = serf() else { return };
-    let cluster = Cluster::start(serf);
+    let cluster = Cluster::start(serf, 2);
     for line in [
-        "query -timeout=300ms -node web1 up",
-        "query -timeout=300ms -node=web1 -format=json up payload",
-        "query -timeout=300ms -node web1 -no-ack -tag role=w.* up",
-        "query -timeout=300ms -node web1 -no-ack -format=json up",
         "query -timeout=.3s -node=nobody up",
         "query -timeout=100ms -tag role=( up",
         "query -timeout=-1s up",
@@ -160,12 +158,17 @@ fn queries_round_trips_and_reachability_are_shown_alike() {
     ] {
         assert_same_up_to_help(serf, &cluster.rpc(), line);
     }
-    // Over the network, which may lose a packet.
+    // Handlers take their time, and the network may lose a packet. Among more than two members that is not
+    // even rare: who gets a query is left to gossip.
     for line in [
+        "query -timeout=300ms -node web1 up",
+        "query -timeout=300ms -node=web1 -format=json up payload",
+        "query -timeout=300ms -node web1 -no-ack -tag role=w.* up",
+        "query -timeout=300ms -node web1 -no-ack -format=json up",
         "query -timeout=1s up",
         "query -timeout=1s -format=json -relay-factor=0x1 -tag role=db up",
-        "rtt web1 bare",
-        "rtt bare",
+        "rtt web1 db-number-2",
+        "rtt db-number-2",
         "reachability",
     ] {
         assert_same_eventually(serf, &cluster.rpc(), line);
@@ -177,7 +180,7 @@ fn queries_round_trips_and_reachability_are_shown_alike() {
 #[test]
 fn events_tags_joins_and_force_leaves_do_what_they_say() {
     let Some(serf) = serf() else { return };
-    let cluster = Cluster::start(serf);
+    let cluster = Cluster::start(serf, 1);
     let (agent, rpc) = (&cluster.agents[0], cluster.rpc());
     let ours = |line: &str| run(thane(), &words(line), &[("SERF_RPC_ADDR", &rpc)]);
 
