@@ -372,7 +372,8 @@ impl Streams {
             send(scope, id, Role::Listener, &raw);
         }
         close(scope, id);
-        self.fail(scope, stream.purpose, reason.to_string());
+        let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
+        self.fail(scope, stream.purpose, text);
     }
 
     fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {

@@ -68,7 +68,7 @@ struct Running {
     id: u32,
     acks: BTreeSet<String>,
     responses: BTreeSet<String>,
-    /// Answers of each kind that are taken: the members there were at the start.
+    /// Answers of each kind that are taken: the members there were at the start, or are now.
     capacity: usize,
 }
 
@@ -258,7 +258,8 @@ impl Serf {
         if known.contains(&from) {
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
-        if known.len() >= running.capacity {
+        // Who came after the start may answer, too.
+        if known.len() >= running.capacity.max(scope.view.members_count()) {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
         known.insert(from.clone());
