@@ -7,6 +7,8 @@
 //! there is.
 
 pub mod api;
+#[cfg(feature = "sim")]
+pub mod canary;
 pub mod command;
 pub mod config;
 pub mod context;

@@ -5,6 +5,8 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+#[cfg(feature = "sim")]
+mod settled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

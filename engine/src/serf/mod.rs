@@ -55,6 +55,8 @@ pub(crate) struct Serf {
     prune_when_gone: BTreeSet<MemberIndex>,
     /// The member clock that the snapshot has.
     recorded_clock: LamportTime,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
     /// A vote about the own name is under way.
     defending: bool,
     /// The own graceful leave has begun: intents about it are not refuted.
@@ -78,6 +80,8 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
             defending: false,
             leaving: false,
         }
@@ -204,7 +208,10 @@ impl Serf {
             return false;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
-        if !self.events.insert(event.ltime, event.name, &payload) {
+        let news = self.events.insert(event.ltime, event.name, &payload);
+        #[cfg(feature = "sim")]
+        let news = news || self.canary == crate::canary::Canary::ForgetsEvents;
+        if !news {
             return false;
         }
         if scope.config.snapshot {
