@@ -9,10 +9,10 @@ use crate::view::View;
 use crate::wire::LamportTime;
 
 impl Node {
-    /// Starts without announcing anything. Gives what the node says about itself, with a reference that the
+    /// Starts in a cluster of `n` without announcing anything. Gives what the node says about itself, with a reference that the
     /// caller owes.
-    pub(crate) fn start_settled(&mut self, ctx: &mut Context) -> FactIndex {
-        self.start(ctx);
+    pub(crate) fn start_settled(&mut self, ctx: &mut Context, n: usize) -> FactIndex {
+        self.start_in(ctx, n);
         self.shared.egress.dissemination.clear(&mut ctx.roster);
         let fact = self.shared.view.get(self.shared.me).expect("a node is in its own view").fact;
         ctx.roster.retain_fact(fact);
@@ -20,7 +20,12 @@ impl Node {
     }
 
     /// Lets the node know what `everybody` says, itself included, as if it had seen everybody's join intent.
-    pub(crate) fn know_from_the_start(&mut self, ctx: &mut Context, everybody: &View, joined_at: LamportTime) {
+    pub(crate) fn know_from_the_start(
+        &mut self,
+        ctx: &mut Context,
+        everybody: &View,
+        joined_at: LamportTime,
+    ) {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
         self.serf.clock.witness(joined_at);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::command::Ticket;
@@ -24,6 +25,8 @@ use crate::wire::{Incarnation, LamportTime};
 const VIOLATIONS_MAX: usize = 100;
 /// Answers to queries and relays are sent whatever their size is: what Serf's own limits let grow.
 const DIRECT_BYTES_MAX: usize = 2048;
+/// The checksum goes on top of the packet budget, as memberlist has it.
+const CHECKSUM_BYTES: usize = 5;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +60,32 @@ pub(super) struct Checker {
 
 #[derive(Debug, Default)]
 struct Shadow {
-    entries: Vec<Option<(Known, Incarnation)>>,
+    entries: Vec<Option<Held>>,
     clocks: [LamportTime; 3],
     delivered: BTreeSet<(u64, String, Vec<u8>)>,
 }
 
+/// What a view held. Its fact may be gone by now.
+#[derive(Copy, Clone, Debug)]
+struct Held {
+    known: Known,
+    incarnation: Incarnation,
+    addr: SocketAddr,
+}
+
 impl Checker {
+    /// Watches a node that may have run for long.
+    pub(super) fn watch(&mut self, node: &Node, roster: &Roster) {
+        let view = node.view();
+        let me = node.shared.me;
+        if let Some(incarnation) = view.incarnation(roster, me) {
+            self.owned.insert(me, incarnation);
+        }
+        let shadow = self.shadows.entry(node.shared.id).or_default();
+        shadow.clocks = node.clocks();
+        shadow.entries = (0..view.index_end()).map(|place| held(node, roster, MemberIndex(place))).collect();
+    }
+
     pub(super) fn violations(&self) -> &[Violation] {
         &self.violations
     }
@@ -80,13 +103,13 @@ impl Checker {
         shadow.entries.resize(node.view().index_end() as usize, None);
         for (place, before) in shadow.entries.iter_mut().enumerate() {
             let member = MemberIndex(place as u32);
-            let known = node.view().get(member);
-            if known == before.map(|(known, _)| known) {
+            if node.view().get(member) == before.map(|held| held.known) {
                 continue;
             }
-            let now = known.map(|known| (known, roster.fact(known.fact).incarnation));
+            let now = held(node, roster, member);
             let old = std::mem::replace(before, now);
-            let Some((known, incarnation)) = now else { continue };
+            let Some(now) = now else { continue };
+            let incarnation = now.incarnation;
             if member == node.shared.me {
                 let owned = self.owned.entry(member).or_default();
                 *owned = incarnation.max(*owned);
@@ -94,16 +117,12 @@ impl Checker {
                 let detail = format!("{} at {}", roster.name(member), incarnation.0);
                 self.broken(at, id, "only the owner raises its incarnation", detail);
             }
-            let moved = |old: Known| {
-                let addr = |known: Known| roster.fact(known.fact).socket_addr();
-                old.swim == SwimState::Left && addr(old) != addr(known)
-            };
-            if let Some((old, before)) = old.filter(|&(old, _)| !moved(old))
-                && let Some(rule) = broken_rule(old, before, known, incarnation)
+            let moved = |old: &Held| old.known.swim == SwimState::Left && old.addr != now.addr;
+            if let Some(old) = old.filter(|old| !moved(old))
+                && let Some(rule) = broken_rule(old.known, old.incarnation, now.known, incarnation)
             {
-                let from = format!("{:?} {:?} at {}", old.swim, old.status, before.0);
-                let to = format!("{:?} {:?} at {}", known.swim, known.status, incarnation.0);
-                self.broken(at, id, rule, format!("{}: {from} became {to}", roster.name(member)));
+                let name = roster.name(member);
+                self.broken(at, id, rule, format!("{name}: {} became {}", old.text(), now.text()));
             }
         }
         self.shadows.insert(id, shadow);
@@ -122,7 +141,7 @@ impl Checker {
     /// A datagram goes out.
     pub(super) fn after_send(&mut self, at: Time, node: &Node, bytes: &[u8]) {
         let direct = node.encrypted() || bytes.first() == Some(&USER);
-        let max = if direct { DIRECT_BYTES_MAX } else { UDP_PACKET_BYTES_MAX };
+        let max = if direct { DIRECT_BYTES_MAX } else { UDP_PACKET_BYTES_MAX + CHECKSUM_BYTES };
         if bytes.len() > max {
             let detail = format!("{} bytes", bytes.len());
             self.broken(at, node.shared.id, "datagrams stay within the size limit", detail);
@@ -157,6 +176,18 @@ impl Checker {
             self.violations.push(Violation { at, node, rule, detail });
         }
     }
+}
+
+impl Held {
+    fn text(&self) -> String {
+        format!("{:?} {:?} at {}", self.known.swim, self.known.status, self.incarnation.0)
+    }
+}
+
+fn held(node: &Node, roster: &Roster, member: MemberIndex) -> Option<Held> {
+    let known = node.view().get(member)?;
+    let fact = roster.fact(known.fact);
+    Some(Held { known, incarnation: fact.incarnation, addr: fact.socket_addr() })
 }
 
 /// Which rule a step of one entry breaks.
@@ -262,12 +293,8 @@ mod tests {
             ((S::Left, M::Left, 1), (S::Left, M::Failed, 1), true),
         ];
         for (old, new, breaks) in cases {
-            let rule = broken_rule(
-                known(old.0, old.1),
-                Incarnation(old.2),
-                known(new.0, new.1),
-                Incarnation(new.2),
-            );
+            let rule =
+                broken_rule(known(old.0, old.1), Incarnation(old.2), known(new.0, new.1), Incarnation(new.2));
             assert_eq!(rule.is_some(), breaks, "{old:?} to {new:?}: {rule:?}");
         }
     }
@@ -276,6 +303,9 @@ mod tests {
     fn the_bound_has_its_worked_value() {
         let config = RawConfig::lan("a", "127.0.0.1:1".parse().unwrap()).check().unwrap();
         // 160 + 4 * 1.204 * 6 + 30 + 300 + 30 * 1 * 10
-        assert_eq!(settle_bound(&config, 16), Duration::from_millis(160_000 + 28_896 + 30_000 + 300_000 + 300_000));
+        assert_eq!(
+            settle_bound(&config, 16),
+            Duration::from_millis(160_000 + 28_896 + 30_000 + 300_000 + 300_000)
+        );
     }
 }

@@ -20,7 +20,7 @@ impl World {
             let config = world.next_config(&mut change);
             let id = world.seat(config);
             let node = world.nodes[id.0 as usize].as_mut().expect("it was just seated");
-            let fact = node.start_settled(&mut world.ctx);
+            let fact = node.start_settled(&mut world.ctx, n as usize);
             let member = template.set_fact(&mut world.ctx.roster, fact);
             template.set_swim(member, SwimState::Alive, Time::ZERO);
             template.set_status(member, MemberStatus::Alive, Time::ZERO);

@@ -64,7 +64,8 @@ impl World {
         }
         let stall = self.stalled.first().map(|&(at, id)| (at, Next::Stall(id)));
         let skewed = self.skews.iter().enumerate();
-        let skewed = skewed.filter_map(|(place, skew)| Some((skew.next_deadline()?, Next::SkewedTimer(place))));
+        let skewed =
+            skewed.filter_map(|(place, skew)| Some((skew.next_deadline()?, Next::SkewedTimer(place))));
         earliest.into_iter().chain(stall).chain(skewed).min()
     }
 
@@ -94,10 +95,10 @@ impl World {
         if let Load::Datagram(_, bytes) | Load::Bytes(_, bytes) = &load {
             self.trace.mix_bytes(bytes);
         }
-        if let (Some(watcher), Load::Datagram(_, bytes)) = (&mut self.watcher, &load)
+        if let Load::Datagram(_, bytes) = &load
             && self.nodes[to.0 as usize].is_some()
         {
-            watcher.saw(at, to, Seen::Arrived(bytes));
+            self.watchers.iter_mut().for_each(|watcher| watcher.saw(at, to, Seen::Arrived(bytes)));
         }
         self.input(to, Held::Load(load));
     }
@@ -197,7 +198,7 @@ impl World {
                 checker.after_completion(now, *node, *ticket, completion);
             }
         }
-        if let Some(watcher) = &mut self.watcher {
+        for watcher in &mut self.watchers {
             for (node, ticket, completion) in &out.completions {
                 watcher.saw(now, *node, Seen::Completion(*ticket, completion));
             }
@@ -236,7 +237,7 @@ impl World {
         if let (Some(checker), Some(node)) = (&mut self.checker, &self.nodes[from.0 as usize]) {
             checker.after_send(now, node, bytes);
         }
-        if let Some(watcher) = &mut self.watcher {
+        for watcher in &mut self.watchers {
             watcher.saw(now, from, Seen::Sent(bytes));
         }
         let Some(&target) = self.by_addr.get(&to) else { return };
@@ -265,7 +266,7 @@ impl World {
 
     fn write(&mut self, node: NodeId, id: StreamId, mut bytes: Vec<u8>) {
         let Some(&peer) = self.peers.get(&(node, id)) else { return };
-        if let Some(watcher) = &mut self.watcher {
+        for watcher in &mut self.watchers {
             watcher.saw(self.ctx.now, node, Seen::Streamed(bytes.len()));
         }
         let sent = bytes.len();

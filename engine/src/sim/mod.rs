@@ -7,16 +7,25 @@
 
 mod check;
 mod converged;
+mod delays;
 mod drive;
 mod fault;
 mod flights;
+mod measure;
 mod network;
+mod play;
+mod scenario;
+pub mod swarm;
 mod trace;
 mod watch;
 
 pub use crate::canary::Canary;
 pub use check::{Violation, settle_bound};
+pub use delays::Delays;
+pub use measure::{Departures, Measures, Traffic};
 pub use network::{Link, Network};
+pub use play::{Outcome, Play};
+pub use scenario::{Action, NODES_MAX, NetworkSpec, Scenario, ScenarioError, Settings, Span, Start, Step};
 pub use trace::TraceLevel;
 pub use watch::{Seen, Watcher};
 
@@ -59,7 +68,7 @@ pub struct World {
     events: Vec<(NodeId, Event)>,
     notices: Vec<(Time, NodeId, Notice)>,
     records: Vec<(NodeId, SnapshotRecord)>,
-    watcher: Option<Box<dyn Watcher>>,
+    watchers: Vec<Box<dyn Watcher>>,
     checker: Option<Box<Checker>>,
     trace: Trace,
     steps: u64,
@@ -84,7 +93,7 @@ impl World {
             events: Vec::new(),
             notices: Vec::new(),
             records: Vec::new(),
-            watcher: None,
+            watchers: Vec::new(),
             checker: None,
             trace: Trace::new(),
             steps: 0,
@@ -96,15 +105,19 @@ impl World {
         self.keep = false;
     }
 
-    /// Tells `watcher` everything from now on.
+    /// Tells `watcher` everything from now on, beside those there are.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
-        self.watcher = Some(watcher);
+        self.watchers.push(watcher);
     }
 
     /// Checks the protocol's rules on every transition from now on. Costs time in proportion to the size of
     /// the view that an input may have changed.
     pub fn check(&mut self) {
-        self.checker = Some(Box::default());
+        let mut checker = Checker::default();
+        for node in self.nodes.iter().flatten() {
+            checker.watch(node, &self.ctx.roster);
+        }
+        self.checker = Some(Box::new(checker));
     }
 
     /// Rules that were broken, as far as checking is on.
