@@ -2,9 +2,10 @@
 //! the [`Config`] is made from a [`RawConfig`]; after that the type carries the proof.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::wire::limits;
@@ -36,6 +37,8 @@ pub struct RawConfig {
     pub keys: Vec<Vec<u8>>,
     /// Cluster label of newer memberlists; at most 255 bytes, empty for none.
     pub label: Vec<u8>,
+    /// Networks that members may have addresses in, and that news of members may come from; empty: all.
+    pub cidrs_allowed: Vec<IpNet>,
     /// Refuse packets that no key opens. Off only while a cluster moves to encryption.
     pub gossip_verify_incoming: bool,
     /// Seal what is sent. Off only while a cluster moves to encryption.
@@ -123,6 +126,8 @@ pub struct Restored {
     pub query_clock: u64,
     /// Members that were alive: name and gossip address.
     pub alive: Vec<(String, SocketAddr)>,
+    /// Members that had failed, which Serf forgets: where everybody failed, somebody has to look for them.
+    pub failed: Vec<(String, SocketAddr)>,
 }
 
 /// Checked settings of a Node.
@@ -134,6 +139,14 @@ impl std::ops::Deref for Config {
 
     fn deref(&self) -> &RawConfig {
         &self.0
+    }
+}
+
+impl Config {
+    /// Whether a member may have that address. An IPv4 address is the same in 4 and in 16 bytes.
+    pub fn allows(&self, ip: IpAddr) -> bool {
+        let networks = &self.0.cidrs_allowed;
+        networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 }
 
@@ -181,6 +194,7 @@ impl RawConfig {
             protocol: 5,
             keys: Vec::new(),
             label: Vec::new(),
+            cidrs_allowed: Vec::new(),
             gossip_verify_incoming: true,
             gossip_verify_outgoing: true,
             compression: true,

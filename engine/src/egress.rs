@@ -97,9 +97,11 @@ impl Scope<'_> {
         self.wake_gossip();
     }
 
-    /// Queues a serf message (serf type byte first) for gossip.
+    /// Queues a serf message (serf type byte first) for gossip. What a full queue loses is counted.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
-        let id = self.egress.dissemination.queue_user(class, message);
+        let max = self.config.queue_depth_max;
+        let (id, dropped) = self.egress.dissemination.queue_user(class, message, max);
+        (0..dropped).for_each(|_| self.stats.count_drop(crate::wire::DropReason::QueueFull));
         self.wake_gossip();
         id
     }

@@ -136,10 +136,17 @@ pub enum SnapshotRecord {
         /// Its gossip address.
         addr: SocketAddr,
     },
-    /// A member left or failed.
+    /// A member left or was erased.
     NotAlive {
         /// Its name.
         name: String,
+    },
+    /// A member failed. Serf makes no difference; here it is what a node that is alone looks for.
+    Failed {
+        /// Its name.
+        name: String,
+        /// Its gossip address.
+        addr: SocketAddr,
     },
     /// The member clock, less one.
     Clock(LamportTime),

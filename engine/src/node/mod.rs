@@ -170,6 +170,9 @@ impl Node {
                 if let Some(addr) = self.serf.reconnect(scope) {
                     self.streams.reconnect(scope, addr);
                 }
+                if let Some(addr) = self.serf.rejoin_again(scope) {
+                    self.streams.rejoin(scope, addr);
+                }
             }
         }
         self.settle(ctx);

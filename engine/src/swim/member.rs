@@ -9,8 +9,11 @@ use crate::roster::MemberIndex;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, SwimState};
+use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+
+/// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
+const CHALLENGES_MAX: u32 = 32;
 
 /// Where news about a member comes from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -57,11 +60,17 @@ impl Swim {
         if !versions_make_sense(&alive.versions) {
             return scope.drop_input(DropReason::BadVersions, from);
         }
-        let known = scope
-            .view
-            .by_name(&scope.ctx.roster, alive.node)
-            .filter(|(_, known)| known.swim != SwimState::Absent);
-        let Some((member, known)) = known else {
+        let is_allowed = |ip| scope.config.allows(ip);
+        if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
+            return scope.drop_input(DropReason::AddressNotAllowed, from);
+        }
+        let listed = scope.view.by_name(&scope.ctx.roster, alive.node);
+        if let Some((_, known)) = listed
+            && is_older_than_tombstone(scope, known, &alive)
+        {
+            return self.show_tombstone(scope, known, &alive);
+        }
+        let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
                 let member = self.store_alive(scope, &alive, source);
                 self.changes.push(Change::Joined(member));
@@ -166,6 +175,7 @@ impl Swim {
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
+        scope.egress.dissemination.first = Some(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
         self.on_dead(scope, &dead, Source::Heard);
@@ -181,10 +191,20 @@ impl Swim {
             }
             scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
             scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
-            if scope.view.get(member).is_some_and(|known| known.status == MemberStatus::None) {
-                scope.view.remove(&mut scope.ctx.roster, member);
-            }
         }
+    }
+
+    /// News from before a member's departure: not believed. The member may be back all the same, started
+    /// anew and ignorant of how far its incarnation had come; told that it left, it refutes with a newer one.
+    fn show_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+        scope.stats.count_drop(DropReason::Departed);
+        if self.challenges >= CHALLENGES_MAX {
+            return;
+        }
+        self.challenges += 1;
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        let dead = Dead { incarnation, node: alive.node, from: alive.node };
+        scope.send_message(SocketAddr::new(address_of(alive), alive.port), |out| dead.encode(out));
     }
 
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
@@ -288,6 +308,17 @@ impl Swim {
         scope.drop_input(DropReason::AddressConflict, from);
         self.changes.push(Change::Conflict { member, addr });
     }
+}
+
+/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
+/// Under another address it is somebody new.
+fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
+    let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
+    let fact = scope.ctx.roster.fact(known.fact);
+    known.swim == SwimState::Absent
+        && departed
+        && alive.incarnation <= fact.incarnation
+        && fact.socket_addr() == SocketAddr::new(address_of(alive), alive.port)
 }
 
 fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {

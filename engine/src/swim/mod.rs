@@ -58,6 +58,8 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
+    /// Tombstones shown to who claims to live, since the last probe.
+    challenges: u32,
     /// Changes that the node passes on to serf after the input.
     pub(crate) changes: Vec<Change>,
     /// Probes over a stream that the node starts after the input.
@@ -73,6 +75,7 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
+            challenges: 0,
             changes: Vec::new(),
             stream_pings: Vec::new(),
         }

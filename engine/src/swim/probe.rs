@@ -78,6 +78,7 @@ impl Swim {
     pub(crate) fn probe(&mut self, scope: &mut Scope<'_>) {
         let period = self.awareness.scale(scope.config.probe_interval);
         let now = scope.ctx.now;
+        self.challenges = 0;
         if let Some(target) = self.next_target(scope) {
             let seq = self.next_seq();
             self.prober.current = Some(Probe {

@@ -108,6 +108,10 @@ drop_reasons! {
     LamportTimeExhausted = "lamport_time_exhausted",
     /// A known name under another address.
     AddressConflict = "address_conflict",
+    /// An address outside the networks that this node is configured to talk to.
+    AddressNotAllowed = "address_not_allowed",
+    /// News about a member from before it left or was erased.
+    Departed = "departed",
     /// A push/pull with members this node can't talk to.
     IncompatibleVersions = "incompatible_versions",
     /// A bounded queue or table is full.
