@@ -179,3 +179,59 @@ fn what_cannot_start_says_why() {
         engine.stop().await;
     });
 }
+
+#[test]
+fn nodes_on_ipv6_loopback_find_each_other() {
+    run(async |driver, _| {
+        let engine = Engine::start(driver).unwrap();
+        let bind: SocketAddr = "[::1]:0".parse().unwrap();
+        let mut nodes = Vec::new();
+        for name in ["six1", "six2", "six3"] {
+            let config = RawConfig::local(name, bind);
+            let options = NodeOptions { bind, config, ..options(name, [127, 0, 0, 1]) };
+            nodes.push(engine.add(options).await.unwrap());
+        }
+        // With brackets and port, and with a name before it.
+        let port = nodes[0].0.bound().port();
+        assert_eq!(nodes[1].0.join(&[format!("[::1]:{port}")], false).await, Ok(1));
+        assert_eq!(nodes[2].0.join(&[format!("six1/[::1]:{port}")], false).await, Ok(1));
+        for (handle, _) in &nodes {
+            for name in ["six1", "six2", "six3"] {
+                until_status(handle, name, MemberStatus::Alive).await;
+            }
+        }
+        nodes[2].0.user_event("deploy", Bytes::new(), false).await.unwrap();
+        for (_, outlet) in &mut nodes {
+            until(outlet, |event| matches!(event, Event::User { .. })).await;
+        }
+        nodes[1].0.shutdown().await;
+        until_status(&nodes[0].0, "six2", MemberStatus::Failed).await;
+        until_status(&nodes[2].0, "six2", MemberStatus::Failed).await;
+        engine.stop().await;
+    });
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    run(async |driver, _| {
+        let engine = Engine::start(driver).unwrap();
+        let (v4, _v4_outlet) = engine.add(options("v4", [127, 0, 0, 1])).await.unwrap();
+        let port = v4.bound().port();
+        // The name's other addresses: where nobody listens the join goes on with the next one.
+        let found: Vec<SocketAddr> = tokio::net::lookup_host(("localhost", port)).await.unwrap().collect();
+        let mut listeners = 0;
+        let mut other = Vec::new();
+        for &addr in &found {
+            if addr.is_ipv6() {
+                let config = RawConfig::local("v6", addr);
+                other.push(engine.add(NodeOptions { config, bind: addr, ..options("v6", [127, 0, 0, 1]) }).await.unwrap());
+            }
+            listeners += 1;
+        }
+        assert!(listeners > 0);
+        let (joiner, _joiner_outlet) = engine.add(options("joiner", [127, 0, 0, 1])).await.unwrap();
+        let joined = joiner.join(&[format!("localhost:{port}"), "no-such-host.invalid".to_owned()], false).await;
+        assert_eq!(joined, Ok(listeners), "of {found:?}");
+        engine.stop().await;
+    });
+}

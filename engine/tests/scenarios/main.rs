@@ -1,6 +1,9 @@
 //! Scenarios in virtual time. No test sleeps; the same seed gives the same trace.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
+mod busy;
+mod departed;
 mod events;
 mod keys;
 mod membership;
