@@ -21,7 +21,8 @@ use super::handlers::{EventHandler, Handlers, Responder, SelfIdentity};
 use super::log::{Level, Log};
 use super::run::Agent;
 use super::signals::Signals;
-use super::{events, files, rpc};
+use super::telemetry::Counters;
+use super::{events, files, rpc, telemetry};
 use crate::flags::Argument;
 
 impl Agent {
@@ -40,6 +41,11 @@ impl Agent {
         let identity = Rc::new(identity(&config)?);
         let keys = keys(&config, &log)?;
         let encrypted = !keys.is_empty();
+        #[cfg(unix)]
+        if let Some(facility) = config.syslog {
+            let syslog = super::syslog::Syslog::open(facility);
+            log.attach(syslog.map_err(|error| format!("Syslog setup failed: {error}"))?);
+        }
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
@@ -48,11 +54,15 @@ impl Agent {
         let responder = NodeResponder(handle.clone());
         let (handlers, handler_loop) =
             Handlers::new(config.handlers.clone(), identity.clone(), responder, log.clone());
+        let settings = &config.settings;
+        let (statsd, statsite) = (settings.statsd_addr.clone(), settings.statsite_addr.clone());
+        let counters = Counters::new(!(statsd.is_empty() && statsite.is_empty()));
         let (streams, _) = broadcast::channel(EVENTS_WAITING_MAX);
         let backend = Rc::new(Backend {
             handle,
             events: streams.clone(),
             log: log.clone(),
+            counters: counters.clone(),
             identity,
             auth: config.settings.rpc_auth.clone(),
             handlers: scripts_by_key(&config.handlers),
@@ -62,7 +72,8 @@ impl Agent {
             tags_turn: Mutex::new(()),
         });
         spawn_local(handler_loop.run());
-        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams));
+        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams, counters));
+        spawn_local(telemetry::push(statsd, statsite, backend.clone()));
         spawn_local(rpc::serve(listener, backend.clone()));
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();

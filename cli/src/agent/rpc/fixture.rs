@@ -61,6 +61,7 @@ impl Agent {
             handle,
             events: broadcast::channel(EVENTS_WAITING_MAX).0,
             log: Log::new(Level::Err),
+            counters: Default::default(),
             identity: Rc::new(identity),
             auth: setup.auth.to_owned(),
             handlers: pairs(setup.handlers),
