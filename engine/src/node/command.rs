@@ -95,6 +95,9 @@ impl Node {
         if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
             return Err(CommandError::TagsTooLong(META_BYTES_MAX));
         }
+        if scope.config.protocol < 3 {
+            self.serf.hidden_tags = tags.clone();
+        }
         self.swim.update_meta(scope, tags);
         self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
         self.settle(ctx);

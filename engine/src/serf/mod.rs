@@ -12,7 +12,7 @@ mod query;
 mod reconnect;
 mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(crate) struct Serf {
     recorded_clock: LamportTime,
     /// A vote about the own name is under way.
     defending: bool,
+    /// The own tags if they don't travel: at protocol 2 others see the role only, but filters look at all.
+    pub(crate) hidden_tags: BTreeMap<String, String>,
     /// The own graceful leave has begun: intents about it are not refuted.
     leaving: bool,
 }
@@ -79,6 +81,7 @@ impl Serf {
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
             defending: false,
+            hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
         }
     }
