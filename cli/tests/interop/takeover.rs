@@ -53,6 +53,10 @@ fn snapshots_are_taken_over_and_given_back() {
             });
             agent.kill();
             fs::copy(agent.file("snapshot"), next.file("snapshot")).expect("the snapshot is handed over");
+            // The kernel lets go of a killed ring's socket a moment after the process; Serf does not wait for that.
+            wait_for("the port to be free", &[agent], || {
+                std::net::UdpSocket::bind(agent.bind_addr()).map(drop).map_err(|error| error.to_string())
+            });
             start(next, &[]);
             wait_for("a rejoin by the snapshot alone", &[next], || {
                 let rejoined = next.log_lines().iter().any(|line| line.contains("Re-joined to previously known node"));
