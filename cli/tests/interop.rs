@@ -25,6 +25,6 @@ mod interop {
     mod queries;
     mod refusals;
     mod rotation;
-    mod takeover;
     mod snapshots;
+    mod takeover;
 }

@@ -224,13 +224,19 @@ fn every_address_of_a_name_is_tried() {
         for &addr in &found {
             if addr.is_ipv6() {
                 let config = RawConfig::local("v6", addr);
-                other.push(engine.add(NodeOptions { config, bind: addr, ..options("v6", [127, 0, 0, 1]) }).await.unwrap());
+                other.push(
+                    engine
+                        .add(NodeOptions { config, bind: addr, ..options("v6", [127, 0, 0, 1]) })
+                        .await
+                        .unwrap(),
+                );
             }
             listeners += 1;
         }
         assert!(listeners > 0);
         let (joiner, _joiner_outlet) = engine.add(options("joiner", [127, 0, 0, 1])).await.unwrap();
-        let joined = joiner.join(&[format!("localhost:{port}"), "no-such-host.invalid".to_owned()], false).await;
+        let joined =
+            joiner.join(&[format!("localhost:{port}"), "no-such-host.invalid".to_owned()], false).await;
         assert_eq!(joined, Ok(listeners), "of {found:?}");
         engine.stop().await;
     });

@@ -233,9 +233,8 @@ fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
 
 fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     let network = |text: &String| {
-        text.parse().map_err(|_| {
-            format!("'cidrs_allowed': {text:?} is no network such as 10.0.0.0/8 or fd00::/8")
-        })
+        text.parse()
+            .map_err(|_| format!("'cidrs_allowed': {text:?} is no network such as 10.0.0.0/8 or fd00::/8"))
     };
     texts.iter().map(network).collect()
 }

@@ -88,7 +88,8 @@ async fn is_alone(backend: &Backend) -> bool {
 fn spread(interval: Duration) -> Duration {
     let mut random = [0; 4];
     // Without chance the interval itself will do.
-    let share = getrandom::fill(&mut random).map_or(0.5, |()| f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX));
+    let share = getrandom::fill(&mut random)
+        .map_or(0.5, |()| f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX));
     interval.mul_f64(0.9 + 0.2 * share)
 }
 

@@ -15,8 +15,29 @@ const PATHS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 pub(crate) const FACILITY_DEFAULT: &str = "LOCAL0";
 const TAG: &str = "serf";
 const FACILITIES: [&str; 24] = [
-    "KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG", "LPR", "NEWS", "UUCP", "CRON", "AUTHPRIV", "FTP", "NTP",
-    "SECURITY", "CONSOLE", "SOLARIS-CRON", "LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6",
+    "KERN",
+    "USER",
+    "MAIL",
+    "DAEMON",
+    "AUTH",
+    "SYSLOG",
+    "LPR",
+    "NEWS",
+    "UUCP",
+    "CRON",
+    "AUTHPRIV",
+    "FTP",
+    "NTP",
+    "SECURITY",
+    "CONSOLE",
+    "SOLARIS-CRON",
+    "LOCAL0",
+    "LOCAL1",
+    "LOCAL2",
+    "LOCAL3",
+    "LOCAL4",
+    "LOCAL5",
+    "LOCAL6",
     "LOCAL7",
 ];
 const MONTHS: [&str; 12] =

@@ -166,12 +166,7 @@ async fn udp(addr: &str) -> io::Result<UdpSocket> {
 
 /// One line for each number: counters for what happened, gauges (with the host in their names) for how things
 /// are, samples for what Serf samples.
-fn report(
-    host: &str,
-    before: &NodeStats,
-    now: &NodeStats,
-    counted: &BTreeMap<String, u64>,
-) -> Vec<String> {
+fn report(host: &str, before: &NodeStats, now: &NodeStats, counted: &BTreeMap<String, u64>) -> Vec<String> {
     let mut lines: Vec<String> = counted.iter().map(|(name, count)| counter(name, *count)).collect();
     let (received, sent) = now.datagram_bytes;
     let grown = |name: &str, now: u64, before: u64| match now.saturating_sub(before) {

@@ -23,7 +23,8 @@ fn both_kinds_converge() {
 fn wait_close(cluster: &Cluster, agent: &Agent, other: &str) {
     cluster.wait_for(&format!("{} to know the way to {other}", agent.name), || {
         let text = String::from_utf8_lossy(&agent.serf(&["rtt", other]).stdout).into_owned();
-        let estimate: Option<f64> = text.trim_end().strip_suffix(" ms").and_then(|text| text.rsplit(' ').next()?.parse().ok());
+        let estimate: Option<f64> =
+            text.trim_end().strip_suffix(" ms").and_then(|text| text.rsplit(' ').next()?.parse().ok());
         match estimate {
             Some(ms) if ms > 0.0 && ms < CLOSE_MS => Ok(()),
             _ => Err(text),

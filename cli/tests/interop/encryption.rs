@@ -29,7 +29,11 @@ fn a_cluster_moves_to_encryption() {
                     Variant::KEY
                 );
                 fs::write(cluster.agent(name).file("step.json"), json).expect("the step is written");
-                restart(cluster, name, &["-config-file={dir}/step.json".to_owned(), cluster.join_flag(other)]);
+                restart(
+                    cluster,
+                    name,
+                    &["-config-file={dir}/step.json".to_owned(), cluster.join_flag(other)],
+                );
             }
             assert_connected(cluster, &format!("step-{place}"));
         }
@@ -53,7 +57,8 @@ fn assert_connected(cluster: &Cluster, step: &str) {
         origin.serf_ok(&["event", "-coalesce=false", &name]);
         for agent in cluster.agents() {
             cluster.wait_for(&format!("{name} at {}", agent.name), || {
-                let heard = agent.log_lines().iter().any(|line| line.ends_with(&format!("user-event: {name}")));
+                let heard =
+                    agent.log_lines().iter().any(|line| line.ends_with(&format!("user-event: {name}")));
                 if heard { Ok(()) } else { Err("not yet".to_owned()) }
             });
         }

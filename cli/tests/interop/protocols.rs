@@ -44,7 +44,8 @@ fn speaks(cluster: &mut Cluster, old: u64) {
     let expected = ["from-s1", "from-s2", "from-t1", "from-t2"];
     for agent in cluster.agents() {
         cluster.wait_for(&format!("the events at {}", agent.name), || {
-            let mut names: Vec<String> = agent.records("events").into_iter().map(|record| record.name).collect();
+            let mut names: Vec<String> =
+                agent.records("events").into_iter().map(|record| record.name).collect();
             names.sort_unstable();
             if names == expected { Ok(()) } else { Err(format!("{names:?}")) }
         });
@@ -104,7 +105,10 @@ fn ipv6() {
         cluster.agent("s1").serf_ok(&["join", &format!("[::1]:{}", port("t1"))]);
         cluster.agent("t2").serf_ok(&["join", &format!("[::1]:{}", port("s1"))]);
         let members = cluster.wait_statuses(&["s1", "t1", "t2"].map(|name| (name, "alive")));
-        assert!(members.iter().all(|(name, member)| member.addr == format!("[::1]:{}", port(name))), "{members:?}");
+        assert!(
+            members.iter().all(|(name, member)| member.addr == format!("[::1]:{}", port(name))),
+            "{members:?}"
+        );
         for origin in cluster.agents() {
             origin.serf_ok(&["event", "-coalesce=false", &origin.name]);
         }

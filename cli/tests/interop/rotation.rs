@@ -39,8 +39,12 @@ fn no_event_is_lost_meanwhile() {
         for agent in cluster.agents() {
             cluster.wait_for(&format!("{} events at {}", sent.len(), agent.name), || {
                 let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-                agent.records("events").into_iter().for_each(|record| *counts.entry(record.name).or_default() += 1);
-                let missing: Vec<&String> = sent.iter().filter(|name| counts.get(*name) != Some(&1)).collect();
+                agent
+                    .records("events")
+                    .into_iter()
+                    .for_each(|record| *counts.entry(record.name).or_default() += 1);
+                let missing: Vec<&String> =
+                    sent.iter().filter(|name| counts.get(*name) != Some(&1)).collect();
                 if missing.is_empty() { Ok(()) } else { Err(format!("not once: {missing:?}")) }
             });
         }
@@ -53,7 +57,11 @@ fn exchange(cluster: &Cluster, origin: &str, old: &str, new: &str) {
         // A gossiped query may miss a node, and an answer may get lost; then an operator asks again.
         cluster.wait_for(&format!("keys {flag} by {origin}"), || {
             let output = cluster.agent(origin).serf(&["keys", &flag]);
-            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
         });
     }
 }
@@ -91,12 +99,16 @@ fn comes_back(cluster: &mut Cluster, kind: Kind) {
     cluster.agent("away").kill();
     // What a member of the cluster keeps on disk lets it in, whichever kind wrote it.
     let written = fs::read(cluster.agent(if kind == Kind::Serf { "t1" } else { "s1" }).file("keys"));
-    fs::write(cluster.agent("away").file("keys"), written.expect("the keyring is kept")).expect("it is taken over");
+    fs::write(cluster.agent("away").file("keys"), written.expect("the keyring is kept"))
+        .expect("it is taken over");
     cluster.start("away", &[keyring, &cluster.join_flag("s1")]);
     cluster.wait_all_alive();
     for name in ["s1", "t1", "away"] {
         let listed = cluster.agent(name).serf_ok(&["keys", "-list"]);
-        assert!(listed.contains(&format!("{OTHER_KEY}  [3/3]")) && !listed.contains(Variant::KEY), "{listed}");
+        assert!(
+            listed.contains(&format!("{OTHER_KEY}  [3/3]")) && !listed.contains(Variant::KEY),
+            "{listed}"
+        );
     }
 }
 

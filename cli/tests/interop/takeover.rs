@@ -6,8 +6,7 @@ use std::net::Ipv4Addr;
 use super::agent::{Agent, Kind, wait_for};
 use super::cluster::{Variant, run};
 
-const FLAGS: [&str; 2] =
-    ["-snapshot={dir}/snapshot", "-event-handler=user=sh {dir}/record.sh {dir}/events"];
+const FLAGS: [&str; 2] = ["-snapshot={dir}/snapshot", "-event-handler=user=sh {dir}/record.sh {dir}/events"];
 
 #[test]
 fn snapshots_are_taken_over_and_given_back() {
@@ -18,7 +17,8 @@ fn snapshots_are_taken_over_and_given_back() {
         cluster.add(Kind::Thane, "t1");
         cluster.start("s1", &[]);
         cluster.start("t1", &[&cluster.join_flag("s1")]);
-        let [serf, thane] = [Kind::Serf, Kind::Thane].map(|kind| Agent::new(kind, "moved", Ipv4Addr::new(127, 14, 113, 9)));
+        let [serf, thane] =
+            [Kind::Serf, Kind::Thane].map(|kind| Agent::new(kind, "moved", Ipv4Addr::new(127, 14, 113, 9)));
         let start = |agent: &Agent, join: &[String]| {
             agent.start(&[FLAGS.map(str::to_owned).as_slice(), join].concat());
         };
@@ -46,7 +46,8 @@ fn snapshots_are_taken_over_and_given_back() {
                 cluster.agent("t1").serf_ok(&["event", "-coalesce=false", "nudge"]);
                 let text = fs::read_to_string(agent.file("snapshot")).unwrap_or_default();
                 let alive = ["s1", "t1"].iter().all(|name| text.contains(&format!("alive: {name} ")));
-                let clocks = text.lines().filter_map(|line| line.strip_prefix("event-clock: ")?.parse::<u64>().ok());
+                let clocks =
+                    text.lines().filter_map(|line| line.strip_prefix("event-clock: ")?.parse::<u64>().ok());
                 let newest = clocks.max().unwrap_or_default();
                 let heard = |record: &super::agent::Record| record.name == event && record.ltime <= newest;
                 if alive && agent.records("events").iter().any(heard) { Ok(()) } else { Err(text) }
@@ -59,10 +60,12 @@ fn snapshots_are_taken_over_and_given_back() {
             });
             start(next, &[]);
             wait_for("a rejoin by the snapshot alone", &[next], || {
-                let rejoined = next.log_lines().iter().any(|line| line.contains("Re-joined to previously known node"));
+                let rejoined =
+                    next.log_lines().iter().any(|line| line.contains("Re-joined to previously known node"));
                 if rejoined { Ok(()) } else { Err("not yet".to_owned()) }
             });
-            let skipped = next.log_lines().into_iter().filter(|line| line.contains("Unrecognized snapshot line"));
+            let skipped =
+                next.log_lines().into_iter().filter(|line| line.contains("Unrecognized snapshot line"));
             assert_eq!(skipped.collect::<Vec<_>>(), Vec::<String>::new());
             let again = next.records("events").iter().filter(|record| record.name == event).count();
             assert_eq!(again, 0, "what the one had heard the other does not hear again");

@@ -91,8 +91,9 @@ impl Journal {
         file.set_len(whole as u64)?;
         file.seek(SeekFrom::End(0))?;
         let (state, remarks) = replay(&bytes[..whole], rejoin_after_leave);
-        let listed =
-            |members: &BTreeMap<_, _>| members.iter().map(|(name, addr)| (String::clone(name), *addr)).collect();
+        let listed = |members: &BTreeMap<_, _>| {
+            members.iter().map(|(name, addr)| (String::clone(name), *addr)).collect()
+        };
         let restored = Restored {
             clock: state.clock,
             event_clock: state.event_clock,
@@ -362,6 +363,23 @@ mod tests {
         journal.append(alive("b"));
         journal.flush().unwrap();
         assert_eq!(open(&path).restored.alive.len(), 2);
+    }
+
+    #[test]
+    fn names_can_not_write_lines_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        let addr = "127.0.0.1:7946".parse().unwrap();
+        for name in ["x\nleave", "x\nclock: 99\ny"] {
+            journal.append(alive(name));
+            journal.append(SnapshotRecord::Failed { name: name.into(), addr });
+            journal.append(SnapshotRecord::NotAlive { name: name.into() });
+        }
+        journal.append(alive("\u{1b}[2J #"));
+        journal.flush().unwrap();
+        let Opened { restored, remarks, .. } = open(&path);
+        assert_eq!((restored.alive.len(), restored.clock, remarks), (1, 0, Vec::new()));
     }
 
     #[test]

@@ -120,13 +120,7 @@ impl Serf {
         self.spread_leave(scope, Class::Intent, node, prune)
     }
 
-    fn spread_leave(
-        &mut self,
-        scope: &mut Scope<'_>,
-        class: Class,
-        node: &str,
-        prune: bool,
-    ) -> BroadcastId {
+    fn spread_leave(&mut self, scope: &mut Scope<'_>, class: Class, node: &str, prune: bool) -> BroadcastId {
         let leave = LeaveIntent { ltime: self.clock.time(), node, prune };
         self.clock.increment();
         self.on_leave_intent(scope, &leave);

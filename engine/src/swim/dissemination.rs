@@ -153,7 +153,8 @@ impl Dissemination {
 
     fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {
         let first = self.first.and_then(|member| self.ranks.get(&member).copied());
-        if let Some((rank, &news)) = first.and_then(|rank| self.news.best_fit(Some(rank), assembler.remaining()))
+        if let Some((rank, &news)) =
+            first.and_then(|rank| self.news.best_fit(Some(rank), assembler.remaining()))
             && Some(rank) == first
         {
             self.send_news(assembler, roster, view, limit, rank, news);

@@ -57,6 +57,9 @@ impl Swim {
         if self.leaving && is_me {
             return;
         }
+        if is_last(scope, alive.incarnation) {
+            return;
+        }
         if !versions_make_sense(&alive.versions) {
             return scope.drop_input(DropReason::BadVersions, from);
         }
@@ -112,6 +115,9 @@ impl Swim {
 
     /// A member is accused of not answering.
     pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
+        if is_last(scope, suspect.incarnation) {
+            return;
+        }
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if known.swim == SwimState::Absent || suspect.incarnation < incarnation {
@@ -140,6 +146,9 @@ impl Swim {
 
     /// A member is said to be dead; by itself if it left.
     pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
+        if is_last(scope, dead.incarnation) {
+            return;
+        }
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
@@ -308,6 +317,15 @@ impl Swim {
         scope.drop_input(DropReason::AddressConflict, from);
         self.changes.push(Change::Conflict { member, addr });
     }
+}
+
+/// Refuses the last incarnation there is: whoever it is said about could never outbid it.
+fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
+    let last = incarnation.0 == u32::MAX;
+    if last {
+        scope.drop_input(DropReason::IncarnationExhausted, None);
+    }
+    last
 }
 
 /// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.

@@ -59,7 +59,9 @@ fn understand(settings: [fn(&mut RawConfig); 2], label: &[u8]) -> bool {
     // Before the next push/pull could carry them.
     world.run(2 * SECOND);
     let heard = |id: NodeId, wanted: &str| {
-        let fits = |(at, event): &(NodeId, Event)| *at == id && matches!(event, Event::User { name, .. } if name == wanted);
+        let fits = |(at, event): &(NodeId, Event)| {
+            *at == id && matches!(event, Event::User { name, .. } if name == wanted)
+        };
         world.events().iter().any(fits)
     };
     heard(ids[0], "two") && heard(ids[1], "one")
@@ -110,7 +112,9 @@ fn protocols_2_to_5_live_together() {
     assert_eq!(members[0].tags["role"], "web");
     world.with(ids[0], |node, ctx| node.user_event(ctx, "deploy", &Bytes::new(), false)).unwrap();
     let heard = |w: &World| {
-        let has = |id: &NodeId| w.events().iter().any(|(at, event)| at == id && matches!(event, Event::User { .. }));
+        let has = |id: &NodeId| {
+            w.events().iter().any(|(at, event)| at == id && matches!(event, Event::User { .. }))
+        };
         ids.iter().all(has)
     };
     world.run_until(10 * SECOND, heard).expect("events go through all of them");

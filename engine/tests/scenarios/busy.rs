@@ -70,7 +70,9 @@ fn an_event_gets_through_a_flood_about_members() {
     let big = Bytes::from(vec![b'x'; 400]);
     world.with(ids[0], |node, ctx| node.user_event(ctx, "deploy", &big, false)).unwrap();
     let heard = |w: &World| {
-        let has = |id: &NodeId| w.events().iter().any(|(at, event)| at == id && matches!(event, Event::User { .. }));
+        let has = |id: &NodeId| {
+            w.events().iter().any(|(at, event)| at == id && matches!(event, Event::User { .. }))
+        };
         ids.iter().all(has)
     };
     world.run_until(5 * SECOND, heard).expect("a class does not starve");

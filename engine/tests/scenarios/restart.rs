@@ -111,7 +111,8 @@ fn after_an_outage_of_all_everybody_finds_back() {
         world.crash(id);
         down.push(format!("n{}", place + 1));
         let rest = &ids[place + 1..];
-        let failed = |w: &World| down.iter().all(|name| status_everywhere(w, rest, name, MemberStatus::Failed));
+        let failed =
+            |w: &World| down.iter().all(|name| status_everywhere(w, rest, name, MemberStatus::Failed));
         world.run_until(120 * SECOND, failed).expect("the rest sees it fail");
     }
     let kept: Vec<Restored> = ids.iter().map(|&id| restored(&world, id)).collect();
@@ -146,6 +147,8 @@ fn a_node_alone_looks_for_members_that_had_failed() {
         raw.node_name = "n1".to_owned();
         raw.advertise = addr;
     });
-    let both = |w: &World| w.status(second, "n1") == MemberStatus::Alive && w.status(first, "n2") == MemberStatus::Alive;
+    let both = |w: &World| {
+        w.status(second, "n1") == MemberStatus::Alive && w.status(first, "n2") == MemberStatus::Alive
+    };
     world.run_until(60 * SECOND, both).expect("it goes on looking");
 }
