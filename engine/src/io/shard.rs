@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::api::{NodeOptions, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -221,7 +222,7 @@ impl Shard {
                 let added = self.add(*options, outlet).await;
                 if let Err(Ok(added)) = reply.send(added) {
                     // Whoever asked has gone, and with it the only way to this node.
-                    self.remove(added.id);
+                    self.close(added.id).await;
                 }
             }
             Request::Call(id, call) => {
@@ -230,7 +231,8 @@ impl Shard {
                 }
             }
             Request::Remove(id, reply) => {
-                self.remove(id);
+                self.close(id).await;
+                // Whoever asked may have gone.
                 let _ = reply.send(());
             }
             Request::Stop(reply) => return Some(reply),
@@ -285,16 +287,25 @@ impl Shard {
         self.by_socket[place] = id;
     }
 
-    fn remove(&mut self, id: NodeId) {
-        let Some(seat) = self.seats.get_mut(id.0 as usize).and_then(Option::take) else { return };
+    /// Ends a node. Once the task that comes back has ended, its address is free.
+    fn remove(&mut self, id: NodeId) -> Option<JoinHandle<()>> {
+        let seat = self.seats.get_mut(id.0 as usize).and_then(Option::take)?;
         self.streams.abort_node(id);
         self.udp.remove(seat.socket);
-        seat.close(&mut self.ctx);
+        Some(seat.close(&mut self.ctx))
+    }
+
+    /// Ends a node and returns when its address is free.
+    async fn close(&mut self, id: NodeId) {
+        if let Some(accepting) = self.remove(id) {
+            // It was aborted, which is the error it ends with.
+            let _ = accepting.await;
+        }
     }
 
     async fn stop(mut self) {
         for id in 0..self.seats.len() as u32 {
-            self.remove(NodeId(id));
+            self.close(NodeId(id)).await;
         }
         self.mailbox.close();
         self.udp.close().await;
