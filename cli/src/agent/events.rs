@@ -29,7 +29,7 @@ pub(crate) async fn carry(
             }
         };
         tokio::select! {
-            told = outlet.recv() => match told {
+            told = outlet.next() => match told {
                 Some(Told::Notice(notice)) => notices.add(&notice, Instant::now()),
                 Some(Told::Event(event)) => {
                     log.add(Level::Info, "agent", format_args!("Received event: {}", described(&event)));
@@ -106,7 +106,7 @@ mod tests {
             outlet_in.try_send(Told::Event(event)).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(carry(outlet, log.clone(), handlers, streams));
+        runtime.block_on(carry(outlet.into(), log.clone(), handlers, streams));
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

@@ -283,6 +283,12 @@ impl Serf {
                 MemberStatus::Left => scope.config.tombstone_timeout,
                 _ => scope.config.reconnect_timeout,
             };
+            let record =
+                scope.delegate.is_some().then(|| member_record(scope.view, &scope.ctx.roster, member));
+            let limit = match (&mut *scope.delegate, record.flatten()) {
+                (Some(delegate), Some(record)) => delegate.reconnect_timeout(&record, limit),
+                _ => limit,
+            };
             if now.since(since) > limit && member != scope.me {
                 self.erase(scope, member, false);
             }

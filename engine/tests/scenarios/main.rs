@@ -1,10 +1,12 @@
 //! Scenarios in virtual time. No test sleeps; the same seed gives the same trace.
 #![allow(clippy::unwrap_used)]
 
+mod delegates;
 mod events;
 mod keys;
 mod membership;
 mod names;
+mod plain;
 mod queries;
 mod restart;
 
