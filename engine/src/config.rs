@@ -31,6 +31,10 @@ pub struct RawConfig {
     pub advertise: SocketAddr,
     /// Tags; encoded at most 512 bytes.
     pub tags: BTreeMap<String, String>,
+    /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Without it this is plain
+    /// SWIM: memberships, and whatever the [`Delegate`](crate::delegate::Delegate) makes of messages and
+    /// state. Plain nodes and Serf's refuse to join each other.
+    pub serf: bool,
     /// Serf protocol version, 2 to 5. Below 3 only the tag `role` travels; below 4 there are no queries.
     pub protocol: u8,
     /// Gossip encryption keys, the primary first; empty: no encryption. 16, 24 or 32 bytes each.
@@ -177,6 +181,12 @@ pub enum ConfigError {
     /// Not an address others can reach.
     #[error("advertise address {0} has no port")]
     Advertise(SocketAddr),
+    /// Every address at once is none that others can reach.
+    #[error("nobody can reach advertise address {0}; set the one that others see")]
+    AdvertiseUnspecified(SocketAddr),
+    /// Plain SWIM has no snapshot.
+    #[error("a snapshot needs the serf layer")]
+    SnapshotWithoutSerf,
 }
 
 /// Longest own node name. Serf has no limit of its own; a longer name would not leave room in a packet.
@@ -191,6 +201,7 @@ impl RawConfig {
             node_name: node_name.into(),
             advertise,
             tags: BTreeMap::new(),
+            serf: true,
             protocol: 5,
             keys: Vec::new(),
             label: Vec::new(),
@@ -316,6 +327,12 @@ impl RawConfig {
         }
         if self.advertise.port() == 0 {
             return Err(ConfigError::Advertise(self.advertise));
+        }
+        if self.advertise.ip().is_unspecified() {
+            return Err(ConfigError::AdvertiseUnspecified(self.advertise));
+        }
+        if self.snapshot && !self.serf {
+            return Err(ConfigError::SnapshotWithoutSerf);
         }
         Ok(Config(self))
     }

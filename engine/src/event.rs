@@ -238,6 +238,27 @@ pub enum Notice {
         /// From where, if known.
         from: Option<SocketAddr>,
     },
+    /// The delegate refused to believe that a member is alive (also counted).
+    AliveVetoed {
+        /// Whom.
+        name: String,
+        /// The delegate's reason.
+        reason: String,
+    },
+    /// The delegate refused a joining push/pull (also counted).
+    MergeVetoed {
+        /// The delegate's reason.
+        reason: String,
+    },
+    /// The delegate gave more than fits; it was left out.
+    DelegateTooLong {
+        /// Which of its methods.
+        method: &'static str,
+        /// What it gave.
+        bytes: usize,
+        /// What it may give.
+        bytes_max: usize,
+    },
     /// A broadcast queue is long, or was cut.
     QueueDepth {
         /// Which: Intent, Event or Query.

@@ -31,7 +31,7 @@ pub(crate) async fn carry(
             }
         };
         tokio::select! {
-            told = outlet.recv() => match told {
+            told = outlet.next() => match told {
                 Some(Told::Notice(notice)) => {
                     if let Notice::Member { kind, .. } = &notice {
                         counters.member(*kind);
@@ -114,7 +114,7 @@ mod tests {
             outlet_in.try_send(Told::Event(event)).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(carry(outlet, log.clone(), handlers, streams, Counters::default()));
+        runtime.block_on(carry(outlet.into(), log.clone(), handlers, streams, Counters::default()));
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

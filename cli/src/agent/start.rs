@@ -153,12 +153,9 @@ async fn start_node(
         .clone()
         .map(|path| SnapshotOptions { path, rejoin_after_leave: config.settings.rejoin_after_leave });
     let tags = identity.tags.borrow().clone();
-    let options = NodeOptions {
-        config: config.engine(&identity.name, addresses.announced, tags, keys),
-        bind: addresses.bind,
-        snapshot,
-        keyring_file: config.keyring_file.clone(),
-    };
+    let settings = config.engine(&identity.name, addresses.announced, tags, keys);
+    let keyring_file = config.keyring_file.clone();
+    let options = NodeOptions { snapshot, keyring_file, ..NodeOptions::new(settings, addresses.bind) };
     engine.add(options).await.map_err(|error| {
         let advice = match &error {
             StartError::Bind { error, .. } => advice(error.kind(), "-bind"),

@@ -286,6 +286,12 @@ impl Serf {
                 MemberStatus::Failed => scope.config.reconnect_timeout,
                 _ => scope.config.tombstone_timeout,
             };
+            let record =
+                scope.delegate.is_some().then(|| member_record(scope.view, &scope.ctx.roster, member));
+            let limit = match (&mut *scope.delegate, record.flatten()) {
+                (Some(delegate), Some(record)) => delegate.reconnect_timeout(&record, limit),
+                _ => limit,
+            };
             match known.status {
                 _ if now.since(since) <= limit || member == scope.me => {}
                 MemberStatus::None if known.swim != SwimState::Absent => {}

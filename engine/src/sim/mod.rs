@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::command::Ticket;
 use crate::config::{Config, RawConfig};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
+use crate::delegate::Delegate;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::node::Node;
 use crate::random::{Nonces, Random};
@@ -101,19 +102,35 @@ impl World {
 
     /// Adds and starts a node named `n1`, `n2`, ... with Serf's LAN settings, which `change` may change.
     pub fn add(&mut self, change: impl FnOnce(&mut RawConfig)) -> NodeId {
+        self.add_node(None, change)
+    }
+
+    /// Adds and starts such a node with a delegate.
+    pub fn add_with(&mut self, delegate: Box<dyn Delegate>, change: impl FnOnce(&mut RawConfig)) -> NodeId {
+        self.add_node(Some(delegate), change)
+    }
+
+    fn add_node(
+        &mut self,
+        delegate: Option<Box<dyn Delegate>>,
+        change: impl FnOnce(&mut RawConfig),
+    ) -> NodeId {
         let id = NodeId(self.nodes.len() as u32);
         let number = id.0 + 1;
         let addr = SocketAddr::from(([127, (number >> 16) as u8, (number >> 8) as u8, number as u8], 7946));
         let mut raw = RawConfig::lan(format!("n{number}"), addr);
         change(&mut raw);
         let config = raw.check().expect("a scenario's settings are valid");
-        self.start(id, config);
+        self.start(id, config, delegate);
         id
     }
 
-    fn start(&mut self, id: NodeId, config: Config) {
+    fn start(&mut self, id: NodeId, config: Config, delegate: Option<Box<dyn Delegate>>) {
         self.by_addr.insert(config.advertise, id);
         let mut node = Node::new(id, Arc::new(config), &mut self.ctx);
+        if let Some(delegate) = delegate {
+            node.set_delegate(delegate);
+        }
         node.start(&mut self.ctx);
         self.nodes.push(Some(node));
         self.islands.push(0);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::config::Config;
+use crate::delegate::Announcement;
 use crate::egress::Scope;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
@@ -10,6 +12,7 @@ use crate::swim::suspicion::Suspicion;
 use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
+use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
 
 /// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
@@ -27,16 +30,31 @@ pub(crate) enum Source {
 impl Swim {
     /// Announces this node to its own view: incarnation 1, alive.
     pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
-        let meta = encoded_meta(scope.config.protocol, &scope.config.tags);
+        let given = delegates_meta(scope);
+        self.meta_is_delegates = given.is_some();
+        let meta = given.unwrap_or_else(|| encoded_meta(scope.config.protocol, &scope.config.tags));
         self.announce_self(scope, Incarnation(1), &meta);
         self.changes.push(Change::Joined(scope.me));
     }
 
     /// Announces new tags under a new incarnation.
-    pub(crate) fn update_meta(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
+    pub(crate) fn update_tags(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
         let meta = encoded_meta(scope.config.protocol, tags);
+        self.update_meta(scope, &meta);
+    }
+
+    /// Asks the delegate for the meta again and announces it under a new incarnation. False if it gives none.
+    pub(crate) fn ask_meta(&mut self, scope: &mut Scope<'_>) -> bool {
+        let given = delegates_meta(scope).filter(|_| self.meta_is_delegates);
+        if let Some(meta) = &given {
+            self.update_meta(scope, meta);
+        }
+        given.is_some()
+    }
+
+    fn update_meta(&mut self, scope: &mut Scope<'_>, meta: &[u8]) {
         let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
-        self.announce_self(scope, incarnation, &meta);
+        self.announce_self(scope, incarnation, meta);
         self.changes.push(Change::Updated(scope.me));
     }
 
@@ -66,6 +84,13 @@ impl Swim {
         let is_allowed = |ip| scope.config.allows(ip);
         if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
             return scope.drop_input(DropReason::AddressNotAllowed, from);
+        }
+        if let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit(&Announcement::from(&alive))
+        {
+            scope.stats.count_drop(DropReason::AliveVetoed);
+            let (name, reason) = (alive.node.to_owned(), veto.to_string());
+            return scope.notice(Notice::AliveVetoed { name, reason });
         }
         let listed = scope.view.by_name(&scope.ctx.roster, alive.node);
         if let Some((_, known)) = listed
@@ -219,7 +244,7 @@ impl Swim {
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
         self.incarnation = incarnation;
         let addr = ip_to_bytes(scope.config.advertise.ip());
-        let versions = Versions(own_versions(scope.config.protocol));
+        let versions = Versions(own_versions(scope.config));
         let alive = Alive {
             incarnation,
             node: &scope.config.node_name,
@@ -316,6 +341,11 @@ impl Swim {
         scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
         scope.drop_input(DropReason::AddressConflict, from);
         self.changes.push(Change::Conflict { member, addr });
+        let Scope { ctx, view, delegate, .. } = scope;
+        if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
+            let known = fact.alive(ctx.roster.name(member));
+            delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
+        }
     }
 }
 
@@ -353,10 +383,19 @@ pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec
     meta
 }
 
+/// The meta that the delegate gives, if it does and that fits. With serf on top the meta is serf's.
+fn delegates_meta(scope: &mut Scope<'_>) -> Option<Vec<u8>> {
+    if scope.config.serf {
+        return None;
+    }
+    let meta = scope.delegate.as_mut()?.node_meta(META_BYTES_MAX)?;
+    scope.fits("node_meta", meta.len(), META_BYTES_MAX).then_some(meta)
+}
+
 /// memberlist 1 to 5, speaking 2, which every Serf maps to; serf 2 to 5, speaking what is configured
-/// (PROTOCOL 7.1).
-fn own_versions(protocol: u8) -> [u8; 6] {
-    [1, 5, 2, 2, 5, protocol]
+/// (PROTOCOL 7.1). Zeros without serf, as a bare memberlist announces.
+fn own_versions(config: &Config) -> [u8; 6] {
+    if config.serf { [1, 5, 2, 2, 5, config.protocol] } else { [1, 5, 2, 0, 0, 0] }
 }
 
 /// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).

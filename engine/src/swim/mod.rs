@@ -54,6 +54,8 @@ pub(crate) struct Swim {
     incarnation: Incarnation,
     /// Set once the own graceful leave told the cluster: nothing revives this node.
     leaving: bool,
+    /// The delegate gave the meta, not the tags.
+    pub(crate) meta_is_delegates: bool,
     pub(crate) awareness: Awareness,
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
@@ -71,6 +73,7 @@ impl Swim {
         Swim {
             incarnation: Incarnation(0),
             leaving: false,
+            meta_is_delegates: false,
             awareness: Awareness::new(config.awareness_max_multiplier),
             prober: Prober::default(),
             suspicions: HashMap::default(),

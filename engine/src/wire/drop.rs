@@ -114,6 +114,12 @@ drop_reasons! {
     Departed = "departed",
     /// A push/pull with members this node can't talk to.
     IncompatibleVersions = "incompatible_versions",
+    /// The delegate does not let the member in.
+    AliveVetoed = "alive_vetoed",
+    /// The delegate does not let two clusters become one.
+    MergeVetoed = "merge_vetoed",
+    /// A message or state of the program's own, and no delegate to take it.
+    Unhandled = "unhandled",
     /// A bounded queue or table is full.
     QueueFull = "queue_full",
     /// More streams at a time than allowed.

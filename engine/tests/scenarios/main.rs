@@ -3,11 +3,13 @@
 
 mod admission;
 mod busy;
+mod delegates;
 mod departed;
 mod events;
 mod keys;
 mod membership;
 mod names;
+mod plain;
 mod queries;
 mod restart;
 
