@@ -27,8 +27,12 @@ fn drivers() -> Vec<DriverChoice> {
 
 fn options(name: &str, ip: [u8; 4]) -> NodeOptions {
     let bind = SocketAddr::from((ip, 0));
-    let config =
-        RawConfig { leave_propagate_delay: Duration::from_millis(100), ..RawConfig::local(name, bind) };
+    let config = RawConfig {
+        leave_propagate_delay: Duration::from_millis(100),
+        // Serf's local profile sends a broadcast twice: among four nodes one often gets none of them.
+        retransmit_mult: 4,
+        ..RawConfig::local(name, bind)
+    };
     NodeOptions::new(config, bind)
 }
 

@@ -152,7 +152,7 @@ impl Handle {
         Ok(report)
     }
 
-    /// Answers a query that an [`Event::Query`] told of.
+    /// Answers a query that an [`Event::Query`](crate::event::Event::Query) told of.
     ///
     /// # Errors
     /// If it is over, was answered already, or the answer is too long.
