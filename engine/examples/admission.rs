@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let public = issuer.verifying_key();
     let engine = Engine::start(DriverChoice::Auto)?;
     let node = |n: u8, name: &str, badge: String| {
-        NodeOptions::local(name, ([127, 31, 104, n], 0)).tag("badge", badge).delegate(BadgeCheck(public))
+        NodeOptions::lan(name, ([127, 31, 104, n], 0)).tag("badge", badge).delegate(BadgeCheck(public))
     };
     let (first, mut outlet) = engine.add(node(1, "first", badge(&issuer, "first"))).await?;
     let seed = first.bound().to_string();
@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // These have no rules of their own and push their way in; each is answered, but nobody believes in them.
     let forged = badge(&SigningKey::from_bytes(&[8; 32]), "forger");
     for (n, name, badge) in [(3, "forger", forged), (4, "thief", badge(&issuer, "second"))] {
-        let options = NodeOptions::local(name, ([127, 31, 104, n], 0)).tag("badge", badge);
+        let options = NodeOptions::lan(name, ([127, 31, 104, n], 0)).tag("badge", badge);
         engine.add(options.join([&seed])).await?;
     }
     let mut refused = std::collections::BTreeSet::new();

@@ -47,14 +47,14 @@ impl Backends {
 async fn main() -> Result<(), Box<dyn Error>> {
     // The balancer is a member too. Port 0: the system picks one.
     let (balancer, mut outlet) =
-        NodeOptions::local("balancer", ([127, 31, 101, 1], 0)).tag("role", "balancer").start().await?;
+        NodeOptions::lan("balancer", ([127, 31, 101, 1], 0)).tag("role", "balancer").start().await?;
     let seed = balancer.bound().to_string();
 
     // In real life each of these is a program on a machine of its own. Here they share one thread.
     let engine = Engine::start(DriverChoice::Auto)?;
     let mut nodes: Vec<Handle> = Vec::new();
     for (n, name, role) in [(2, "web-1", "web"), (3, "web-2", "web"), (4, "db-1", "database")] {
-        let options = NodeOptions::local(name, ([127, 31, 101, n], 0)).tag("role", role).tag("http", "8080");
+        let options = NodeOptions::lan(name, ([127, 31, 101, n], 0)).tag("role", role).tag("http", "8080");
         // Nobody reads what these are told, so their outlets are dropped.
         let (handle, _) = engine.add(options.join([&seed])).await?;
         nodes.push(handle);

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thane_engine::api::{Engine, Handle, NodeOptions, Outlet};
+use thane_engine::api::{ApiError, Engine, Handle, NodeOptions, Outlet};
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::DriverChoice;
 
@@ -22,7 +22,9 @@ async fn serve(worker: Handle, mut outlet: Outlet) {
         let version = String::from_utf8_lossy(&payload).into_owned();
         println!("{}: installs {version} (event {})", worker.name(), ltime.0);
         let set = [("version".to_owned(), version)].into();
-        if let Err(error) = worker.update_tags(set, Vec::new()).await {
+        if let Err(error) = worker.update_tags(set, Vec::new()).await
+            && error != ApiError::Stopped
+        {
             eprintln!("{}: {error}", worker.name());
         }
     }
@@ -45,11 +47,11 @@ async fn until_deployed(outlet: &mut Outlet, version: &str, mut missing: BTreeSe
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::start(DriverChoice::Auto)?;
-    let (release, mut outlet) = engine.add(NodeOptions::local("release", ([127, 31, 102, 1], 0))).await?;
+    let (release, mut outlet) = engine.add(NodeOptions::lan("release", ([127, 31, 102, 1], 0))).await?;
     let seed = release.bound().to_string();
     let mut workers = BTreeSet::new();
     for n in 1..=4 {
-        let options = NodeOptions::local(format!("worker-{n}"), ([127, 31, 102, n + 1], 0));
+        let options = NodeOptions::lan(format!("worker-{n}"), ([127, 31, 102, n + 1], 0));
         let (worker, told) = engine.add(options.tag("version", "none").join([&seed])).await?;
         workers.insert(worker.name().to_owned());
         tokio::spawn(serve(worker, told));

@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = |n: u8| {
         let (learnt, words) = mpsc::unbounded_channel();
         let delegate = Words { known: BTreeSet::new(), learnt };
-        let options = NodeOptions::local(format!("node-{n}"), ([127, 31, 105, n], 0)).plain_swim();
+        let options = NodeOptions::lan(format!("node-{n}"), ([127, 31, 105, n], 0)).plain_swim();
         (options.delegate(delegate), words)
     };
     let (options, _first_words) = node(1);

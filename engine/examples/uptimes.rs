@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::start(DriverChoice::Auto)?;
     // In a cluster of five, Serf's settings send a query so seldom that it may miss somebody.
     let node = |name: String, n: u8| {
-        let options = NodeOptions::local(name, ([127, 31, 103, n], 0));
+        let options = NodeOptions::lan(name, ([127, 31, 103, n], 0));
         options.configure(|config| config.retransmit_mult = 8)
     };
     let (console, _) = engine.add(node("console".to_owned(), 1)).await?;

@@ -3,7 +3,8 @@
 //! A [`Delegate`] belongs to one node and is called by it, synchronously, in the middle of handling an input.
 //! So a delegate must not block: a millisecond in one of its methods is a millisecond in which no node of the
 //! same shard answers. What takes longer goes to another thread. A panic in a delegate ends the shard and
-//! with it every node on it.
+//! with it every node on it. To act on what it was told, a delegate sends it through a channel to a task of the
+//! program; holding a [`Handle`](crate::api::Handle) of its own engine would keep that engine running for ever.
 //!
 //! For a virtual world to stay deterministic, a delegate's answers should follow from what it was told, not
 //! from a clock or from chance.

@@ -16,11 +16,11 @@ fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// What an example prints. It must end by itself, with success and without a word on stderr.
+/// What an example prints. It must end by itself, with success.
 fn run(name: &str) -> Vec<String> {
     let Output { status, stdout, stderr } = Command::new(binary(name)).output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    assert!(status.success() && stderr.is_empty(), "{name}: {status}\n{stdout}{stderr}");
+    assert!(status.success(), "{name}: {status}\n{stdout}{stderr}");
     stdout.lines().map(str::to_owned).collect()
 }
 

@@ -37,7 +37,7 @@ fn data_flows_one_way() {
         ("engine/src/swim/", &["serf", "node", "io", "sim", "api", "streams"]),
         ("engine/src/serf/", &["node", "io", "sim", "api", "streams"]),
         ("engine/src/upper.rs", &["node", "io", "sim", "api", "streams"]),
-        ("engine/src/delegate.rs", &["swim", "serf", "io", "sim", "api", "streams", "context", "egress"]),
+        ("engine/src/delegate.rs", &["swim", "serf", "io", "sim", "streams", "context", "egress"]),
         ("engine/src/node/", &["io", "sim", "api"]),
         ("engine/src/sim/", &["io", "api"]),
         ("engine/src/ipc/", &["swim", "serf", "node", "sim"]),

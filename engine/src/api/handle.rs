@@ -19,7 +19,8 @@ use crate::view::MemberStatus;
 use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
 
-/// One node. Cheap to clone.
+/// One node, from any thread and any runtime. Cheap to clone. Dropping handles does not end the node, but an
+/// engine of which there is no [`Engine`](super::Engine) and no handle left ends with all its nodes.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) shard: Arc<ShardOwner>,

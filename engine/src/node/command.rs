@@ -14,7 +14,7 @@ use crate::swim::broadcast::BroadcastId;
 use crate::swim::dissemination::Finished;
 use crate::timers::{TimerKey, TimerKind};
 use crate::upper::{MESSAGE_BYTES_MAX, gossip_message};
-use crate::view::SwimState;
+use crate::view::{Known, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 
 /// Tags updates and force-leaves that may wait for their broadcasts at one time.
@@ -163,7 +163,8 @@ impl Node {
             return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
         }
         let view = &self.shared.view;
-        let found = view.by_name(&ctx.roster, member).filter(|(_, known)| known.swim == SwimState::Alive);
+        let reachable = |known: Known| matches!(known.swim, SwimState::Alive | SwimState::Suspect);
+        let found = view.by_name(&ctx.roster, member).filter(|(_, known)| reachable(*known));
         let addr = found.and_then(|(member, _)| view.socket_addr(&ctx.roster, member));
         let addr = addr.ok_or_else(|| CommandError::UnknownMember(member.to_owned()))?;
         self.shared.scope(ctx).send_user(addr, message);
