@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 
 use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
+use crate::delegate::Announcements;
 use crate::egress::Scope;
-use crate::event::Completion;
-use crate::serf::Serf;
+use crate::event::{Completion, Notice};
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
+use crate::upper::Upper;
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
@@ -152,14 +153,14 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         input: StreamInput<'_>,
     ) {
         match input {
             StreamInput::Accepted(from) => self.accept(scope, id, from),
-            StreamInput::Opened => self.send_request(scope, serf, id),
-            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, serf, id, bytes),
+            StreamInput::Opened => self.send_request(scope, upper, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, upper, id, bytes),
             StreamInput::Finished => {
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DropReason::StreamCut);
@@ -188,7 +189,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         key: TimerKey,
     ) {
         let Some(merge) = self.merges.get_mut(&key.subject) else { return };
@@ -199,7 +200,7 @@ impl Streams {
         if let Some(merge) = self.merges.remove(&key.subject) {
             // Serf's callbacks see the members before the state that speaks of them.
             for change in std::mem::take(&mut swim.changes) {
-                serf.on_change(scope, change);
+                upper.on_change(scope, change);
             }
             let join = match merge.cause {
                 Cause::Join(slot, _) => self.joins.get(&slot),
@@ -207,10 +208,11 @@ impl Streams {
             };
             let user_state = merge.frame.user_state();
             if !user_state.is_empty() {
-                serf.merge_state(scope, None, user_state, join.is_some_and(|join| join.ignore_old));
+                let ignore_old = join.is_some_and(|join| join.ignore_old);
+                upper.merge_state(scope, user_state, merge.frame.join, ignore_old);
             }
             if join.is_some() {
-                serf.announce_join(scope);
+                upper.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
         }
@@ -254,11 +256,11 @@ impl Streams {
         Some(())
     }
 
-    fn send_request(&mut self, scope: &mut Scope<'_>, serf: &Serf, id: StreamId) {
+    fn send_request(&mut self, scope: &mut Scope<'_>, upper: &Upper, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, serf, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => send_state(scope, upper, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -279,7 +281,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         bytes: &[u8],
     ) {
@@ -287,7 +289,7 @@ impl Streams {
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
         match decoded {
             Ok(None) => {}
-            Ok(Some(message)) => self.on_message(scope, swim, serf, id, message),
+            Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
             Err(reason) => self.refuse(scope, id, reason),
         }
     }
@@ -296,14 +298,14 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         message: StreamMessage,
     ) {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, serf, id, Role::Listener, frame.join);
+                send_state(scope, upper, id, Role::Listener, frame.join);
                 close(scope, id);
                 self.merge(scope, frame, Source::Heard, Cause::Asked);
             }
@@ -332,7 +334,7 @@ impl Streams {
             }
             (Purpose::Serve, StreamMessage::User(bytes)) => {
                 close(scope, id);
-                serf.on_message(scope, None, &bytes);
+                upper.on_message(scope, None, &bytes);
             }
             (purpose, StreamMessage::Err(text)) => {
                 scope.stats.count_drop(DropReason::RemoteError);
@@ -352,6 +354,15 @@ impl Streams {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
             scope.drop_input(DropReason::IncompatibleVersions, None);
             return self.end_exchange(scope, cause, Err(text));
+        }
+        if frame.join
+            && let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit_merge(Announcements::new(&frame))
+        {
+            let reason = veto.to_string();
+            scope.stats.count_drop(DropReason::MergeVetoed);
+            scope.notice(Notice::MergeVetoed { reason: reason.clone() });
+            return self.end_exchange(scope, cause, Err(reason));
         }
         if self.merges.len() >= MERGES_MAX {
             scope.drop_input(DropReason::QueueFull, None);
@@ -423,9 +434,9 @@ impl Streams {
 /// What a record takes with a short name and few tags: the first guess of a state's size.
 const RECORD_BYTES_GUESS: usize = 128;
 
-fn send_state(scope: &mut Scope<'_>, serf: &Serf, id: StreamId, role: Role, join: bool) {
+fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
     let mut user_state = Vec::new();
-    serf.encode_state(scope, &mut user_state);
+    upper.encode_state(scope, join, &mut user_state);
     let count = scope.view.table_count();
     let mut raw = Vec::with_capacity(count * RECORD_BYTES_GUESS + user_state.len());
     encode_push_pull_header(count, user_state.len(), join, &mut raw);

@@ -191,7 +191,7 @@ impl View {
         }
     }
 
-    /// Sets the Serf status of a known member; remembers since when it is left or failed.
+    /// Sets the Serf status of a known member; remembers since when it is left, failed or erased.
     pub fn set_status(&mut self, member: MemberIndex, status: MemberStatus, now: Time) {
         let entry = self.known_entry(member);
         let old = entry.packed >> STATUS_SHIFT & 7;
@@ -199,7 +199,7 @@ impl View {
         self.status_counts[old as usize] -= 1;
         self.status_counts[status as usize] += 1;
         match status {
-            MemberStatus::Left | MemberStatus::Failed => {
+            MemberStatus::Left | MemberStatus::Failed | MemberStatus::None => {
                 self.status_since.insert(member, now);
             }
             _ => {
@@ -225,7 +225,7 @@ impl View {
         self.swim_since.get(&member).copied()
     }
 
-    /// Since when a member is left or failed in Serf.
+    /// Since when a member is left or failed in Serf, or erased.
     pub fn status_since(&self, member: MemberIndex) -> Option<Time> {
         self.status_since.get(&member).copied()
     }
@@ -302,7 +302,7 @@ impl View {
         gone
     }
 
-    /// Members that are left or failed in Serf, in index order.
+    /// Members that are left or failed in Serf, or erased and not forgotten yet, in index order.
     pub fn departed(&self) -> Vec<MemberIndex> {
         let mut departed: Vec<MemberIndex> = self.status_since.keys().copied().collect();
         departed.sort_unstable();

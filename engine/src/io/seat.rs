@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::api::{Answer, Told};
 use crate::command::{CommandError, Ticket};
@@ -25,7 +25,7 @@ pub(crate) struct Seat {
     /// Events and notices that found the outlet full.
     pub(crate) outlet_dropped: u64,
     pub(crate) socket: SocketIndex,
-    accepting: AbortHandle,
+    accepting: JoinHandle<()>,
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
@@ -45,7 +45,7 @@ impl Seat {
         node: Node,
         outlet: mpsc::Sender<Told>,
         socket: SocketIndex,
-        accepting: AbortHandle,
+        accepting: JoinHandle<()>,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
     ) -> Seat {
@@ -63,11 +63,13 @@ impl Seat {
         }
     }
 
-    /// Ends the node without a word. What the snapshot has yet to write goes to disk.
-    pub(crate) fn close(mut self, ctx: &mut Context) {
+    /// Ends the node without a word. What the snapshot has yet to write goes to disk. Once the task that comes
+    /// back has ended, the listener is closed.
+    pub(crate) fn close(mut self, ctx: &mut Context) -> JoinHandle<()> {
         self.accepting.abort();
         self.flush_journal(true);
         self.node.stop(ctx);
+        self.accepting
     }
 
     /// Writes the snapshot's buffer, with `sync` down to the disk. A failure is told, and repaired later.

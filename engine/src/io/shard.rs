@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::api::{NodeOptions, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -39,8 +40,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
+        // However the thread ends, a panic of a delegate included: nobody waits for its answer for ever.
+        let _closing = Closing(Arc::clone(&mailbox));
         let shard = async {
-            match Shard::new(driver, Arc::clone(&mailbox)) {
+            match Shard::new(driver, mailbox) {
                 Ok(shard) => {
                     // The starter waits; it is there.
                     let _ = ready_in.send(Ok(()));
@@ -52,9 +55,17 @@ pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
         if let Err(error) = block_on(driver, shard) {
             let _ = ready_in.try_send(Err(error));
         }
-        mailbox.close();
     })?;
     ready.recv().map_err(|_| io::Error::other("the shard's thread ended at once"))?
+}
+
+/// Closes the mailbox when the thread ends.
+struct Closing(Arc<Mailbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Runs a future on this thread in the driver's runtime.
@@ -114,8 +125,14 @@ impl Shard {
             self.fire_timers();
             while let Some(request) = self.mailbox.pop() {
                 if let Some(reply) = self.serve(request).await {
-                    return self.stop(reply).await;
+                    self.stop().await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(());
+                    return;
                 }
+            }
+            if self.mailbox.is_abandoned() {
+                return self.stop().await;
             }
             self.flush_journals(false);
             let wake_at = self.wake_at();
@@ -203,8 +220,10 @@ impl Shard {
         match request {
             Request::Add(options, outlet, reply) => {
                 let added = self.add(*options, outlet).await;
-                // Whoever asked may have gone; the node is then without a handle until the engine stops.
-                let _ = reply.send(added);
+                if let Err(Ok(added)) = reply.send(added) {
+                    // Whoever asked has gone, and with it the only way to this node.
+                    self.close(added.id).await;
+                }
             }
             Request::Call(id, call) => {
                 if let Some(seat) = seat(&mut self.seats, id) {
@@ -212,7 +231,8 @@ impl Shard {
                 }
             }
             Request::Remove(id, reply) => {
-                self.remove(id);
+                self.close(id).await;
+                // Whoever asked may have gone.
                 let _ = reply.send(());
             }
             Request::Stop(reply) => return Some(reply),
@@ -222,7 +242,7 @@ impl Shard {
     }
 
     async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
-        let NodeOptions { mut config, bind, snapshot, keyring_file } = options;
+        let NodeOptions { mut config, bind, snapshot, keyring_file, delegate, join: _ } = options;
         let (listener, socket, bound) = bind_both(bind)?;
         if config.advertise.port() == 0 {
             config.advertise.set_port(bound.port());
@@ -242,7 +262,10 @@ impl Shard {
         let socket = self.udp.add(socket).map_err(failed("UDP"))?;
         let id = NodeId(self.seats.len() as u32);
         let advertise = config.advertise;
-        let node = Node::new(id, config, &mut self.ctx);
+        let mut node = Node::new(id, config, &mut self.ctx);
+        if let Some(delegate) = delegate {
+            node.set_delegate(delegate);
+        }
         let accepting = self.streams.listen(id, listener);
         let mut added = Seat::new(node, outlet, socket, accepting, journal, keyring_file);
         for remark in remarks {
@@ -264,21 +287,28 @@ impl Shard {
         self.by_socket[place] = id;
     }
 
-    fn remove(&mut self, id: NodeId) {
-        let Some(seat) = self.seats.get_mut(id.0 as usize).and_then(Option::take) else { return };
+    /// Ends a node. Once the task that comes back has ended, its address is free.
+    fn remove(&mut self, id: NodeId) -> Option<JoinHandle<()>> {
+        let seat = self.seats.get_mut(id.0 as usize).and_then(Option::take)?;
         self.streams.abort_node(id);
         self.udp.remove(seat.socket);
-        seat.close(&mut self.ctx);
+        Some(seat.close(&mut self.ctx))
     }
 
-    async fn stop(mut self, reply: oneshot::Sender<()>) {
+    /// Ends a node and returns when its address is free.
+    async fn close(&mut self, id: NodeId) {
+        if let Some(accepting) = self.remove(id) {
+            // It was aborted, which is the error it ends with.
+            let _ = accepting.await;
+        }
+    }
+
+    async fn stop(mut self) {
         for id in 0..self.seats.len() as u32 {
-            self.remove(NodeId(id));
+            self.close(NodeId(id)).await;
         }
         self.mailbox.close();
         self.udp.close().await;
-        // Whoever asked may have gone.
-        let _ = reply.send(());
     }
 
     /// Carries out what nodes put out, in the order that the Context's documentation gives.

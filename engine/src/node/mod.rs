@@ -17,16 +17,19 @@ use self::command::Leave;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::delegate::Delegate;
 use crate::egress::{Egress, Scope};
 use crate::event::{Member, Notice};
 use crate::roster::MemberIndex;
-use crate::serf::{Serf, member_record};
+use crate::serf::coordinate::Coordinates;
+use crate::serf::member_record;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::swim::broadcast::Class;
 use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
+use crate::upper::Upper;
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::{DropReason, LamportTime, Message, packet};
@@ -35,7 +38,7 @@ use crate::wire::{DropReason, LamportTime, Message, packet};
 pub struct Node {
     pub(crate) shared: Shared,
     pub(crate) swim: Swim,
-    pub(crate) serf: Serf,
+    pub(crate) upper: Upper,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     leave: Leave,
@@ -52,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) egress: Egress,
     pub(crate) stats: Stats,
+    pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
 
 impl Shared {
@@ -64,6 +68,7 @@ impl Shared {
             view: &mut self.view,
             egress: &mut self.egress,
             stats: &mut self.stats,
+            delegate: &mut self.delegate,
         }
     }
 }
@@ -96,12 +101,13 @@ impl Node {
         let me = ctx.roster.intern_name(&config.node_name);
         let egress = Egress::new(&config, ctx);
         let swim = Swim::new(&config);
-        let serf = Serf::new(&config);
-        let shared = Shared { id, me, config, view: View::default(), egress, stats: Stats::default() };
+        let upper = Upper::new(&config);
+        let (view, stats) = (View::default(), Stats::default());
+        let shared = Shared { id, me, config, view, egress, stats, delegate: None };
         Node {
             shared,
             swim,
-            serf,
+            upper,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             leave: Leave::No,
@@ -109,6 +115,14 @@ impl Node {
             next_waiter: 0,
             finished: Vec::new(),
         }
+    }
+
+    /// Gives the node its rules. Before [`start`](Self::start), which asks it already.
+    pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
+        let Shared { config, egress, .. } = &mut self.shared;
+        egress.asks_broadcasts = !config.serf;
+        egress.asks_ack_payload = !(config.serf && config.coordinates);
+        self.shared.delegate = Some(delegate);
     }
 
     /// Announces the node to itself and arms its timers, each with a random delay so that nodes started
@@ -121,13 +135,13 @@ impl Node {
     fn start_in(&mut self, ctx: &mut Context, n: usize) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
-        self.serf.start(scope);
+        self.upper.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let interval = scope.config.push_pull_interval * push_pull_scale(n);
         let push_pull = scope.ctx.random.duration(interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
-        if let Some(addr) = self.serf.next_rejoin(scope) {
+        if let Some(addr) = self.upper.next_rejoin(scope) {
             self.streams.rejoin(scope, addr);
         }
         self.settle(ctx);
@@ -150,7 +164,7 @@ impl Node {
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
-        self.streams.on_input(scope, &mut self.swim, &mut self.serf, id, input);
+        self.streams.on_input(scope, &mut self.swim, &mut self.upper, id, input);
         self.settle(ctx);
     }
 
@@ -164,19 +178,22 @@ impl Node {
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
             TimerKind::Gossip => self.swim.gossip(scope),
-            TimerKind::Reap => self.serf.reap(scope),
             TimerKind::PushPull => self.push_pull(ctx),
             TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
-            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.upper, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
-            TimerKind::QueryEnd => self.serf.on_query_end(scope, key),
-            TimerKind::Coalesce => self.serf.on_coalesce_timer(scope, key),
-            TimerKind::QueueCheck => self.serf.check_queues(scope),
-            TimerKind::Reconnect => {
-                if let Some(addr) = self.serf.reconnect(scope) {
+            TimerKind::Reap
+            | TimerKind::QueryEnd
+            | TimerKind::Coalesce
+            | TimerKind::QueueCheck
+            | TimerKind::Reconnect => {
+                if let Some(addr) = self.upper.on_timeout(scope, key) {
                     self.streams.reconnect(scope, addr);
+                }
+                if let Some(addr) = self.upper.rejoin_again(scope, key.kind) {
+                    self.streams.rejoin(scope, addr);
                 }
             }
         }
@@ -223,7 +240,7 @@ impl Node {
 
     /// The member, event and query clocks.
     pub fn clocks(&self) -> [LamportTime; 3] {
-        [self.serf.clock.time(), self.serf.event_clock.time(), self.serf.query_clock.time()]
+        self.upper.clocks()
     }
 
     /// Queued intents, queries and user events.
@@ -243,16 +260,17 @@ impl Node {
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.
     pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
+        let coordinates = self.upper.coordinates(&self.shared.config)?;
         if name == self.shared.config.node_name {
-            return self.shared.config.coordinates.then(|| *self.serf.coordinates.own());
+            return Some(*coordinates.own());
         }
         let (member, _) = self.shared.view.by_name(&ctx.roster, name)?;
-        self.serf.coordinates.of(member)
+        coordinates.of(member)
     }
 
     /// How often the own coordinate became nonsense and started again; none without coordinates.
     pub fn coordinate_resets(&self) -> Option<u64> {
-        self.shared.config.coordinates.then(|| self.serf.coordinates.resets())
+        self.upper.coordinates(&self.shared.config).map(Coordinates::resets)
     }
 
     /// Its own record.
@@ -281,7 +299,7 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
-            Ok(Message::User(bytes)) => self.serf.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
         }
     }
@@ -330,7 +348,7 @@ impl Node {
         let mut changes = std::mem::take(&mut self.swim.changes);
         self.early.heard_news |= !changes.is_empty();
         for change in changes.drain(..) {
-            self.serf.on_change(&mut self.shared.scope(ctx), change);
+            self.upper.on_change(&mut self.shared.scope(ctx), change);
         }
         self.swim.changes = changes;
         for ping in std::mem::take(&mut self.swim.stream_pings) {
@@ -340,15 +358,15 @@ impl Node {
             self.on_joined(ctx);
         }
         if let Some(acked) = self.swim.take_acked() {
-            self.serf.on_acked(&mut self.shared.scope(ctx), &acked);
+            self.upper.on_acked(&mut self.shared.scope(ctx), &acked);
         }
         if let Some(answered) = self.streams.take_rejoined() {
             let scope = &mut self.shared.scope(ctx);
-            if let Some(addr) = self.serf.on_rejoin(scope, answered) {
+            if let Some(addr) = self.upper.on_rejoin(scope, answered) {
                 self.streams.rejoin(scope, addr);
             }
         }
-        self.serf.record_clock(&mut self.shared.scope(ctx));
+        self.upper.record_clock(&mut self.shared.scope(ctx));
         self.settle_broadcasts(ctx);
     }
 }

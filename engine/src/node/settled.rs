@@ -28,12 +28,16 @@ impl Node {
     ) {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
-        self.serf.clock.witness(joined_at);
+        if let Ok(serf) = self.upper.serf() {
+            serf.clock.witness(joined_at);
+        }
     }
 
     /// Makes the node break a rule, for tests of the checkers.
     pub(crate) fn set_canary(&mut self, canary: Canary) {
         self.swim.canary = canary;
-        self.serf.canary = canary;
+        if let Ok(serf) = self.upper.serf() {
+            serf.canary = canary;
+        }
     }
 }

@@ -117,21 +117,21 @@ impl Serf {
             scope.ctx.out.records.push((scope.node, SnapshotRecord::Leave));
         }
         let node = scope.config.node_name.clone();
-        self.spread_leave(scope, &node, false)
+        self.spread_leave(scope, Class::OwnLeave, &node, false)
     }
 
     /// Tells the cluster that somebody failed has left; with `prune`, that it is to be forgotten.
     pub(crate) fn force_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
-        self.spread_leave(scope, node, prune)
+        self.spread_leave(scope, Class::Intent, node, prune)
     }
 
-    fn spread_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
+    fn spread_leave(&mut self, scope: &mut Scope<'_>, class: Class, node: &str, prune: bool) -> BroadcastId {
         let leave = LeaveIntent { ltime: self.clock.time(), node, prune };
         self.clock.increment();
         self.on_leave_intent(scope, &leave);
         let mut bytes = Vec::new();
         leave.encode(&mut bytes);
-        scope.broadcast(Class::Intent, bytes.into())
+        scope.broadcast(class, bytes.into())
     }
 
     /// Takes the intent that waited for a member which just came. Gives the status it starts with.

@@ -44,6 +44,7 @@ use self::trace::Trace;
 use crate::command::Ticket;
 use crate::config::{Config, RawConfig};
 use crate::context::{Context, NodeId, StreamId};
+use crate::delegate::Delegate;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::node::Node;
 use crate::random::{Nonces, Random};
@@ -133,7 +134,13 @@ impl World {
     /// Adds and starts a node named `n1`, `n2`, ... with Serf's LAN settings, which `change` may change.
     pub fn add(&mut self, change: impl FnOnce(&mut RawConfig)) -> NodeId {
         let config = self.next_config(change);
-        self.start(config)
+        self.start(config, None)
+    }
+
+    /// Adds and starts such a node with a delegate.
+    pub fn add_with(&mut self, delegate: Box<dyn Delegate>, change: impl FnOnce(&mut RawConfig)) -> NodeId {
+        let config = self.next_config(change);
+        self.start(config, Some(delegate))
     }
 
     /// Starts a node again that crashed or left, with its settings, which `change` may change: what an
@@ -141,7 +148,7 @@ impl World {
     pub fn restart(&mut self, old: &Config, change: impl FnOnce(&mut RawConfig)) -> NodeId {
         let mut raw: RawConfig = (**old).clone();
         change(&mut raw);
-        self.start(raw.check().expect("a scenario's settings are valid"))
+        self.start(raw.check().expect("a scenario's settings are valid"), None)
     }
 
     fn next_config(&self, change: impl FnOnce(&mut RawConfig)) -> Config {
@@ -152,9 +159,12 @@ impl World {
         raw.check().expect("a scenario's settings are valid")
     }
 
-    fn start(&mut self, config: Config) -> NodeId {
+    fn start(&mut self, config: Config, delegate: Option<Box<dyn Delegate>>) -> NodeId {
         let id = self.seat(config);
         let node = self.nodes[id.0 as usize].as_mut().expect("it was just seated");
+        if let Some(delegate) = delegate {
+            node.set_delegate(delegate);
+        }
         node.start(&mut self.ctx);
         self.drain();
         self.check_after(id);

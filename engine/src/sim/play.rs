@@ -457,12 +457,14 @@ impl Play {
 /// What a node's snapshot would hold.
 fn snapshot(world: &World, node: &Node) -> Restored {
     let roster = &world.ctx.roster;
-    let alive = node.view().iter().filter(|(_, known)| known.status == MemberStatus::Alive);
-    let named = alive.filter_map(|(member, _)| {
-        Some((roster.name(member).to_owned(), node.view().socket_addr(roster, member)?))
-    });
+    let named = |status: MemberStatus| {
+        let members = node.view().iter().filter(|(_, known)| known.status == status);
+        let addr = |member| Some((roster.name(member).to_owned(), node.view().socket_addr(roster, member)?));
+        members.filter_map(|(member, _)| addr(member)).collect()
+    };
     let [clock, event_clock, query_clock] = node.clocks().map(|time| time.0 - 1);
-    Restored { clock, event_clock, query_clock, alive: named.collect() }
+    let (alive, failed) = (named(MemberStatus::Alive), named(MemberStatus::Failed));
+    Restored { clock, event_clock, query_clock, alive, failed }
 }
 
 impl std::fmt::Debug for Play {

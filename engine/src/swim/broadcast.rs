@@ -21,10 +21,12 @@ pub enum Class {
     Query = 1,
     /// User events.
     Event = 2,
+    /// That this node itself leaves: before everything else, so that busy queues don't hold it back.
+    OwnLeave = 3,
 }
 
 impl Class {
-    /// All, in the order packets take them.
+    /// Those that others' messages are in, in the order packets take them.
     pub const ALL: [Class; 3] = [Class::Intent, Class::Query, Class::Event];
 
     /// Serf's word for the queue.
@@ -33,6 +35,7 @@ impl Class {
             Class::Intent => "Intent",
             Class::Query => "Query",
             Class::Event => "Event",
+            Class::OwnLeave => "Leave",
         }
     }
 }

@@ -56,12 +56,16 @@ pub(crate) struct Swim {
     incarnation: Incarnation,
     /// Set once the own graceful leave told the cluster: nothing revives this node.
     leaving: bool,
+    /// The delegate gave the meta, not the tags.
+    pub(crate) meta_is_delegates: bool,
     pub(crate) awareness: Awareness,
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
+    /// Tombstones shown to who claims to live, since the last probe.
+    challenges: u32,
     /// Changes that the node passes on to serf after the input.
     pub(crate) changes: Vec<Change>,
     /// Probes over a stream that the node starts after the input.
@@ -73,12 +77,14 @@ impl Swim {
         Swim {
             incarnation: Incarnation(0),
             leaving: false,
+            meta_is_delegates: false,
             awareness: Awareness::new(config.awareness_max_multiplier),
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
+            challenges: 0,
             changes: Vec::new(),
             stream_pings: Vec::new(),
         }
