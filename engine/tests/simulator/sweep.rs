@@ -1,9 +1,10 @@
 //! Swarm mode finds nothing wrong with the protocol, and finds every canary.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thane_engine::canary::Canary;
-use thane_engine::sim::{Network, Outcome, Play, Span, World, catalog, swarm};
+use thane_engine::sim::{Network, Outcome, Play, Scenario, Span, World, catalog, swarm};
 
 /// About ten seconds in a debug build.
 const FIXED_SEEDS: u64 = 14;
@@ -27,14 +28,22 @@ fn a_fixed_set_of_seeds_breaks_no_rule_and_settles() {
     }
 }
 
-/// Seeds that once showed a bug of the protocol.
+/// Drawn scenarios that once showed a bug of the protocol, in `tests/found/SEED-WHAT.toml`.
 #[test]
-fn seeds_that_found_something_stay_fixed() {
-    // 1: a departure that push/pulls counted up past the join intent of the member that had come back.
-    // 33: a join intent taken as the time of a departure.
-    for seed in [1, 33] {
-        let outcome = play(seed, Canary::None);
-        assert!(passes(&outcome), "seed {seed}: {:?} {:?}", outcome.violations.first(), outcome.unsettled);
+fn scenarios_that_found_something_stay_fixed() {
+    let found = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/found")).unwrap();
+    let paths: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).collect();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let seed: u64 = name.split('-').next().unwrap().parse().unwrap();
+        let scenario = Scenario::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for seed in [seed, seed + 1000, seed + 2000] {
+            let mut play = Play::new(&scenario, seed);
+            play.check();
+            let outcome = play.run(|_, _| true);
+            assert!(passes(&outcome), "{name} with {seed}: {:?} {:?}", outcome.violations, outcome.unsettled);
+        }
     }
 }
 
