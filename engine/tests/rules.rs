@@ -149,6 +149,26 @@ fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_
     }
 }
 
+/// Members of memberlist protocol 1 seal with the older envelope, which has padding.
+#[test]
+fn both_versions_of_the_envelope_are_opened() {
+    for version in [0, 1] {
+        let raw = RawConfig {
+            keys: vec![vec![5; 16]],
+            ..RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)))
+        };
+        let mut ctx = Context::new(1, Nonces::seeded(1));
+        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
+        node.start(&mut ctx);
+        let mut bytes = Vec::new();
+        alive("n2", 1, 7946).encode(&mut bytes);
+        envelope(&[vec![5; 16]], Vec::new()).keyring.seal(version, [9; 12], b"", &mut bytes, 0);
+        node.handle_datagram(&mut ctx, peer(), &mut bytes);
+        assert_eq!(node.members(&ctx).len(), 2, "version {version}");
+        assert_eq!(node.stats().all_drops().count(), 0);
+    }
+}
+
 #[test]
 fn news_needs_a_larger_incarnation_and_port_0_is_the_own_one() {
     let mut lone = Lone::new();
