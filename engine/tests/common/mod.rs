@@ -1,6 +1,5 @@
 //! What the tests of the wire format share.
 #![allow(clippy::unwrap_used)]
-
 #![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
