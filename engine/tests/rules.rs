@@ -23,7 +23,7 @@ use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, UserEvent};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
-    Ack, Alive, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
+    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
 };
 
 struct Lone {
@@ -146,6 +146,43 @@ fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_
             lone.wait(Duration::from_millis(20));
             assert_eq!(lone.sent(), [(peer(), "nack 77".to_owned())]);
         }
+    }
+}
+
+#[test]
+fn nonsense_for_a_coordinate_is_dropped_and_the_ack_counts_all_the_same() {
+    let sane = Coordinate::default();
+    let payload = |coordinate: &Coordinate| {
+        let mut out = Vec::new();
+        coordinate.encode(&mut out);
+        out
+    };
+    let mut payloads: Vec<Vec<u8>> = Vec::new();
+    for nonsense in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut vec = sane.vec;
+        vec[3] = nonsense;
+        payloads.push(payload(&Coordinate { vec, ..sane }));
+        payloads.push(payload(&Coordinate { error: nonsense, ..sane }));
+        payloads.push(payload(&Coordinate { height: nonsense, ..sane }));
+        payloads.push(payload(&Coordinate { adjustment: nonsense, ..sane }));
+    }
+    // Seven dimensions, another version, half of one.
+    let good = payload(&sane);
+    let fewer: Vec<u8> = good.iter().map(|&byte| if byte == 0x98 { 0x97 } else { byte }).collect();
+    payloads.extend([fewer, [&[9], &good[1..]].concat(), good[..good.len() / 2].to_vec()]);
+    for (place, payload) in payloads.into_iter().enumerate() {
+        let mut lone = Lone::new();
+        lone.hear(|out| alive("n2", 1, 7946).encode(out));
+        lone.wait(Duration::from_millis(1100));
+        let probed =
+            lone.sent().into_iter().rev().find_map(|(_, text)| text.strip_prefix("ping ").map(str::to_owned));
+        let seq: u32 = probed.unwrap().split(' ').next().unwrap().parse().unwrap();
+        lone.hear(|out| Ack { seq: SeqNo(seq), payload: payload.into() }.encode(out));
+        assert_eq!(lone.node.stats().all_drops().count(), 1, "case {place}");
+        assert_eq!(lone.node.coordinate(&lone.ctx, "n2"), None, "case {place}");
+        assert_eq!(lone.node.coordinate(&lone.ctx, "n1"), Some(sane), "case {place}");
+        lone.wait(Duration::from_millis(900));
+        assert_eq!(lone.node.stats().probes_failed, 0, "it was an ack");
     }
 }
 
