@@ -258,6 +258,8 @@
 //! ```
 
 pub mod api;
+#[cfg(feature = "sim")]
+pub mod canary;
 pub mod command;
 pub mod config;
 pub mod context;

@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::random::Random;
+use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
 
 /// A member's place in the roster and in every view. It stays the same as long as anybody refers to the
@@ -118,6 +119,7 @@ pub struct Roster {
     free_names: Vec<u32>,
     facts: Vec<Fact>,
     free_facts: Vec<u32>,
+    versions: DistinctVersions,
     hasher: SeedableRandomState,
 }
 
@@ -140,6 +142,7 @@ impl Roster {
             free_names: Vec::new(),
             facts: vec![nobody],
             free_facts: Vec::new(),
+            versions: DistinctVersions::default(),
             hasher: SeedableRandomState::with_seed(random.u64(), foldhash::SharedSeed::global_fixed()),
         }
     }
@@ -148,6 +151,20 @@ impl Roster {
     pub fn member(&self, name: &str) -> Option<MemberIndex> {
         let hash = self.hasher.hash_one(name);
         self.by_name.find(hash, |&i| &*self.names[i as usize].name == name).map(|&i| MemberIndex(i))
+    }
+
+    /// Like [`member`](Self::member), for names that mostly come in the order of their indices, as those of
+    /// a push/pull do: looks at `hint` first, and leaves there what probably comes next.
+    pub(crate) fn member_near(&self, name: &str, hint: &mut u32) -> Option<MemberIndex> {
+        let near = self.names.get(*hint as usize).filter(|near| near.references > 0 && &*near.name == name);
+        let member = if near.is_some() { MemberIndex(*hint) } else { self.member(name)? };
+        *hint = member.0 + 1;
+        Some(member)
+    }
+
+    /// The protocol versions of all facts there ever were.
+    pub(crate) fn versions(&self) -> &DistinctVersions {
+        &self.versions
     }
 
     /// The member's name.
@@ -288,6 +305,7 @@ impl Roster {
         bytes.extend_from_slice(&alive.addr);
         bytes.extend_from_slice(&alive.versions);
         bytes.extend_from_slice(&alive.meta);
+        self.versions.add(&alive.versions);
         let first = &mut self.names[member.0 as usize].first_fact;
         let fact = Fact {
             member,

@@ -272,7 +272,7 @@ impl Streams {
                 };
                 let mut raw = Vec::new();
                 ping.encode(&mut raw);
-                send(scope, id, Role::Dialler, &raw);
+                send(scope, id, Role::Dialler, raw);
             }
         }
     }
@@ -313,7 +313,7 @@ impl Streams {
                 if node.is_empty() || node == scope.config.node_name {
                     let mut raw = Vec::new();
                     Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
-                    send(scope, id, Role::Listener, &raw);
+                    send(scope, id, Role::Listener, raw);
                 } else {
                     scope.drop_input(DropReason::WrongNodeName, None);
                 }
@@ -380,7 +380,7 @@ impl Streams {
         if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
             let mut raw = Vec::new();
             ErrMessage { error }.encode(&mut raw);
-            send(scope, id, Role::Listener, &raw);
+            send(scope, id, Role::Listener, raw);
         }
         close(scope, id);
         let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
@@ -431,21 +431,31 @@ impl Streams {
     }
 }
 
+/// What a record takes with a short name and few tags: the first guess of a state's size.
+const RECORD_BYTES_GUESS: usize = 128;
+
 fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
-    let mut records = Vec::new();
-    let count = encode_local_states(scope.view, &scope.ctx.roster, &mut records);
-    let user_start = records.len();
-    upper.encode_state(scope, join, &mut records);
-    let mut raw = Vec::with_capacity(records.len() + 64);
-    encode_push_pull_header(count, records.len() - user_start, join, &mut raw);
-    raw.extend_from_slice(&records);
-    send(scope, id, role, &raw);
+    let mut user_state = Vec::new();
+    upper.encode_state(scope, join, &mut user_state);
+    let count = scope.view.table_count();
+    let mut raw = Vec::with_capacity(count * RECORD_BYTES_GUESS + user_state.len());
+    encode_push_pull_header(count, user_state.len(), join, &mut raw);
+    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
+    assert_eq!(encoded, count, "the table's count is kept with every change");
+    raw.extend_from_slice(&user_state);
+    send(scope, id, role, raw);
 }
 
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: &[u8]) {
-    let nonce = if scope.egress.envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
-    let mut bytes = Vec::with_capacity(raw.len() + 64);
-    encode_stream(raw, &scope.egress.envelope, role, nonce, &mut bytes);
+fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+    let envelope = &scope.egress.envelope;
+    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
+    let bytes = if envelope.wraps_streams(role) {
+        let mut bytes = Vec::with_capacity(raw.len() + 64);
+        encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        bytes
+    } else {
+        raw
+    };
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
 }
 

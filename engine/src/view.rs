@@ -249,6 +249,22 @@ impl View {
         *self = View::default();
     }
 
+    /// The same knowledge for another node of a simulation; takes a reference to each fact.
+    #[cfg(feature = "sim")]
+    pub(crate) fn share(&self, roster: &mut Roster) -> View {
+        for entry in self.entries.iter().filter(|entry| entry.fact != 0) {
+            roster.retain_fact(FactIndex(entry.fact));
+        }
+        View {
+            entries: self.entries.clone(),
+            swim_counts: self.swim_counts,
+            status_counts: self.status_counts,
+            swim_since: self.swim_since.clone(),
+            status_since: self.status_since.clone(),
+            huge_ltimes: self.huge_ltimes.clone(),
+        }
+    }
+
     /// Members in the given SWIM state.
     pub fn swim_count(&self, state: SwimState) -> usize {
         self.swim_counts[state as usize] as usize

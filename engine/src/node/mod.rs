@@ -5,6 +5,8 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+#[cfg(feature = "sim")]
+mod settled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -126,12 +128,18 @@ impl Node {
     /// Announces the node to itself and arms its timers, each with a random delay so that nodes started
     /// together don't act in step.
     pub fn start(&mut self, ctx: &mut Context) {
+        self.start_in(ctx, 1);
+    }
+
+    /// Starts in a cluster of about `n`: the first push/pull comes within the interval of that size.
+    fn start_in(&mut self, ctx: &mut Context, n: usize) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
         self.upper.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
-        let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
+        let interval = scope.config.push_pull_interval * push_pull_scale(n);
+        let push_pull = scope.ctx.random.duration(interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
         if let Some(addr) = self.upper.next_rejoin(scope) {
             self.streams.rejoin(scope, addr);
@@ -223,6 +231,11 @@ impl Node {
     /// Whether it has left.
     pub fn has_left(&self) -> bool {
         self.leave == Leave::Left
+    }
+
+    /// Whether it has begun to leave and is not through with it.
+    pub fn is_leaving(&self) -> bool {
+        !matches!(self.leave, Leave::No | Leave::Left)
     }
 
     /// The member, event and query clocks.

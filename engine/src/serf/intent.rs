@@ -87,6 +87,11 @@ impl Serf {
         if join.ltime <= status_ltime {
             return false;
         }
+        if status == MemberStatus::Left {
+            // It waits for the member to be back. Noted here at once, as Serf does, it would go out with the
+            // next push/pull as the time of a departure, and make others take the returned member for leaving.
+            return self.wait(scope, join.node, join.ltime, false);
+        }
         scope.view.set_status_ltime(member, join.ltime);
         if status == MemberStatus::Leaving {
             self.prune_when_gone.remove(&member);
@@ -131,12 +136,13 @@ impl Serf {
 
     /// Takes the intent that waited for a member which just came. Gives the status it starts with.
     pub(super) fn apply_buffered(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> MemberStatus {
+        let seen = scope.view.get(member).map(|known| known.status_ltime).unwrap_or_default();
         match self.intents.waiting.remove(scope.ctx.roster.name(member)) {
-            Some(waiting) => {
+            Some(waiting) if waiting.ltime > seen => {
                 scope.view.set_status_ltime(member, waiting.ltime);
                 if waiting.leave { MemberStatus::Leaving } else { MemberStatus::Alive }
             }
-            None => MemberStatus::Alive,
+            _ => MemberStatus::Alive,
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Serf {
     prune_when_gone: BTreeSet<MemberIndex>,
     /// The member clock that the snapshot has.
     recorded_clock: LamportTime,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
     /// A vote about the own name is under way.
     defending: bool,
     /// The own tags if they don't travel: at protocol 2 others see the role only, but filters look at all.
@@ -80,6 +82,8 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
             defending: false,
             hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
@@ -207,7 +211,10 @@ impl Serf {
             return false;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
-        if !self.events.insert(event.ltime, event.name, &payload) {
+        let news = self.events.insert(event.ltime, event.name, &payload);
+        #[cfg(feature = "sim")]
+        let news = news || self.canary == crate::canary::Canary::ForgetsEvents;
+        if !news {
             return false;
         }
         if scope.config.snapshot {

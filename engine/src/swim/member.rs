@@ -126,6 +126,9 @@ impl Swim {
             return;
         }
         let took_new_address = moved && known.swim == SwimState::Left;
+        #[cfg(feature = "sim")]
+        let took_new_address = took_new_address
+            || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
         if alive.incarnation <= incarnation && !took_new_address {
             return;
         }
@@ -261,6 +264,10 @@ impl Swim {
 
     /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
     fn refute(&mut self, scope: &mut Scope<'_>, accused: Incarnation, what: &'static str, from: &str) {
+        #[cfg(feature = "sim")]
+        if self.canary == crate::canary::Canary::IgnoresAccusations {
+            return;
+        }
         let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
             // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
             return scope.drop_input(DropReason::IncarnationExhausted, None);

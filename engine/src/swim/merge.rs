@@ -20,9 +20,12 @@ impl Swim {
         offset: &mut usize,
         source: Source,
     ) -> bool {
+        let mut hint = 0;
         for _ in 0..SLICE_RECORDS {
             let Some(state) = frame.next_node(offset) else { return true };
-            self.merge_state(scope, &state, source);
+            if !is_known(scope, &state, &mut hint) {
+                self.merge_state(scope, &state, source);
+            }
         }
         false
     }
@@ -49,6 +52,22 @@ impl Swim {
             }
         }
     }
+}
+
+/// Whether a record says exactly what the view holds about another alive member. Most do, and change nothing.
+fn is_known(scope: &Scope<'_>, state: &NodeState<'_>, hint: &mut u32) -> bool {
+    let roster = &scope.ctx.roster;
+    let Some(member) = roster.member_near(state.name, hint) else { return false };
+    let Some(known) = scope.view.get(member) else { return false };
+    let fact = roster.fact(known.fact);
+    state.state == WireState::Alive
+        && known.swim == SwimState::Alive
+        && member != scope.me
+        && fact.incarnation == state.incarnation
+        && fact.port == state.port
+        && fact.addr() == &*state.addr
+        && fact.versions_bytes() == &*state.versions
+        && fact.meta() == &*state.meta
 }
 
 /// Appends the records of all members in the SWIM table. Returns how many.
@@ -84,6 +103,12 @@ pub(crate) fn encode_local_states(view: &View, roster: &Roster, out: &mut Vec<u8
 /// # Errors
 /// What does not fit, in Serf's words.
 pub(crate) fn verify_versions(view: &View, roster: &Roster, frame: &PushPullFrame) -> Result<(), String> {
+    // If all that anybody ever announced goes together, so does what these two hold.
+    if let (Some(known), Some(theirs)) = (roster.versions().all(), frame.versions().all())
+        && go_together(known.chain(theirs))
+    {
+        return Ok(());
+    }
     let mut protocol = Range { min: 0, max: u8::MAX };
     let mut delegate = Range { min: 0, max: u8::MAX };
     let mut narrow = |versions: &[u8]| {
@@ -114,6 +139,24 @@ pub(crate) fn verify_versions(view: &View, roster: &Roster, frame: &PushPullFram
         check(roster.name(member), roster.fact(known.fact).versions_bytes())?;
     }
     Ok(())
+}
+
+/// Whether members with these versions can all talk to each other.
+fn go_together<'a>(versions: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut protocol = Range { min: 0, max: u8::MAX };
+    let mut delegate = Range { min: 0, max: u8::MAX };
+    let all: Vec<&[u8]> = versions.collect();
+    for versions in &all {
+        if let &&[p_min, p_max, _, d_min, d_max, ..] = versions {
+            protocol.narrow(p_min, p_max);
+            delegate.narrow(d_min, d_max);
+        }
+    }
+    let current = |versions: &[u8], place: usize| versions.get(place).copied().unwrap_or(0);
+    all.iter().all(|versions| {
+        (protocol.min..=protocol.max).contains(&current(versions, 2))
+            && (delegate.min..=delegate.max).contains(&current(versions, 5))
+    })
 }
 
 struct Range {

@@ -17,6 +17,8 @@ mod suspicion;
 pub(crate) use member::{Source, encoded_meta};
 pub(crate) use merge::{encode_local_states, push_pull_scale, verify_versions};
 pub(crate) use probe::{Acked, StreamPing};
+#[cfg(feature = "sim")]
+pub(crate) use suspicion::timeout_min as suspicion_min;
 
 use std::net::SocketAddr;
 
@@ -60,6 +62,8 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
     /// Tombstones shown to who claims to live, since the last probe.
     challenges: u32,
     /// Changes that the node passes on to serf after the input.
@@ -78,6 +82,8 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
             challenges: 0,
             changes: Vec::new(),
             stream_pings: Vec::new(),

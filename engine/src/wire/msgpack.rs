@@ -47,6 +47,12 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied().ok_or(DropReason::Truncated)
     }
 
+    /// Skips exactly these bytes if they come next.
+    #[inline]
+    pub fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.bytes.get(self.at..)?.starts_with(bytes).then(|| self.at += bytes.len())
+    }
+
     /// Skips `n` raw bytes and gives them.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(n).ok_or(DropReason::Truncated)?;
@@ -92,22 +98,26 @@ impl<'a> Reader<'a> {
 
     /// A non-negative integer that fits 64 bits.
     pub fn u64(&mut self) -> Result<u64> {
+        if let Some(&small @ 0x00..=0x7f) = self.bytes.get(self.at) {
+            self.at += 1;
+            return Ok(u64::from(small));
+        }
         u64::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 32 bits.
     pub fn u32(&mut self) -> Result<u32> {
-        u32::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u32::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 16 bits.
     pub fn u16(&mut self) -> Result<u16> {
-        u16::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u16::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 8 bits.
     pub fn u8(&mut self) -> Result<u8> {
-        u8::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u8::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// An integer that fits 64 bits with sign.

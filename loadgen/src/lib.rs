@@ -1,1 +1,0 @@
-//! Load generator: convergence and bandwidth of large fleets on one machine.
