@@ -2,13 +2,10 @@
 //! on.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::envelope;
 use thane_engine::command::{CommandError, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput};
@@ -18,12 +15,13 @@ use thane_engine::random::Nonces;
 use thane_engine::time::Time;
 use thane_engine::timers::TimerKind;
 use thane_engine::view::SwimState;
+use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::message::IndirectPing;
-use thane_engine::wire::packet::{self, Scratch};
+use thane_engine::wire::packet::{self, Envelope, Scratch};
 use thane_engine::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, UserEvent};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
-    Ack, Alive, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
+    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
 };
 
 struct Lone {
@@ -57,19 +55,28 @@ impl Lone {
         });
     }
 
-    /// Lets time pass.
+    /// Lets time pass, in milliseconds.
     fn wait(&mut self, span: Duration) {
-        let end = self.ctx.now + span;
-        while let Some((_, key)) = self.ctx.timers.pop_due(end) {
-            self.node.handle_timeout(&mut self.ctx, key);
+        for _ in 0..span.as_millis() {
+            self.ctx.now = self.ctx.now + Duration::from_millis(1);
+            while let Some((_, key)) = self.ctx.timers.pop_due(self.ctx.now) {
+                self.node.handle_timeout(&mut self.ctx, key);
+            }
         }
-        self.ctx.now = end;
     }
 
     /// What it sent since the last look: where to, and each message as text.
     fn sent(&mut self) -> Vec<(SocketAddr, String)> {
         let mut sent = Vec::new();
-        let envelope = envelope(&[], Vec::new());
+        let envelope = Envelope {
+            label: Vec::new(),
+            keyring: Keyring::new(&[]).unwrap(),
+            compress: false,
+            version: 1,
+            verify_incoming: true,
+            verify_outgoing: true,
+            skip_inbound_label_check: false,
+        };
         for datagram in std::mem::take(&mut self.ctx.out.datagrams) {
             let mut bytes = self.ctx.out.send_buffer[datagram.range.clone()].to_vec();
             let plain = packet::open(&envelope, &mut bytes).unwrap();
@@ -149,6 +156,45 @@ fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_
     }
 }
 
+#[test]
+fn nonsense_for_a_coordinate_is_dropped_and_the_ack_counts_all_the_same() {
+    let sane = Coordinate::default();
+    let payload = |coordinate: &Coordinate| {
+        let mut out = Vec::new();
+        coordinate.encode(&mut out);
+        out
+    };
+    let mut payloads: Vec<Vec<u8>> = Vec::new();
+    for nonsense in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut vec = sane.vec;
+        vec[3] = nonsense;
+        payloads.push(payload(&Coordinate { vec, ..sane }));
+        payloads.push(payload(&Coordinate { error: nonsense, ..sane }));
+        payloads.push(payload(&Coordinate { height: nonsense, ..sane }));
+        payloads.push(payload(&Coordinate { adjustment: nonsense, ..sane }));
+    }
+    // Seven dimensions, another version, half of one.
+    let good = payload(&sane);
+    let fewer: Vec<u8> = good.iter().map(|&byte| if byte == 0x98 { 0x97 } else { byte }).collect();
+    payloads.extend([fewer, [&[9], &good[1..]].concat(), good[..good.len() / 2].to_vec()]);
+    for (place, payload) in payloads.into_iter().enumerate() {
+        let mut lone = Lone::new();
+        lone.hear(|out| alive("n2", 1, 7946).encode(out));
+        let probed = (0..110).find_map(|_| {
+            lone.wait(Duration::from_millis(10));
+            lone.sent().into_iter().find_map(|(_, text)| text.strip_prefix("ping ").map(str::to_owned))
+        });
+        let seq: u32 = probed.unwrap().split(' ').next().unwrap().parse().unwrap();
+        lone.hear(|out| Ack { seq: SeqNo(seq), payload: payload.into() }.encode(out));
+        assert_eq!(lone.node.stats().all_drops().count(), 1, "case {place}");
+        assert_eq!(lone.node.coordinate(&lone.ctx, "n2"), None, "case {place}");
+        assert_eq!(lone.node.coordinate(&lone.ctx, "n1"), Some(sane), "case {place}");
+        // The end of this probe, and not yet that of the next.
+        lone.wait(Duration::from_millis(1500));
+        assert_eq!(lone.node.stats().probes_failed, 0, "case {place}: it was an ack");
+    }
+}
+
 /// Members of memberlist protocol 1 seal with the older envelope, which has padding.
 #[test]
 fn both_versions_of_the_envelope_are_opened() {
@@ -162,7 +208,7 @@ fn both_versions_of_the_envelope_are_opened() {
         node.start(&mut ctx);
         let mut bytes = Vec::new();
         alive("n2", 1, 7946).encode(&mut bytes);
-        envelope(&[vec![5; 16]], Vec::new()).keyring.seal(version, [9; 12], b"", &mut bytes, 0);
+        Keyring::new(&[vec![5; 16]]).unwrap().seal(version, [9; 12], b"", &mut bytes, 0);
         node.handle_datagram(&mut ctx, peer(), &mut bytes);
         assert_eq!(node.members(&ctx).len(), 2, "version {version}");
         assert_eq!(node.stats().all_drops().count(), 0);
