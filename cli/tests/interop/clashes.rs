@@ -22,6 +22,11 @@ fn newcomer_loses(cluster: &mut Cluster, kind: Kind) {
     cluster.agent("newcomer").serf(&["join", &cluster.agent("s2").bind_addr().to_string()]);
     assert_loses(cluster.agent("newcomer"));
     cluster.wait_all_alive();
+    // Third parties tell of it, and no more.
+    for third in ["s2", "t2"] {
+        let told = |line: &String| line.to_lowercase().contains(&format!("conflicting address for {owner}"));
+        assert!(cluster.agent(third).log_lines().iter().any(told), "{}", cluster.agent(third).dump());
+    }
     let members = cluster.agent("t2").members().expect("it answers");
     assert_eq!(members[&owner].addr, cluster.agent(&owner).bind_addr().to_string());
 }

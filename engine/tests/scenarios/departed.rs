@@ -1,5 +1,6 @@
 //! Members that left or were pruned stay away, whatever older news says, until they come back themselves.
 
+use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::wire::{Alive, Dead, DropReason, Incarnation};
 
 use super::*;
@@ -99,4 +100,33 @@ fn a_stale_list_causes_few_datagrams() {
     }
     assert_eq!(drops(&world, id), 200);
     assert_eq!(sent(&world) - before, 32);
+}
+
+/// A node that was cut off while another left comes back with its old list, before it finds out itself.
+#[test]
+fn an_exchange_with_somebody_who_was_away_brings_nobody_back() {
+    let mut stale = 0;
+    for seed in 0..3 {
+        let short = |raw: &mut RawConfig| raw.gossip_to_the_dead = 2 * SECOND;
+        let (mut world, ids) = cluster(200 + seed, 12, Network::default(), short);
+        let (leaver, away) = (ids[4], ids[11]);
+        world.move_to_island(&[away], 1);
+        world.with(leaver, |node, ctx| node.leave(ctx, Ticket(1))).unwrap();
+        world.run(3 * SECOND);
+        world.crash(leaver);
+        let dropped = |w: &World| ids.iter().all(|&id| id == away || w.state(id, "n5") == SwimState::Absent);
+        world
+            .run_until(60 * SECOND, |w| ids[..4].iter().all(|&id| w.state(id, "n5") == SwimState::Absent))
+            .unwrap();
+        let before = world.events().len();
+        world.move_to_island(&[away], 0);
+        let seed_node = target(&world, ids[0]);
+        world.with(away, |node, ctx| node.join(ctx, Ticket(2), vec![seed_node], true)).unwrap();
+        world.run(100 * SECOND);
+        assert!(dropped(&world) && status_everywhere(&world, &ids, "n5", MemberStatus::Left), "seed {seed}");
+        let back = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members.iter().any(|m| m.name == "n5"));
+        assert!(!world.events()[before..].iter().any(|(_, event)| back(event)), "seed {seed}");
+        stale += ids.iter().filter(|&&id| id != leaver).map(|&id| drops(&world, id)).sum::<u64>();
+    }
+    assert!(stale > 0, "nobody had old news, so this shows nothing");
 }

@@ -10,6 +10,7 @@ mod keys;
 mod membership;
 mod names;
 mod plain;
+mod probes;
 mod queries;
 mod restart;
 
