@@ -15,6 +15,7 @@ use crate::event::{Completion, Member};
 use crate::io::mailbox::{Call, Request};
 use crate::io::seat::Reply;
 use crate::node::Node;
+use crate::roster::MemberIndex;
 use crate::view::MemberStatus;
 use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
@@ -237,7 +238,20 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn members(&self) -> Result<Vec<Member>, ApiError> {
-        self.call(|node, ctx| node.members(ctx)).await
+        let mut members = Vec::new();
+        let mut from = Some(MemberIndex(0));
+        while let Some(start) = from {
+            let slice = self.call(move |node, ctx| {
+                let mut members = Vec::new();
+                let next = node.members_slice(ctx, start, &mut members);
+                (members, next)
+            });
+            let (slice, next) = slice.await?;
+            members.extend(slice);
+            from = next;
+        }
+        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(members)
     }
 
     /// The own member record.

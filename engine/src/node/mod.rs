@@ -34,6 +34,9 @@ use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::{DropReason, LamportTime, Message, packet};
 
+/// Members looked at in one slice of a list, at some 0.5 µs each.
+const MEMBERS_SLICE: u32 = 512;
+
 /// One member of a cluster.
 pub struct Node {
     pub(crate) shared: Shared,
@@ -280,12 +283,32 @@ impl Node {
 
     /// Everybody this node lists, by name.
     pub fn members(&self, ctx: &Context) -> Vec<Member> {
-        let view = &self.shared.view;
-        let listed = view.iter().filter(|(_, known)| known.status != MemberStatus::None);
-        let mut members: Vec<Member> =
-            listed.filter_map(|(member, _)| member_record(view, &ctx.roster, member)).collect();
+        let mut members = Vec::with_capacity(self.shared.view.members_count());
+        let mut from = Some(MemberIndex(0));
+        while let Some(start) = from {
+            from = self.members_slice(ctx, start, &mut members);
+        }
         members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Adds the next members that this node lists, in index order, and tells where to go on. A slice takes a
+    /// fraction of a millisecond, so that a long list can be asked for without holding back an ack. Who comes
+    /// or goes between two slices may be missing or listed; nobody is listed twice.
+    pub fn members_slice(
+        &self,
+        ctx: &Context,
+        from: MemberIndex,
+        into: &mut Vec<Member>,
+    ) -> Option<MemberIndex> {
+        let view = &self.shared.view;
+        let end = view.index_end().min(from.0.saturating_add(MEMBERS_SLICE));
+        for member in (from.0..end).map(MemberIndex) {
+            if view.get(member).is_some_and(|known| known.status != MemberStatus::None) {
+                into.extend(member_record(view, &ctx.roster, member));
+            }
+        }
+        (end < view.index_end()).then_some(MemberIndex(end))
     }
 
     fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {

@@ -5,6 +5,7 @@
 //! of the protocol is broken. A World keeps everything that nodes tell ([`World::events`] and so on) unless
 //! [`World::keep_nothing`] is called; a [`Watcher`] is told in both cases.
 
+pub mod catalog;
 mod check;
 mod converged;
 mod delays;
