@@ -3,6 +3,7 @@
 //! Each subcommand is one row of [`COMMANDS`] and one module.
 
 mod sim;
+mod target;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -16,8 +17,10 @@ struct Command {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const COMMANDS: &[Command] =
-    &[Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run }];
+const COMMANDS: &[Command] = &[
+    Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run },
+    Command { name: "target", about: "emulated members around one agent, ours or Serf's", run: target::run },
+];
 
 /// The command line makes no sense.
 const EXIT_USAGE: u8 = 2;
