@@ -13,7 +13,7 @@ use crate::swim::broadcast::{BroadcastId, Class};
 use crate::swim::dissemination::Dissemination;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::View;
+use crate::view::{SwimState, View};
 use crate::wire::keyring::Keyring;
 use crate::wire::packet::Envelope;
 use crate::wire::{limits, message};
@@ -137,6 +137,12 @@ impl Scope<'_> {
         egress.dissemination.fill(&mut ctx.assembler, &mut ctx.roster, view, limit, user_limit);
     }
 
+    /// Whether the table has anybody but this node, whatever their state.
+    fn others_in_table(&self) -> bool {
+        let me = self.view.get(self.me).is_some_and(|known| known.swim != SwimState::Absent);
+        self.view.table_count() > usize::from(me)
+    }
+
     /// Ends the packet under assembly and puts it into the send buffer.
     pub(crate) fn finish_packet(&mut self, to: SocketAddr, crc: bool) {
         let nonce = if self.egress.envelope.seals() { self.ctx.nonces.take() } else { [0; 12] };
@@ -153,9 +159,9 @@ impl Scope<'_> {
         self.config.retransmit_mult * ceil_log10(n + 1)
     }
 
-    /// Arms the gossip timer if broadcasts wait and it is not armed.
+    /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
     pub(crate) fn wake_gossip(&mut self) {
-        if self.egress.gossiping || self.egress.dissemination.is_empty() {
+        if self.egress.gossiping || self.egress.dissemination.is_empty() || !self.others_in_table() {
             return;
         }
         self.egress.gossiping = true;

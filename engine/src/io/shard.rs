@@ -5,9 +5,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{NodeOptions, StartError, Told};
@@ -39,17 +40,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
-        let shard = async {
-            match Shard::new(driver, Arc::clone(&mailbox)) {
-                Ok(shard) => {
-                    // The starter waits; it is there.
-                    let _ = ready_in.send(Ok(()));
-                    shard.run().await;
-                }
-                Err(error) => drop(ready_in.send(Err(error))),
-            }
-        };
-        if let Err(error) = block_on(driver, shard) {
+        if let Err(error) = block_on(begin(driver, Arc::clone(&mailbox), ready_in.clone())) {
             let _ = ready_in.try_send(Err(error));
         }
         mailbox.close();
@@ -57,26 +48,31 @@ pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
     ready.recv().map_err(|_| io::Error::other("the shard's thread ended at once"))?
 }
 
-/// Runs a future on this thread in the driver's runtime.
-fn block_on(driver: Driver, future: impl Future<Output = ()>) -> io::Result<()> {
-    match driver {
-        #[cfg(target_os = "linux")]
-        Driver::IoUring => {
-            let mut builder = tokio_uring::builder();
-            builder.entries(RUNTIME_RING_ENTRIES);
-            tokio_uring::Runtime::new(&builder)?.block_on(future);
+/// Makes the shard, tells the starter, serves.
+async fn begin(driver: Driver, mailbox: Arc<Mailbox>, ready: SyncSender<io::Result<()>>) {
+    match Shard::new(driver, mailbox) {
+        Ok(shard) => {
+            // The starter waits; it is there.
+            let _ = ready.send(Ok(()));
+            shard.run().await;
         }
-        _ => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, future);
-        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+/// Runs a future on this thread in a runtime of its own. It runs as a task: a task that its own timer or
+/// socket wakes costs no system call, which waking the runtime's outermost future does.
+fn block_on(future: impl Future<Output = ()> + 'static) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let ended = runtime.block_on(async { tokio::task::spawn_local(future).await });
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
     }
     Ok(())
 }
-
-/// Entries of the runtime's own ring. Datagrams have a ring of theirs, so this one is nearly idle.
-#[cfg(target_os = "linux")]
-const RUNTIME_RING_ENTRIES: u32 = 8;
 
 /// Everything on one shard.
 struct Shard {

@@ -203,10 +203,11 @@ impl Serf {
             scope.notice(Notice::TooOld { what: "event", name, ltime });
             return false;
         }
-        let payload = Bytes::copy_from_slice(&event.payload);
-        if !self.events.insert(event.ltime, event.name, &payload) {
+        if self.events.knows(event.ltime, event.name, &event.payload) {
             return false;
         }
+        let payload = Bytes::copy_from_slice(&event.payload);
+        self.events.insert(event.ltime, event.name, &payload);
         if scope.config.snapshot {
             let record = SnapshotRecord::EventClock(event.ltime);
             scope.ctx.out.records.push((scope.node, record));

@@ -84,47 +84,72 @@ pub(crate) fn encode_local_states(view: &View, roster: &Roster, out: &mut Vec<u8
 /// # Errors
 /// What does not fit, in Serf's words.
 pub(crate) fn verify_versions(view: &View, roster: &Roster, frame: &PushPullFrame) -> Result<(), String> {
-    let mut protocol = Range { min: 0, max: u8::MAX };
-    let mut delegate = Range { min: 0, max: u8::MAX };
-    let mut narrow = |versions: &[u8]| {
-        if let &[p_min, p_max, _, d_min, d_max, ..] = versions {
+    let (mut protocol, mut delegate) = (Range::ALL, Range::ALL);
+    let mut note = |versions: &[u8], alive: bool| {
+        if alive && let &[p_min, p_max, _, d_min, d_max, ..] = versions {
             protocol.narrow(p_min, p_max);
             delegate.narrow(d_min, d_max);
         }
+        protocol.speaks(current(versions, PROTOCOL_CURRENT));
+        delegate.speaks(current(versions, DELEGATE_CURRENT));
     };
     let mut offset = 0;
     while let Some(state) = frame.next_node(&mut offset) {
-        if state.state == WireState::Alive {
-            narrow(&state.versions);
-        }
+        note(&state.versions, state.state == WireState::Alive);
     }
-    for (_, known) in view.iter().filter(|(_, known)| known.swim == SwimState::Alive) {
-        narrow(roster.fact(known.fact).versions_bytes());
+    let known = || view.iter().filter(|(_, known)| known.swim != SwimState::Absent);
+    for (_, known) in known() {
+        note(roster.fact(known.fact).versions_bytes(), known.swim == SwimState::Alive);
     }
+    if protocol.fits() && delegate.fits() {
+        return Ok(());
+    }
+    // Somebody does not fit: look again for who.
     let check = |name: &str, versions: &[u8]| {
-        let current = |place: usize| versions.get(place).copied().unwrap_or(0);
-        protocol.check(name, "protocol version", current(2))?;
-        delegate.check(name, "delegate protocol version", current(5))
+        protocol.check(name, "protocol version", current(versions, PROTOCOL_CURRENT))?;
+        delegate.check(name, "delegate protocol version", current(versions, DELEGATE_CURRENT))
     };
     let mut offset = 0;
     while let Some(state) = frame.next_node(&mut offset) {
         check(state.name, &state.versions)?;
     }
-    for (member, known) in view.iter().filter(|(_, known)| known.swim != SwimState::Absent) {
+    for (member, known) in known() {
         check(roster.name(member), roster.fact(known.fact).versions_bytes())?;
     }
     Ok(())
 }
 
+/// Places of the versions in use among a member's version bytes.
+const PROTOCOL_CURRENT: usize = 2;
+const DELEGATE_CURRENT: usize = 5;
+
+fn current(versions: &[u8], place: usize) -> u8 {
+    versions.get(place).copied().unwrap_or(0)
+}
+
+/// The versions that all alive members understand, and those that anybody speaks.
 struct Range {
     min: u8,
     max: u8,
+    spoken_min: u8,
+    spoken_max: u8,
 }
 
 impl Range {
+    const ALL: Range = Range { min: 0, max: u8::MAX, spoken_min: u8::MAX, spoken_max: 0 };
+
     fn narrow(&mut self, min: u8, max: u8) {
         self.min = self.min.max(min);
         self.max = self.max.min(max);
+    }
+
+    fn speaks(&mut self, current: u8) {
+        self.spoken_min = self.spoken_min.min(current);
+        self.spoken_max = self.spoken_max.max(current);
+    }
+
+    fn fits(&self) -> bool {
+        self.spoken_min >= self.min && self.spoken_max <= self.max
     }
 
     fn check(&self, name: &str, what: &str, current: u8) -> Result<(), String> {

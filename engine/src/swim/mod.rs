@@ -58,6 +58,8 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
+    /// Whom the gossip round goes to; kept for its memory.
+    gossip_targets: Vec<MemberIndex>,
     /// Changes that the node passes on to serf after the input.
     pub(crate) changes: Vec<Change>,
     /// Probes over a stream that the node starts after the input.
@@ -73,6 +75,7 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
+            gossip_targets: Vec::new(),
             changes: Vec::new(),
             stream_pings: Vec::new(),
         }

@@ -56,7 +56,9 @@ impl<'a> Reader<'a> {
     }
 
     fn big_endian(&mut self, n: usize) -> Result<u64> {
-        Ok(self.take(n)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        let mut value = [0; 8];
+        value[8 - n..].copy_from_slice(self.take(n)?);
+        Ok(u64::from_be_bytes(value))
     }
 
     fn marker(&mut self) -> Result<u8> {
@@ -92,22 +94,26 @@ impl<'a> Reader<'a> {
 
     /// A non-negative integer that fits 64 bits.
     pub fn u64(&mut self) -> Result<u64> {
+        if let Some(&small @ 0x00..=0x7f) = self.bytes.get(self.at) {
+            self.at += 1;
+            return Ok(u64::from(small));
+        }
         u64::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 32 bits.
     pub fn u32(&mut self) -> Result<u32> {
-        u32::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u32::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 16 bits.
     pub fn u16(&mut self) -> Result<u16> {
-        u16::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u16::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 8 bits.
     pub fn u8(&mut self) -> Result<u8> {
-        u8::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u8::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// An integer that fits 64 bits with sign.
@@ -233,7 +239,12 @@ impl<'a> Reader<'a> {
             Struct::Map(pairs) => {
                 for _ in 0..pairs {
                     let name = self.raw()?;
-                    match names.iter().position(|known| known.as_bytes() == name) {
+                    // Lengths and first letters tell nearly all names apart; comparing whole ones costs a call.
+                    let is_it = |known: &&str| {
+                        let known = known.as_bytes();
+                        known.len() == name.len() && known.first() == name.first() && known == name
+                    };
+                    match names.iter().position(is_it) {
                         Some(place) => field(self, place)?,
                         None => self.skip()?,
                     }
