@@ -2,6 +2,8 @@
 //!
 //! Each subcommand is one row of [`COMMANDS`] and one module.
 
+mod fleet;
+mod process;
 mod sim;
 mod target;
 
@@ -18,6 +20,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "fleet", about: "complete nodes on real UDP and TCP on 127.0.0.0/8", run: fleet::run },
     Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run },
     Command { name: "target", about: "emulated members around one agent, ours or Serf's", run: target::run },
 ];

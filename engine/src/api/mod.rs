@@ -3,6 +3,7 @@
 //! The engine's thread is its own; handles work from any thread and any tokio runtime. Requests travel
 //! through a bounded lock-free mailbox; a full one is [`ApiError::Busy`], never a wait.
 
+mod census;
 mod handle;
 mod resolve;
 
@@ -10,12 +11,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
 use crate::command::CommandError;
 use crate::config::{ConfigError, RawConfig};
@@ -28,10 +31,15 @@ use crate::wire::LamportTime;
 /// in [`NodeStats::outlet_dropped`]; an engine never waits for its application.
 pub const OUTLET_DEPTH: usize = 8192;
 
-/// One shard: a thread with its own runtime, sockets, timers and any number of nodes.
+/// One or more shards: threads with their own runtime, sockets, timers and any number of nodes. A node stays on
+/// one shard for life.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    mailbox: Arc<Mailbox>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    /// The port that nodes share a socket on.
+    shared_port: Option<u16>,
+    /// Nodes added so far, which take turns among the shards.
+    added: Arc<AtomicUsize>,
     driver: Driver,
     reason: Arc<str>,
 }
@@ -233,16 +241,83 @@ pub struct NodeStats {
     pub datagram_bytes: (u64, u64),
 }
 
+/// How an engine for many nodes is laid out.
+#[derive(Clone, Debug)]
+pub struct ShardsOptions {
+    /// Threads. One stays on the processor the system gives it; several are pinned, one after the other.
+    pub shards: u32,
+    /// A port on which all nodes that are bound to it share one socket and one listener per shard, each node
+    /// with its own address (Linux, IPv4, usually 127.0.0.0/8; 0: the system picks one, see
+    /// [`Engine::shared_port`]). The socket is bound to the unspecified address: what comes to an address that
+    /// is no node's is dropped.
+    pub shared_port: Option<u16>,
+}
+
 impl Engine {
-    /// Starts the shard thread.
+    /// Starts an engine with one shard.
     ///
     /// # Errors
     /// The thread or its runtime can't be made, or the driver that was demanded does not work here.
     pub fn start(choice: DriverChoice) -> std::io::Result<Engine> {
+        Engine::start_shards(choice, &ShardsOptions { shards: 1, shared_port: None })
+    }
+
+    /// Starts an engine with several shards.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start); the shared port is taken; not Linux and a shared port is asked for.
+    pub fn start_shards(choice: DriverChoice, options: &ShardsOptions) -> std::io::Result<Engine> {
         let (driver, reason) = choice.resolve()?;
-        let mailbox = Arc::new(Mailbox::default());
-        shard::spawn(driver, Arc::clone(&mailbox))?;
-        Ok(Engine { mailbox, driver, reason: reason.into() })
+        let count = options.shards.max(1);
+        let (mut mailboxes, mut shared_port) = (Vec::new(), options.shared_port);
+        for number in 0..count {
+            let mailbox = Arc::new(Mailbox::default());
+            let shared = shared_port.map(|port| bind_shared(port, number, count)).transpose()?;
+            if let Some((_, socket)) = &shared {
+                shared_port = Some(socket.local_addr()?.port());
+            }
+            let processor = (count > 1).then_some(number as usize);
+            shard::spawn(shard::ShardOptions { driver, processor, shared }, Arc::clone(&mailbox))?;
+            mailboxes.push(mailbox);
+        }
+        let added = Arc::new(AtomicUsize::new(0));
+        Ok(Engine { mailboxes: mailboxes.into(), shared_port, added, driver, reason: reason.into() })
+    }
+
+    /// The port that nodes share, if they do.
+    pub fn shared_port(&self) -> Option<u16> {
+        self.shared_port
+    }
+
+    /// How every node stands, by shard.
+    ///
+    /// # Errors
+    /// The engine has stopped, or a shard is too busy to be asked.
+    pub async fn census(&self) -> Result<Vec<ShardCensus>, ApiError> {
+        let mut answers = Vec::with_capacity(self.mailboxes.len());
+        for mailbox in self.mailboxes.iter() {
+            let (reply, answer) = oneshot::channel();
+            mailbox.push(Request::Census(reply))?;
+            answers.push(answer);
+        }
+        let mut shards = Vec::with_capacity(answers.len());
+        for answer in answers {
+            shards.push(answer.await.map_err(|_| ApiError::Stopped)?);
+        }
+        Ok(shards)
+    }
+
+    /// The shard that serves a node bound there: the kernel decides for shared sockets, else they take turns.
+    fn mailbox_for(&self, bind: SocketAddr) -> &Arc<Mailbox> {
+        #[cfg(target_os = "linux")]
+        if let (SocketAddr::V4(addr), Some(port)) = (bind, self.shared_port)
+            && addr.port() == port
+        {
+            let shard = crate::io::shared::shard_of(*addr.ip(), self.mailboxes.len() as u32);
+            return &self.mailboxes[shard as usize];
+        }
+        let turn = self.added.fetch_add(1, Ordering::Relaxed);
+        &self.mailboxes[turn % self.mailboxes.len()]
     }
 
     /// The driver in use.
@@ -263,25 +338,36 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         let (outlet_in, outlet) = mpsc::channel(OUTLET_DEPTH);
         let name: Arc<str> = options.config.node_name.as_str().into();
-        self.mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
+        let mailbox = Arc::clone(self.mailbox_for(options.bind));
+        mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
         let added = answer.await.map_err(|_| ApiError::Stopped)??;
-        let handle = Handle {
-            mailbox: Arc::clone(&self.mailbox),
-            id: added.id,
-            name,
-            bound: added.bound,
-            advertise: added.advertise,
-        };
+        let handle = Handle { mailbox, id: added.id, name, bound: added.bound, advertise: added.advertise };
         Ok((handle, outlet))
     }
 
-    /// Stops every node without a word and ends the thread. Returns when the sockets are closed.
+    /// Stops every node without a word and ends the threads. Returns when the sockets are closed.
     pub async fn stop(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.mailbox.push(Request::Stop(reply)).is_ok() {
-            // An error means that the thread is gone already.
-            let _ = answer.await;
+        for mailbox in self.mailboxes.iter() {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.push(Request::Stop(reply)).is_ok() {
+                // An error means that the thread is gone already.
+                let _ = answer.await;
+            }
         }
+    }
+}
+
+fn bind_shared(
+    port: u16,
+    shard: u32,
+    shards: u32,
+) -> std::io::Result<(std::net::TcpListener, std::net::UdpSocket)> {
+    #[cfg(target_os = "linux")]
+    return crate::io::shared::bind(port, shard, shards);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (port, shard, shards);
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }
 

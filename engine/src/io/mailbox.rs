@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::api::{ApiError, NodeOptions, StartError, Told};
+use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told};
 use crate::context::{Context, NodeId};
 use crate::io::seat::Seat;
 
@@ -22,6 +22,8 @@ pub(crate) enum Request {
     Add(Box<NodeOptions>, mpsc::Sender<Told>, oneshot::Sender<Result<Added, StartError>>),
     /// Call a node.
     Call(NodeId, Call),
+    /// Tell about all nodes at once.
+    Census(oneshot::Sender<ShardCensus>),
     /// End a node without a word.
     Remove(NodeId, oneshot::Sender<()>),
     /// End all nodes and the shard.

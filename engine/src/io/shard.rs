@@ -2,24 +2,26 @@
 //! nodes and carries out what they put out; all decisions are the nodes'.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{NodeOptions, StartError, Told};
+use crate::api::{NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::event::Notice;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
 use crate::io::mailbox::{Added, Mailbox, Request};
-use crate::io::seat::Seat;
+use crate::io::seat::{Door, Seat};
 use crate::io::tcp::{StreamEvent, Streams};
-use crate::io::{Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
+use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
@@ -33,14 +35,27 @@ const PORT_TRIES: u32 = 10;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// Receive buffers of a shard with many nodes.
+const SHARED_BUFFERS: usize = 1024;
+
+/// What is particular to one shard.
+#[derive(Debug)]
+pub(crate) struct ShardOptions {
+    pub(crate) driver: Driver,
+    /// Which processor the thread stays on; none: the system decides.
+    pub(crate) processor: Option<usize>,
+    /// The listener and the socket that many nodes share.
+    pub(crate) shared: Option<(TcpListener, UdpSocket)>,
+}
+
 /// Starts a shard's thread and returns once its sockets can be made.
 ///
 /// # Errors
 /// The thread, the runtime or the data plane can't be made.
-pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
+pub(crate) fn spawn(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
-        if let Err(error) = block_on(begin(driver, Arc::clone(&mailbox), ready_in.clone())) {
+        if let Err(error) = block_on(begin(options, Arc::clone(&mailbox), ready_in.clone())) {
             let _ = ready_in.try_send(Err(error));
         }
         mailbox.close();
@@ -49,8 +64,13 @@ pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
 }
 
 /// Makes the shard, tells the starter, serves.
-async fn begin(driver: Driver, mailbox: Arc<Mailbox>, ready: SyncSender<io::Result<()>>) {
-    match Shard::new(driver, mailbox) {
+async fn begin(options: ShardOptions, mailbox: Arc<Mailbox>, ready: SyncSender<io::Result<()>>) {
+    #[cfg(target_os = "linux")]
+    if let Some(processor) = options.processor {
+        // A thread that may go anywhere works as well, only slower.
+        super::shared::pin(processor);
+    }
+    match Shard::new(options, mailbox) {
         Ok(shard) => {
             // The starter waits; it is there.
             let _ = ready.send(Ok(()));
@@ -84,17 +104,35 @@ struct Shard {
     seats: Vec<Option<Seat>>,
     /// Which node a socket belongs to.
     by_socket: Vec<NodeId>,
+    /// The socket that many nodes share, and its port.
+    shared: Option<(SocketIndex, u16)>,
+    /// The nodes behind it.
+    by_ip: HashMap<Ipv4Addr, NodeId>,
     /// When the journals' buffers are to be written, if any holds something.
     flush_at: Option<Time>,
 }
 
 impl Shard {
-    fn new(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
+    fn new(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
+        let mut udp_options = UdpOptions::default();
+        if options.shared.is_some() {
+            udp_options.receive_buffers = SHARED_BUFFERS;
+            udp_options.shared_sockets = true;
+        }
+        let (mut udp, streams) = (Udp::new(options.driver, &udp_options)?, Streams::default());
+        let mut shared = None;
+        if let Some((listener, socket)) = options.shared {
+            let port = socket.local_addr()?.port();
+            streams.listen_for_all(tokio::net::TcpListener::from_std(listener)?);
+            shared = Some((udp.add_shared(socket)?, port));
+        }
         Ok(Shard {
             mailbox,
             clock: Clock::start(),
-            udp: Udp::new(driver, &UdpOptions::default())?,
-            streams: Streams::default(),
+            udp,
+            streams,
+            shared,
+            by_ip: HashMap::new(),
             ctx: Context::new(os_seed()?, Nonces::from_os()),
             seats: Vec::new(),
             by_socket: Vec::new(),
@@ -135,11 +173,14 @@ impl Shard {
 
     fn receive(&mut self) {
         self.ctx.now = self.clock.now();
-        let Shard { udp, ctx, seats, by_socket, .. } = self;
-        udp.receive(BATCH, |socket, from, bytes| {
-            let node = by_socket.get(socket.0 as usize).and_then(|id| seats.get_mut(id.0 as usize)?.as_mut());
-            if let Some(seat) = node {
-                seat.node.handle_datagram(ctx, from, bytes);
+        let Shard { udp, ctx, seats, by_socket, by_ip, .. } = self;
+        udp.receive_arrivals(BATCH, |arrival, bytes| {
+            let id = match arrival.to {
+                None => by_socket.get(arrival.socket.0 as usize),
+                Some(ip) => by_ip.get(&ip),
+            };
+            if let Some(seat) = id.and_then(|id| seats.get_mut(id.0 as usize)?.as_mut()) {
+                seat.node.handle_datagram(ctx, arrival.from, bytes);
             }
         });
         self.carry_out();
@@ -177,19 +218,28 @@ impl Shard {
             }
         };
         match event {
-            StreamEvent::Accepted(node, stream, from) => {
-                if let Some(seat) = seat(&mut self.seats, node) {
-                    let id = StreamId::accepted(seat.accepted);
-                    seat.accepted += 1;
-                    self.streams.adopt(node, id, stream);
-                    seat.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
+            StreamEvent::Accepted(node, stream, from) => self.on_accepted(node, stream, from),
+            StreamEvent::AcceptedAt(IpAddr::V4(ip), stream, from) => {
+                if let Some(&node) = self.by_ip.get(&ip) {
+                    self.on_accepted(node, stream, from);
                 }
             }
+            // The shared listener is an IPv4 one.
+            StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
             StreamEvent::Bytes(node, id, bytes) => input(node, id, StreamInput::Bytes(&bytes)),
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
             StreamEvent::Failed(node, id, reason) => input(node, id, StreamInput::Failed(&reason)),
             StreamEvent::Ended(node, id) => self.streams.forget(node, id),
+        }
+    }
+
+    fn on_accepted(&mut self, node: NodeId, stream: TcpStream, from: SocketAddr) {
+        if let Some(seat) = seat(&mut self.seats, node) {
+            let id = StreamId::accepted(seat.accepted);
+            seat.accepted += 1;
+            self.streams.adopt(node, id, stream);
+            seat.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
         }
     }
 
@@ -207,6 +257,10 @@ impl Shard {
                     call(seat, &mut self.ctx);
                 }
             }
+            Request::Census(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.census());
+            }
             Request::Remove(id, reply) => {
                 self.remove(id);
                 let _ = reply.send(());
@@ -219,7 +273,13 @@ impl Shard {
 
     async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
         let NodeOptions { mut config, bind, snapshot, keyring_file } = options;
-        let (listener, socket, bound) = bind_both(bind)?;
+        let (sockets, bound) = match self.shared_door(bind)? {
+            Some(door) => (Sockets::Shared(door), bind),
+            None => {
+                let (listener, socket, bound) = bind_both(bind)?;
+                (Sockets::Own(listener, socket), bound)
+            }
+        };
         if config.advertise.port() == 0 {
             config.advertise.set_port(bound.port());
         }
@@ -233,23 +293,54 @@ impl Shard {
             (config.restored, journal, remarks) = (restored, Some(opened), said);
         }
         let config = Arc::new(config.check()?);
-        let failed = |what| move |error| StartError::Bind { what, addr: bound, error };
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("TCP"))?;
-        let socket = self.udp.add(socket).map_err(failed("UDP"))?;
         let id = NodeId(self.seats.len() as u32);
+        let door = self.open_door(id, sockets, bound)?;
         let advertise = config.advertise;
         let node = Node::new(id, config, &mut self.ctx);
-        let accepting = self.streams.listen(id, listener);
-        let mut added = Seat::new(node, outlet, socket, accepting, journal, keyring_file);
+        let mut added = Seat::new(node, outlet, door, journal, keyring_file);
         for remark in remarks {
             added.tell(Told::Notice(Notice::Snapshot { remark }));
         }
-        self.seat_socket(socket, id);
         self.seats.push(Some(added));
         if let Some(seat) = seat(&mut self.seats, id) {
             seat.node.start(&mut self.ctx);
         }
         Ok(Added { id, bound, advertise })
+    }
+
+    /// The way to a node behind the shared socket, if there is one and `bind` has its port.
+    fn shared_door(&self, bind: SocketAddr) -> Result<Option<Door>, StartError> {
+        let (Some((socket, port)), SocketAddr::V4(addr)) = (self.shared, bind) else { return Ok(None) };
+        if addr.port() != port {
+            return Ok(None);
+        }
+        if self.by_ip.contains_key(addr.ip()) {
+            let error = io::ErrorKind::AddrInUse.into();
+            return Err(StartError::Bind { what: "shared", addr: bind, error });
+        }
+        Ok(Some(Door::Shared { socket, ip: *addr.ip() }))
+    }
+
+    /// Lets what comes through the sockets find its node.
+    fn open_door(&mut self, id: NodeId, sockets: Sockets, bound: SocketAddr) -> Result<Door, StartError> {
+        match sockets {
+            Sockets::Own(listener, socket) => {
+                let failed = |what| move |error| StartError::Bind { what, addr: bound, error };
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("TCP"))?;
+                let socket = self.udp.add(socket).map_err(failed("UDP"))?;
+                self.seat_socket(socket, id);
+                Ok(Door::Own { socket, accepting: self.streams.listen(id, listener) })
+            }
+            Sockets::Shared(door) => {
+                self.by_ip.extend(door.ip().map(|ip| (ip, id)));
+                Ok(door)
+            }
+        }
+    }
+
+    fn census(&self) -> ShardCensus {
+        let standing = |seat: &Seat| Standing::of(&seat.node);
+        ShardCensus { nodes: self.seats.iter().flatten().map(standing).collect(), udp: self.udp.counters() }
     }
 
     fn seat_socket(&mut self, socket: SocketIndex, id: NodeId) {
@@ -263,7 +354,12 @@ impl Shard {
     fn remove(&mut self, id: NodeId) {
         let Some(seat) = self.seats.get_mut(id.0 as usize).and_then(Option::take) else { return };
         self.streams.abort_node(id);
-        self.udp.remove(seat.socket);
+        match seat.door {
+            Door::Own { socket, .. } => self.udp.remove(socket),
+            Door::Shared { ip, .. } => {
+                self.by_ip.remove(&ip);
+            }
+        }
         seat.close(&mut self.ctx);
     }
 
@@ -286,7 +382,8 @@ impl Shard {
         self.send_datagrams();
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
-            self.streams.operate(node, id, operation);
+            let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
+            self.streams.operate(node, from, id, operation);
         }
         for (node, ticket, completion) in out.completions.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {
@@ -316,9 +413,10 @@ impl Shard {
     fn send_datagrams(&mut self) {
         let Shard { udp, ctx, seats, .. } = self;
         let (datagrams, bytes) = (&ctx.out.datagrams, &ctx.out.send_buffer);
-        udp.send(datagrams.iter().filter_map(|datagram| {
-            let seat = seats.get(datagram.node.0 as usize)?.as_ref()?;
-            Some((seat.socket, datagram.to, &bytes[datagram.range.clone()]))
+        udp.send_departures(datagrams.iter().filter_map(|datagram| {
+            let door = &seats.get(datagram.node.0 as usize)?.as_ref()?.door;
+            let bytes = &bytes[datagram.range.clone()];
+            Some(Departure { socket: door.socket(), from: door.ip(), to: datagram.to, bytes })
         }));
         ctx.out.clear_datagrams();
     }
@@ -346,6 +444,12 @@ impl Shard {
             seat.flush_journal(sync);
         }
     }
+}
+
+/// What a node will be reached through.
+enum Sockets {
+    Own(TcpListener, UdpSocket),
+    Shared(Door),
 }
 
 fn seat(seats: &mut [Option<Seat>], id: NodeId) -> Option<&mut Seat> {
