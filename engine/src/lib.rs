@@ -7,6 +7,7 @@
 //! there is.
 
 pub mod api;
+mod bytes_store;
 pub mod command;
 pub mod config;
 pub mod context;

@@ -6,6 +6,7 @@
 mod census;
 mod handle;
 mod resolve;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
+pub(crate) use self::watch::WatchRing;
+pub use self::watch::{NodeEvent, RingReader, Watch};
 use crate::command::CommandError;
 use crate::config::{ConfigError, RawConfig};
 use crate::event::{Event, Notice};
@@ -305,6 +308,12 @@ impl Engine {
             shards.push(answer.await.map_err(|_| ApiError::Stopped)?);
         }
         Ok(shards)
+    }
+
+    /// The events of all nodes from now on, one reader for each shard. Reading costs the shards nothing but the
+    /// writing; a reader that lags loses events, which the nodes' own outlets may still have.
+    pub fn watch(&self) -> Vec<Watch> {
+        self.mailboxes.iter().map(|mailbox| mailbox.watch().reader()).collect()
     }
 
     /// The shard that serves a node bound there: the kernel decides for shared sockets, else they take turns.

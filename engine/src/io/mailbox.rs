@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told};
+use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told, WatchRing};
 use crate::context::{Context, NodeId};
 use crate::io::seat::Seat;
 
@@ -42,11 +43,18 @@ pub(crate) struct Mailbox {
     requests: ArrayQueue<Request>,
     arrived: Notify,
     closed: AtomicBool,
+    /// Where all nodes' events go, once somebody has asked for it.
+    watch: OnceLock<Arc<WatchRing>>,
 }
 
 impl Default for Mailbox {
     fn default() -> Mailbox {
-        Mailbox { requests: ArrayQueue::new(DEPTH), arrived: Notify::new(), closed: AtomicBool::new(false) }
+        Mailbox {
+            requests: ArrayQueue::new(DEPTH),
+            arrived: Notify::new(),
+            closed: AtomicBool::new(false),
+            watch: OnceLock::new(),
+        }
     }
 }
 
@@ -71,10 +79,23 @@ impl Mailbox {
         self.arrived.notified().await;
     }
 
+    /// The ring of events, made for whoever watches first.
+    pub(crate) fn watch(&self) -> &Arc<WatchRing> {
+        self.watch.get_or_init(WatchRing::for_shard)
+    }
+
+    /// The ring of events, if anybody watches.
+    pub(crate) fn watched(&self) -> Option<&WatchRing> {
+        self.watch.get().map(|ring| &**ring).filter(|ring| ring.is_read())
+    }
+
     /// Takes no more requests. Those that wait are dropped, which tells whoever waits for an answer.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         while self.requests.pop().is_some() {}
+        if let Some(ring) = self.watch.get() {
+            ring.close();
+        }
     }
 }
 

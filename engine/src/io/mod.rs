@@ -17,6 +17,7 @@ pub mod keyring_file;
 pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
+mod memory;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 #[cfg(target_os = "linux")]

@@ -13,12 +13,13 @@ use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{NodeOptions, ShardCensus, Standing, StartError, Told};
+use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::event::Notice;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
 use crate::io::mailbox::{Added, Mailbox, Request};
+use crate::io::memory::Relief;
 use crate::io::seat::{Door, Seat};
 use crate::io::tcp::{StreamEvent, Streams};
 use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
@@ -110,6 +111,7 @@ struct Shard {
     by_ip: HashMap<Ipv4Addr, NodeId>,
     /// When the journals' buffers are to be written, if any holds something.
     flush_at: Option<Time>,
+    relief: Relief,
 }
 
 impl Shard {
@@ -137,6 +139,7 @@ impl Shard {
             seats: Vec::new(),
             by_socket: Vec::new(),
             flush_at: None,
+            relief: Relief::default(),
         })
     }
 
@@ -152,6 +155,7 @@ impl Shard {
                 }
             }
             self.flush_journals(false);
+            self.relief.look(self.ctx.now);
             let wake_at = self.wake_at();
             if sleep.deadline() != wake_at.into() {
                 sleep.as_mut().reset(wake_at.into());
@@ -167,7 +171,8 @@ impl Shard {
 
     /// When something is due, on the machine's clock.
     fn wake_at(&self) -> Instant {
-        let earliest = self.ctx.timers.next_deadline().into_iter().chain(self.flush_at).min();
+        let later = self.flush_at.into_iter().chain(self.relief.due());
+        let earliest = self.ctx.timers.next_deadline().into_iter().chain(later).min();
         earliest.map_or_else(|| Instant::now() + IDLE, |at| self.clock.instant(at))
     }
 
@@ -227,7 +232,10 @@ impl Shard {
             // The shared listener is an IPv4 one.
             StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
-            StreamEvent::Bytes(node, id, bytes) => input(node, id, StreamInput::Bytes(&bytes)),
+            StreamEvent::Bytes(node, id, bytes) => {
+                input(node, id, StreamInput::Bytes(&bytes));
+                self.relief.note(bytes.len(), self.ctx.now);
+            }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
             StreamEvent::Failed(node, id, reason) => input(node, id, StreamInput::Failed(&reason)),
             StreamEvent::Ended(node, id) => self.streams.forget(node, id),
@@ -392,6 +400,10 @@ impl Shard {
         }
         for (node, event) in out.events.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {
+                if let Some(ring) = self.mailbox.watched() {
+                    let node = seat.node.config().node_name.as_str().into();
+                    ring.write(NodeEvent { node, event: event.clone() });
+                }
                 seat.tell(Told::Event(event));
             }
         }

@@ -16,6 +16,9 @@ take to know each other, to hear an event and to notice a crash.
   --shards N         threads (one for each processor)
   --port N           the port they share (27946)
   --first IP         address of the first node, the others follow (127.34.16.1)
+  --passes N         1: every node joins through one that joined before it, as it comes;
+                     more: all through the first node, so many times (1)
+  --compress         let streams be compressed, as agents do; on one machine it only costs
   --joining N        joins that are under way at one time (32)
   --idle N           seconds of idling that are measured (10)
   --within N         give up when something takes longer than this many seconds (90)
@@ -29,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) shards: u32,
     pub(crate) port: u16,
     first: Ipv4Addr,
+    pub(crate) passes: u32,
+    pub(crate) compress: bool,
     pub(crate) joining: usize,
     pub(crate) idle: Duration,
     pub(crate) within: Duration,
@@ -46,6 +51,8 @@ impl Options {
             shards: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
             port: 27946,
             first: Ipv4Addr::new(127, 34, 16, 1),
+            passes: 1,
+            compress: false,
             joining: 32,
             idle: Duration::from_secs(10),
             within: Duration::from_secs(90),
@@ -59,6 +66,8 @@ impl Options {
                 "--shards" => options.shards = parsed(argument, value()?)?,
                 "--port" => options.port = parsed(argument, value()?)?,
                 "--first" => options.first = parsed(argument, value()?)?,
+                "--passes" => options.passes = parsed(argument, value()?)?,
+                "--compress" => options.compress = true,
                 "--joining" => options.joining = parsed(argument, value()?)?,
                 "--idle" => options.idle = Duration::from_secs(parsed(argument, value()?)?),
                 "--within" => options.within = Duration::from_secs(parsed(argument, value()?)?),
