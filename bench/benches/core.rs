@@ -10,7 +10,10 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use thane_bench::{Bench, Member, envelope, gossip_packet, members, peer, ping, push_pull};
 use thane_engine::command::{JoinTarget, Ticket};
 use thane_engine::context::{StreamId, StreamInput, StreamOperation};
+use thane_engine::roster::MemberIndex;
 use thane_engine::wire::LamportTime;
+use thane_engine::wire::coordinate::Coordinate;
+use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::{Assembler, Envelope};
 use thane_engine::wire::serf::UserEvent;
 
@@ -148,11 +151,54 @@ fn merges(c: &mut Criterion) {
     assert_eq!(bench.node.view().table_count(), 10_000);
 }
 
+/// The list of 10,000 members: whole, and the slice that an ack may have to wait for.
+fn listing(c: &mut Criterion) {
+    let mut knowing = joining();
+    knowing.finish_join(&push_pull(&members(10_000)));
+    let Joining(Bench { node, ctx }, _) = knowing;
+    let mut slice = Vec::new();
+    c.bench_function("slice of the list of 10000 members", |b| {
+        b.iter(|| {
+            slice.clear();
+            node.members_slice(&ctx, black_box(MemberIndex(1000)), &mut slice);
+        });
+    });
+    assert_eq!(slice.len(), 512);
+    c.bench_function("list of 10000 members", |b| b.iter(|| node.members(&ctx).len()));
+}
+
+/// What is paid for once: a key's schedule, the buffer of the first user event, the first coordinate.
+fn first_uses(c: &mut Criterion) {
+    c.bench_function("key schedule, aes-256", |b| {
+        b.iter(|| Keyring::new(&[vec![black_box(7); 32]]).expect("a key has 32 bytes"));
+    });
+    let (mut events, payload) = (Vec::new(), vec![b'x'; 100]);
+    events.push(8);
+    UserEvent { ltime: LamportTime(5), name: "deploy", payload: payload.into(), coalesce: false }
+        .encode(&mut events);
+    c.bench_function("first user event of a node", |b| {
+        b.iter_batched_ref(
+            || (Bench::new(|_| {}), events.clone()),
+            |(bench, packet)| bench.receive(packet),
+            BatchSize::PerIteration,
+        );
+    });
+    let mut moved = Coordinate::default();
+    c.bench_function("coordinate, encode and decode", |b| {
+        let mut out = Vec::with_capacity(130);
+        b.iter(|| {
+            out.clear();
+            moved.encode(&mut out);
+            moved = Coordinate::decode(black_box(&out)).expect("it was just encoded");
+        });
+    });
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = ping_to_ack, known_alive, duplicate_event, queue_fill, merges
+    targets = ping_to_ack, known_alive, duplicate_event, queue_fill, merges, listing, first_uses
 }
 criterion_main!(benches);

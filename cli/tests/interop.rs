@@ -12,13 +12,19 @@ mod interop {
     mod cluster;
     mod rpc;
 
+    mod clashes;
     mod commands;
+    mod coordinates;
+    mod encryption;
     mod events;
     mod failures;
     mod keys;
     mod membership;
     mod monitors;
+    mod protocols;
     mod queries;
     mod refusals;
+    mod rotation;
     mod snapshots;
+    mod takeover;
 }

@@ -189,7 +189,7 @@ fn round_trips_are_estimated_alike() {
         Answer::body(&CoordinateResponse { coord, ok: true })
     });
     let shown = run(thane(), &["rtt", "a", "bb"], &[("SERF_RPC_ADDR", &flat)]);
-    let expected = "The coordinates of \"a\" and \"bb\" have different dimensions\n";
+    let expected = "The coordinate of \"a\" has 1 dimensions, not 8\n";
     assert_eq!((shown.text().as_str(), shown.code), (expected, Some(1)));
 }
 

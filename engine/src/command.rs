@@ -91,6 +91,15 @@ pub enum CommandError {
     /// The encoded tags don't fit into the meta.
     #[error("Encoded length of tags exceeds limit of {0} bytes")]
     TagsTooLong(usize),
+    /// A message of the program's own is too long for a packet.
+    #[error("message exceeds limit of {0} bytes")]
+    MessageTooLong(usize),
+    /// The delegate gives the meta, so tags can't be set; or it gives none, so it can't be asked again.
+    #[error("the meta of this node is given by {0}")]
+    MetaGivenBy(&'static str),
+    /// Nobody of that name is alive.
+    #[error("no member {0:?} is alive")]
+    UnknownMember(String),
     /// Join after leave.
     #[error("Serf can't Join after Leave or Shutdown")]
     JoinAfterLeave,

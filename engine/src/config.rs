@@ -2,9 +2,10 @@
 //! the [`Config`] is made from a [`RawConfig`]; after that the type carries the proof.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::wire::limits;
@@ -30,12 +31,18 @@ pub struct RawConfig {
     pub advertise: SocketAddr,
     /// Tags; encoded at most 512 bytes.
     pub tags: BTreeMap<String, String>,
+    /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Without it this is plain
+    /// SWIM: memberships, and whatever the [`Delegate`](crate::delegate::Delegate) makes of messages and
+    /// state. Plain nodes and Serf's refuse to join each other.
+    pub serf: bool,
     /// Serf protocol version, 2 to 5. Below 3 only the tag `role` travels; below 4 there are no queries.
     pub protocol: u8,
     /// Gossip encryption keys, the primary first; empty: no encryption. 16, 24 or 32 bytes each.
     pub keys: Vec<Vec<u8>>,
     /// Cluster label of newer memberlists; at most 255 bytes, empty for none.
     pub label: Vec<u8>,
+    /// Networks that members may have addresses in, and that news of members may come from; empty: all.
+    pub cidrs_allowed: Vec<IpNet>,
     /// Refuse packets that no key opens. Off only while a cluster moves to encryption.
     pub gossip_verify_incoming: bool,
     /// Seal what is sent. Off only while a cluster moves to encryption.
@@ -123,6 +130,8 @@ pub struct Restored {
     pub query_clock: u64,
     /// Members that were alive: name and gossip address.
     pub alive: Vec<(String, SocketAddr)>,
+    /// Members that had failed, which Serf forgets: where everybody failed, somebody has to look for them.
+    pub failed: Vec<(String, SocketAddr)>,
 }
 
 /// Checked settings of a Node.
@@ -134,6 +143,14 @@ impl std::ops::Deref for Config {
 
     fn deref(&self) -> &RawConfig {
         &self.0
+    }
+}
+
+impl Config {
+    /// Whether a member may have that address. An IPv4 address is the same in 4 and in 16 bytes.
+    pub fn allows(&self, ip: IpAddr) -> bool {
+        let networks = &self.0.cidrs_allowed;
+        networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 }
 
@@ -164,6 +181,12 @@ pub enum ConfigError {
     /// Not an address others can reach.
     #[error("advertise address {0} has no port")]
     Advertise(SocketAddr),
+    /// Every address at once is none that others can reach.
+    #[error("nobody can reach advertise address {0}; set the one that others see")]
+    AdvertiseUnspecified(SocketAddr),
+    /// Plain SWIM has no snapshot.
+    #[error("a snapshot needs the serf layer")]
+    SnapshotWithoutSerf,
 }
 
 /// Longest own node name. Serf has no limit of its own; a longer name would not leave room in a packet.
@@ -178,9 +201,11 @@ impl RawConfig {
             node_name: node_name.into(),
             advertise,
             tags: BTreeMap::new(),
+            serf: true,
             protocol: 5,
             keys: Vec::new(),
             label: Vec::new(),
+            cidrs_allowed: Vec::new(),
             gossip_verify_incoming: true,
             gossip_verify_outgoing: true,
             compression: true,
@@ -302,6 +327,12 @@ impl RawConfig {
         }
         if self.advertise.port() == 0 {
             return Err(ConfigError::Advertise(self.advertise));
+        }
+        if self.advertise.ip().is_unspecified() {
+            return Err(ConfigError::AdvertiseUnspecified(self.advertise));
+        }
+        if self.snapshot && !self.serf {
+            return Err(ConfigError::SnapshotWithoutSerf);
         }
         Ok(Config(self))
     }

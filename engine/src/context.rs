@@ -4,7 +4,7 @@
 //! A Context has two kinds of owner, the shard (real sockets) and the simulator's World (virtual time).
 //! Both serve one Node or many thousands with one Context. After each input the owner drains
 //! [`Outputs`] in a fixed order: snapshot records, datagrams, stream operations, completions, events,
-//! notices.
+//! notices, keyrings, ended nodes. The crate's manual says why.
 
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::config::Config;
 use crate::context::{Context, Datagram, NodeId};
+use crate::delegate::Delegate;
 use crate::roster::MemberIndex;
 use crate::stats::Stats;
 use crate::swim::broadcast::{BroadcastId, Class};
@@ -24,6 +25,10 @@ pub(crate) struct Egress {
     pub(crate) dissemination: Dissemination,
     /// What the layer above adds to acks of direct pings.
     pub(crate) ack_payload: Vec<u8>,
+    /// The delegate is asked for that instead.
+    pub(crate) asks_ack_payload: bool,
+    /// The delegate is asked for broadcasts, so gossip rounds never pause.
+    pub(crate) asks_broadcasts: bool,
     /// The gossip timer is armed.
     gossiping: bool,
     /// Where this node's gossip rounds lie within the interval, so that nodes don't gossip in step.
@@ -39,6 +44,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) view: &'a mut View,
     pub(crate) egress: &'a mut Egress,
     pub(crate) stats: &'a mut Stats,
+    pub(crate) delegate: &'a mut Option<Box<dyn Delegate>>,
 }
 
 impl Egress {
@@ -56,6 +62,8 @@ impl Egress {
             },
             dissemination: Dissemination::default(),
             ack_payload: Vec::new(),
+            asks_ack_payload: false,
+            asks_broadcasts: false,
             gossiping: false,
             phase: ctx.random.duration(config.gossip_interval),
         }
@@ -97,9 +105,11 @@ impl Scope<'_> {
         self.wake_gossip();
     }
 
-    /// Queues a serf message (serf type byte first) for gossip.
+    /// Queues a serf message (serf type byte first) for gossip. What a full queue loses is counted.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
-        let id = self.egress.dissemination.queue_user(class, message);
+        let max = self.config.queue_depth_max;
+        let (id, dropped) = self.egress.dissemination.queue_user(class, message, max);
+        (0..dropped).for_each(|_| self.stats.count_drop(crate::wire::DropReason::QueueFull));
         self.wake_gossip();
         id
     }
@@ -135,6 +145,41 @@ impl Scope<'_> {
         let user_limit = self.transmit_limit(self.view.members_count());
         let Scope { ctx, view, egress, .. } = self;
         egress.dissemination.fill(&mut ctx.assembler, &mut ctx.roster, view, limit, user_limit);
+        if self.egress.asks_broadcasts {
+            self.fill_from_delegate();
+        }
+    }
+
+    /// Fills the packet under assembly with what the delegate has for the others.
+    fn fill_from_delegate(&mut self) {
+        while let room = self.ctx.assembler.remaining().saturating_sub(1)
+            && room > 0
+            && let Some(message) = self.delegate.as_mut().and_then(|delegate| delegate.broadcast(room))
+            && self.fits("broadcast", message.len(), room)
+        {
+            self.ctx.assembler.push(|out| {
+                out.push(message::USER);
+                out.extend_from_slice(&message);
+            });
+        }
+    }
+
+    /// Whether what a method of the delegate gave is short enough; else the log is told.
+    pub(crate) fn fits(&mut self, method: &'static str, bytes: usize, bytes_max: usize) -> bool {
+        if bytes > bytes_max {
+            self.notice(crate::event::Notice::DelegateTooLong { method, bytes, bytes_max });
+        }
+        bytes <= bytes_max
+    }
+
+    /// Takes what goes into an ack of a direct ping; its owner puts the buffer back.
+    pub(crate) fn take_ack_payload(&mut self) -> Vec<u8> {
+        if !self.egress.asks_ack_payload {
+            return std::mem::take(&mut self.egress.ack_payload);
+        }
+        let payload = self.delegate.as_mut().map(|delegate| delegate.ack_payload()).unwrap_or_default();
+        let fits = self.fits("ack_payload", payload.len(), limits::ACK_PAYLOAD_BYTES_MAX);
+        if fits { payload } else { Vec::new() }
     }
 
     /// Whether the table has anybody but this node, whatever their state.
@@ -161,7 +206,8 @@ impl Scope<'_> {
 
     /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
     pub(crate) fn wake_gossip(&mut self) {
-        if self.egress.gossiping || self.egress.dissemination.is_empty() || !self.others_in_table() {
+        let idle = self.egress.dissemination.is_empty() && !self.egress.asks_broadcasts;
+        if self.egress.gossiping || idle || !self.others_in_table() {
             return;
         }
         self.egress.gossiping = true;

@@ -136,10 +136,17 @@ pub enum SnapshotRecord {
         /// Its gossip address.
         addr: SocketAddr,
     },
-    /// A member left or failed.
+    /// A member left or was erased.
     NotAlive {
         /// Its name.
         name: String,
+    },
+    /// A member failed. Serf makes no difference; here it is what a node that is alone looks for.
+    Failed {
+        /// Its name.
+        name: String,
+        /// Its gossip address.
+        addr: SocketAddr,
     },
     /// The member clock, less one.
     Clock(LamportTime),
@@ -230,6 +237,27 @@ pub enum Notice {
         reason: crate::wire::DropReason,
         /// From where, if known.
         from: Option<SocketAddr>,
+    },
+    /// The delegate refused to believe that a member is alive (also counted).
+    AliveVetoed {
+        /// Whom.
+        name: String,
+        /// The delegate's reason.
+        reason: String,
+    },
+    /// The delegate refused a joining push/pull (also counted).
+    MergeVetoed {
+        /// The delegate's reason.
+        reason: String,
+    },
+    /// The delegate gave more than fits; it was left out.
+    DelegateTooLong {
+        /// Which of its methods.
+        method: &'static str,
+        /// What it gave.
+        bytes: usize,
+        /// What it may give.
+        bytes_max: usize,
     },
     /// A broadcast queue is long, or was cut.
     QueueDepth {

@@ -15,6 +15,7 @@ use std::hash::BuildHasher;
 
 use crate::bytes_store::{BytesStore, Stored};
 use crate::random::Random;
+use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
 
 /// A member's place in the roster and in every view. It stays the same as long as anybody refers to the
@@ -146,6 +147,7 @@ pub struct Roster {
     free_facts: Vec<u32>,
     /// Names and what facts say.
     bytes: BytesStore,
+    versions: DistinctVersions,
     hasher: SeedableRandomState,
 }
 
@@ -169,6 +171,7 @@ impl Roster {
             facts: vec![nobody],
             free_facts: Vec::new(),
             bytes: BytesStore::default(),
+            versions: DistinctVersions::default(),
             hasher: SeedableRandomState::with_seed(random.u64(), foldhash::SharedSeed::global_fixed()),
         }
     }
@@ -178,6 +181,21 @@ impl Roster {
         let hash = hash(&self.hasher, name.as_bytes());
         let is_it = |&i: &u32| self.bytes.get(self.names[i as usize].name) == name.as_bytes();
         self.by_name.find(hash, is_it).map(|&i| MemberIndex(i))
+    }
+
+    /// Like [`member`](Self::member), for names that mostly come in the order of their indices, as those of
+    /// a push/pull do: looks at `hint` first, and leaves there what probably comes next.
+    pub(crate) fn member_near(&self, name: &str, hint: &mut u32) -> Option<MemberIndex> {
+        let is_it = |near: &&Name| near.references > 0 && self.bytes.get(near.name) == name.as_bytes();
+        let near = self.names.get(*hint as usize).filter(is_it);
+        let member = if near.is_some() { MemberIndex(*hint) } else { self.member(name)? };
+        *hint = member.0 + 1;
+        Some(member)
+    }
+
+    /// The protocol versions of all facts there ever were.
+    pub(crate) fn versions(&self) -> &DistinctVersions {
+        &self.versions
     }
 
     /// The member's name.
@@ -310,6 +328,7 @@ impl Roster {
 
     fn add_fact(&mut self, member: MemberIndex, alive: &Alive<'_>) -> FactIndex {
         let bytes = self.bytes.store(&[&*alive.addr, &*alive.versions, &*alive.meta]);
+        self.versions.add(&alive.versions);
         let first = &mut self.names[member.0 as usize].first_fact;
         let fact = FactRecord {
             member,

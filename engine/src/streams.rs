@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 
 use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
+use crate::delegate::Announcements;
 use crate::egress::Scope;
-use crate::event::Completion;
-use crate::serf::Serf;
+use crate::event::{Completion, Notice};
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
+use crate::upper::Upper;
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
@@ -152,14 +153,14 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         input: StreamInput<'_>,
     ) {
         match input {
             StreamInput::Accepted(from) => self.accept(scope, id, from),
-            StreamInput::Opened => self.send_request(scope, serf, id),
-            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, serf, id, bytes),
+            StreamInput::Opened => self.send_request(scope, upper, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, upper, id, bytes),
             StreamInput::Finished => {
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DropReason::StreamCut);
@@ -188,7 +189,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         key: TimerKey,
     ) {
         let Some(merge) = self.merges.get_mut(&key.subject) else { return };
@@ -199,7 +200,7 @@ impl Streams {
         if let Some(merge) = self.merges.remove(&key.subject) {
             // Serf's callbacks see the members before the state that speaks of them.
             for change in std::mem::take(&mut swim.changes) {
-                serf.on_change(scope, change);
+                upper.on_change(scope, change);
             }
             let join = match merge.cause {
                 Cause::Join(slot, _) => self.joins.get(&slot),
@@ -207,10 +208,11 @@ impl Streams {
             };
             let user_state = merge.frame.user_state();
             if !user_state.is_empty() {
-                serf.merge_state(scope, None, user_state, join.is_some_and(|join| join.ignore_old));
+                let ignore_old = join.is_some_and(|join| join.ignore_old);
+                upper.merge_state(scope, user_state, merge.frame.join, ignore_old);
             }
             if join.is_some() {
-                serf.announce_join(scope);
+                upper.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
         }
@@ -254,11 +256,11 @@ impl Streams {
         Some(())
     }
 
-    fn send_request(&mut self, scope: &mut Scope<'_>, serf: &Serf, id: StreamId) {
+    fn send_request(&mut self, scope: &mut Scope<'_>, upper: &Upper, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, serf, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => send_state(scope, upper, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -270,7 +272,7 @@ impl Streams {
                 };
                 let mut raw = Vec::new();
                 ping.encode(&mut raw);
-                send(scope, id, Role::Dialler, &raw);
+                send(scope, id, Role::Dialler, raw);
             }
         }
     }
@@ -279,7 +281,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         bytes: &[u8],
     ) {
@@ -287,7 +289,7 @@ impl Streams {
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
         match decoded {
             Ok(None) => {}
-            Ok(Some(message)) => self.on_message(scope, swim, serf, id, message),
+            Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
             Err(reason) => self.refuse(scope, id, reason),
         }
     }
@@ -296,14 +298,14 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        serf: &mut Serf,
+        upper: &mut Upper,
         id: StreamId,
         message: StreamMessage,
     ) {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, serf, id, Role::Listener, frame.join);
+                send_state(scope, upper, id, Role::Listener, frame.join);
                 close(scope, id);
                 self.merge(scope, frame, Source::Heard, Cause::Asked);
             }
@@ -311,7 +313,7 @@ impl Streams {
                 if node.is_empty() || node == scope.config.node_name {
                     let mut raw = Vec::new();
                     Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
-                    send(scope, id, Role::Listener, &raw);
+                    send(scope, id, Role::Listener, raw);
                 } else {
                     scope.drop_input(DropReason::WrongNodeName, None);
                 }
@@ -332,7 +334,7 @@ impl Streams {
             }
             (Purpose::Serve, StreamMessage::User(bytes)) => {
                 close(scope, id);
-                serf.on_message(scope, None, &bytes);
+                upper.on_message(scope, None, &bytes);
             }
             (purpose, StreamMessage::Err(text)) => {
                 scope.stats.count_drop(DropReason::RemoteError);
@@ -353,6 +355,15 @@ impl Streams {
             scope.drop_input(DropReason::IncompatibleVersions, None);
             return self.end_exchange(scope, cause, Err(text));
         }
+        if frame.join
+            && let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit_merge(Announcements::new(&frame))
+        {
+            let reason = veto.to_string();
+            scope.stats.count_drop(DropReason::MergeVetoed);
+            scope.notice(Notice::MergeVetoed { reason: reason.clone() });
+            return self.end_exchange(scope, cause, Err(reason));
+        }
         if self.merges.len() >= MERGES_MAX {
             scope.drop_input(DropReason::QueueFull, None);
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
@@ -369,7 +380,7 @@ impl Streams {
         if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
             let mut raw = Vec::new();
             ErrMessage { error }.encode(&mut raw);
-            send(scope, id, Role::Listener, &raw);
+            send(scope, id, Role::Listener, raw);
         }
         close(scope, id);
         let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
@@ -420,21 +431,31 @@ impl Streams {
     }
 }
 
-fn send_state(scope: &mut Scope<'_>, serf: &Serf, id: StreamId, role: Role, join: bool) {
-    let mut records = Vec::new();
-    let count = encode_local_states(scope.view, &scope.ctx.roster, &mut records);
-    let user_start = records.len();
-    serf.encode_state(scope, &mut records);
-    let mut raw = Vec::with_capacity(records.len() + 64);
-    encode_push_pull_header(count, records.len() - user_start, join, &mut raw);
-    raw.extend_from_slice(&records);
-    send(scope, id, role, &raw);
+/// What a record takes with a short name and few tags: the first guess of a state's size.
+const RECORD_BYTES_GUESS: usize = 128;
+
+fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
+    let mut user_state = Vec::new();
+    upper.encode_state(scope, join, &mut user_state);
+    let count = scope.view.table_count();
+    let mut raw = Vec::with_capacity(count * RECORD_BYTES_GUESS + user_state.len());
+    encode_push_pull_header(count, user_state.len(), join, &mut raw);
+    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
+    assert_eq!(encoded, count, "the table's count is kept with every change");
+    raw.extend_from_slice(&user_state);
+    send(scope, id, role, raw);
 }
 
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: &[u8]) {
-    let nonce = if scope.egress.envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
-    let mut bytes = Vec::with_capacity(raw.len() + 64);
-    encode_stream(raw, &scope.egress.envelope, role, nonce, &mut bytes);
+fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+    let envelope = &scope.egress.envelope;
+    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
+    let bytes = if envelope.wraps_streams(role) {
+        let mut bytes = Vec::with_capacity(raw.len() + 64);
+        encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        bytes
+    } else {
+        raw
+    };
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
 }
 

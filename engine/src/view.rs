@@ -191,7 +191,7 @@ impl View {
         }
     }
 
-    /// Sets the Serf status of a known member; remembers since when it is left or failed.
+    /// Sets the Serf status of a known member; remembers since when it is left, failed or erased.
     pub fn set_status(&mut self, member: MemberIndex, status: MemberStatus, now: Time) {
         let entry = self.known_entry(member);
         let old = entry.packed >> STATUS_SHIFT & 7;
@@ -199,7 +199,7 @@ impl View {
         self.status_counts[old as usize] -= 1;
         self.status_counts[status as usize] += 1;
         match status {
-            MemberStatus::Left | MemberStatus::Failed => {
+            MemberStatus::Left | MemberStatus::Failed | MemberStatus::None => {
                 self.status_since.insert(member, now);
             }
             _ => {
@@ -225,7 +225,7 @@ impl View {
         self.swim_since.get(&member).copied()
     }
 
-    /// Since when a member is left or failed in Serf.
+    /// Since when a member is left or failed in Serf, or erased.
     pub fn status_since(&self, member: MemberIndex) -> Option<Time> {
         self.status_since.get(&member).copied()
     }
@@ -247,6 +247,22 @@ impl View {
             roster.release_fact(FactIndex(entry.fact));
         }
         *self = View::default();
+    }
+
+    /// The same knowledge for another node of a simulation; takes a reference to each fact.
+    #[cfg(feature = "sim")]
+    pub(crate) fn share(&self, roster: &mut Roster) -> View {
+        for entry in self.entries.iter().filter(|entry| entry.fact != 0) {
+            roster.retain_fact(FactIndex(entry.fact));
+        }
+        View {
+            entries: self.entries.clone(),
+            swim_counts: self.swim_counts,
+            status_counts: self.status_counts,
+            swim_since: self.swim_since.clone(),
+            status_since: self.status_since.clone(),
+            huge_ltimes: self.huge_ltimes.clone(),
+        }
     }
 
     /// Members in the given SWIM state.
@@ -286,7 +302,7 @@ impl View {
         gone
     }
 
-    /// Members that are left or failed in Serf, in index order.
+    /// Members that are left or failed in Serf, or erased and not forgotten yet, in index order.
     pub fn departed(&self) -> Vec<MemberIndex> {
         let mut departed: Vec<MemberIndex> = self.status_since.keys().copied().collect();
         departed.sort_unstable();

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::api::{
-    Answer, ApiError, Engine, Handle, NodeOptions, Outlet, ShardsOptions, SnapshotOptions, Standing,
-    StartError, Told,
+    Answer, ApiError, Engine, Handle, NodeOptions, Outlet, ShardsOptions, Standing, StartError, Told,
 };
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::config::RawConfig;
@@ -31,15 +30,19 @@ fn drivers() -> Vec<DriverChoice> {
 
 fn options(name: &str, ip: [u8; 4]) -> NodeOptions {
     let bind = SocketAddr::from((ip, 0));
-    let config =
-        RawConfig { leave_propagate_delay: Duration::from_millis(100), ..RawConfig::local(name, bind) };
-    NodeOptions { config, bind, snapshot: None, keyring_file: None }
+    let config = RawConfig {
+        leave_propagate_delay: Duration::from_millis(100),
+        // Serf's local profile sends a broadcast twice: among four nodes one often gets none of them.
+        retransmit_mult: 4,
+        ..RawConfig::local(name, bind)
+    };
+    NodeOptions::new(config, bind)
 }
 
 async fn until(outlet: &mut Outlet, mut fits: impl FnMut(&Event) -> bool) -> Event {
     let wait = async {
         loop {
-            match outlet.recv().await.expect("the node runs") {
+            match outlet.next().await.expect("the node runs") {
                 Told::Event(event) if fits(&event) => return event,
                 _ => {}
             }
@@ -112,7 +115,7 @@ fn nodes_join_send_events_ask_and_leave() {
         let again = handle.respond(token, Bytes::new()).await;
         assert_eq!(again, Err(ApiError::Command(CommandError::AlreadyResponded)));
         let (mut acks, mut responses) = (Vec::new(), Vec::new());
-        while let Some(answer) = answers.answers.recv().await {
+        while let Some(answer) = answers.next().await {
             match answer {
                 Answer::Ack { from } => acks.push(from),
                 Answer::Response { from, payload } => responses.push((from, payload)),
@@ -141,17 +144,16 @@ fn a_node_finds_back_from_its_snapshot() {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::start(driver).unwrap();
         let (seed, _seed_outlet) = engine.add(options("seed", [127, 21, third, 1])).await.unwrap();
-        let mut with_snapshot = options("n", [127, 21, third, 2]);
-        let path = dir.path().join("snapshot");
-        with_snapshot.snapshot = Some(SnapshotOptions { path, rejoin_after_leave: false });
-        let (node, _outlet) = engine.add(with_snapshot.clone()).await.unwrap();
+        let with_snapshot = || options("n", [127, 21, third, 2]).snapshot(dir.path().join("snapshot"));
+        let (node, _outlet) = engine.add(with_snapshot()).await.unwrap();
         node.join(&[seed.bound().to_string()], false).await.unwrap();
         let port = node.bound().port();
         node.shutdown().await;
         until_status(&seed, "n", MemberStatus::Failed).await;
-        with_snapshot.bind.set_port(port);
-        with_snapshot.config.advertise.set_port(port);
-        let (node, mut outlet) = engine.add(with_snapshot).await.unwrap();
+        let mut again = with_snapshot();
+        again.bind.set_port(port);
+        again.config.advertise.set_port(port);
+        let (node, mut outlet) = engine.add(again).await.unwrap();
         let seen = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members[0].name == "seed");
         until(&mut outlet, seen).await;
         until_status(&seed, "n", MemberStatus::Alive).await;
@@ -169,9 +171,7 @@ fn what_cannot_start_says_why() {
         same.bind = taken.bound();
         let refused = engine.add(same).await.unwrap_err();
         assert!(matches!(refused, StartError::Bind { what: "TCP", .. }), "{refused}");
-        let mut nowhere = options("c", [127, 22, third, 1]);
-        nowhere.snapshot =
-            Some(SnapshotOptions { path: "/nonexistent/snapshot".into(), rejoin_after_leave: false });
+        let nowhere = options("c", [127, 22, third, 1]).snapshot("/nonexistent/snapshot");
         let refused = engine.add(nowhere).await.unwrap_err().to_string();
         assert!(refused.contains("/nonexistent/snapshot"), "{refused}");
         let refused = engine.add(options("", [127, 22, third, 1])).await.unwrap_err();
@@ -194,13 +194,13 @@ async fn many_behind_shared_sockets(choice: DriverChoice) {
     for n in 1..=NODES {
         let bind = SocketAddr::from(([127, 34, 5, n], port));
         let config = RawConfig::local(format!("node-{n}"), bind);
-        let options = NodeOptions { config, bind, snapshot: None, keyring_file: None };
+        let options = NodeOptions::new(config, bind);
         nodes.push(engine.add(options).await.unwrap());
         nodes.last().unwrap().0.join(&[format!("127.34.5.1:{port}")], false).await.unwrap();
     }
     let bind = SocketAddr::from(([127, 34, 5, 1], port));
     let config = RawConfig::local("second", bind);
-    let twice = engine.add(NodeOptions { config, bind, snapshot: None, keyring_file: None }).await;
+    let twice = engine.add(NodeOptions::new(config, bind)).await;
     assert!(matches!(twice, Err(StartError::Bind { what: "shared", .. })), "{twice:?}");
     until_all_stand(&engine, NODES, |standing| standing.alive == usize::from(NODES)).await;
     nodes[3].0.user_event("deploy", Bytes::new(), false).await.unwrap();
@@ -232,4 +232,66 @@ async fn until_all_stand(engine: &Engine, nodes: u8, fits: impl Fn(&Standing) ->
 fn many_nodes_share_a_socket_on_each_driver() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     drivers().into_iter().for_each(|choice| runtime.block_on(many_behind_shared_sockets(choice)));
+}
+
+#[test]
+fn nodes_on_ipv6_loopback_find_each_other() {
+    run(async |driver, _| {
+        let engine = Engine::start(driver).unwrap();
+        let bind: SocketAddr = "[::1]:0".parse().unwrap();
+        let mut nodes = Vec::new();
+        for name in ["six1", "six2", "six3"] {
+            let config = RawConfig::local(name, bind);
+            let options = NodeOptions { bind, config, ..options(name, [127, 0, 0, 1]) };
+            nodes.push(engine.add(options).await.unwrap());
+        }
+        // With brackets and port, and with a name before it.
+        let port = nodes[0].0.bound().port();
+        assert_eq!(nodes[1].0.join(&[format!("[::1]:{port}")], false).await, Ok(1));
+        assert_eq!(nodes[2].0.join(&[format!("six1/[::1]:{port}")], false).await, Ok(1));
+        for (handle, _) in &nodes {
+            for name in ["six1", "six2", "six3"] {
+                until_status(handle, name, MemberStatus::Alive).await;
+            }
+        }
+        nodes[2].0.user_event("deploy", Bytes::new(), false).await.unwrap();
+        for (_, outlet) in &mut nodes {
+            until(outlet, |event| matches!(event, Event::User { .. })).await;
+        }
+        nodes[1].0.shutdown().await;
+        until_status(&nodes[0].0, "six2", MemberStatus::Failed).await;
+        until_status(&nodes[2].0, "six2", MemberStatus::Failed).await;
+        engine.stop().await;
+    });
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    run(async |driver, _| {
+        let engine = Engine::start(driver).unwrap();
+        let (v4, _v4_outlet) = engine.add(options("v4", [127, 0, 0, 1])).await.unwrap();
+        let port = v4.bound().port();
+        // The name's other addresses: where nobody listens the join goes on with the next one.
+        let found: Vec<SocketAddr> = tokio::net::lookup_host(("localhost", port)).await.unwrap().collect();
+        let mut listeners = 0;
+        let mut other = Vec::new();
+        for &addr in &found {
+            if addr.is_ipv6() {
+                let config = RawConfig::local("v6", addr);
+                other.push(
+                    engine
+                        .add(NodeOptions { config, bind: addr, ..options("v6", [127, 0, 0, 1]) })
+                        .await
+                        .unwrap(),
+                );
+            }
+            listeners += 1;
+        }
+        assert!(listeners > 0);
+        let (joiner, _joiner_outlet) = engine.add(options("joiner", [127, 0, 0, 1])).await.unwrap();
+        let joined =
+            joiner.join(&[format!("localhost:{port}"), "no-such-host.invalid".to_owned()], false).await;
+        assert_eq!(joined, Ok(listeners), "of {found:?}");
+        engine.stop().await;
+    });
 }

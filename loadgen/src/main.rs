@@ -10,6 +10,10 @@ mod target;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// States of big clusters are megabytes that come and go: the system's allocator maps them anew each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One subcommand.
 struct Command {
     name: &'static str,

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 
 use super::handlers::SelfIdentity;
 use super::log::{Level, Log};
+use super::telemetry::Counters;
 
 /// Events that wait for the slowest reader of [`Backend::events`]; it loses the oldest beyond that.
 pub(crate) const EVENTS_WAITING_MAX: usize = 512;
@@ -29,6 +30,8 @@ pub(crate) struct Backend {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// The log.
     pub(crate) log: Log,
+    /// What is counted for statsd and statsite.
+    pub(crate) counters: Counters,
     /// The own name and tags.
     pub(crate) identity: Rc<SelfIdentity>,
     /// The token that RPC clients must show; empty: none.

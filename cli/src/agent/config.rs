@@ -10,9 +10,12 @@ use base64::Engine as _;
 use thane_engine::config::{Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
+use ipnet::IpNet;
+
 use super::handlers::EventHandler;
 use super::log::Level;
 use super::settings::Settings;
+use super::telemetry;
 
 /// Where the RPC listener is if nothing else is set.
 pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:7373";
@@ -59,6 +62,10 @@ pub(crate) struct Config {
     pub(crate) retry: Retry,
     /// LZW on gossip.
     pub(crate) compression: bool,
+    /// Networks that members may be in; empty: all.
+    cidrs_allowed: Vec<IpNet>,
+    /// The system log's facility, if lines go there.
+    pub(crate) syslog: Option<u8>,
     /// Which driver the engine is to use.
     pub(crate) io_driver: DriverChoice,
     /// Lines for the user, before anything starts.
@@ -117,6 +124,7 @@ impl Config {
             warnings.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
         }
         check_sizes(&settings)?;
+        check_sinks(&settings)?;
         Ok(Config {
             node_name: settings.node_name.clone(),
             tags,
@@ -131,6 +139,8 @@ impl Config {
             snapshot: path(&settings.snapshot_path),
             retry,
             compression: settings.enable_compression.unwrap_or(true),
+            cidrs_allowed: networks(&settings.cidrs_allowed)?,
+            syslog: syslog(&settings)?,
             io_driver: io_driver(&settings.io_driver)?,
             warnings,
             ineffective: ineffective(&settings),
@@ -163,6 +173,10 @@ impl Config {
         raw.tags = tags;
         raw.protocol = self.protocol;
         raw.keys = keys;
+        raw.label = settings.label.clone().into_bytes();
+        raw.cidrs_allowed = self.cidrs_allowed.clone();
+        raw.gossip_verify_incoming = settings.encrypt_verify_incoming.unwrap_or(true);
+        raw.gossip_verify_outgoing = settings.encrypt_verify_outgoing.unwrap_or(true);
         raw.resolve_name_conflicts = !settings.disable_name_resolution;
         raw.compression = self.compression;
         raw.broadcast_timeout = self.broadcast_timeout;
@@ -182,24 +196,47 @@ impl Config {
 /// Refuses settings that would matter and that this version can't honour: an agent that starts does what it
 /// was told.
 fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
-    let advice_discover = "join with 'retry_join' (-retry-join) instead";
-    let advice_metrics = "leave it out and read the numbers with 'thane info'";
     let unsupported = [
-        ("discover", "-discover", &settings.discover, advice_discover),
-        ("mdns.interface", "-mdns-iface", &settings.mdns_interface, advice_discover),
-        ("statsite_addr", "no flag", &settings.statsite_addr, advice_metrics),
-        ("statsd_addr", "no flag", &settings.statsd_addr, advice_metrics),
+        ("discover", "-discover", &settings.discover),
+        ("mdns.interface", "-mdns-iface", &settings.mdns_interface),
     ];
-    let found = unsupported.iter().find(|(_, _, value, _)| !value.is_empty());
-    let found = found.map(|&(key, flag, _, advice)| (key, flag, advice)).or_else(|| {
-        let advice = "leave it out and pass the output on, for example to 'logger -t serf'";
-        settings.enable_syslog.then_some(("enable_syslog", "-syslog", advice))
-    });
-    match found {
-        Some((key, "no flag", advice)) => Err(format!("'{key}' is not supported yet: {advice}")),
-        Some((key, flag, advice)) => Err(format!("'{key}' ({flag}) is not supported yet: {advice}")),
+    match unsupported.iter().find(|(_, _, value)| !value.is_empty()) {
+        Some((key, flag, _)) => Err(format!(
+            "'{key}' ({flag}) is not supported yet: join with 'retry_join' (-retry-join) instead"
+        )),
         None => Ok(()),
     }
+}
+
+fn check_sinks(settings: &Settings) -> Result<(), String> {
+    let sinks = [("statsd_addr", &settings.statsd_addr), ("statsite_addr", &settings.statsite_addr)];
+    for (name, addr) in sinks.into_iter().filter(|(_, addr)| !addr.is_empty()) {
+        telemetry::check_address(addr).map_err(|error| format!("'{name}': {error}"))?;
+    }
+    Ok(())
+}
+
+/// The facility that lines go to the system's log with.
+#[cfg(unix)]
+fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
+    use super::syslog::{FACILITY_DEFAULT, facility};
+    let name = given(settings.syslog_facility.clone(), FACILITY_DEFAULT.to_owned());
+    let wanted = settings.enable_syslog.then(|| facility(&name)).transpose();
+    wanted.map_err(|error| format!("Syslog setup failed: {error}"))
+}
+
+#[cfg(not(unix))]
+fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
+    let refusal = "Syslog setup failed: Syslog is not supported on this platform";
+    if settings.enable_syslog { Err(refusal.to_owned()) } else { Ok(None) }
+}
+
+fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let network = |text: &String| {
+        text.parse()
+            .map_err(|_| format!("'cidrs_allowed': {text:?} is no network such as 10.0.0.0/8 or fd00::/8"))
+    };
+    texts.iter().map(network).collect()
 }
 
 fn ineffective(settings: &Settings) -> Vec<&'static str> {
@@ -356,6 +393,7 @@ mod tests {
             r#"{"tags": {"a": "b"}, "role": "web", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng==", "protocol": 3,
                 "profile": "wan", "query_size_limit": 11, "enable_compression": false,
                 "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s", "disable_name_resolution": true,
+                "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
                 "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
         );
         let tags = [("a", "b"), ("role", "web")].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -365,6 +403,8 @@ mod tests {
         assert_eq!((raw.query_size_limit, raw.query_response_size_limit), (11, 12));
         assert_eq!(raw.user_event_size_limit, 9216);
         assert!(!raw.compression && !raw.resolve_name_conflicts);
+        assert_eq!((&raw.label[..], raw.cidrs_allowed.len()), (&b"blue"[..], 1));
+        assert!(!raw.gossip_verify_incoming && raw.gossip_verify_outgoing);
         assert_eq!(raw.broadcast_timeout, Duration::from_secs(7));
         let minutes = [raw.reconnect_interval, raw.reconnect_timeout, raw.tombstone_timeout];
         assert_eq!(minutes.map(|duration| duration.as_secs()), [60, 120, 180]);
@@ -386,6 +426,18 @@ mod tests {
             (
                 r#"{"event_handlers": ["ok.sh", "bogus=x.sh"]}"#,
                 "Invalid event script: Event 'bogus' invoking 'x.sh'",
+            ),
+            (
+                r#"{"statsd_addr": "box"}"#,
+                "'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125",
+            ),
+            (
+                r#"{"enable_syslog": true, "syslog_facility": "x"}"#,
+                "Syslog setup failed: invalid syslog facility: x; try LOCAL0 to LOCAL7, DAEMON or USER",
+            ),
+            (
+                r#"{"cidrs_allowed": ["10.0.0.0/33"]}"#,
+                "'cidrs_allowed': \"10.0.0.0/33\" is no network such as 10.0.0.0/8 or fd00::/8",
             ),
             (r#"{"encrypt_key": "zzz"}"#, "Invalid encryption key: not base64: Invalid padding"),
             (
@@ -417,18 +469,6 @@ mod tests {
             (
                 r#"{"mdns": {"interface": "eth0"}}"#,
                 "'mdns.interface' (-mdns-iface) is not supported yet: join with 'retry_join' (-retry-join) instead",
-            ),
-            (
-                r#"{"statsd_addr": "1.1.1.1:1"}"#,
-                "'statsd_addr' is not supported yet: leave it out and read the numbers with 'thane info'",
-            ),
-            (
-                r#"{"statsite_addr": "1.1.1.1:1"}"#,
-                "'statsite_addr' is not supported yet: leave it out and read the numbers with 'thane info'",
-            ),
-            (
-                r#"{"enable_syslog": true}"#,
-                "'enable_syslog' (-syslog) is not supported yet: leave it out and pass the output on, for example to 'logger -t serf'",
             ),
         ];
         for (json, expected) in cases {

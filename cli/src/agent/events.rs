@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thane_engine::api::{Outlet, Told};
-use thane_engine::event::Event;
+use thane_engine::event::{Event, Notice};
 use tokio::sync::broadcast;
 
 use super::handlers::Handlers;
 use super::log::{Level, Log};
 use super::notices::{NoticeLog, shown};
+use super::telemetry::Counters;
 
 /// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
 /// warning each.
@@ -18,6 +19,7 @@ pub(crate) async fn carry(
     log: Log,
     handlers: Handlers,
     streams: broadcast::Sender<Arc<Event>>,
+    counters: Counters,
 ) {
     let mut notices = NoticeLog::new(log.clone());
     loop {
@@ -29,10 +31,16 @@ pub(crate) async fn carry(
             }
         };
         tokio::select! {
-            told = outlet.recv() => match told {
-                Some(Told::Notice(notice)) => notices.add(&notice, Instant::now()),
+            told = outlet.next() => match told {
+                Some(Told::Notice(notice)) => {
+                    if let Notice::Member { kind, .. } = &notice {
+                        counters.member(*kind);
+                    }
+                    notices.add(&notice, Instant::now());
+                }
                 Some(Told::Event(event)) => {
                     log.add(Level::Info, "agent", format_args!("Received event: {}", described(&event)));
+                    counters.event(&event);
                     let event = Arc::new(event);
                     handlers.offer(&event);
                     // An error only says that no stream is open.
@@ -61,7 +69,7 @@ mod tests {
 
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
-    use thane_engine::event::{MemberEventKind, Notice};
+    use thane_engine::event::MemberEventKind;
     use thane_engine::wire::LamportTime;
     use tokio::sync::mpsc;
 
@@ -106,7 +114,7 @@ mod tests {
             outlet_in.try_send(Told::Event(event)).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(carry(outlet, log.clone(), handlers, streams));
+        runtime.block_on(carry(outlet.into(), log.clone(), handlers, streams, Counters::default()));
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

@@ -210,6 +210,10 @@ mod tests {
             statsd_addr: String::new(),
             validate_node_names: false,
             msgpack_use_new_time_format: false,
+            label: String::new(),
+            cidrs_allowed: Vec::new(),
+            encrypt_verify_incoming: None,
+            encrypt_verify_outgoing: None,
             ..everything()
         };
         assert_eq!(settings, without_flags);

@@ -2,6 +2,7 @@
 //! AGT-4, AGT-5).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -42,7 +43,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Joins through `retry_join` until it works or the tries are used up.
+    /// Joins through `retry_join` until somebody else is there or the tries are used up.
     pub(super) fn join_in_background(&self) {
         let retry = self.config.retry.clone();
         if !retry.addresses.is_empty() {
@@ -58,6 +59,8 @@ async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: R
     loop {
         log.add(Level::Info, "agent", format_args!("Joining cluster...(replay: {replay})"));
         let error = match backend.join(&retry.addresses, replay).await {
+            // Serf is content if it has joined itself, and stays alone.
+            Ok(_) if is_alone(&backend).await => "nobody but this agent itself answered".to_owned(),
             Ok(count) => {
                 let text = format!("Join completed. Synced with {count} initial agents");
                 return log.add(Level::Info, "agent", text);
@@ -71,6 +74,34 @@ async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: R
         }
         let text = format!("Join failed: {}, retrying in {:?}", error.trim_end(), retry.interval);
         log.add(Level::Warn, "agent", text);
-        tokio::time::sleep(retry.interval).await;
+        tokio::time::sleep(spread(retry.interval)).await;
+    }
+}
+
+/// Whether no other member is there.
+async fn is_alone(backend: &Backend) -> bool {
+    let stats = backend.handle.stats().await;
+    stats.is_ok_and(|stats| stats.members.saturating_sub(stats.failed + stats.left) <= 1)
+}
+
+/// A time near `interval`, at most a tenth off: agents that were started together don't ask in step.
+fn spread(interval: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without chance the interval itself will do.
+    let share = getrandom::fill(&mut random)
+        .map_or(0.5, |()| f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX));
+    interval.mul_f64(0.9 + 0.2 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_spread_by_a_tenth_each_way() {
+        let waits: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(30))).collect();
+        let (least, most) = (waits.iter().min(), waits.iter().max());
+        assert!(least >= Some(&Duration::from_secs(27)) && most <= Some(&Duration::from_millis(33_001)));
+        assert!(most > least);
     }
 }

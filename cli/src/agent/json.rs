@@ -139,7 +139,9 @@ mod tests {
         "disable_name_resolution": true, "enable_syslog": true, "syslog_facility": "LOCAL1",
         "retry_join": ["rj"], "retry_max_attempts": 5, "retry_interval": "4s", "rejoin_after_leave": true,
         "enable_compression": false, "statsite_addr": "sa", "statsd_addr": "sd", "broadcast_timeout": "5s",
-        "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable"
+        "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable",
+        "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
+        "encrypt_verify_outgoing": false
     }"#;
 
     fn refused(text: &str) -> String {

@@ -69,6 +69,8 @@ struct State {
     held: Option<Vec<Rc<Line>>>,
     ring: VecDeque<Rc<Line>>,
     subscribers: Vec<Subscriber>,
+    #[cfg(unix)]
+    syslog: Option<super::syslog::Syslog>,
     offset: UtcOffset,
     offset_looked_up: i64,
 }
@@ -105,6 +107,8 @@ impl Log {
             held: Some(Vec::new()),
             ring: VecDeque::new(),
             subscribers: Vec::new(),
+            #[cfg(unix)]
+            syslog: None,
             offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
             offset_looked_up: OffsetDateTime::now_utc().unix_timestamp(),
         })))
@@ -116,6 +120,12 @@ impl Log {
         for line in held.into_iter().flatten() {
             print(&line.text);
         }
+    }
+
+    /// Sends every line that is printed to the system's log too.
+    #[cfg(unix)]
+    pub(crate) fn attach(&self, syslog: super::syslog::Syslog) {
+        self.0.borrow_mut().syslog = Some(syslog);
     }
 
     /// Prints lines of this level and above from now on.
@@ -182,6 +192,10 @@ impl State {
     /// Hands a line to everybody; returns the monitors that begin to lag with it.
     fn publish(&mut self, line: &Rc<Line>) -> Vec<String> {
         if line.level >= self.level {
+            #[cfg(unix)]
+            if let Some(syslog) = &mut self.syslog {
+                syslog.send(line.level, &line.text);
+            }
             match &mut self.held {
                 Some(held) => held.push(line.clone()),
                 None => print(&line.text),

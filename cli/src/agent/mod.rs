@@ -20,5 +20,8 @@ mod run;
 mod settings;
 mod signals;
 mod start;
+#[cfg(unix)]
+mod syslog;
+mod telemetry;
 
 pub(crate) use run::run;

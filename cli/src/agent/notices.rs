@@ -142,6 +142,20 @@ impl Line {
                     .limited("Failed push/pulls", REPEATS_PER_WINDOW)
             }
             Notice::Dropped { reason, from } => refusal(*reason, *from),
+            Notice::AliveVetoed { name, reason } => Line::memberlist(
+                Warn,
+                format!("ignoring alive message for '{}': {}", shown(name), shown(reason)),
+            )
+            .limited("Vetoed alive messages", REPEATS_PER_WINDOW),
+            Notice::MergeVetoed { reason } => {
+                Line::memberlist(Err, format!("Failed push/pull merge: {}", shown(reason)))
+                    .limited("Vetoed merges", REPEATS_PER_WINDOW)
+            }
+            Notice::DelegateTooLong { method, bytes, bytes_max } => Line::memberlist(
+                Err,
+                format!("the delegate's {method} gave {bytes} bytes, {bytes_max} fit: left out"),
+            )
+            .limited("Answers of the delegate that are too long", REPEATS_PER_WINDOW),
             Notice::QueueDepth { queue, depth, dropped: 0 } => {
                 Line::serf(Warn, format!("{queue} queue depth: {depth}"))
             }
@@ -324,6 +338,18 @@ mod tests {
                     theirs: "[::1]:1".parse().unwrap(),
                 },
                 "[ERR] memberlist: Conflicting address for n1. Mine: 127.0.0.9:7946 Theirs: [::1]:1",
+            ),
+            (
+                Notice::AliveVetoed { name: name.clone(), reason: "no signature".to_owned() },
+                "[WARN] memberlist: ignoring alive message for 'n1': no signature",
+            ),
+            (
+                Notice::MergeVetoed { reason: "another cluster".to_owned() },
+                "[ERR] memberlist: Failed push/pull merge: another cluster",
+            ),
+            (
+                Notice::DelegateTooLong { method: "node_meta", bytes: 600, bytes_max: 512 },
+                "[ERR] memberlist: the delegate's node_meta gave 600 bytes, 512 fit: left out",
             ),
             (
                 Notice::Reconnecting { name: name.clone(), addr },

@@ -49,13 +49,21 @@ pub(crate) struct Settings {
     pub(crate) retry_max_attempts: i64,
     pub(crate) retry_interval: Duration,
     pub(crate) rejoin_after_leave: bool,
-    /// The only switch that is on by default, so off must differ from "not given".
+    /// One of the switches that are on by default, so off must differ from "not given".
     pub(crate) enable_compression: Option<bool>,
     pub(crate) statsite_addr: String,
     pub(crate) statsd_addr: String,
     pub(crate) broadcast_timeout: Duration,
     pub(crate) validate_node_names: bool,
     pub(crate) msgpack_use_new_time_format: bool,
+    /// Ours: the cluster's label; packets and streams with another one are refused.
+    pub(crate) label: String,
+    /// Ours: networks that members may have addresses in.
+    pub(crate) cidrs_allowed: Vec<String>,
+    /// Ours: off while a cluster moves to encryption.
+    pub(crate) encrypt_verify_incoming: Option<bool>,
+    /// Ours: off while a cluster moves to encryption.
+    pub(crate) encrypt_verify_outgoing: Option<bool>,
     /// Ours: `auto`, `io_uring` or `portable`.
     pub(crate) io_driver: String,
 }
@@ -93,7 +101,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 43] = [
+pub(crate) static KEYS: [Key; 47] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -136,6 +144,10 @@ pub(crate) static KEYS: [Key; 43] = [
     key("broadcast_timeout", Slot::Time(|s| &mut s.broadcast_timeout)),
     key("validate_node_names", Slot::Switch(|s| &mut s.validate_node_names)),
     key("MsgpackUseNewTimeFormat", Slot::Switch(|s| &mut s.msgpack_use_new_time_format)),
+    key("label", Slot::Text(|s| &mut s.label)),
+    key("cidrs_allowed", Slot::List(|s| &mut s.cidrs_allowed)),
+    key("encrypt_verify_incoming", Slot::OnSwitch(|s| &mut s.encrypt_verify_incoming)),
+    key("encrypt_verify_outgoing", Slot::OnSwitch(|s| &mut s.encrypt_verify_outgoing)),
     key("io_driver", Slot::Text(|s| &mut s.io_driver)),
 ];
 
@@ -268,6 +280,10 @@ pub(crate) mod tests {
             broadcast_timeout: Duration::from_secs(5),
             validate_node_names: true,
             msgpack_use_new_time_format: true,
+            label: "blue".to_owned(),
+            cidrs_allowed: vec!["10.0.0.0/8".to_owned()],
+            encrypt_verify_incoming: Some(false),
+            encrypt_verify_outgoing: Some(false),
             io_driver: "portable".to_owned(),
         }
     }

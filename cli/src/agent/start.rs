@@ -21,7 +21,8 @@ use super::handlers::{EventHandler, Handlers, Responder, SelfIdentity};
 use super::log::{Level, Log};
 use super::run::Agent;
 use super::signals::Signals;
-use super::{events, files, rpc};
+use super::telemetry::Counters;
+use super::{events, files, rpc, telemetry};
 use crate::flags::Argument;
 
 impl Agent {
@@ -40,6 +41,11 @@ impl Agent {
         let identity = Rc::new(identity(&config)?);
         let keys = keys(&config, &log)?;
         let encrypted = !keys.is_empty();
+        #[cfg(unix)]
+        if let Some(facility) = config.syslog {
+            let syslog = super::syslog::Syslog::open(facility);
+            log.attach(syslog.map_err(|error| format!("Syslog setup failed: {error}"))?);
+        }
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
@@ -48,11 +54,15 @@ impl Agent {
         let responder = NodeResponder(handle.clone());
         let (handlers, handler_loop) =
             Handlers::new(config.handlers.clone(), identity.clone(), responder, log.clone());
+        let settings = &config.settings;
+        let (statsd, statsite) = (settings.statsd_addr.clone(), settings.statsite_addr.clone());
+        let counters = Counters::new(!(statsd.is_empty() && statsite.is_empty()));
         let (streams, _) = broadcast::channel(EVENTS_WAITING_MAX);
         let backend = Rc::new(Backend {
             handle,
             events: streams.clone(),
             log: log.clone(),
+            counters: counters.clone(),
             identity,
             auth: config.settings.rpc_auth.clone(),
             handlers: scripts_by_key(&config.handlers),
@@ -62,7 +72,8 @@ impl Agent {
             tags_turn: Mutex::new(()),
         });
         spawn_local(handler_loop.run());
-        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams));
+        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams, counters));
+        spawn_local(telemetry::push(statsd, statsite, backend.clone()));
         spawn_local(rpc::serve(listener, backend.clone()));
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();
@@ -142,12 +153,9 @@ async fn start_node(
         .clone()
         .map(|path| SnapshotOptions { path, rejoin_after_leave: config.settings.rejoin_after_leave });
     let tags = identity.tags.borrow().clone();
-    let options = NodeOptions {
-        config: config.engine(&identity.name, addresses.announced, tags, keys),
-        bind: addresses.bind,
-        snapshot,
-        keyring_file: config.keyring_file.clone(),
-    };
+    let settings = config.engine(&identity.name, addresses.announced, tags, keys);
+    let keyring_file = config.keyring_file.clone();
+    let options = NodeOptions { snapshot, keyring_file, ..NodeOptions::new(settings, addresses.bind) };
     engine.add(options).await.map_err(|error| {
         let advice = match &error {
             StartError::Bind { error, .. } => advice(error.kind(), "-bind"),

@@ -39,6 +39,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-role=ROLE", "Old form of -tag role=ROLE"),
         ("-rpc-addr=127.0.0.1:7373", "Address where commands are taken"),
         ("-snapshot=FILE", "Keep members and clocks here, to rejoin after a restart"),
+        ("-syslog", "Send log lines to the system's log too"),
         ("-tag=NAME=VALUE", "Tag of this node; can be given several times"),
         ("-tags-file=FILE", "Keep tags in this file; without other tags only"),
     ],

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use thane_engine::ipc::{Client, Coordinate, CoordinateRequest, CoordinateResponse, Request, Stats};
+use thane_engine::ipc::{self, Client, CoordinateRequest, CoordinateResponse, Request, Stats};
+use thane_engine::wire::coordinate::{Coordinate, DIMENSIONS};
 
 use crate::commands::{Command, Failure};
 use crate::flags::Argument;
@@ -31,9 +32,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     };
     let from = coordinate(&mut client, &one)?;
     let to = coordinate(&mut client, &two)?;
-    let seconds = distance(&from, &to).ok_or_else(|| {
-        Failure::Message(format!("The coordinates of {one:?} and {two:?} have different dimensions"))
-    })?;
+    let seconds = from.round_trip_to(&to);
     // Serf cuts the estimate to whole nanoseconds before it prints it.
     let ms = (seconds * 1e9).trunc() / 1e6;
     say(format_args!("Estimated {one} <-> {two} rtt: {ms:.3} ms"));
@@ -53,32 +52,9 @@ fn coordinate(client: &mut Client, node: &str) -> Result<Coordinate, Failure> {
     if !response.ok {
         return Err(Failure::Message(format!("Could not find a coordinate for node \"{node}\"")));
     }
-    Ok(response.coord)
-}
-
-/// Vivaldi's estimate in seconds; none between spaces of different dimensions.
-fn distance(from: &Coordinate, to: &Coordinate) -> Option<f64> {
-    if from.vec.len() != to.vec.len() {
-        return None;
-    }
-    let squares: f64 = from.vec.iter().zip(&to.vec).map(|(from, to)| (from - to) * (from - to)).sum();
-    let plain = squares.sqrt() + from.height + to.height;
-    let adjusted = plain + from.adjustment + to.adjustment;
-    Some(if adjusted > 0.0 { adjusted } else { plain })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distance_is_euclidean_with_heights_and_adjustments() {
-        let at =
-            |x: f64, adjustment: f64| Coordinate { vec: vec![x, 0.0], error: 1.0, adjustment, height: 0.001 };
-        assert_eq!(distance(&at(0.0, 0.0), &at(0.5, 0.0)), Some(0.502));
-        assert_eq!(distance(&at(0.0, 0.25), &at(0.5, 0.0)), Some(0.752));
-        // An adjustment that would make the time negative doesn't count.
-        assert_eq!(distance(&at(0.0, -5.0), &at(0.5, 0.0)), Some(0.502));
-        assert_eq!(distance(&at(0.0, 0.0), &Coordinate::default()), None);
-    }
+    let ipc::Coordinate { vec, error, adjustment, height } = response.coord;
+    let vec = vec.try_into().map_err(|vec: Vec<f64>| {
+        Failure::Message(format!("The coordinate of {node:?} has {} dimensions, not {DIMENSIONS}", vec.len()))
+    })?;
+    Ok(Coordinate { vec, error, adjustment, height })
 }

@@ -75,8 +75,8 @@ impl Cluster {
             let [a, b, c] = NETWORK;
             let bind = SocketAddr::from(([a, b, c, n as u8 + 1], 0));
             let config = RawConfig::lan(format!("agent-{:02}", n + 1), bind);
-            let options = NodeOptions { config, bind, snapshot: None, keyring_file: None };
-            let (handle, outlet) = engine.add(options).await.map_err(|error| error.to_string())?;
+            let (handle, outlet) =
+                engine.add(NodeOptions::new(config, bind)).await.map_err(|error| error.to_string())?;
             tokio::spawn(forward(n, handle.clone(), outlet, reports_in.clone()));
             agents.push(handle);
         }
@@ -160,7 +160,7 @@ impl Cluster {
         let begun = Instant::now();
         let mut asked = self.agents[from].query(params).await.map_err(|error| error.to_string())?;
         let mut outcome = QueryOutcome::default();
-        while let Some(answer) = asked.answers.recv().await {
+        while let Some(answer) = asked.next().await {
             match answer {
                 Answer::Ack { .. } => outcome.acks += 1,
                 Answer::Response { .. } => outcome.responses += 1,
@@ -276,7 +276,7 @@ fn tells_of(event: &Event, what: MemberEventKind, name: &str) -> bool {
 
 /// Passes on what an agent is told, and answers queries with the agent's name.
 async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc::UnboundedSender<Report>) {
-    while let Some(told) = outlet.recv().await {
+    while let Some(told) = outlet.next().await {
         let Told::Event(event) = told else { continue };
         let at = Instant::now();
         if let Event::Query { token, .. } = &event {

@@ -90,3 +90,20 @@ fn output_and_failure_of_scripts_are_logged_as_serf_logs_them() {
     agent.wait_for("[ERR] agent: Error invoking script 'echo hello; exit 3': exit status 3");
     agent.wait_for("[WARN] agent: Script 'sleep 1.2' slow, execution exceeding 1s");
 }
+
+#[test]
+fn the_first_of_several_scripts_answers_a_query() {
+    let Some(serf) = serf() else { return };
+    let run = |program, addr| {
+        let handlers =
+            ["silent=:", "load=echo first", "load=echo second"].map(|h| format!("-event-handler=query:{h}"));
+        let flags = [&["-node=n"], &handlers.each_ref().map(String::as_str)[..]].concat();
+        let mut agent = Agent::start(program, addr, &flags);
+        let answers = agent.rpc(serf, "query", &["-timeout=1s", "load"]);
+        agent.wait_for("response already sent");
+        answers
+    };
+    let answers = run(THANE, "127.32.10.1");
+    assert!(answers.contains("Response from 'n': first\n") && !answers.contains("second"), "{answers}");
+    assert_eq!(answers, run(serf, "127.32.10.2"));
+}

@@ -5,9 +5,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod crash;
 mod handlers;
 mod process;
 mod refusals;
 mod reload;
 mod signals;
 mod start;
+mod telemetry;

@@ -25,9 +25,9 @@ const REFUSALS: [&str; 15] = [
 ];
 
 /// Drop reasons that happen between healthy agents: an ack after its probe ended, a stream cut by a kill, a response that
-/// a relay brings a second time or too late, an event from before an agent's time in a push/pull.
-const HARMLESS_DROPS: [&str; 5] =
-    ["unknown_seq", "stream_cut", "duplicate_response", "query_unknown", "event_too_old"];
+/// a relay brings a second time or too late, an event from before an agent's time in a push/pull, news from before a leave.
+const HARMLESS_DROPS: [&str; 6] =
+    ["unknown_seq", "stream_cut", "duplicate_response", "query_unknown", "event_too_old", "departed"];
 
 /// Fails if the agent could not use something that its peers sent, as far as it can still be asked.
 pub(crate) fn assert_nothing_refused(agent: &Agent) {

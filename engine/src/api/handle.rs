@@ -8,21 +8,23 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::resolve::resolve;
-use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats};
+use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats, ShardOwner};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
-use crate::io::mailbox::{Call, Mailbox, Request};
+use crate::io::mailbox::{Call, Request};
 use crate::io::seat::Reply;
 use crate::node::Node;
+use crate::roster::MemberIndex;
 use crate::view::MemberStatus;
 use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
 
-/// One node. Cheap to clone.
+/// One node, from any thread and any runtime. Cheap to clone. Dropping handles does not end the node, but an
+/// engine of which there is no [`Engine`](super::Engine) and no handle left ends with all its nodes.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) shard: Arc<ShardOwner>,
     pub(super) id: NodeId,
     pub(super) name: Arc<str>,
     pub(super) bound: SocketAddr,
@@ -89,7 +91,7 @@ impl Handle {
     /// Ends the node without a word; returns once its sockets are closed and its snapshot is on disk.
     pub async fn shutdown(&self) {
         let (reply, answer) = oneshot::channel();
-        if self.mailbox.push(Request::Remove(self.id, reply)).is_ok() {
+        if self.shard.mailbox.push(Request::Remove(self.id, reply)).is_ok() {
             // An error means that the engine is gone already.
             let _ = answer.await;
         }
@@ -111,7 +113,7 @@ impl Handle {
     pub async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
         let (answers_in, answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |seat, ctx| {
+        self.leave_request(Box::new(move |seat, ctx| {
             let ticket = seat.expect(Reply::Answers(answers_in));
             let started = seat.node.query(ctx, ticket, &params);
             if started.is_err() {
@@ -120,7 +122,7 @@ impl Handle {
             let _ = reply.send(started);
         }))?;
         let timeout = answer.await.map_err(|_| ApiError::Stopped)??;
-        Ok(Answers { timeout, answers })
+        Ok(Answers::new(timeout, answers))
     }
 
     /// Has a key operation done by all members. Returns as soon as all answered, at the latest after a query's
@@ -131,7 +133,7 @@ impl Handle {
     pub async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
         let (answers_in, mut answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |seat, ctx| {
+        self.leave_request(Box::new(move |seat, ctx| {
             let ticket = seat.expect(Reply::Answers(answers_in));
             let nodes = seat.node.view().status_count(MemberStatus::Alive);
             let started = seat.node.key_query(ctx, ticket, operation, &key);
@@ -152,7 +154,7 @@ impl Handle {
         Ok(report)
     }
 
-    /// Answers a query that an [`Event::Query`] told of.
+    /// Answers a query that an [`Event::Query`](crate::event::Event::Query) told of.
     ///
     /// # Errors
     /// If it is over, was answered already, or the answer is too long.
@@ -180,12 +182,55 @@ impl Handle {
     /// # Errors
     /// If they are too long, or the broadcast did not go out in time.
     pub async fn set_tags(&self, tags: BTreeMap<String, String>) -> Result<(), ApiError> {
-        let done =
-            self.pending(Reply::Completion, move |node, ctx, ticket| node.set_tags(ctx, ticket, &tags));
-        match done.await? {
-            Completion::Broadcasted { in_time: false } => Err(ApiError::TagsTimeout),
-            _ => Ok(()),
-        }
+        self.announced(move |node, ctx, ticket| node.set_tags(ctx, ticket, &tags)).await
+    }
+
+    /// The own tags, as last announced.
+    ///
+    /// # Errors
+    /// If the node has stopped.
+    pub async fn tags(&self) -> Result<BTreeMap<String, String>, ApiError> {
+        self.local_member().await.map(|member| member.tags)
+    }
+
+    /// Changes some of the own tags and leaves the others: those in `remove` go, those in `set` come or
+    /// change. Returns once that was sent. Two updates at a time don't undo each other.
+    ///
+    /// # Errors
+    /// As those of [`set_tags`](Self::set_tags).
+    pub async fn update_tags(
+        &self,
+        set: BTreeMap<String, String>,
+        remove: Vec<String>,
+    ) -> Result<(), ApiError> {
+        self.announced(move |node, ctx, ticket| node.update_tags(ctx, ticket, set, &remove)).await
+    }
+
+    /// Asks the delegate for the node's meta again and announces it. Plain SWIM only.
+    ///
+    /// # Errors
+    /// If the delegate gives none, or the broadcast did not go out in time.
+    pub async fn update_meta(&self) -> Result<(), ApiError> {
+        self.announced(|node, ctx, ticket| node.update_meta(ctx, ticket)).await
+    }
+
+    /// Gossips a message of the program's own to all other nodes, whose delegates get it. Returns at once.
+    /// Plain SWIM only.
+    ///
+    /// # Errors
+    /// If it is longer than 1024 bytes, or too many wait.
+    pub async fn broadcast(&self, message: Bytes) -> Result<(), ApiError> {
+        self.call(move |node, ctx| node.broadcast(ctx, message)).await?.map_err(Into::into)
+    }
+
+    /// Sends a message of the program's own straight to one member, whose delegate gets it unless the
+    /// datagram is lost. Plain SWIM only.
+    ///
+    /// # Errors
+    /// If it is longer than 1024 bytes, or nobody of that name is alive.
+    pub async fn send(&self, member: &str, message: Bytes) -> Result<(), ApiError> {
+        let member = member.to_owned();
+        self.call(move |node, ctx| node.send(ctx, &member, &message)).await?.map_err(Into::into)
     }
 
     /// Everybody this node lists, by name.
@@ -193,7 +238,20 @@ impl Handle {
     /// # Errors
     /// If the node has stopped.
     pub async fn members(&self) -> Result<Vec<Member>, ApiError> {
-        self.call(|node, ctx| node.members(ctx)).await
+        let mut members = Vec::new();
+        let mut from = Some(MemberIndex(0));
+        while let Some(start) = from {
+            let slice = self.call(move |node, ctx| {
+                let mut members = Vec::new();
+                let next = node.members_slice(ctx, start, &mut members);
+                (members, next)
+            });
+            let (slice, next) = slice.await?;
+            members.extend(slice);
+            from = next;
+        }
+        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(members)
     }
 
     /// The own member record.
@@ -219,7 +277,7 @@ impl Handle {
     /// If the node has stopped.
     pub async fn stats(&self) -> Result<NodeStats, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |seat, _| {
+        self.leave_request(Box::new(move |seat, _| {
             let _ = reply.send(node_stats(&seat.node, seat.outlet_dropped));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
@@ -231,7 +289,7 @@ impl Handle {
         call: impl FnOnce(&mut Node, &mut Context) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |seat, ctx| {
+        self.leave_request(Box::new(move |seat, ctx| {
             let _ = reply.send(call(&mut seat.node, ctx));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
@@ -244,7 +302,7 @@ impl Handle {
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(move |seat, ctx| {
+        self.leave_request(Box::new(move |seat, ctx| {
             let ticket = seat.expect(reply_kind(reply));
             if let Err(error) = call(&mut seat.node, ctx, ticket) {
                 seat.refuse(ticket, error);
@@ -253,8 +311,19 @@ impl Handle {
         Ok(answer.await.map_err(|_| ApiError::Stopped)??)
     }
 
-    fn send(&self, call: Call) -> Result<(), ApiError> {
-        self.mailbox.push(Request::Call(self.id, call))
+    /// Changes what the node announces of itself and waits until that was sent.
+    async fn announced(
+        &self,
+        call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
+    ) -> Result<(), ApiError> {
+        match self.pending(Reply::Completion, call).await? {
+            Completion::Broadcasted { in_time: false } => Err(ApiError::TagsTimeout),
+            _ => Ok(()),
+        }
+    }
+
+    fn leave_request(&self, call: Call) -> Result<(), ApiError> {
+        self.shard.mailbox.push(Request::Call(self.id, call))
     }
 }
 

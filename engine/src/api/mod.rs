@@ -2,9 +2,37 @@
 //!
 //! The engine's thread is its own; handles work from any thread and any tokio runtime. Requests travel
 //! through a bounded lock-free mailbox; a full one is [`ApiError::Busy`], never a wait.
+//!
+//! ```
+//! use thane_engine::api::NodeOptions;
+//! use thane_engine::event::Event;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! // Alone on a port that the system picks; `.join(["10.0.0.7"])` would join a cluster.
+//! let options = NodeOptions::local("web-1", ([127, 31, 9, 1], 0)).tag("role", "web");
+//! let (node, mut outlet) = options.start().await.unwrap();
+//! let Some(Event::Member { members, .. }) = outlet.next_event().await else { panic!("it runs") };
+//! assert_eq!(members[0].name, "web-1");
+//! node.user_event("deploy", "v2".into(), false).await.unwrap();
+//! node.leave().await.unwrap();
+//! # });
+//! ```
+//!
+//! # What lives how long
+//! - A node runs until its [`Handle::shutdown`] or [`Engine::stop`], until it loses its name to another node
+//!   ([`resolve_name_conflicts`](RawConfig::resolve_name_conflicts)), or until its engine ends. After
+//!   [`Handle::leave`] it still runs, silent. Dropping one of several handles changes nothing, and a dropped
+//!   [`Outlet`] only means that its events go nowhere.
+//! - An engine ends when it is stopped, or when the last [`Engine`] and the last [`Handle`] of its nodes are
+//!   dropped: its nodes then end without a word, as after a crash, their snapshots are written to disk, their
+//!   sockets are closed, and the thread ends. The drop doesn't wait for that; [`Engine::stop`] does.
+//! - When a node has ended, its outlet gives what it still holds and then `None`, and every call of its
+//!   handles is [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
 
 mod census;
 mod handle;
+mod options;
+mod outlet;
 mod resolve;
 mod watch;
 
@@ -13,19 +41,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
+pub use self::options::{NodeOptions, SnapshotOptions};
+pub use self::outlet::{Answer, Answers, Outlet, Told};
 pub(crate) use self::watch::WatchRing;
 pub use self::watch::{NodeEvent, RingReader, Watch};
 use crate::command::CommandError;
-use crate::config::{ConfigError, RawConfig};
-use crate::event::{Event, Notice};
+use crate::config::ConfigError;
+#[cfg(doc)]
+use crate::config::RawConfig;
 use crate::io::mailbox::{Mailbox, Request};
 use crate::io::{Driver, DriverChoice, shard};
 use crate::wire::LamportTime;
@@ -38,36 +67,13 @@ pub const OUTLET_DEPTH: usize = 8192;
 /// one shard for life.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    mailboxes: Arc<[Arc<Mailbox>]>,
+    shards: Arc<[Arc<ShardOwner>]>,
     /// The port that nodes share a socket on.
     shared_port: Option<u16>,
     /// Nodes added so far, which take turns among the shards.
     added: Arc<AtomicUsize>,
     driver: Driver,
     reason: Arc<str>,
-}
-
-/// What a node is started with.
-#[derive(Clone, Debug)]
-pub struct NodeOptions {
-    /// The settings. An advertise port of 0 becomes the port that was bound.
-    pub config: RawConfig,
-    /// Where the node's UDP socket and TCP listener are bound, both on the same port; 0: the system picks.
-    pub bind: SocketAddr,
-    /// Where the node keeps its snapshot, if it keeps one.
-    pub snapshot: Option<SnapshotOptions>,
-    /// The file that is rewritten when keys are changed. Reading it is the caller's
-    /// ([`keyring_file::read`](crate::io::keyring_file::read)), into the settings.
-    pub keyring_file: Option<PathBuf>,
-}
-
-/// A node's snapshot file (PROTOCOL 10.1).
-#[derive(Clone, Debug)]
-pub struct SnapshotOptions {
-    /// The file.
-    pub path: PathBuf,
-    /// Rejoin the members of the snapshot even if the last run ended with a graceful leave.
-    pub rejoin_after_leave: bool,
 }
 
 /// Why a node could not be started.
@@ -94,6 +100,12 @@ pub enum StartError {
         /// The system's reason.
         error: std::io::Error,
     },
+    /// The engine's thread can't be made.
+    #[error("Failed to start the engine: {0}")]
+    Engine(std::io::Error),
+    /// None of the nodes to join through answered. The node has ended.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The engine is gone or its mailbox is full.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -139,44 +151,6 @@ impl std::fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
-
-/// What a node tells its application, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// An event, after coalescing.
-    Event(Event),
-    /// A line for the log.
-    Notice(Notice),
-}
-
-/// What a node tells its application: [`Told`]s in order. Ends when the node has stopped.
-pub type Outlet = mpsc::Receiver<Told>;
-
-/// An answer to a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A node acked.
-    Ack {
-        /// Which node.
-        from: String,
-    },
-    /// A node answered.
-    Response {
-        /// Which node.
-        from: String,
-        /// What.
-        payload: Bytes,
-    },
-}
-
-/// The answers to a query: the channel ends at the query's deadline.
-#[derive(Debug)]
-pub struct Answers {
-    /// How long answers are taken.
-    pub timeout: Duration,
-    /// The answers as they come.
-    pub answers: mpsc::UnboundedReceiver<Answer>,
-}
 
 /// What became of a key operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -256,6 +230,18 @@ pub struct ShardsOptions {
     pub shared_port: Option<u16>,
 }
 
+/// Held by everybody who can reach a shard; the last one to go ends it.
+#[derive(Debug)]
+struct ShardOwner {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for ShardOwner {
+    fn drop(&mut self) {
+        self.mailbox.abandon();
+    }
+}
+
 impl Engine {
     /// Starts an engine with one shard.
     ///
@@ -272,7 +258,7 @@ impl Engine {
     pub fn start_shards(choice: DriverChoice, options: &ShardsOptions) -> std::io::Result<Engine> {
         let (driver, reason) = choice.resolve()?;
         let count = options.shards.max(1);
-        let (mut mailboxes, mut shared_port) = (Vec::new(), options.shared_port);
+        let (mut shards, mut shared_port) = (Vec::new(), options.shared_port);
         for number in 0..count {
             let mailbox = Arc::new(Mailbox::default());
             let shared = shared_port.map(|port| bind_shared(port, number, count)).transpose()?;
@@ -281,10 +267,10 @@ impl Engine {
             }
             let processor = (count > 1).then_some(number as usize);
             shard::spawn(shard::ShardOptions { driver, processor, shared }, Arc::clone(&mailbox))?;
-            mailboxes.push(mailbox);
+            shards.push(Arc::new(ShardOwner { mailbox }));
         }
         let added = Arc::new(AtomicUsize::new(0));
-        Ok(Engine { mailboxes: mailboxes.into(), shared_port, added, driver, reason: reason.into() })
+        Ok(Engine { shards: shards.into(), shared_port, added, driver, reason: reason.into() })
     }
 
     /// The port that nodes share, if they do.
@@ -297,10 +283,10 @@ impl Engine {
     /// # Errors
     /// The engine has stopped, or a shard is too busy to be asked.
     pub async fn census(&self) -> Result<Vec<ShardCensus>, ApiError> {
-        let mut answers = Vec::with_capacity(self.mailboxes.len());
-        for mailbox in self.mailboxes.iter() {
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.iter() {
             let (reply, answer) = oneshot::channel();
-            mailbox.push(Request::Census(reply))?;
+            shard.mailbox.push(Request::Census(reply))?;
             answers.push(answer);
         }
         let mut shards = Vec::with_capacity(answers.len());
@@ -313,20 +299,20 @@ impl Engine {
     /// The events of all nodes from now on, one reader for each shard. Reading costs the shards nothing but the
     /// writing; a reader that lags loses events, which the nodes' own outlets may still have.
     pub fn watch(&self) -> Vec<Watch> {
-        self.mailboxes.iter().map(|mailbox| mailbox.watch().reader()).collect()
+        self.shards.iter().map(|shard| shard.mailbox.watch().reader()).collect()
     }
 
     /// The shard that serves a node bound there: the kernel decides for shared sockets, else they take turns.
-    fn mailbox_for(&self, bind: SocketAddr) -> &Arc<Mailbox> {
+    fn shard_for(&self, bind: SocketAddr) -> &Arc<ShardOwner> {
         #[cfg(target_os = "linux")]
         if let (SocketAddr::V4(addr), Some(port)) = (bind, self.shared_port)
             && addr.port() == port
         {
-            let shard = crate::io::shared::shard_of(*addr.ip(), self.mailboxes.len() as u32);
-            return &self.mailboxes[shard as usize];
+            let shard = crate::io::shared::shard_of(*addr.ip(), self.shards.len() as u32);
+            return &self.shards[shard as usize];
         }
         let turn = self.added.fetch_add(1, Ordering::Relaxed);
-        &self.mailboxes[turn % self.mailboxes.len()]
+        &self.shards[turn % self.shards.len()]
     }
 
     /// The driver in use.
@@ -339,26 +325,34 @@ impl Engine {
         &self.reason
     }
 
-    /// Starts a node. Its sockets are bound and it has begun when this returns.
+    /// Starts a node. When this returns its sockets are bound, it has begun, and it has joined through
+    /// [`NodeOptions::join`] if there is anything in it.
     ///
     /// # Errors
-    /// The settings, the addresses or the snapshot are refused.
-    pub async fn add(&self, options: NodeOptions) -> Result<(Handle, Outlet), StartError> {
+    /// The settings, the addresses or the snapshot are refused, or nobody to join through answered.
+    pub async fn add(&self, mut options: NodeOptions) -> Result<(Handle, Outlet), StartError> {
         let (reply, answer) = oneshot::channel();
         let (outlet_in, outlet) = mpsc::channel(OUTLET_DEPTH);
         let name: Arc<str> = options.config.node_name.as_str().into();
-        let mailbox = Arc::clone(self.mailbox_for(options.bind));
-        mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
+        let join = std::mem::take(&mut options.join);
+        let shard = Arc::clone(self.shard_for(options.bind));
+        shard.mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
         let added = answer.await.map_err(|_| ApiError::Stopped)??;
-        let handle = Handle { mailbox, id: added.id, name, bound: added.bound, advertise: added.advertise };
-        Ok((handle, outlet))
+        let handle = Handle { shard, id: added.id, name, bound: added.bound, advertise: added.advertise };
+        if !join.is_empty()
+            && let Err(error) = handle.join(&join, false).await
+        {
+            handle.shutdown().await;
+            return Err(error.into());
+        }
+        Ok((handle, outlet.into()))
     }
 
     /// Stops every node without a word and ends the threads. Returns when the sockets are closed.
     pub async fn stop(&self) {
-        for mailbox in self.mailboxes.iter() {
+        for shard in self.shards.iter() {
             let (reply, answer) = oneshot::channel();
-            if mailbox.push(Request::Stop(reply)).is_ok() {
+            if shard.mailbox.push(Request::Stop(reply)).is_ok() {
                 // An error means that the thread is gone already.
                 let _ = answer.await;
             }

@@ -22,6 +22,8 @@ pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// A file above this, and above twice [`MEMBER_BYTES`] for each member, is rewritten (Serf's numbers).
 const COMPACT_BYTES_MIN: u64 = 128 * 1024;
 const MEMBER_BYTES: u64 = 128;
+/// Begins our own line about a failed member. To Serf it is a comment.
+const FAILED: &str = "#failed: ";
 /// A snapshot larger than this is no snapshot: a million members with long names.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -43,9 +45,22 @@ pub(crate) struct Journal {
 #[derive(Debug, Default)]
 struct State {
     alive: BTreeMap<String, SocketAddr>,
+    failed: BTreeMap<String, SocketAddr>,
     clock: u64,
     event_clock: u64,
     query_clock: u64,
+}
+
+impl State {
+    fn came(&mut self, name: String, addr: SocketAddr) {
+        self.failed.remove(&name);
+        self.alive.insert(name, addr);
+    }
+
+    fn left(&mut self, name: &str) {
+        self.failed.remove(name);
+        self.alive.remove(name);
+    }
 }
 
 /// A snapshot file that was opened.
@@ -76,11 +91,15 @@ impl Journal {
         file.set_len(whole as u64)?;
         file.seek(SeekFrom::End(0))?;
         let (state, remarks) = replay(&bytes[..whole], rejoin_after_leave);
+        let listed = |members: &BTreeMap<_, _>| {
+            members.iter().map(|(name, addr)| (String::clone(name), *addr)).collect()
+        };
         let restored = Restored {
             clock: state.clock,
             event_clock: state.event_clock,
             query_clock: state.query_clock,
-            alive: state.alive.iter().map(|(name, addr)| (name.clone(), *addr)).collect(),
+            alive: listed(&state.alive),
+            failed: listed(&state.failed),
         };
         let journal = Journal {
             path: path.to_owned(),
@@ -99,7 +118,9 @@ impl Journal {
         if self.left && !matches!(record, SnapshotRecord::Clock(_)) {
             return false;
         }
-        if let SnapshotRecord::Alive { name, .. } | SnapshotRecord::NotAlive { name } = &record
+        if let SnapshotRecord::Alive { name, .. }
+        | SnapshotRecord::NotAlive { name }
+        | SnapshotRecord::Failed { name, .. } = &record
             && name.contains('\n')
         {
             // The format has no way to say it, and a peer must not write lines of its own.
@@ -109,11 +130,11 @@ impl Journal {
         self.left |= leave;
         write_line(&mut self.buffer, &record);
         match record {
-            SnapshotRecord::Alive { name, addr } => {
-                self.state.alive.insert(name, addr);
-            }
-            SnapshotRecord::NotAlive { name } => {
-                self.state.alive.remove(&name);
+            SnapshotRecord::Alive { name, addr } => self.state.came(name, addr),
+            SnapshotRecord::NotAlive { name } => self.state.left(&name),
+            SnapshotRecord::Failed { name, addr } => {
+                self.state.left(&name);
+                self.state.failed.insert(name, addr);
             }
             SnapshotRecord::Clock(time) => self.state.clock = time.0,
             SnapshotRecord::EventClock(time) => self.state.event_clock = time.0,
@@ -125,7 +146,7 @@ impl Journal {
 
     /// Writes the buffered lines. A file that can't be written is rewritten by the next flush.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        let members = self.state.alive.len() as u64;
+        let members = (self.state.alive.len() + self.state.failed.len()) as u64;
         let grown = self.file_bytes + self.buffer.len() as u64;
         let compact = grown > COMPACT_BYTES_MIN.max(2 * MEMBER_BYTES * members) && !self.left;
         let result = if self.broken || compact { self.rewrite() } else { self.file.write_all(&self.buffer) };
@@ -149,6 +170,9 @@ impl Journal {
         let mut lines = Vec::new();
         for (name, &addr) in &self.state.alive {
             write_line(&mut lines, &SnapshotRecord::Alive { name: name.clone(), addr });
+        }
+        for (name, &addr) in &self.state.failed {
+            write_line(&mut lines, &SnapshotRecord::Failed { name: name.clone(), addr });
         }
         for record in [
             SnapshotRecord::Clock(LamportTime(self.state.clock)),
@@ -177,6 +201,9 @@ fn write_line(out: &mut Vec<u8>, record: &SnapshotRecord) {
     match record {
         SnapshotRecord::Alive { name, addr } => writeln!(out, "alive: {name} {addr}"),
         SnapshotRecord::NotAlive { name } => writeln!(out, "not-alive: {name}"),
+        SnapshotRecord::Failed { name, addr } => {
+            writeln!(out, "not-alive: {name}\n{FAILED}{name} {addr}")
+        }
         SnapshotRecord::Clock(time) => writeln!(out, "clock: {}", time.0),
         SnapshotRecord::EventClock(time) => writeln!(out, "event-clock: {}", time.0),
         SnapshotRecord::QueryClock(time) => writeln!(out, "query-clock: {}", time.0),
@@ -206,6 +233,15 @@ fn replay(bytes: &[u8], rejoin_after_leave: bool) -> (State, Vec<String>) {
 
 /// Reads one line. None if it makes no sense.
 fn replay_line(state: &mut State, line: &str) -> Option<()> {
+    if let Some(failed) = line.strip_prefix(FAILED) {
+        // A comment to Serf, and not worth a remark if it makes no sense.
+        if let Some((name, addr)) = failed.rsplit_once(' ')
+            && let Ok(addr) = addr.parse()
+        {
+            state.failed.insert(name.to_owned(), addr);
+        }
+        return Some(());
+    }
     if line.starts_with('#') {
         return Some(());
     }
@@ -214,11 +250,9 @@ fn replay_line(state: &mut State, line: &str) -> Option<()> {
         "alive" => {
             // The name may hold spaces, the address does not.
             let (name, addr) = rest.rsplit_once(' ')?;
-            state.alive.insert(name.to_owned(), addr.parse().ok()?);
+            state.came(name.to_owned(), addr.parse().ok()?);
         }
-        "not-alive" => {
-            state.alive.remove(rest);
-        }
+        "not-alive" => state.left(rest),
         "clock" => state.clock = rest.parse().ok()?,
         "event-clock" => state.event_clock = rest.parse().ok()?,
         "query-clock" => state.query_clock = rest.parse().ok()?,
@@ -329,5 +363,45 @@ mod tests {
         journal.append(alive("b"));
         journal.flush().unwrap();
         assert_eq!(open(&path).restored.alive.len(), 2);
+    }
+
+    #[test]
+    fn names_can_not_write_lines_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        let addr = "127.0.0.1:7946".parse().unwrap();
+        for name in ["x\nleave", "x\nclock: 99\ny"] {
+            journal.append(alive(name));
+            journal.append(SnapshotRecord::Failed { name: name.into(), addr });
+            journal.append(SnapshotRecord::NotAlive { name: name.into() });
+        }
+        journal.append(alive("\u{1b}[2J #"));
+        journal.flush().unwrap();
+        let Opened { restored, remarks, .. } = open(&path);
+        assert_eq!((restored.alive.len(), restored.clock, remarks), (1, 0, Vec::new()));
+    }
+
+    #[test]
+    fn failed_members_are_remembered_and_those_that_left_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let addr = "127.0.0.1:7946".parse().unwrap();
+        let mut journal = open(&path).journal;
+        for name in ["a", "b", "c d"] {
+            journal.append(alive(name));
+            journal.append(SnapshotRecord::Failed { name: name.into(), addr });
+        }
+        journal.append(alive("a"));
+        journal.append(SnapshotRecord::NotAlive { name: "b".into() });
+        journal.flush().unwrap();
+        let read = |path: &Path| {
+            let Restored { alive, failed, .. } = open(path).restored;
+            [alive, failed].map(|list| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&path), [["a"], ["c d"]]);
+        journal.broken = true;
+        journal.flush().unwrap();
+        assert_eq!(read(&path), [["a"], ["c d"]], "a rewritten file says the same");
     }
 }

@@ -84,6 +84,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_cut_at_any_byte_is_refused_and_never_gives_half_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keyring");
+        let keys = [vec![3; 32], vec![5; 16]];
+        write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(read(&path).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn what_is_no_keyring_is_refused_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keyring");

@@ -43,6 +43,7 @@ pub(crate) struct Mailbox {
     requests: ArrayQueue<Request>,
     arrived: Notify,
     closed: AtomicBool,
+    abandoned: AtomicBool,
     /// Where all nodes' events go, once somebody has asked for it.
     watch: OnceLock<Arc<WatchRing>>,
 }
@@ -53,6 +54,7 @@ impl Default for Mailbox {
             requests: ArrayQueue::new(DEPTH),
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             watch: OnceLock::new(),
         }
     }
@@ -66,7 +68,22 @@ impl Mailbox {
         }
         self.requests.push(request).map_err(|_| ApiError::Busy)?;
         self.arrived.notify_one();
+        if self.closed.load(Ordering::Acquire) {
+            // It closed between the two looks and nobody pops any more.
+            self.close();
+        }
         Ok(())
+    }
+
+    /// Nobody is left who could leave a request.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// Whether nobody is left who could leave a request.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// The next request, if one waits.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::api::{Answer, Told};
 use crate::command::{CommandError, Ticket};
@@ -35,7 +35,7 @@ pub(crate) struct Seat {
 /// Through what a node is reached.
 pub(crate) enum Door {
     /// A socket and a listener of its own.
-    Own { socket: SocketIndex, accepting: AbortHandle },
+    Own { socket: SocketIndex, accepting: JoinHandle<()> },
     /// The shard's shared ones, under this address.
     Shared { socket: SocketIndex, ip: Ipv4Addr },
 }
@@ -86,13 +86,18 @@ impl Seat {
         }
     }
 
-    /// Ends the node without a word. What the snapshot has yet to write goes to disk.
-    pub(crate) fn close(mut self, ctx: &mut Context) {
-        if let Door::Own { accepting, .. } = &self.door {
-            accepting.abort();
-        }
+    /// Ends the node without a word. What the snapshot has yet to write goes to disk. Once the task that comes
+    /// back has ended, the node's own listener is closed.
+    pub(crate) fn close(mut self, ctx: &mut Context) -> Option<JoinHandle<()>> {
         self.flush_journal(true);
         self.node.stop(ctx);
+        match self.door {
+            Door::Own { accepting, .. } => {
+                accepting.abort();
+                Some(accepting)
+            }
+            Door::Shared { .. } => None,
+        }
     }
 
     /// Writes the snapshot's buffer, with `sync` down to the disk. A failure is told, and repaired later.

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -56,12 +57,22 @@ pub(crate) struct ShardOptions {
 pub(crate) fn spawn(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
-        if let Err(error) = block_on(begin(options, Arc::clone(&mailbox), ready_in.clone())) {
+        // However the thread ends, a panic of a delegate included: nobody waits for its answer for ever.
+        let _closing = Closing(Arc::clone(&mailbox));
+        if let Err(error) = block_on(begin(options, mailbox, ready_in.clone())) {
             let _ = ready_in.try_send(Err(error));
         }
-        mailbox.close();
     })?;
     ready.recv().map_err(|_| io::Error::other("the shard's thread ended at once"))?
+}
+
+/// Closes the mailbox when the thread ends.
+struct Closing(Arc<Mailbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Makes the shard, tells the starter, serves.
@@ -151,8 +162,14 @@ impl Shard {
             self.fire_timers();
             while let Some(request) = self.mailbox.pop() {
                 if let Some(reply) = self.serve(request).await {
-                    return self.stop(reply).await;
+                    self.stop().await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(());
+                    return;
                 }
+            }
+            if self.mailbox.is_abandoned() {
+                return self.stop().await;
             }
             self.flush_journals(false);
             self.relief.look(self.ctx.now);
@@ -257,8 +274,10 @@ impl Shard {
         match request {
             Request::Add(options, outlet, reply) => {
                 let added = self.add(*options, outlet).await;
-                // Whoever asked may have gone; the node is then without a handle until the engine stops.
-                let _ = reply.send(added);
+                if let Err(Ok(added)) = reply.send(added) {
+                    // Whoever asked has gone, and with it the only way to this node.
+                    self.close(added.id).await;
+                }
             }
             Request::Call(id, call) => {
                 if let Some(seat) = seat(&mut self.seats, id) {
@@ -270,7 +289,8 @@ impl Shard {
                 let _ = reply.send(self.census());
             }
             Request::Remove(id, reply) => {
-                self.remove(id);
+                self.close(id).await;
+                // Whoever asked may have gone.
                 let _ = reply.send(());
             }
             Request::Stop(reply) => return Some(reply),
@@ -280,7 +300,7 @@ impl Shard {
     }
 
     async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
-        let NodeOptions { mut config, bind, snapshot, keyring_file } = options;
+        let NodeOptions { mut config, bind, snapshot, keyring_file, delegate, join: _ } = options;
         let (sockets, bound) = match self.shared_door(bind)? {
             Some(door) => (Sockets::Shared(door), bind),
             None => {
@@ -304,7 +324,10 @@ impl Shard {
         let id = NodeId(self.seats.len() as u32);
         let door = self.open_door(id, sockets, bound)?;
         let advertise = config.advertise;
-        let node = Node::new(id, config, &mut self.ctx);
+        let mut node = Node::new(id, config, &mut self.ctx);
+        if let Some(delegate) = delegate {
+            node.set_delegate(delegate);
+        }
         let mut added = Seat::new(node, outlet, door, journal, keyring_file);
         for remark in remarks {
             added.tell(Told::Notice(Notice::Snapshot { remark }));
@@ -359,8 +382,9 @@ impl Shard {
         self.by_socket[place] = id;
     }
 
-    fn remove(&mut self, id: NodeId) {
-        let Some(seat) = self.seats.get_mut(id.0 as usize).and_then(Option::take) else { return };
+    /// Ends a node. Once the task that comes back has ended, its address is free.
+    fn remove(&mut self, id: NodeId) -> Option<JoinHandle<()>> {
+        let seat = self.seats.get_mut(id.0 as usize).and_then(Option::take)?;
         self.streams.abort_node(id);
         match seat.door {
             Door::Own { socket, .. } => self.udp.remove(socket),
@@ -368,17 +392,23 @@ impl Shard {
                 self.by_ip.remove(&ip);
             }
         }
-        seat.close(&mut self.ctx);
+        seat.close(&mut self.ctx)
     }
 
-    async fn stop(mut self, reply: oneshot::Sender<()>) {
+    /// Ends a node and returns when its address is free.
+    async fn close(&mut self, id: NodeId) {
+        if let Some(accepting) = self.remove(id) {
+            // It was aborted, which is the error it ends with.
+            let _ = accepting.await;
+        }
+    }
+
+    async fn stop(mut self) {
         for id in 0..self.seats.len() as u32 {
-            self.remove(NodeId(id));
+            self.close(NodeId(id)).await;
         }
         self.mailbox.close();
         self.udp.close().await;
-        // Whoever asked may have gone.
-        let _ = reply.send(());
     }
 
     /// Carries out what nodes put out, in the order that the Context's documentation gives.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
 use crate::context::{NodeId, StreamId, StreamOperation};
 
@@ -67,8 +67,8 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Accepts connections for a node until the handle is aborted.
-    pub(crate) fn listen(&self, node: NodeId, listener: TcpListener) -> AbortHandle {
+    /// Accepts connections for a node until the task is aborted; the listener closes with it.
+    pub(crate) fn listen(&self, node: NodeId, listener: TcpListener) -> JoinHandle<()> {
         let events = self.events_in.clone();
         let accepting = async move {
             loop {
@@ -82,7 +82,7 @@ impl Streams {
                 }
             }
         };
-        spawn_local(accepting).abort_handle()
+        spawn_local(accepting)
     }
 
     /// Accepts connections for all nodes of the shard.

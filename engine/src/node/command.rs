@@ -13,6 +13,8 @@ use crate::event::Completion;
 use crate::swim::broadcast::BroadcastId;
 use crate::swim::dissemination::Finished;
 use crate::timers::{TimerKey, TimerKind};
+use crate::upper::{MESSAGE_BYTES_MAX, gossip_message};
+use crate::view::{Known, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 
 /// Tags updates and force-leaves that may wait for their broadcasts at one time.
@@ -65,7 +67,11 @@ impl Node {
         }
         self.shared.egress.dissemination.watched = true;
         let scope = &mut self.shared.scope(ctx);
-        let intent = self.serf.announce_leave(scope);
+        let Some(intent) = self.upper.announce_leave(scope) else {
+            self.depart(ctx, ticket);
+            self.settle(ctx);
+            return Ok(());
+        };
         self.leave = Leave::Announcing(ticket, intent);
         let wait = scope.broadcast_wait();
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
@@ -85,19 +91,98 @@ impl Node {
         ticket: Ticket,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), CommandError> {
+        self.check_update()?;
+        if self.swim.meta_is_delegates {
+            return Err(CommandError::MetaGivenBy("the delegate"));
+        }
+        let scope = &mut self.shared.scope(ctx);
+        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
+            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
+        }
+        if scope.config.protocol < 3
+            && let Ok(serf) = self.upper.serf()
+        {
+            serf.hidden_tags = tags.clone();
+        }
+        self.swim.update_tags(scope, tags);
+        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Changes some of the own tags: those in `remove` go, those in `set` come or change. Completes with
+    /// [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// As those of [`set_tags`](Self::set_tags).
+    pub fn update_tags(
+        &mut self,
+        ctx: &mut Context,
+        ticket: Ticket,
+        set: BTreeMap<String, String>,
+        remove: &[String],
+    ) -> Result<(), CommandError> {
+        let mut tags = self.local_member(ctx).tags;
+        tags.retain(|name, _| !remove.contains(name));
+        tags.extend(set);
+        self.set_tags(ctx, ticket, &tags)
+    }
+
+    /// Asks the delegate for this node's meta again and announces it. Completes with
+    /// [`Completion::Broadcasted`].
+    ///
+    /// # Errors
+    /// If the delegate gave none when the node started or gives none now, or the node is leaving.
+    pub fn update_meta(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
+        self.check_update()?;
+        if !self.swim.ask_meta(&mut self.shared.scope(ctx)) {
+            return Err(CommandError::MetaGivenBy("its tags"));
+        }
+        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
+        self.settle(ctx);
+        Ok(())
+    }
+
+    /// Gossips a message of the program's own to all other nodes, whose delegates get it. Plain SWIM only.
+    ///
+    /// # Errors
+    /// If it is longer than 1024 bytes, or too many wait.
+    pub fn broadcast(&mut self, ctx: &mut Context, message: Bytes) -> Result<(), CommandError> {
+        self.check_plain()?;
+        gossip_message(&mut self.shared.scope(ctx), message)
+    }
+
+    /// Sends a message of the program's own straight to one member, whose delegate gets it unless the
+    /// datagram is lost. Plain SWIM only.
+    ///
+    /// # Errors
+    /// If it is longer than 1024 bytes, or nobody of that name is alive.
+    pub fn send(&mut self, ctx: &mut Context, member: &str, message: &[u8]) -> Result<(), CommandError> {
+        self.check_plain()?;
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
+        }
+        let view = &self.shared.view;
+        let reachable = |known: Known| matches!(known.swim, SwimState::Alive | SwimState::Suspect);
+        let found = view.by_name(&ctx.roster, member).filter(|(_, known)| reachable(*known));
+        let addr = found.and_then(|(member, _)| view.socket_addr(&ctx.roster, member));
+        let addr = addr.ok_or_else(|| CommandError::UnknownMember(member.to_owned()))?;
+        self.shared.scope(ctx).send_user(addr, message);
+        Ok(())
+    }
+
+    fn check_plain(&self) -> Result<(), CommandError> {
+        if self.shared.config.serf { Err(CommandError::NotSupported) } else { Ok(()) }
+    }
+
+    /// Whether the own meta may be changed now.
+    fn check_update(&self) -> Result<(), CommandError> {
         if self.leave != Leave::No {
             return Err(CommandError::LeaveInProgress);
         }
         if self.waiters.len() >= WAITERS_MAX {
             return Err(CommandError::Busy("tags updates"));
         }
-        let scope = &mut self.shared.scope(ctx);
-        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
-            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
-        }
-        self.swim.update_meta(scope, tags);
-        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
-        self.settle(ctx);
         Ok(())
     }
 
@@ -116,7 +201,7 @@ impl Node {
         if self.waiters.len() >= WAITERS_MAX {
             return Err(CommandError::Busy("force-leaves"));
         }
-        let intent = self.serf.force_leave(&mut self.shared.scope(ctx), node, prune);
+        let intent = self.upper.serf()?.force_leave(&mut self.shared.scope(ctx), node, prune);
         self.wait_for(ctx, Finished::User(intent), ticket);
         self.settle(ctx);
         Ok(())
@@ -133,7 +218,7 @@ impl Node {
         payload: &Bytes,
         coalesce: bool,
     ) -> Result<(), CommandError> {
-        self.serf.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)
+        self.upper.serf()?.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)
     }
 
     /// Asks everybody, this node included. Returns how long answers are taken. Completes many times, with
@@ -147,7 +232,7 @@ impl Node {
         ticket: Ticket,
         params: &QueryParams,
     ) -> Result<Duration, CommandError> {
-        self.serf.query(&mut self.shared.scope(ctx), ticket, params)
+        self.upper.serf()?.query(&mut self.shared.scope(ctx), ticket, params)
     }
 
     /// Has a key operation done by everybody, this node included. Returns how long answers are taken; they
@@ -162,7 +247,7 @@ impl Node {
         operation: KeyOperation,
         key: &[u8],
     ) -> Result<Duration, CommandError> {
-        self.serf.key_query(&mut self.shared.scope(ctx), ticket, operation, key)
+        self.upper.serf()?.key_query(&mut self.shared.scope(ctx), ticket, operation, key)
     }
 
     /// Answers a query that an event told of.
@@ -175,7 +260,7 @@ impl Node {
         query: QueryToken,
         payload: &Bytes,
     ) -> Result<(), CommandError> {
-        self.serf.respond(&mut self.shared.scope(ctx), query, payload)
+        self.upper.serf()?.respond(&mut self.shared.scope(ctx), query, payload)
     }
 
     /// The time for a step of the own leave is over.

@@ -5,6 +5,8 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+#[cfg(feature = "sim")]
+mod settled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,25 +17,31 @@ use self::command::Leave;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::delegate::Delegate;
 use crate::egress::{Egress, Scope};
 use crate::event::{Member, Notice};
 use crate::roster::MemberIndex;
-use crate::serf::{Serf, member_record};
+use crate::serf::coordinate::Coordinates;
+use crate::serf::member_record;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::swim::broadcast::Class;
 use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
+use crate::upper::Upper;
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::{DropReason, LamportTime, Message, packet};
+
+/// Members looked at in one slice of a list, at some 0.5 µs each.
+const MEMBERS_SLICE: u32 = 512;
 
 /// One member of a cluster.
 pub struct Node {
     pub(crate) shared: Shared,
     pub(crate) swim: Swim,
-    pub(crate) serf: Serf,
+    pub(crate) upper: Upper,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     leave: Leave,
@@ -50,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) view: View,
     pub(crate) egress: Egress,
     pub(crate) stats: Stats,
+    pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
 
 impl Shared {
@@ -62,6 +71,7 @@ impl Shared {
             view: &mut self.view,
             egress: &mut self.egress,
             stats: &mut self.stats,
+            delegate: &mut self.delegate,
         }
     }
 }
@@ -94,12 +104,13 @@ impl Node {
         let me = ctx.roster.intern_name(&config.node_name);
         let egress = Egress::new(&config, ctx);
         let swim = Swim::new(&config);
-        let serf = Serf::new(&config);
-        let shared = Shared { id, me, config, view: View::default(), egress, stats: Stats::default() };
+        let upper = Upper::new(&config);
+        let (view, stats) = (View::default(), Stats::default());
+        let shared = Shared { id, me, config, view, egress, stats, delegate: None };
         Node {
             shared,
             swim,
-            serf,
+            upper,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             leave: Leave::No,
@@ -109,17 +120,31 @@ impl Node {
         }
     }
 
+    /// Gives the node its rules. Before [`start`](Self::start), which asks it already.
+    pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
+        let Shared { config, egress, .. } = &mut self.shared;
+        egress.asks_broadcasts = !config.serf;
+        egress.asks_ack_payload = !(config.serf && config.coordinates);
+        self.shared.delegate = Some(delegate);
+    }
+
     /// Announces the node to itself and arms its timers, each with a random delay so that nodes started
     /// together don't act in step.
     pub fn start(&mut self, ctx: &mut Context) {
+        self.start_in(ctx, 1);
+    }
+
+    /// Starts in a cluster of about `n`: the first push/pull comes within the interval of that size.
+    fn start_in(&mut self, ctx: &mut Context, n: usize) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
-        self.serf.start(scope);
+        self.upper.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
-        let push_pull = scope.ctx.random.duration(scope.config.push_pull_interval);
+        let interval = scope.config.push_pull_interval * push_pull_scale(n);
+        let push_pull = scope.ctx.random.duration(interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
-        if let Some(addr) = self.serf.next_rejoin(scope) {
+        if let Some(addr) = self.upper.next_rejoin(scope) {
             self.streams.rejoin(scope, addr);
         }
         self.settle(ctx);
@@ -142,7 +167,7 @@ impl Node {
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
-        self.streams.on_input(scope, &mut self.swim, &mut self.serf, id, input);
+        self.streams.on_input(scope, &mut self.swim, &mut self.upper, id, input);
         self.settle(ctx);
     }
 
@@ -156,19 +181,22 @@ impl Node {
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
             TimerKind::Gossip => self.swim.gossip(scope),
-            TimerKind::Reap => self.serf.reap(scope),
             TimerKind::PushPull => self.push_pull(ctx),
             TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
-            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.serf, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.upper, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
-            TimerKind::QueryEnd => self.serf.on_query_end(scope, key),
-            TimerKind::Coalesce => self.serf.on_coalesce_timer(scope, key),
-            TimerKind::QueueCheck => self.serf.check_queues(scope),
-            TimerKind::Reconnect => {
-                if let Some(addr) = self.serf.reconnect(scope) {
+            TimerKind::Reap
+            | TimerKind::QueryEnd
+            | TimerKind::Coalesce
+            | TimerKind::QueueCheck
+            | TimerKind::Reconnect => {
+                if let Some(addr) = self.upper.on_timeout(scope, key) {
                     self.streams.reconnect(scope, addr);
+                }
+                if let Some(addr) = self.upper.rejoin_again(scope, key.kind) {
+                    self.streams.rejoin(scope, addr);
                 }
             }
         }
@@ -208,9 +236,14 @@ impl Node {
         self.leave == Leave::Left
     }
 
+    /// Whether it has begun to leave and is not through with it.
+    pub fn is_leaving(&self) -> bool {
+        !matches!(self.leave, Leave::No | Leave::Left)
+    }
+
     /// The member, event and query clocks.
     pub fn clocks(&self) -> [LamportTime; 3] {
-        [self.serf.clock.time(), self.serf.event_clock.time(), self.serf.query_clock.time()]
+        self.upper.clocks()
     }
 
     /// Queued intents, queries and user events.
@@ -230,16 +263,17 @@ impl Node {
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.
     pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
+        let coordinates = self.upper.coordinates(&self.shared.config)?;
         if name == self.shared.config.node_name {
-            return self.shared.config.coordinates.then(|| *self.serf.coordinates.own());
+            return Some(*coordinates.own());
         }
         let (member, _) = self.shared.view.by_name(&ctx.roster, name)?;
-        self.serf.coordinates.of(member)
+        coordinates.of(member)
     }
 
     /// How often the own coordinate became nonsense and started again; none without coordinates.
     pub fn coordinate_resets(&self) -> Option<u64> {
-        self.shared.config.coordinates.then(|| self.serf.coordinates.resets())
+        self.upper.coordinates(&self.shared.config).map(Coordinates::resets)
     }
 
     /// Its own record.
@@ -249,12 +283,32 @@ impl Node {
 
     /// Everybody this node lists, by name.
     pub fn members(&self, ctx: &Context) -> Vec<Member> {
-        let view = &self.shared.view;
-        let listed = view.iter().filter(|(_, known)| known.status != MemberStatus::None);
-        let mut members: Vec<Member> =
-            listed.filter_map(|(member, _)| member_record(view, &ctx.roster, member)).collect();
+        let mut members = Vec::with_capacity(self.shared.view.members_count());
+        let mut from = Some(MemberIndex(0));
+        while let Some(start) = from {
+            from = self.members_slice(ctx, start, &mut members);
+        }
         members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Adds the next members that this node lists, in index order, and tells where to go on. A slice takes a
+    /// fraction of a millisecond, so that a long list can be asked for without holding back an ack. Who comes
+    /// or goes between two slices may be missing or listed; nobody is listed twice.
+    pub fn members_slice(
+        &self,
+        ctx: &Context,
+        from: MemberIndex,
+        into: &mut Vec<Member>,
+    ) -> Option<MemberIndex> {
+        let view = &self.shared.view;
+        let end = view.index_end().min(from.0.saturating_add(MEMBERS_SLICE));
+        for member in (from.0..end).map(MemberIndex) {
+            if view.get(member).is_some_and(|known| known.status != MemberStatus::None) {
+                into.extend(member_record(view, &ctx.roster, member));
+            }
+        }
+        (end < view.index_end()).then_some(MemberIndex(end))
     }
 
     fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {
@@ -268,7 +322,7 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
-            Ok(Message::User(bytes)) => self.serf.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
         }
     }
@@ -317,7 +371,7 @@ impl Node {
         let mut changes = std::mem::take(&mut self.swim.changes);
         self.early.heard_news |= !changes.is_empty();
         for change in changes.drain(..) {
-            self.serf.on_change(&mut self.shared.scope(ctx), change);
+            self.upper.on_change(&mut self.shared.scope(ctx), change);
         }
         self.swim.changes = changes;
         for ping in std::mem::take(&mut self.swim.stream_pings) {
@@ -327,16 +381,16 @@ impl Node {
             self.on_joined(ctx);
         }
         if let Some(acked) = self.swim.take_acked() {
-            self.serf.on_acked(&mut self.shared.scope(ctx), &acked);
+            self.upper.on_acked(&mut self.shared.scope(ctx), &acked);
         }
         if let Some(answered) = self.streams.take_rejoined() {
             let scope = &mut self.shared.scope(ctx);
-            if let Some(addr) = self.serf.on_rejoin(scope, answered) {
+            if let Some(addr) = self.upper.on_rejoin(scope, answered) {
                 self.streams.rejoin(scope, addr);
             }
         }
         let scope = &mut self.shared.scope(ctx);
-        self.serf.record_clock(scope);
+        self.upper.record_clock(scope);
         scope.wake_gossip();
         self.settle_broadcasts(ctx);
     }

@@ -87,6 +87,11 @@ impl Serf {
         if join.ltime <= status_ltime {
             return false;
         }
+        if status == MemberStatus::Left {
+            // It waits for the member to be back. Noted here at once, as Serf does, it would go out with the
+            // next push/pull as the time of a departure, and make others take the returned member for leaving.
+            return self.wait(scope, join.node, join.ltime, false);
+        }
         scope.view.set_status_ltime(member, join.ltime);
         if status == MemberStatus::Leaving {
             self.prune_when_gone.remove(&member);
@@ -112,31 +117,32 @@ impl Serf {
             scope.ctx.out.records.push((scope.node, SnapshotRecord::Leave));
         }
         let node = scope.config.node_name.clone();
-        self.spread_leave(scope, &node, false)
+        self.spread_leave(scope, Class::OwnLeave, &node, false)
     }
 
     /// Tells the cluster that somebody failed has left; with `prune`, that it is to be forgotten.
     pub(crate) fn force_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
-        self.spread_leave(scope, node, prune)
+        self.spread_leave(scope, Class::Intent, node, prune)
     }
 
-    fn spread_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
+    fn spread_leave(&mut self, scope: &mut Scope<'_>, class: Class, node: &str, prune: bool) -> BroadcastId {
         let leave = LeaveIntent { ltime: self.clock.time(), node, prune };
         self.clock.increment();
         self.on_leave_intent(scope, &leave);
         let mut bytes = Vec::new();
         leave.encode(&mut bytes);
-        scope.broadcast(Class::Intent, bytes.into())
+        scope.broadcast(class, bytes.into())
     }
 
     /// Takes the intent that waited for a member which just came. Gives the status it starts with.
     pub(super) fn apply_buffered(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> MemberStatus {
+        let seen = scope.view.get(member).map(|known| known.status_ltime).unwrap_or_default();
         match self.intents.waiting.remove(scope.ctx.roster.name(member)) {
-            Some(waiting) => {
+            Some(waiting) if waiting.ltime > seen => {
                 scope.view.set_status_ltime(member, waiting.ltime);
                 if waiting.leave { MemberStatus::Leaving } else { MemberStatus::Alive }
             }
-            None => MemberStatus::Alive,
+            _ => MemberStatus::Alive,
         }
     }
 

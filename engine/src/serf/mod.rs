@@ -12,7 +12,7 @@ mod query;
 mod reconnect;
 mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -49,14 +49,18 @@ pub(crate) struct Serf {
     queries: Queries,
     coalescer: Coalescer,
     pub(crate) coordinates: Coordinates,
-    /// Members of the snapshot that are still to be tried, the next one last.
+    /// Members of the snapshot that are still to be tried in this round, the next one last.
     rejoin: Vec<(String, SocketAddr)>,
     /// Members to be erased as soon as they have left.
     prune_when_gone: BTreeSet<MemberIndex>,
     /// The member clock that the snapshot has.
     recorded_clock: LamportTime,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
     /// A vote about the own name is under way.
     defending: bool,
+    /// The own tags if they don't travel: at protocol 2 others see the role only, but filters look at all.
+    pub(crate) hidden_tags: BTreeMap<String, String>,
     /// The own graceful leave has begun: intents about it are not refuted.
     leaving: bool,
 }
@@ -78,7 +82,10 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded_clock: LamportTime(restored.clock),
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
             defending: false,
+            hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
         }
     }
@@ -203,7 +210,10 @@ impl Serf {
             scope.notice(Notice::TooOld { what: "event", name, ltime });
             return false;
         }
-        if self.events.knows(event.ltime, event.name, &event.payload) {
+        let known = self.events.knows(event.ltime, event.name, &event.payload);
+        #[cfg(feature = "sim")]
+        let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
+        if known {
             return false;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
@@ -251,11 +261,11 @@ impl Serf {
         self.coalescer.on_timer(scope, key);
     }
 
-    /// Tells of long queues, and cuts those that are too long.
+    /// Tells of long queues, and of what was lost from those that were too long.
     pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
         for class in Class::ALL {
             let depth = scope.egress.dissemination.user_len(class);
-            let dropped = scope.egress.dissemination.prune_user(class, scope.config.queue_depth_max);
+            let dropped = scope.egress.dissemination.take_dropped(class);
             if depth >= scope.config.queue_depth_warning || dropped > 0 {
                 scope.notice(Notice::QueueDepth { queue: class.as_str(), depth, dropped });
             }
@@ -281,11 +291,20 @@ impl Serf {
                 continue;
             };
             let limit = match known.status {
-                MemberStatus::Left => scope.config.tombstone_timeout,
-                _ => scope.config.reconnect_timeout,
+                MemberStatus::Failed => scope.config.reconnect_timeout,
+                _ => scope.config.tombstone_timeout,
             };
-            if now.since(since) > limit && member != scope.me {
-                self.erase(scope, member, false);
+            let record =
+                scope.delegate.is_some().then(|| member_record(scope.view, &scope.ctx.roster, member));
+            let limit = match (&mut *scope.delegate, record.flatten()) {
+                (Some(delegate), Some(record)) => delegate.reconnect_timeout(&record, limit),
+                _ => limit,
+            };
+            match known.status {
+                _ if now.since(since) <= limit || member == scope.me => {}
+                MemberStatus::None if known.swim != SwimState::Absent => {}
+                MemberStatus::None => scope.view.remove(&mut scope.ctx.roster, member),
+                _ => self.erase(scope, member, false),
             }
         }
         self.intents.expire(now, scope.config.recent_intent_timeout);
@@ -293,19 +312,13 @@ impl Serf {
         scope.schedule(now + scope.config.reap_interval, TimerKind::Reap, 0, 0);
     }
 
-    /// Takes a member off the list. While SWIM still holds it dead or left, that stays as a tombstone: news
-    /// from before its departure that is still on its way doesn't bring it back.
+    /// Takes a member off the list. What is known of it stays as a tombstone for the tombstone timeout: news
+    /// from before its departure, which somebody who was away may still have, doesn't bring it back.
     fn erase(&mut self, scope: &mut Scope<'_>, member: MemberIndex, forced: bool) {
         self.emit(scope, MemberEventKind::Reap, member, forced);
         self.prune_when_gone.remove(&member);
         self.coordinates.forget(member);
-        let tombstone = scope.view.swim_since(member).is_some();
-        if tombstone {
-            scope.view.set_status(member, MemberStatus::None, scope.ctx.now);
-        } else {
-            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
-            scope.view.remove(&mut scope.ctx.roster, member);
-        }
+        scope.view.set_status(member, MemberStatus::None, scope.ctx.now);
     }
 
     /// Tells application, log and snapshot about a member.
@@ -316,8 +329,9 @@ impl Serf {
         if scope.config.snapshot {
             let written = match kind {
                 MemberEventKind::Join => Some(SnapshotRecord::Alive { name, addr }),
-                MemberEventKind::Leave | MemberEventKind::Failed => Some(SnapshotRecord::NotAlive { name }),
-                MemberEventKind::Update | MemberEventKind::Reap => None,
+                MemberEventKind::Failed => Some(SnapshotRecord::Failed { name, addr }),
+                MemberEventKind::Leave | MemberEventKind::Reap => Some(SnapshotRecord::NotAlive { name }),
+                MemberEventKind::Update => None,
             };
             scope.ctx.out.records.extend(written.map(|record| (scope.node, record)));
         }

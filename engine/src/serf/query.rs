@@ -206,7 +206,7 @@ impl Serf {
             let record = SnapshotRecord::QueryClock(query.ltime);
             scope.ctx.out.records.push((scope.node, record));
         }
-        if passes_filters(scope, query) {
+        if passes_filters(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
         query.flags & FLAG_NO_BROADCAST == 0
@@ -428,11 +428,13 @@ fn filters(params: &QueryParams) -> Vec<Vec<u8>> {
     nodes.into_iter().chain(tags).collect()
 }
 
+type Tags = std::collections::BTreeMap<String, String>;
+
 /// Whether this node is meant. A filter that can't be understood means nobody.
-fn passes_filters(scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
+fn passes_filters(scope: &mut Scope<'_>, hidden_tags: &Tags, query: &Query<'_>) -> bool {
     query.filters.iter().all(|filter| match Filter::decode(filter) {
         Ok(Filter::Nodes(nodes)) => nodes.contains(&scope.config.node_name.as_str()),
-        Ok(Filter::Tag { tag, expr }) => matches_tag(scope, tag, expr),
+        Ok(Filter::Tag { tag, expr }) => matches_tag(scope, hidden_tags, tag, expr),
         Err(reason) => {
             scope.drop_input(reason, None);
             false
@@ -442,12 +444,13 @@ fn passes_filters(scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
 
 /// Whether the expression matches anywhere in the own tag; a missing tag is empty. `regex` takes the syntax
 /// of Go's RE2 and, like it, linear time; its size limit bounds what an asker can make it compile.
-fn matches_tag(scope: &mut Scope<'_>, tag: &str, expr: &str) -> bool {
-    let tags = scope
+fn matches_tag(scope: &mut Scope<'_>, hidden_tags: &Tags, tag: &str, expr: &str) -> bool {
+    let mut tags = scope
         .view
         .fact(&scope.ctx.roster, scope.me)
         .and_then(|fact| decode_tags(fact.meta()).ok())
         .unwrap_or_default();
+    tags.extend(hidden_tags.iter().map(|(name, value)| (name.clone(), value.clone())));
     match regex::RegexBuilder::new(expr).size_limit(1 << 20).build() {
         Ok(regex) => regex.is_match(tags.get(tag).map_or("", String::as_str)),
         Err(_) => {

@@ -34,10 +34,26 @@ impl Serf {
         Some(addr)
     }
 
-    /// Takes the members of the snapshot in random order, this node left out.
+    /// Takes the members that the snapshot has as alive in random order, this node left out.
     pub(super) fn plan_rejoin(&mut self, scope: &mut Scope<'_>) {
-        let me = &scope.config.node_name;
-        self.rejoin = scope.config.restored.alive.iter().filter(|(name, _)| name != me).cloned().collect();
+        self.plan_round(scope, &[&scope.config.restored.alive]);
+    }
+
+    /// Tries the members of the snapshot once more, those that had failed too, as long as nobody is there:
+    /// after an outage of all, whoever is back first finds nobody and would stay alone. Gives the first.
+    pub(crate) fn rejoin_again(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
+        if !self.rejoin.is_empty() || self.leaving || scope.others_alive() {
+            return None;
+        }
+        let restored = &scope.config.restored;
+        self.plan_round(scope, &[&restored.failed, &restored.alive]);
+        self.next_rejoin(scope)
+    }
+
+    fn plan_round(&mut self, scope: &mut Scope<'_>, lists: &[&Vec<(String, SocketAddr)>]) {
+        let (me, here) = (&scope.config.node_name, scope.config.advertise);
+        let others = lists.iter().copied().flatten().filter(|(name, addr)| name != me && *addr != here);
+        self.rejoin = others.cloned().collect();
         scope.ctx.random.shuffle(&mut self.rejoin);
     }
 

@@ -60,11 +60,16 @@ impl Serf {
             return scope.drop_input(DropReason::LamportTimeExhausted, from);
         }
         let left: std::collections::BTreeSet<&str> = state.left_members().collect();
+        let mut hint = 0;
         for (node, ltime) in state.status_ltimes() {
             if left.contains(node) {
-                let ltime = LamportTime(ltime.0.saturating_add(1));
+                // The leave came after what set the time, so Serf counts one up. Where it is known, that would
+                // go on with every exchange, past the join intent of a member that comes back.
+                let known = scope.view.by_name(&scope.ctx.roster, node);
+                let is_known = known.is_some_and(|(_, known)| known.status == MemberStatus::Left);
+                let ltime = LamportTime(ltime.0.saturating_add(u64::from(!is_known)));
                 self.on_leave_intent(scope, &LeaveIntent { ltime, node, prune: false });
-            } else {
+            } else if !is_known(scope, node, ltime, &mut hint) {
                 self.on_join_intent(scope, &JoinIntent { ltime, node });
             }
         }
@@ -77,4 +82,12 @@ impl Serf {
             }
         }
     }
+}
+
+/// Whether the view lists a member with an intent at least that new. Most do, and such an intent changes
+/// nothing: its time was witnessed with the newer one.
+fn is_known(scope: &Scope<'_>, node: &str, ltime: LamportTime, hint: &mut u32) -> bool {
+    let Some(member) = scope.ctx.roster.member_near(node, hint) else { return false };
+    let listed = scope.view.get(member).filter(|known| known.status != MemberStatus::None);
+    listed.is_some_and(|known| ltime <= known.status_ltime)
 }

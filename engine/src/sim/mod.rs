@@ -1,79 +1,79 @@
 //! The World: production nodes in virtual time. One seed decides everything; the same seed gives the same
 //! trace hash on every machine.
+//!
+//! `network` decides what becomes of packets, `fault` what is wrong with nodes, `check` watches that no rule
+//! of the protocol is broken. A World keeps everything that nodes tell ([`World::events`] and so on) unless
+//! [`World::keep_nothing`] is called; a [`Watcher`] is told in both cases.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+pub mod catalog;
+mod check;
+mod converged;
+mod delays;
+mod drive;
+mod fault;
+mod flights;
+mod measure;
+mod network;
+mod play;
+mod scenario;
+pub mod swarm;
+mod trace;
+mod watch;
+
+pub use crate::canary::Canary;
+pub use check::{Violation, settle_bound};
+pub use delays::Delays;
+pub use measure::{Departures, Measures, Traffic};
+pub use network::{Link, Network};
+pub use play::{Outcome, Play};
+pub use scenario::{Action, NODES_MAX, NetworkSpec, Scenario, ScenarioError, Settings, Span, Start, Step};
+pub use trace::TraceLevel;
+pub use watch::{Seen, Watcher};
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
+use self::check::Checker;
+use self::fault::{Peer, Skew, Stall};
+use self::flights::Flights;
+use self::network::Links;
+use self::trace::Trace;
 use crate::command::Ticket;
 use crate::config::{Config, RawConfig};
-use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
+use crate::context::{Context, NodeId, StreamId};
+use crate::delegate::Delegate;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::node::Node;
 use crate::random::{Nonces, Random};
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 
-/// How the simulated network treats what is sent.
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// Shortest one-way delay.
-    pub delay_min: Duration,
-    /// Longest one-way delay.
-    pub delay_max: Duration,
-    /// Share of datagrams lost, 0 to 1. Streams lose nothing.
-    pub loss: f64,
-    /// Share of datagrams that arrive twice, 0 to 1.
-    pub duplication: f64,
-}
-
-impl Default for Network {
-    fn default() -> Network {
-        let delay = Duration::from_micros;
-        Network { delay_min: delay(200), delay_max: delay(600), loss: 0.0, duplication: 0.0 }
-    }
-}
-
 /// Production nodes in virtual time.
 pub struct World {
     ctx: Context,
     nodes: Vec<Option<Node>>,
-    by_addr: BTreeMap<SocketAddr, NodeId>,
-    /// Where nodes are; only nodes with the same number reach each other.
-    islands: Vec<u32>,
-    network: Network,
-    chance: Random,
-    in_flight: BinaryHeap<Reverse<Flight>>,
-    flights: u64,
-    peers: BTreeMap<(NodeId, StreamId), (NodeId, StreamId)>,
+    by_addr: HashMap<SocketAddr, NodeId, foldhash::fast::FixedState>,
+    links: Links,
+    flights: Flights,
+    peers: HashMap<(NodeId, StreamId), Peer, foldhash::fast::FixedState>,
     accepted: u64,
-    /// When the last bytes of each stream direction arrive: streams keep their order.
-    stream_clock: BTreeMap<(NodeId, StreamId), Time>,
+    stalls: Vec<Option<Box<Stall>>>,
+    /// Nodes that stand still or are starved: when each is to go on or to stop.
+    stalled: BTreeSet<(Time, NodeId)>,
+    skews: Vec<Skew>,
+    keep: bool,
     completions: Vec<(NodeId, Ticket, Completion)>,
     events: Vec<(NodeId, Event)>,
     notices: Vec<(Time, NodeId, Notice)>,
     records: Vec<(NodeId, SnapshotRecord)>,
-    trace: u64,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Flight {
-    at: Time,
-    order: u64,
-    to: NodeId,
-    load: Load,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Load {
-    Datagram(SocketAddr, Vec<u8>),
-    Accepted(StreamId, SocketAddr),
-    Opened(StreamId),
-    Bytes(StreamId, Vec<u8>),
-    Finished(StreamId),
-    Failed(StreamId),
+    watchers: Vec<Box<dyn Watcher>>,
+    checker: Option<Box<Checker>>,
+    trace: Trace,
+    steps: u64,
 }
 
 impl World {
@@ -82,49 +82,112 @@ impl World {
         World {
             ctx: Context::new(seed, Nonces::seeded(seed ^ 0x5eed)),
             nodes: Vec::new(),
-            by_addr: BTreeMap::new(),
-            islands: Vec::new(),
-            network,
-            chance: Random::new(seed ^ 0x0dd5),
-            in_flight: BinaryHeap::new(),
-            flights: 0,
-            peers: BTreeMap::new(),
+            by_addr: HashMap::default(),
+            links: Links::new(network, Random::new(seed ^ 0x0dd5)),
+            flights: Flights::default(),
+            peers: HashMap::default(),
             accepted: 0,
-            stream_clock: BTreeMap::new(),
+            stalls: Vec::new(),
+            stalled: BTreeSet::new(),
+            skews: Vec::new(),
+            keep: true,
             completions: Vec::new(),
             events: Vec::new(),
             notices: Vec::new(),
             records: Vec::new(),
-            trace: 0xcbf2_9ce4_8422_2325,
+            watchers: Vec::new(),
+            checker: None,
+            trace: Trace::new(),
+            steps: 0,
         }
+    }
+
+    /// Keeps no events, notices, completions and records from now on: at size they would fill the memory.
+    pub fn keep_nothing(&mut self) {
+        self.keep = false;
+    }
+
+    /// Tells `watcher` everything from now on, beside those there are.
+    pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
+        self.watchers.push(watcher);
+    }
+
+    /// Checks the protocol's rules on every transition from now on. Costs time in proportion to the size of
+    /// the view that an input may have changed.
+    pub fn check(&mut self) {
+        let mut checker = Checker::default();
+        for node in self.nodes.iter().flatten() {
+            checker.watch(node, &self.ctx.roster);
+        }
+        self.checker = Some(Box::new(checker));
+    }
+
+    /// Rules that were broken, as far as checking is on.
+    pub fn violations(&self) -> &[Violation] {
+        self.checker.as_ref().map_or(&[], |checker| checker.violations())
+    }
+
+    /// How much goes into the trace hash.
+    pub fn trace_level(&mut self, level: TraceLevel) {
+        self.trace.level = level;
     }
 
     /// Adds and starts a node named `n1`, `n2`, ... with Serf's LAN settings, which `change` may change.
     pub fn add(&mut self, change: impl FnOnce(&mut RawConfig)) -> NodeId {
-        let id = NodeId(self.nodes.len() as u32);
-        let number = id.0 + 1;
+        let config = self.next_config(change);
+        self.start(config, None)
+    }
+
+    /// Adds and starts such a node with a delegate.
+    pub fn add_with(&mut self, delegate: Box<dyn Delegate>, change: impl FnOnce(&mut RawConfig)) -> NodeId {
+        let config = self.next_config(change);
+        self.start(config, Some(delegate))
+    }
+
+    /// Starts a node again that crashed or left, with its settings, which `change` may change: what an
+    /// earlier run left in the snapshot, another address. It is a new node with a new id.
+    pub fn restart(&mut self, old: &Config, change: impl FnOnce(&mut RawConfig)) -> NodeId {
+        let mut raw: RawConfig = (**old).clone();
+        change(&mut raw);
+        self.start(raw.check().expect("a scenario's settings are valid"), None)
+    }
+
+    fn next_config(&self, change: impl FnOnce(&mut RawConfig)) -> Config {
+        let number = self.nodes.len() as u32 + 1;
         let addr = SocketAddr::from(([127, (number >> 16) as u8, (number >> 8) as u8, number as u8], 7946));
         let mut raw = RawConfig::lan(format!("n{number}"), addr);
         change(&mut raw);
-        let config = raw.check().expect("a scenario's settings are valid");
-        self.start(id, config);
+        raw.check().expect("a scenario's settings are valid")
+    }
+
+    fn start(&mut self, config: Config, delegate: Option<Box<dyn Delegate>>) -> NodeId {
+        let id = self.seat(config);
+        let node = self.nodes[id.0 as usize].as_mut().expect("it was just seated");
+        if let Some(delegate) = delegate {
+            node.set_delegate(delegate);
+        }
+        node.start(&mut self.ctx);
+        self.drain();
+        self.check_after(id);
         id
     }
 
-    fn start(&mut self, id: NodeId, config: Config) {
+    /// Makes a node and its place in the network; does not start it.
+    fn seat(&mut self, config: Config) -> NodeId {
+        let id = NodeId(self.nodes.len() as u32);
         self.by_addr.insert(config.advertise, id);
-        let mut node = Node::new(id, Arc::new(config), &mut self.ctx);
-        node.start(&mut self.ctx);
+        let node = Node::new(id, Arc::new(config), &mut self.ctx);
         self.nodes.push(Some(node));
-        self.islands.push(0);
-        self.drain();
+        self.links.add();
+        self.stalls.push(None);
+        id
     }
 
     /// Calls a node with its context, then delivers what it puts out.
     pub fn with<T>(&mut self, id: NodeId, call: impl FnOnce(&mut Node, &mut Context) -> T) -> T {
-        let node = self.nodes[id.0 as usize].as_mut().expect("the scenario uses a node that runs");
-        let result = call(node, &mut self.ctx);
+        let result = self.lend(id, call).expect("the scenario uses a node that runs");
         self.drain();
+        self.check_after(id);
         result
     }
 
@@ -133,22 +196,91 @@ impl World {
         self.nodes.get(id.0 as usize)?.as_ref()
     }
 
+    /// Nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().flatten().map(|node| node.shared.id)
+    }
+
     /// Ends a node without a word.
     pub fn crash(&mut self, id: NodeId) {
         if let Some(node) = self.nodes[id.0 as usize].take() {
-            self.mix(&[0xdd, id.0 as u8]);
+            self.trace.mix(0xdd00_0000_0000 | u64::from(id.0));
             node.stop(&mut self.ctx);
+            self.stalls[id.0 as usize] = None;
+            self.skews.retain(|skew| skew.id != id);
         }
     }
 
     /// Moves nodes to an island; nodes reach each other only within one.
     pub fn move_to_island(&mut self, ids: &[NodeId], island: u32) {
-        ids.iter().for_each(|id| self.islands[id.0 as usize] = island);
+        ids.iter().for_each(|&id| self.links.move_to_island(id, island));
+    }
+
+    /// Sets what is wrong with a node's link.
+    pub fn set_link(&mut self, id: NodeId, link: Link) {
+        self.links.set_link(id, Some(link));
+    }
+
+    /// Lets nothing pass from one node to another. The other direction is not touched.
+    pub fn block(&mut self, from: NodeId, to: NodeId) {
+        self.links.block(from, to);
+    }
+
+    /// Changes how the network treats what is sent from now on.
+    pub fn set_network(&mut self, network: Network) {
+        self.links.network = network;
+    }
+
+    /// Lets a node stand still for that long: its inputs wait and come all at once when it goes on.
+    pub fn pause(&mut self, id: NodeId, span: Duration) {
+        self.stall(id, Stall::new(self.ctx.now + span, None));
+    }
+
+    /// Starves a node of CPU: it stands still for `still`, gets through what waited and runs for `runs`, and
+    /// so on until [`heal`](Self::heal).
+    pub fn starve(&mut self, id: NodeId, still: Duration, runs: Duration) {
+        self.stall(id, Stall::new(self.ctx.now + still, Some((still, runs))));
+    }
+
+    /// Lets a node's clock run at another rate from now on: seconds of the node for one of the world.
+    pub fn skew(&mut self, id: NodeId, rate: f64) {
+        assert!(rate > 0.0, "a clock does not stand still or run backwards");
+        assert!(self.skews.iter().all(|skew| skew.id != id), "a clock is skewed once");
+        self.skews.push(Skew::new(id, rate, self.ctx.now));
+    }
+
+    /// Makes a node break a rule of the protocol.
+    pub fn set_canary(&mut self, id: NodeId, canary: Canary) {
+        if let Some(node) = self.nodes[id.0 as usize].as_mut() {
+            node.set_canary(canary);
+        }
+    }
+
+    /// Ends partitions, bad links, blocks, starvation and pauses. Losses of the network and skewed clocks
+    /// stay.
+    pub fn heal(&mut self) {
+        self.links.heal();
+        let stalled: Vec<(Time, NodeId)> = self.stalled.iter().copied().collect();
+        for (_, id) in stalled {
+            self.end_stall(id);
+        }
+    }
+
+    /// A datagram with these bytes from that address arrives at a node a moment later.
+    pub fn inject(&mut self, to: NodeId, from: SocketAddr, bytes: &[u8]) {
+        let at = self.ctx.now + Duration::from_nanos(1);
+        let bytes = self.flights.buffer(bytes);
+        self.flights.depart(at, to, flights::Load::Datagram(from, bytes));
     }
 
     /// Virtual time.
     pub fn now(&self) -> Time {
         self.ctx.now
+    }
+
+    /// Inputs handled so far: datagrams, stream input, timers.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Runs for that long.
@@ -163,7 +295,8 @@ impl World {
         let (start, end) = (self.ctx.now, self.ctx.now + span);
         while !holds(self) {
             if !self.step(end) {
-                return None;
+                self.ctx.now = end;
+                return holds(self).then_some(span);
             }
         }
         Some(self.ctx.now.since(start))
@@ -189,6 +322,12 @@ impl World {
         view.incarnation(&self.ctx.roster, member).map(|incarnation| incarnation.0)
     }
 
+    /// In what Serf status a node lists another, by name.
+    pub fn status(&self, id: NodeId, name: &str) -> MemberStatus {
+        let Some(node) = self.node(id) else { return MemberStatus::None };
+        node.view().by_name(&self.ctx.roster, name).map_or(MemberStatus::None, |(_, known)| known.status)
+    }
+
     /// Answers to commands so far.
     pub fn completions(&self) -> &[(NodeId, Ticket, Completion)] {
         &self.completions
@@ -197,12 +336,6 @@ impl World {
     /// Everything applications were told so far.
     pub fn events(&self) -> &[(NodeId, Event)] {
         &self.events
-    }
-
-    /// In what Serf status a node lists another, by name.
-    pub fn status(&self, id: NodeId, name: &str) -> MemberStatus {
-        let Some(node) = self.node(id) else { return MemberStatus::None };
-        node.view().by_name(&self.ctx.roster, name).map_or(MemberStatus::None, |(_, known)| known.status)
     }
 
     /// Everything nodes wrote to their snapshots so far.
@@ -222,154 +355,12 @@ impl World {
 
     /// A hash over everything that happened, in order.
     pub fn trace_hash(&self) -> u64 {
-        self.trace
-    }
-
-    /// Does the next thing that happens up to `end`. False if there is none.
-    fn step(&mut self, end: Time) -> bool {
-        let flight = self.in_flight.peek().map(|Reverse(flight)| flight.at);
-        let timer = self.ctx.timers.next_deadline();
-        let Some(at) = flight.into_iter().chain(timer).min().filter(|&at| at <= end) else { return false };
-        self.ctx.now = self.ctx.now.max(at);
-        if flight.is_some_and(|flight| flight <= at) {
-            if let Some(Reverse(flight)) = self.in_flight.pop() {
-                self.deliver(flight);
-            }
-        } else if let Some((id, key)) = self.ctx.timers.pop_due(self.ctx.now)
-            && let Some(node) = self.nodes[id.0 as usize].as_mut()
-        {
-            node.handle_timeout(&mut self.ctx, key);
-        }
-        self.drain();
-        true
-    }
-
-    fn deliver(&mut self, flight: Flight) {
-        let Flight { at, to, load, .. } = flight;
-        self.mix(&at.as_nanos().to_le_bytes());
-        self.mix(&to.0.to_le_bytes());
-        if let Load::Datagram(_, bytes) | Load::Bytes(_, bytes) = &load {
-            let bytes = bytes.clone();
-            self.mix(&bytes);
-        }
-        let Some(node) = self.nodes[to.0 as usize].as_mut() else { return };
-        let ctx = &mut self.ctx;
-        match load {
-            Load::Datagram(from, mut bytes) => node.handle_datagram(ctx, from, &mut bytes),
-            Load::Accepted(id, from) => node.handle_stream(ctx, id, StreamInput::Accepted(from)),
-            Load::Opened(id) => node.handle_stream(ctx, id, StreamInput::Opened),
-            Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(&bytes)),
-            Load::Finished(id) => node.handle_stream(ctx, id, StreamInput::Finished),
-            Load::Failed(id) => node.handle_stream(ctx, id, StreamInput::Failed("connection refused")),
-        }
-    }
-
-    fn drain(&mut self) {
-        let datagrams = std::mem::take(&mut self.ctx.out.datagrams);
-        for datagram in datagrams {
-            let bytes = self.ctx.out.send_buffer[datagram.range].to_vec();
-            self.send(datagram.node, datagram.to, bytes);
-        }
-        self.ctx.out.clear_datagrams();
-        for (node, id, operation) in std::mem::take(&mut self.ctx.out.streams) {
-            self.operate(node, id, operation);
-        }
-        self.completions.append(&mut self.ctx.out.completions);
-        self.events.append(&mut self.ctx.out.events);
-        self.records.append(&mut self.ctx.out.records);
-        self.ctx.out.keyrings.clear();
-        for node in std::mem::take(&mut self.ctx.out.ended) {
-            self.crash(node);
-        }
-        let now = self.ctx.now;
-        self.notices.extend(self.ctx.out.notices.drain(..).map(|(node, notice)| (now, node, notice)));
-    }
-
-    fn send(&mut self, from: NodeId, to: SocketAddr, bytes: Vec<u8>) {
-        let Some(&target) = self.by_addr.get(&to) else { return };
-        let Some(source) = self.address_of(from) else { return };
-        if !self.reaches(from, target) || self.chance.unit() < self.network.loss {
-            return;
-        }
-        if self.chance.unit() < self.network.duplication {
-            let at = self.ctx.now + self.delay();
-            self.fly(at, target, Load::Datagram(source, bytes.clone()));
-        }
-        let at = self.ctx.now + self.delay();
-        self.fly(at, target, Load::Datagram(source, bytes));
-    }
-
-    fn operate(&mut self, node: NodeId, id: StreamId, operation: StreamOperation) {
-        match operation {
-            StreamOperation::Open(to) => self.connect(node, id, to),
-            StreamOperation::Write(bytes) => {
-                if let Some(&(peer, peer_id)) = self.peers.get(&(node, id)) {
-                    self.fly_in_order(peer, peer_id, Load::Bytes(peer_id, bytes));
-                }
-            }
-            StreamOperation::Close | StreamOperation::Abort => {
-                if let Some((peer, peer_id)) = self.peers.remove(&(node, id)) {
-                    self.fly_in_order(peer, peer_id, Load::Finished(peer_id));
-                }
-            }
-        }
-    }
-
-    fn connect(&mut self, node: NodeId, id: StreamId, to: SocketAddr) {
-        let target = self
-            .by_addr
-            .get(&to)
-            .copied()
-            .filter(|&target| self.nodes[target.0 as usize].is_some() && self.reaches(node, target));
-        let (Some(target), Some(source)) = (target, self.address_of(node)) else {
-            let at = self.ctx.now + self.delay() * 2;
-            return self.fly(at, node, Load::Failed(id));
-        };
-        let accepted = StreamId::accepted(self.accepted);
-        self.accepted += 1;
-        self.peers.insert((node, id), (target, accepted));
-        self.peers.insert((target, accepted), (node, id));
-        self.fly_in_order(target, accepted, Load::Accepted(accepted, source));
-        let at = self.ctx.now + self.delay() * 2;
-        self.fly(at, node, Load::Opened(id));
-    }
-
-    fn fly_in_order(&mut self, to: NodeId, id: StreamId, load: Load) {
-        let earliest = self.stream_clock.get(&(to, id)).copied().unwrap_or_default();
-        let at = (self.ctx.now + self.delay()).max(earliest + Duration::from_nanos(1));
-        self.stream_clock.insert((to, id), at);
-        self.fly(at, to, load);
-    }
-
-    fn fly(&mut self, at: Time, to: NodeId, load: Load) {
-        self.flights += 1;
-        self.in_flight.push(Reverse(Flight { at, order: self.flights, to, load }));
-    }
-
-    fn delay(&mut self) -> Duration {
-        let Network { delay_min, delay_max, .. } = self.network;
-        delay_min + self.chance.duration(delay_max.saturating_sub(delay_min))
-    }
-
-    fn reaches(&self, from: NodeId, to: NodeId) -> bool {
-        self.islands[from.0 as usize] == self.islands[to.0 as usize]
-    }
-
-    fn address_of(&self, id: NodeId) -> Option<SocketAddr> {
-        self.node(id).map(|node| node.config().advertise)
-    }
-
-    /// FNV-1a: slow and simple, the same everywhere.
-    fn mix(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.trace.hash()
     }
 }
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let running: BTreeSet<u32> = self.nodes.iter().flatten().map(|node| node.shared.id.0).collect();
-        write!(f, "World({} nodes run, at {})", running.len(), self.ctx.now)
+        write!(f, "World({} nodes run, at {})", self.running().count(), self.ctx.now)
     }
 }

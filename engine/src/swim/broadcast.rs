@@ -27,10 +27,12 @@ pub enum Class {
     Query = 1,
     /// User events.
     Event = 2,
+    /// That this node itself leaves: before everything else, so that busy queues don't hold it back.
+    OwnLeave = 3,
 }
 
 impl Class {
-    /// All, in the order packets take them.
+    /// Those that others' messages are in, in the order packets take them.
     pub const ALL: [Class; 3] = [Class::Intent, Class::Query, Class::Event];
 
     /// Serf's word for the queue.
@@ -39,6 +41,7 @@ impl Class {
             Class::Intent => "Intent",
             Class::Query => "Query",
             Class::Event => "Event",
+            Class::OwnLeave => "Leave",
         }
     }
 }
@@ -166,6 +169,20 @@ impl<T> BroadcastQueue<T> {
             self.dead -= 1;
         }
         None
+    }
+
+    /// Takes that entry instead of the best one, if it has at most `room` bytes. It gets a new `id`, so that it
+    /// counts as the newest from now on.
+    pub(crate) fn take(&mut self, place: Place, room: usize, id: BroadcastId) -> Option<&T> {
+        let entry = &mut self.entries[place.0 as usize];
+        if entry.bytes as usize > room {
+            return None;
+        }
+        // Its old mark is nobody's any more.
+        entry.id = id;
+        self.dead += 1;
+        self.parked.push(Mark { id, slot: place.0 });
+        Some(&entry.broadcast)
     }
 
     /// Counts one transmission of the entry that was taken last. Gives id and broadcast back if it was the
@@ -318,6 +335,25 @@ mod tests {
         assert_eq!(queue.remove(old), "old");
         assert_eq!(one(&mut queue, 49, 4), Some("new"));
         assert_eq!(one(&mut queue, 49, 4), Some("new"));
+    }
+
+    #[test]
+    fn one_that_is_asked_for_goes_first_and_only_once() {
+        let mut queue = BroadcastQueue::default();
+        let asked = queue.push(BroadcastId(1), 10, "asked");
+        queue.push(BroadcastId(2), 50, "best");
+        for round in 0..3 {
+            assert_eq!(queue.take(asked, 9, BroadcastId(10 + round)), None);
+            assert_eq!(queue.take(asked, 10, BroadcastId(10 + round)), Some(&"asked"));
+            assert_eq!(queue.sent(4), None);
+            assert_eq!(queue.take_best(100), Some(&"best"));
+            assert_eq!(queue.sent(9), None);
+            assert_eq!(queue.take_best(100), None);
+            queue.unpark();
+        }
+        assert!(queue.take(asked, 10, BroadcastId(20)).is_some());
+        assert_eq!(queue.sent(4), Some((BroadcastId(20), "asked")));
+        assert_eq!(queue.take_best(100), Some(&"best"));
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(crate) enum Finished {
     User(BroadcastId),
 }
 
+/// Of so many packets one begins with what is not about members.
+const PACKETS_IN_TURN: u32 = 4;
+
 /// Queued news about one member.
 #[derive(Copy, Clone, Debug)]
 struct News {
@@ -36,7 +39,13 @@ pub(crate) struct Dissemination {
     next_id: u64,
     news: BroadcastQueue<News>,
     places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
-    user: [BroadcastQueue<Bytes>; 3],
+    user: [BroadcastQueue<Bytes>; 4],
+    /// Cut from each of `user` since the last look.
+    dropped: [usize; 4],
+    /// Packets filled; decides whose turn it is.
+    packets: u32,
+    /// The member whose news goes before everybody's: this node, once it leaves.
+    pub(crate) first: Option<MemberIndex>,
     /// Whose last transmission was made; the node asks after each input.
     finished: Vec<Finished>,
     /// Whether anybody waits for broadcasts to finish; else `finished` is not filled.
@@ -68,12 +77,13 @@ impl Dissemination {
         }
     }
 
-    /// Queues a serf message.
-    pub(crate) fn queue_user(&mut self, class: Class, message: Bytes) -> BroadcastId {
+    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; says how many.
+    pub(crate) fn queue_user(&mut self, class: Class, message: Bytes, max: usize) -> (BroadcastId, usize) {
+        let dropped = self.prune_user(class, max.saturating_sub(1));
         let id = self.new_id();
         // Serf counts the user message's type byte as overhead of its own.
         self.user[class as usize].push(id, message.len() + 1, message);
-        id
+        (id, dropped)
     }
 
     /// Whether nothing waits.
@@ -86,8 +96,13 @@ impl Dissemination {
         self.user[class as usize].len()
     }
 
+    /// How many of a class were dropped since the last look.
+    pub(crate) fn take_dropped(&mut self, class: Class) -> usize {
+        std::mem::take(&mut self.dropped[class as usize])
+    }
+
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
-    pub(crate) fn prune_user(&mut self, class: Class, max: usize) -> usize {
+    fn prune_user(&mut self, class: Class, max: usize) -> usize {
         let Dissemination { user, finished, watched, .. } = self;
         let mut dropped = 0;
         user[class as usize].prune(max, |id| {
@@ -96,10 +111,12 @@ impl Dissemination {
                 finished.push(Finished::User(id));
             }
         });
+        self.dropped[class as usize] += dropped;
         dropped
     }
 
-    /// Fills a packet: members first, then intents, queries and events.
+    /// Fills a packet: members first, then intents, queries and events. Every fourth packet begins with one
+    /// of the latter, in turn, so that a flood about members holds none of them up for good.
     pub(crate) fn fill(
         &mut self,
         assembler: &mut Assembler,
@@ -108,12 +125,18 @@ impl Dissemination {
         member_limit: u32,
         user_limit: u32,
     ) {
+        self.packets = self.packets.wrapping_add(1);
+        self.fill_user(assembler, Class::OwnLeave, user_limit);
+        if self.packets.is_multiple_of(PACKETS_IN_TURN) {
+            let turn = (self.packets / PACKETS_IN_TURN) as usize % Class::ALL.len();
+            self.fill_user(assembler, Class::ALL[turn], user_limit);
+        }
         self.fill_members(assembler, roster, view, member_limit);
         self.news.unpark();
         for class in Class::ALL {
             self.fill_user(assembler, class, user_limit);
-            self.user[class as usize].unpark();
         }
+        self.user.iter_mut().for_each(BroadcastQueue::unpark);
     }
 
     /// Moves the broadcasts that finished since the last call into `into`.
@@ -130,13 +153,31 @@ impl Dissemination {
     }
 
     fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {
-        while let Some(&news) = self.news.take_best(assembler.remaining()) {
-            assembler.push(|out| encode(roster, view, news, out));
-            if self.news.sent(limit).is_some() {
-                self.places.remove(&news.member);
-                roster.release_name(news.from);
-                self.finish(Finished::Member(news.member));
+        if let Some(place) = self.first.and_then(|member| self.places.get(&member).copied()) {
+            let id = self.new_id();
+            if let Some(&news) = self.news.take(place, assembler.remaining(), id) {
+                self.send_news(assembler, roster, view, limit, news);
             }
+        }
+        while let Some(&news) = self.news.take_best(assembler.remaining()) {
+            self.send_news(assembler, roster, view, limit, news);
+        }
+    }
+
+    /// Sends what was just taken.
+    fn send_news(
+        &mut self,
+        assembler: &mut Assembler,
+        roster: &mut Roster,
+        view: &View,
+        limit: u32,
+        news: News,
+    ) {
+        assembler.push(|out| encode(roster, view, news, out));
+        if self.news.sent(limit).is_some() {
+            self.places.remove(&news.member);
+            roster.release_name(news.from);
+            self.finish(Finished::Member(news.member));
         }
     }
 

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::config::Config;
+use crate::delegate::Announcement;
 use crate::egress::Scope;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, SwimState};
+use crate::view::{Known, MemberStatus, SwimState};
+use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+
+/// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
+const CHALLENGES_MAX: u32 = 32;
 
 /// Where news about a member comes from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -24,16 +30,31 @@ pub(crate) enum Source {
 impl Swim {
     /// Announces this node to its own view: incarnation 1, alive.
     pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
-        let meta = encoded_meta(scope.config.protocol, &scope.config.tags);
+        let given = delegates_meta(scope);
+        self.meta_is_delegates = given.is_some();
+        let meta = given.unwrap_or_else(|| encoded_meta(scope.config.protocol, &scope.config.tags));
         self.announce_self(scope, Incarnation(1), &meta);
         self.changes.push(Change::Joined(scope.me));
     }
 
     /// Announces new tags under a new incarnation.
-    pub(crate) fn update_meta(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
+    pub(crate) fn update_tags(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
         let meta = encoded_meta(scope.config.protocol, tags);
+        self.update_meta(scope, &meta);
+    }
+
+    /// Asks the delegate for the meta again and announces it under a new incarnation. False if it gives none.
+    pub(crate) fn ask_meta(&mut self, scope: &mut Scope<'_>) -> bool {
+        let given = delegates_meta(scope).filter(|_| self.meta_is_delegates);
+        if let Some(meta) = &given {
+            self.update_meta(scope, meta);
+        }
+        given.is_some()
+    }
+
+    fn update_meta(&mut self, scope: &mut Scope<'_>, meta: &[u8]) {
         let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
-        self.announce_self(scope, incarnation, &meta);
+        self.announce_self(scope, incarnation, meta);
         self.changes.push(Change::Updated(scope.me));
     }
 
@@ -54,14 +75,30 @@ impl Swim {
         if self.leaving && is_me {
             return;
         }
+        if is_last(scope, alive.incarnation) {
+            return;
+        }
         if !versions_make_sense(&alive.versions) {
             return scope.drop_input(DropReason::BadVersions, from);
         }
-        let known = scope
-            .view
-            .by_name(&scope.ctx.roster, alive.node)
-            .filter(|(_, known)| known.swim != SwimState::Absent);
-        let Some((member, known)) = known else {
+        let is_allowed = |ip| scope.config.allows(ip);
+        if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
+            return scope.drop_input(DropReason::AddressNotAllowed, from);
+        }
+        if let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit(&Announcement::from(&alive))
+        {
+            scope.stats.count_drop(DropReason::AliveVetoed);
+            let (name, reason) = (alive.node.to_owned(), veto.to_string());
+            return scope.notice(Notice::AliveVetoed { name, reason });
+        }
+        let listed = scope.view.by_name(&scope.ctx.roster, alive.node);
+        if let Some((_, known)) = listed
+            && is_older_than_tombstone(scope, known, &alive)
+        {
+            return self.show_tombstone(scope, known, &alive);
+        }
+        let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
                 let member = self.store_alive(scope, &alive, source);
                 self.changes.push(Change::Joined(member));
@@ -89,6 +126,9 @@ impl Swim {
             return;
         }
         let took_new_address = moved && known.swim == SwimState::Left;
+        #[cfg(feature = "sim")]
+        let took_new_address = took_new_address
+            || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
         if alive.incarnation <= incarnation && !took_new_address {
             return;
         }
@@ -103,6 +143,9 @@ impl Swim {
 
     /// A member is accused of not answering.
     pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
+        if is_last(scope, suspect.incarnation) {
+            return;
+        }
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if known.swim == SwimState::Absent || suspect.incarnation < incarnation {
@@ -131,6 +174,9 @@ impl Swim {
 
     /// A member is said to be dead; by itself if it left.
     pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
+        if is_last(scope, dead.incarnation) {
+            return;
+        }
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
@@ -166,6 +212,7 @@ impl Swim {
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
+        scope.egress.dissemination.first = Some(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
         self.on_dead(scope, &dead, Source::Heard);
@@ -181,16 +228,26 @@ impl Swim {
             }
             scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
             scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
-            if scope.view.get(member).is_some_and(|known| known.status == MemberStatus::None) {
-                scope.view.remove(&mut scope.ctx.roster, member);
-            }
         }
+    }
+
+    /// News from before a member's departure: not believed. The member may be back all the same, started
+    /// anew and ignorant of how far its incarnation had come; told that it left, it refutes with a newer one.
+    fn show_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+        scope.stats.count_drop(DropReason::Departed);
+        if self.challenges >= CHALLENGES_MAX {
+            return;
+        }
+        self.challenges += 1;
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        let dead = Dead { incarnation, node: alive.node, from: alive.node };
+        scope.send_message(SocketAddr::new(address_of(alive), alive.port), |out| dead.encode(out));
     }
 
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
         self.incarnation = incarnation;
         let addr = ip_to_bytes(scope.config.advertise.ip());
-        let versions = Versions(own_versions(scope.config.protocol));
+        let versions = Versions(own_versions(scope.config));
         let alive = Alive {
             incarnation,
             node: &scope.config.node_name,
@@ -207,6 +264,10 @@ impl Swim {
 
     /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
     fn refute(&mut self, scope: &mut Scope<'_>, accused: Incarnation, what: &'static str, from: &str) {
+        #[cfg(feature = "sim")]
+        if self.canary == crate::canary::Canary::IgnoresAccusations {
+            return;
+        }
         let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
             // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
             return scope.drop_input(DropReason::IncarnationExhausted, None);
@@ -287,7 +348,32 @@ impl Swim {
         scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
         scope.drop_input(DropReason::AddressConflict, from);
         self.changes.push(Change::Conflict { member, addr });
+        let Scope { ctx, view, delegate, .. } = scope;
+        if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
+            let known = fact.alive(ctx.roster.name(member));
+            delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
+        }
     }
+}
+
+/// Refuses the last incarnation there is: whoever it is said about could never outbid it.
+fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
+    let last = incarnation.0 == u32::MAX;
+    if last {
+        scope.drop_input(DropReason::IncarnationExhausted, None);
+    }
+    last
+}
+
+/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
+/// Under another address it is somebody new.
+fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
+    let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
+    let fact = scope.ctx.roster.fact(known.fact);
+    known.swim == SwimState::Absent
+        && departed
+        && alive.incarnation <= fact.incarnation
+        && fact.socket_addr() == SocketAddr::new(address_of(alive), alive.port)
 }
 
 fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {
@@ -304,10 +390,19 @@ pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec
     meta
 }
 
+/// The meta that the delegate gives, if it does and that fits. With serf on top the meta is serf's.
+fn delegates_meta(scope: &mut Scope<'_>) -> Option<Vec<u8>> {
+    if scope.config.serf {
+        return None;
+    }
+    let meta = scope.delegate.as_mut()?.node_meta(META_BYTES_MAX)?;
+    scope.fits("node_meta", meta.len(), META_BYTES_MAX).then_some(meta)
+}
+
 /// memberlist 1 to 5, speaking 2, which every Serf maps to; serf 2 to 5, speaking what is configured
-/// (PROTOCOL 7.1).
-fn own_versions(protocol: u8) -> [u8; 6] {
-    [1, 5, 2, 2, 5, protocol]
+/// (PROTOCOL 7.1). Zeros without serf, as a bare memberlist announces.
+fn own_versions(config: &Config) -> [u8; 6] {
+    if config.serf { [1, 5, 2, 2, 5, config.protocol] } else { [1, 5, 2, 0, 0, 0] }
 }
 
 /// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).

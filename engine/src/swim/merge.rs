@@ -20,9 +20,12 @@ impl Swim {
         offset: &mut usize,
         source: Source,
     ) -> bool {
+        let mut hint = 0;
         for _ in 0..SLICE_RECORDS {
             let Some(state) = frame.next_node(offset) else { return true };
-            self.merge_state(scope, &state, source);
+            if !is_known(scope, &state, &mut hint) {
+                self.merge_state(scope, &state, source);
+            }
         }
         false
     }
@@ -49,6 +52,22 @@ impl Swim {
             }
         }
     }
+}
+
+/// Whether a record says exactly what the view holds about another alive member. Most do, and change nothing.
+fn is_known(scope: &Scope<'_>, state: &NodeState<'_>, hint: &mut u32) -> bool {
+    let roster = &scope.ctx.roster;
+    let Some(member) = roster.member_near(state.name, hint) else { return false };
+    let Some(known) = scope.view.get(member) else { return false };
+    let fact = roster.fact(known.fact);
+    state.state == WireState::Alive
+        && known.swim == SwimState::Alive
+        && member != scope.me
+        && fact.incarnation == state.incarnation
+        && fact.port == state.port
+        && fact.addr() == &*state.addr
+        && fact.versions_bytes() == &*state.versions
+        && fact.meta() == &*state.meta
 }
 
 /// Appends the records of all members in the SWIM table. Returns how many.
@@ -84,72 +103,71 @@ pub(crate) fn encode_local_states(view: &View, roster: &Roster, out: &mut Vec<u8
 /// # Errors
 /// What does not fit, in Serf's words.
 pub(crate) fn verify_versions(view: &View, roster: &Roster, frame: &PushPullFrame) -> Result<(), String> {
-    let (mut protocol, mut delegate) = (Range::ALL, Range::ALL);
-    let mut note = |versions: &[u8], alive: bool| {
-        if alive && let &[p_min, p_max, _, d_min, d_max, ..] = versions {
+    // If all that anybody ever announced goes together, so does what these two hold.
+    if let (Some(known), Some(theirs)) = (roster.versions().all(), frame.versions().all())
+        && go_together(known.chain(theirs))
+    {
+        return Ok(());
+    }
+    let mut protocol = Range { min: 0, max: u8::MAX };
+    let mut delegate = Range { min: 0, max: u8::MAX };
+    let mut narrow = |versions: &[u8]| {
+        if let &[p_min, p_max, _, d_min, d_max, ..] = versions {
             protocol.narrow(p_min, p_max);
             delegate.narrow(d_min, d_max);
         }
-        protocol.speaks(current(versions, PROTOCOL_CURRENT));
-        delegate.speaks(current(versions, DELEGATE_CURRENT));
     };
     let mut offset = 0;
     while let Some(state) = frame.next_node(&mut offset) {
-        note(&state.versions, state.state == WireState::Alive);
+        if state.state == WireState::Alive {
+            narrow(&state.versions);
+        }
     }
-    let known = || view.iter().filter(|(_, known)| known.swim != SwimState::Absent);
-    for (_, known) in known() {
-        note(roster.fact(known.fact).versions_bytes(), known.swim == SwimState::Alive);
+    for (_, known) in view.iter().filter(|(_, known)| known.swim == SwimState::Alive) {
+        narrow(roster.fact(known.fact).versions_bytes());
     }
-    if protocol.fits() && delegate.fits() {
-        return Ok(());
-    }
-    // Somebody does not fit: look again for who.
     let check = |name: &str, versions: &[u8]| {
-        protocol.check(name, "protocol version", current(versions, PROTOCOL_CURRENT))?;
-        delegate.check(name, "delegate protocol version", current(versions, DELEGATE_CURRENT))
+        let current = |place: usize| versions.get(place).copied().unwrap_or(0);
+        protocol.check(name, "protocol version", current(2))?;
+        delegate.check(name, "delegate protocol version", current(5))
     };
     let mut offset = 0;
     while let Some(state) = frame.next_node(&mut offset) {
         check(state.name, &state.versions)?;
     }
-    for (member, known) in known() {
+    for (member, known) in view.iter().filter(|(_, known)| known.swim != SwimState::Absent) {
         check(roster.name(member), roster.fact(known.fact).versions_bytes())?;
     }
     Ok(())
 }
 
-/// Places of the versions in use among a member's version bytes.
-const PROTOCOL_CURRENT: usize = 2;
-const DELEGATE_CURRENT: usize = 5;
-
-fn current(versions: &[u8], place: usize) -> u8 {
-    versions.get(place).copied().unwrap_or(0)
+/// Whether members with these versions can all talk to each other.
+fn go_together<'a>(versions: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut protocol = Range { min: 0, max: u8::MAX };
+    let mut delegate = Range { min: 0, max: u8::MAX };
+    let all: Vec<&[u8]> = versions.collect();
+    for versions in &all {
+        if let &&[p_min, p_max, _, d_min, d_max, ..] = versions {
+            protocol.narrow(p_min, p_max);
+            delegate.narrow(d_min, d_max);
+        }
+    }
+    let current = |versions: &[u8], place: usize| versions.get(place).copied().unwrap_or(0);
+    all.iter().all(|versions| {
+        (protocol.min..=protocol.max).contains(&current(versions, 2))
+            && (delegate.min..=delegate.max).contains(&current(versions, 5))
+    })
 }
 
-/// The versions that all alive members understand, and those that anybody speaks.
 struct Range {
     min: u8,
     max: u8,
-    spoken_min: u8,
-    spoken_max: u8,
 }
 
 impl Range {
-    const ALL: Range = Range { min: 0, max: u8::MAX, spoken_min: u8::MAX, spoken_max: 0 };
-
     fn narrow(&mut self, min: u8, max: u8) {
         self.min = self.min.max(min);
         self.max = self.max.min(max);
-    }
-
-    fn speaks(&mut self, current: u8) {
-        self.spoken_min = self.spoken_min.min(current);
-        self.spoken_max = self.spoken_max.max(current);
-    }
-
-    fn fits(&self) -> bool {
-        self.spoken_min >= self.min && self.spoken_max <= self.max
     }
 
     fn check(&self, name: &str, what: &str, current: u8) -> Result<(), String> {

@@ -17,6 +17,8 @@ mod suspicion;
 pub(crate) use member::{Source, encoded_meta};
 pub(crate) use merge::{encode_local_states, push_pull_scale, verify_versions};
 pub(crate) use probe::{Acked, StreamPing};
+#[cfg(feature = "sim")]
+pub(crate) use suspicion::timeout_min as suspicion_min;
 
 use std::net::SocketAddr;
 
@@ -54,12 +56,18 @@ pub(crate) struct Swim {
     incarnation: Incarnation,
     /// Set once the own graceful leave told the cluster: nothing revives this node.
     leaving: bool,
+    /// The delegate gave the meta, not the tags.
+    pub(crate) meta_is_delegates: bool,
     pub(crate) awareness: Awareness,
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
     /// Whom the gossip round goes to; kept for its memory.
     gossip_targets: Vec<MemberIndex>,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
+    /// Tombstones shown to who claims to live, since the last probe.
+    challenges: u32,
     /// Changes that the node passes on to serf after the input.
     pub(crate) changes: Vec<Change>,
     /// Probes over a stream that the node starts after the input.
@@ -71,11 +79,15 @@ impl Swim {
         Swim {
             incarnation: Incarnation(0),
             leaving: false,
+            meta_is_delegates: false,
             awareness: Awareness::new(config.awareness_max_multiplier),
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
             gossip_targets: Vec::new(),
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
+            challenges: 0,
             changes: Vec::new(),
             stream_pings: Vec::new(),
         }

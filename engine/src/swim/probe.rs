@@ -7,6 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::config::Config;
+use crate::delegate::Announcement;
 use crate::egress::Scope;
 use crate::event::Notice;
 use crate::random::Permutation;
@@ -54,6 +55,8 @@ struct Probe {
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
+    /// An ack may come from others, so its time says nothing.
+    asked_others: bool,
 }
 
 /// A direct ack with a payload of the layer above.
@@ -78,6 +81,7 @@ impl Swim {
     pub(crate) fn probe(&mut self, scope: &mut Scope<'_>) {
         let period = self.awareness.scale(scope.config.probe_interval);
         let now = scope.ctx.now;
+        self.challenges = 0;
         if let Some(target) = self.next_target(scope) {
             let seq = self.next_seq();
             self.prober.current = Some(Probe {
@@ -87,6 +91,7 @@ impl Swim {
                 nacks_expected: 0,
                 nacks: 0,
                 answered_over_stream: false,
+                asked_others: false,
             });
             scope.stats.probes += 1;
             self.ping_member(scope, target, seq);
@@ -101,6 +106,7 @@ impl Swim {
         let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
             return;
         };
+        probe.asked_others = true;
         let (target, seq) = (probe.target, probe.seq);
         let Some(fact) = scope.view.fact(&scope.ctx.roster, target) else { return };
         let (addr, target_protocol) = (fact.socket_addr(), fact.versions().protocol_max());
@@ -148,7 +154,7 @@ impl Swim {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
         }
         let to = reply_address(&ping.source_addr, ping.source_port, from);
-        let payload = std::mem::take(&mut scope.egress.ack_payload);
+        let payload = scope.take_ack_payload();
         let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
         scope.send_message(to, |out| ack.encode(out));
         scope.egress.ack_payload = payload;
@@ -184,8 +190,11 @@ impl Swim {
     pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
         if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
+            let round_trip = scope.ctx.now.since(probe.sent_at);
+            if !probe.asked_others && scope.delegate.is_some() {
+                tell_delegate(scope, probe.target, round_trip, &ack.payload);
+            }
             if !ack.payload.is_empty() {
-                let round_trip = scope.ctx.now.since(probe.sent_at);
                 let payload = ack.payload.to_vec();
                 self.prober.acked = Some(Acked { member: probe.target, round_trip, payload });
             }
@@ -267,6 +276,14 @@ impl Swim {
     fn next_seq(&mut self) -> SeqNo {
         self.prober.seq = self.prober.seq.wrapping_add(1);
         SeqNo(self.prober.seq)
+    }
+}
+
+fn tell_delegate(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Duration, payload: &[u8]) {
+    let Scope { ctx, view, delegate, .. } = scope;
+    if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
+        let announced = fact.alive(ctx.roster.name(member));
+        delegate.on_ping(&Announcement::from(&announced), round_trip, payload);
     }
 }
 

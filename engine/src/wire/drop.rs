@@ -108,8 +108,18 @@ drop_reasons! {
     LamportTimeExhausted = "lamport_time_exhausted",
     /// A known name under another address.
     AddressConflict = "address_conflict",
+    /// An address outside the networks that this node is configured to talk to.
+    AddressNotAllowed = "address_not_allowed",
+    /// News about a member from before it left or was erased.
+    Departed = "departed",
     /// A push/pull with members this node can't talk to.
     IncompatibleVersions = "incompatible_versions",
+    /// The delegate does not let the member in.
+    AliveVetoed = "alive_vetoed",
+    /// The delegate does not let two clusters become one.
+    MergeVetoed = "merge_vetoed",
+    /// A message or state of the program's own, and no delegate to take it.
+    Unhandled = "unhandled",
     /// A bounded queue or table is full.
     QueueFull = "queue_full",
     /// More streams at a time than allowed.

@@ -23,6 +23,8 @@ pub const PUSH_PULL_NODES_MAX: u64 = 1 << 20;
 pub const USER_STATE_BYTES_MAX: u64 = 20 * 1024 * 1024;
 /// Meta, bytes (memberlist).
 pub const META_BYTES_MAX: usize = 512;
+/// What this node adds to an ack, bytes: with the ack it fits a packet. (Serf's coordinate has 130.)
+pub const ACK_PAYLOAD_BYTES_MAX: usize = 512;
 /// Label, bytes (one length byte).
 pub const LABEL_BYTES_MAX: usize = 255;
 /// A peer's node name, bytes. Serf has no limit; a name longer than a packet can't be gossiped.

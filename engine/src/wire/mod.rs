@@ -13,7 +13,7 @@ pub mod lzw;
 pub mod message;
 pub mod msgpack;
 pub mod packet;
-mod push_pull;
+pub(crate) mod push_pull;
 pub mod serf;
 pub mod stream;
 

@@ -47,6 +47,12 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied().ok_or(DropReason::Truncated)
     }
 
+    /// Skips exactly these bytes if they come next.
+    #[inline]
+    pub fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.bytes.get(self.at..)?.starts_with(bytes).then(|| self.at += bytes.len())
+    }
+
     /// Skips `n` raw bytes and gives them.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(n).ok_or(DropReason::Truncated)?;

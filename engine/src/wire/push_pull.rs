@@ -16,9 +16,36 @@ pub struct PushPullFrame {
     pub nodes_count: u32,
     nodes_start: usize,
     user_start: usize,
+    versions: DistinctVersions,
+}
+
+/// The different protocol versions among many members; nearly always there is one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DistinctVersions(Vec<Vec<u8>>);
+
+/// Kept at the most; who needs more looks at each member.
+const DISTINCT_VERSIONS_MAX: usize = 8;
+
+impl DistinctVersions {
+    /// One more member's.
+    pub(crate) fn add(&mut self, versions: &[u8]) {
+        if self.0.len() <= DISTINCT_VERSIONS_MAX && !self.0.iter().any(|known| known == versions) {
+            self.0.push(versions.to_vec());
+        }
+    }
+
+    /// All of them; none if there are too many.
+    pub(crate) fn all(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        (self.0.len() <= DISTINCT_VERSIONS_MAX).then(|| self.0.iter().map(Vec::as_slice))
+    }
 }
 
 impl PushPullFrame {
+    /// The protocol versions that its members announce.
+    pub(crate) fn versions(&self) -> &DistinctVersions {
+        &self.versions
+    }
+
     /// The member record at `offset`, which it moves on; 0 is the first. None after the last.
     pub fn next_node(&self, offset: &mut usize) -> Option<NodeState<'_>> {
         let records = &self.bytes[self.nodes_start..self.user_start];
@@ -57,7 +84,7 @@ pub fn encode_push_pull_header(nodes: usize, user_bytes: usize, join: bool, out:
 }
 
 /// How far a plain push/pull has been looked through, so that no byte is parsed twice for nothing.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Bytes known to be whole records, header included; 0: the header is not whole yet.
     checked: usize,
@@ -66,6 +93,7 @@ pub(super) struct Progress {
     nodes_count: u32,
     user_bytes: u64,
     join: bool,
+    versions: DistinctVersions,
 }
 
 impl Progress {
@@ -76,7 +104,7 @@ impl Progress {
         }
         while self.nodes_left > 0 {
             let mut reader = Reader::new(&bytes[self.checked..]);
-            NodeState::decode(&mut reader)?;
+            self.versions.add(&NodeState::decode(&mut reader)?.versions);
             self.checked += reader.position();
             self.nodes_left -= 1;
         }
@@ -115,7 +143,7 @@ impl Progress {
         Ok(())
     }
 
-    pub(super) fn frame(&self, mut bytes: Vec<u8>) -> PushPullFrame {
+    pub(super) fn frame(&mut self, mut bytes: Vec<u8>) -> PushPullFrame {
         bytes.truncate(self.checked + self.user_bytes as usize);
         PushPullFrame {
             bytes,
@@ -123,6 +151,7 @@ impl Progress {
             nodes_count: self.nodes_count,
             nodes_start: self.nodes_start,
             user_start: self.checked,
+            versions: std::mem::take(&mut self.versions),
         }
     }
 }

@@ -57,6 +57,13 @@ struct FrameHeader {
     length: U32<BigEndian>,
 }
 
+impl Envelope {
+    /// Whether [`encode_stream`] does anything but copy.
+    pub fn wraps_streams(&self, role: Role) -> bool {
+        self.compress || self.seals() || role == Role::Dialler && !self.label.is_empty()
+    }
+}
+
 /// Wraps one message (type byte first) for a stream and appends it.
 pub fn encode_stream(
     raw: &[u8],

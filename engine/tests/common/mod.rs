@@ -1,5 +1,6 @@
 //! What the tests of the wire format share.
 #![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
 use thane_engine::wire::keyring::Keyring;

@@ -1,10 +1,16 @@
 //! Scenarios in virtual time. No test sleeps; the same seed gives the same trace.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
+mod busy;
+mod delegates;
+mod departed;
 mod events;
 mod keys;
 mod membership;
 mod names;
+mod plain;
+mod probes;
 mod queries;
 mod restart;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use thane_engine::command::{JoinTarget, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::event::{Completion, Notice};
+use thane_engine::roster::MemberIndex;
 use thane_engine::sim::{Network, World};
 use thane_engine::view::SwimState;
 use thane_engine::wire::DropReason;
@@ -153,6 +154,24 @@ fn a_world_without_nodes_holds_no_facts() {
     world.run(3 * SECOND);
     ids.iter().for_each(|&id| world.crash(id));
     assert_eq!(world.roster_counts(), (0, 0));
+}
+
+#[test]
+fn a_list_in_slices_has_everybody_once() {
+    let mut world = World::converged(12, Network::default(), 1300, |_| {});
+    let id = NodeId(7);
+    let (whole, sliced) = world.with(id, |node, ctx| {
+        let (mut sliced, mut from, mut slices) = (Vec::new(), Some(MemberIndex(0)), 0);
+        while let Some(start) = from {
+            from = node.members_slice(ctx, start, &mut sliced);
+            slices += 1;
+        }
+        assert_eq!(slices, 3);
+        sliced.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        (node.members(ctx), sliced)
+    });
+    assert_eq!(whole.len(), 1300);
+    assert_eq!(whole, sliced);
 }
 
 #[test]

@@ -25,13 +25,25 @@ fn after_a_partition_failed_members_are_found_again() {
     assert!(world.notices().iter().any(|(_, _, notice)| matches!(notice, Notice::Reconnecting { .. })));
 }
 
+fn forget(restored: &mut Restored, name: &str) {
+    restored.alive.retain(|(known, _)| known != name);
+    restored.failed.retain(|(known, _)| known != name);
+}
+
 /// What a snapshot with these records would restore.
 fn restored(world: &World, id: NodeId) -> Restored {
     let mut restored = Restored::default();
     for (_, record) in world.records().iter().filter(|(node, _)| *node == id) {
         match record.clone() {
-            SnapshotRecord::Alive { name, addr } => restored.alive.push((name, addr)),
-            SnapshotRecord::NotAlive { name } => restored.alive.retain(|(known, _)| *known != name),
+            SnapshotRecord::Alive { name, addr } => {
+                forget(&mut restored, &name);
+                restored.alive.push((name, addr));
+            }
+            SnapshotRecord::NotAlive { name } => forget(&mut restored, &name),
+            SnapshotRecord::Failed { name, addr } => {
+                forget(&mut restored, &name);
+                restored.failed.push((name, addr));
+            }
             SnapshotRecord::Clock(time) => restored.clock = time.0,
             SnapshotRecord::EventClock(time) => restored.event_clock = time.0,
             SnapshotRecord::QueryClock(time) => restored.query_clock = time.0,
@@ -85,4 +97,58 @@ fn a_rejoin_to_nobody_tries_all_and_says_so() {
     let count = |fits: fn(&Notice) -> bool| world.notices().iter().filter(|(_, _, n)| fits(n)).count();
     assert_eq!(count(|n| matches!(n, Notice::Rejoining { .. })), 3);
     assert_eq!(count(|n| matches!(n, Notice::Rejoined { name: None })), 1);
+}
+
+/// n1 to n4 fail one after the other, then n5: its snapshot has nobody alive. All come back, n5 first, and
+/// each looks for a while at addresses where nobody is yet.
+#[test]
+fn after_an_outage_of_all_everybody_finds_back() {
+    let (mut world, ids) = cluster(90, 5, Network::default(), |raw| raw.snapshot = true);
+    let configs: Vec<RawConfig> =
+        ids.iter().map(|&id| RawConfig::clone(world.node(id).unwrap().config())).collect();
+    let mut down = Vec::new();
+    for (place, &id) in ids.iter().enumerate() {
+        world.crash(id);
+        down.push(format!("n{}", place + 1));
+        let rest = &ids[place + 1..];
+        let failed =
+            |w: &World| down.iter().all(|name| status_everywhere(w, rest, name, MemberStatus::Failed));
+        world.run_until(120 * SECOND, failed).expect("the rest sees it fail");
+    }
+    let kept: Vec<Restored> = ids.iter().map(|&id| restored(&world, id)).collect();
+    assert!(kept[4].alive.iter().all(|(name, _)| name == "n5"), "{:?}", kept[4]);
+    assert_eq!(kept[4].failed.len(), 4);
+    let mut back = Vec::new();
+    // The last survivor and the first to fall are the first back: neither finds anybody at its first look.
+    for place in [4, 0, 2, 3, 1] {
+        back.push(world.add(|raw| {
+            *raw = configs[place].clone();
+            raw.restored = kept[place].clone();
+        }));
+        world.run(45 * SECOND);
+    }
+    let all = names(&ids);
+    world
+        .run_until(120 * SECOND, |w| all.iter().all(|n| status_everywhere(w, &back, n, MemberStatus::Alive)))
+        .expect("one cluster again");
+}
+
+/// The failed ones alone are enough: nobody else knows of the survivor.
+#[test]
+fn a_node_alone_looks_for_members_that_had_failed() {
+    let mut world = World::new(91, Network::default());
+    let first = world.add(|_| {});
+    let addr = world.node(first).unwrap().config().advertise;
+    world.crash(first);
+    let second = world.add(|raw| raw.restored.failed = vec![("n1".to_owned(), addr)]);
+    world.run(90 * SECOND);
+    assert_eq!(world.status(second, "n1"), MemberStatus::None);
+    let first = world.add(|raw| {
+        raw.node_name = "n1".to_owned();
+        raw.advertise = addr;
+    });
+    let both = |w: &World| {
+        w.status(second, "n1") == MemberStatus::Alive && w.status(first, "n2") == MemberStatus::Alive
+    };
+    world.run_until(60 * SECOND, both).expect("it goes on looking");
 }

@@ -54,7 +54,7 @@ impl<'a> Fleet<'a> {
             let bind = SocketAddr::from((options.ip(n), options.port));
             let mut config = RawConfig::lan(format!("node-{n:05}"), bind);
             config.compression = options.compress;
-            let node = NodeOptions { config, bind, snapshot: None, keyring_file: None };
+            let node = NodeOptions::new(config, bind);
             // The events are for nobody: the fleet is watched by its views.
             let (handle, _) = engine
                 .add(node)

@@ -1,10 +1,145 @@
 //! `thane-loadgen sim`: scenarios in the engine's World.
 
+mod options;
+mod report;
+
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use thane_engine::sim::{Outcome, Play, Scenario, swarm};
+
+use options::{Options, Task};
+
+/// A rule was broken.
+const EXIT_SAFETY: u8 = 3;
+/// Views did not become equal in time.
+const EXIT_LIVENESS: u8 = 4;
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    eprintln!("thane-loadgen sim: unknown scenario {arguments:?}");
-    ExitCode::from(crate::EXIT_USAGE)
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("thane-loadgen sim: {error}");
+            return ExitCode::from(crate::EXIT_USAGE);
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    // A second handler can't be there: this is the only one, set once.
+    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
+    let result = match &options.task {
+        Task::Help => {
+            print!("{}", options::help());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Play(scenario) => play_all(scenario, &options, &stop),
+        Task::Sweep => sweep(&options, &stop),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("thane-loadgen sim: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// One run for each seed, with its table.
+fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
+    for seed in options.seeds.clone() {
+        let mut play = Play::new(scenario, seed);
+        if options.check {
+            play.check();
+        }
+        let started = Instant::now();
+        let outcome = watched(play, &format!("{} seed {seed}", scenario.name), stop);
+        print!("{}", report::table(scenario, seed, &outcome, started.elapsed()));
+        if let Some(dir) = &options.out {
+            write(dir, scenario, seed, &outcome)?;
+        }
+        let code = exit_code(&outcome);
+        if code != 0 {
+            return Ok(ExitCode::from(code));
+        }
+        if outcome.stopped {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Swarm mode: draws, plays and checks; stops at the first seed that fails.
+fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
+    let bar = ProgressBar::new(options.seeds.end - options.seeds.start);
+    bar.set_style(style("seeds {pos}/{len} {wide_bar} {eta}"));
+    let (mut passed, mut steps, mut longest) = (0u64, 0u64, Duration::ZERO);
+    let mut false_failures = 0;
+    for seed in options.seeds.clone() {
+        let scenario = swarm::draw(seed);
+        let mut play = Play::new(&scenario, seed);
+        play.check();
+        let outcome = play.run(|_, _| !stop.load(Ordering::Relaxed));
+        let code = exit_code(&outcome);
+        if code != 0 {
+            bar.finish_and_clear();
+            println!("{}", scenario.to_toml());
+            print!("{}", report::faults(&outcome));
+            println!("replay: cargo run --release -p thane-loadgen -- sim sweep --seed {seed}");
+            return Ok(ExitCode::from(code));
+        }
+        if outcome.stopped {
+            break;
+        }
+        passed += 1;
+        steps += outcome.steps;
+        longest = longest.max(outcome.settled_in.unwrap_or_default());
+        false_failures += outcome.measures.false_about_healthy;
+        if options.seeds.end - options.seeds.start == 1 {
+            println!("{}\ntrace {:016x}", scenario.to_toml(), outcome.trace_hash);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    println!("seeds passed          {passed} of {}", options.seeds.end - options.seeds.start);
+    println!("inputs handled        {steps}");
+    println!("longest settling      {:.2} s", longest.as_secs_f64());
+    println!("healthy told as failed {false_failures}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Plays with a progress bar over virtual time.
+fn watched(play: Play, title: &str, stop: &AtomicBool) -> Outcome {
+    let bar = ProgressBar::new(0);
+    bar.set_style(style(&format!("{title} {{wide_bar}} {{msg}} {{eta}}")));
+    let outcome = play.run(|passed, expected| {
+        bar.set_length(expected.as_millis() as u64);
+        bar.set_position(passed.as_millis() as u64);
+        bar.set_message(format!("{:.1} of {:.0} s", passed.as_secs_f64(), expected.as_secs_f64()));
+        !stop.load(Ordering::Relaxed)
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is fixed and tested by every run")
+}
+
+fn exit_code(outcome: &Outcome) -> u8 {
+    match (outcome.violations.is_empty(), &outcome.unsettled) {
+        (false, _) => EXIT_SAFETY,
+        (true, Some(_)) => EXIT_LIVENESS,
+        (true, None) => 0,
+    }
+}
+
+fn write(dir: &Path, scenario: &Scenario, seed: u64, outcome: &Outcome) -> Result<(), String> {
+    std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let path = dir.join(format!("{}-{}-{seed}.json", scenario.name, scenario.nodes));
+    let text = serde_json::to_string_pretty(&report::json(scenario, seed, outcome))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }

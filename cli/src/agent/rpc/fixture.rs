@@ -54,13 +54,13 @@ impl Agent {
         // As Serf's agent has them.
         config.coalesce_members = (Duration::from_secs(3), Duration::from_secs(1));
         config.coalesce_users = config.coalesce_members;
-        let (handle, mut outlet) =
-            engine.add(NodeOptions { config, bind, snapshot: None, keyring_file: None }).await.unwrap();
+        let (handle, mut outlet) = engine.add(NodeOptions::new(config, bind)).await.unwrap();
         let identity = SelfIdentity { name: name.to_owned(), tags: pairs(setup.tags).into() };
         let backend = Rc::new(Backend {
             handle,
             events: broadcast::channel(EVENTS_WAITING_MAX).0,
             log: Log::new(Level::Err),
+            counters: Default::default(),
             identity: Rc::new(identity),
             auth: setup.auth.to_owned(),
             handlers: pairs(setup.handlers),
@@ -75,7 +75,7 @@ impl Agent {
         tasks.spawn_local(serve(listener, backend.clone()));
         let (events, log) = (backend.events.clone(), backend.log.clone());
         tasks.spawn_local(async move {
-            while let Some(told) = outlet.recv().await {
+            while let Some(told) = outlet.next().await {
                 match told {
                     Told::Event(event) => {
                         // An error means that nobody listens.

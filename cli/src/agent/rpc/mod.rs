@@ -50,6 +50,7 @@ pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
             }
             Ok((stream, client)) => {
                 backoff = BACKOFF_FIRST;
+                backend.counters.count("agent.ipc.accept");
                 log.add(Level::Info, "agent.ipc", format_args!("Accepted client: {client}"));
                 sessions.spawn_local(session::run(stream, client, backend.clone()));
             }

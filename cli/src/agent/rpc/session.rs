@@ -131,6 +131,7 @@ impl Session {
         self.header
             .decode_over(&mut Reader::new(&header))
             .map_err(|reason| Ending::Refused(format!("failed to decode request header: {reason}")))?;
+        self.backend.counters.count("agent.ipc.command");
         let command = Command::parse(&self.header.command);
         if !self.handshaken && command != Some(Command::Handshake) {
             self.reply(Err("Handshake required")).await?;

@@ -132,7 +132,7 @@ pub(super) async fn run_monitor(seq: u64, lines: Subscription, outbox: Rc<Outbox
 
 /// Sends the answers of a query and, at its deadline, the record that ends them.
 pub(super) async fn run_query(seq: u64, mut answers: Answers, outbox: Rc<Outbox>) {
-    while let Some(answer) = answers.answers.recv().await {
+    while let Some(answer) = answers.next().await {
         let (kind, from, payload) = match answer {
             Answer::Ack { from } => (QueryRecord::ACK, from, Bytes::new()),
             Answer::Response { from, payload } => (QueryRecord::RESPONSE, from, payload),

@@ -195,6 +195,11 @@ impl<'a> NodeState<'a> {
     /// # Errors
     /// Why it is refused; `Truncated` if more bytes could make it whole.
     pub fn decode(reader: &mut Reader<'a>) -> Result<NodeState<'a>> {
+        let mut usual = reader.clone();
+        if let Some(node) = NodeState::decode_usual(&mut usual) {
+            *reader = usual;
+            return Ok(node);
+        }
         let mut node = NodeState::default();
         let names = ["Name", "Addr", "Port", "Meta", "Incarnation", "State", "Vsn"];
         reader.fields(&names, |r, field| {
@@ -224,6 +229,33 @@ impl<'a> NodeState<'a> {
             return Err(DropReason::BadAddress);
         }
         Ok(node)
+    }
+
+    /// Decodes the layout that Serf and [`encode`](Self::encode) write, without looking names up: a state has
+    /// thousands of records and is gone through more than once. None for whatever else.
+    fn decode_usual(reader: &mut Reader<'a>) -> Option<NodeState<'a>> {
+        reader.literal(b"\x87\xa4Addr")?;
+        let addr = addr(reader).ok()?;
+        reader.literal(b"\xabIncarnation")?;
+        let incarnation = Incarnation(reader.u32().ok()?);
+        reader.literal(b"\xa4Meta")?;
+        let meta = meta(reader).ok()?;
+        reader.literal(b"\xa4Name")?;
+        let name = name(reader).ok()?;
+        reader.literal(b"\xa4Port")?;
+        let port = reader.u16().ok()?;
+        reader.literal(b"\xa5State")?;
+        let state = match reader.u8().ok()? {
+            0 => WireState::Alive,
+            1 => WireState::Suspect,
+            2 => WireState::Dead,
+            3 => WireState::Left,
+            _ => return None,
+        };
+        reader.literal(b"\xa3Vsn")?;
+        let versions = versions(reader).ok()?;
+        let whole = !name.is_empty() && !addr.is_empty();
+        whole.then_some(NodeState { name, addr, port, meta, incarnation, state, versions })
     }
 
     /// Appends the record.

@@ -25,7 +25,7 @@ pub struct Query<'a> {
     pub source_node: &'a str,
     /// Who shall answer: encoded filters, each checked to be non-empty.
     pub filters: Vec<Cow<'a, [u8]>>,
-    /// [`FLAG_ACK`], [`FLAG_NO_BROADCAST`].
+    /// [`FLAG_ACK`](super::FLAG_ACK), [`FLAG_NO_BROADCAST`](super::FLAG_NO_BROADCAST).
     pub flags: u32,
     /// Answers also travel through so many others.
     pub relay_factor: u8,
@@ -185,7 +185,7 @@ pub struct QueryResponse<'a> {
     pub id: u32,
     /// Who answers.
     pub from: &'a str,
-    /// [`FLAG_ACK`] for an ack.
+    /// [`FLAG_ACK`](super::FLAG_ACK) for an ack.
     pub flags: u32,
     /// The answer.
     pub payload: Cow<'a, [u8]>,

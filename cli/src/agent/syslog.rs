@@ -1,0 +1,168 @@
+//! Log lines for the system's log (FEATURES LOG-4): datagrams to the local syslog socket, with Serf's tag.
+//!
+//! Nothing waits for the other side: a line that the socket does not take at once is lost there, not in the
+//! agent's own output. A daemon that was started again is found by the next line.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use super::log::Level;
+
+/// Where systems have the socket.
+const PATHS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
+/// The facility if none is configured.
+pub(crate) const FACILITY_DEFAULT: &str = "LOCAL0";
+const TAG: &str = "serf";
+const FACILITIES: [&str; 24] = [
+    "KERN",
+    "USER",
+    "MAIL",
+    "DAEMON",
+    "AUTH",
+    "SYSLOG",
+    "LPR",
+    "NEWS",
+    "UUCP",
+    "CRON",
+    "AUTHPRIV",
+    "FTP",
+    "NTP",
+    "SECURITY",
+    "CONSOLE",
+    "SOLARIS-CRON",
+    "LOCAL0",
+    "LOCAL1",
+    "LOCAL2",
+    "LOCAL3",
+    "LOCAL4",
+    "LOCAL5",
+    "LOCAL6",
+    "LOCAL7",
+];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The number of a facility, in any case.
+///
+/// # Errors
+/// There is none of that name.
+pub(crate) fn facility(name: &str) -> Result<u8, String> {
+    let found = FACILITIES.iter().position(|known| known.eq_ignore_ascii_case(name));
+    let found = found.and_then(|place| u8::try_from(place).ok());
+    found.ok_or_else(|| format!("invalid syslog facility: {name}; try LOCAL0 to LOCAL7, DAEMON or USER"))
+}
+
+/// The system's log.
+#[derive(Debug)]
+pub(crate) struct Syslog {
+    path: PathBuf,
+    facility: u8,
+    socket: Option<UnixDatagram>,
+}
+
+impl Syslog {
+    /// Connects to the system's log.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn open(facility: u8) -> Result<Syslog, String> {
+        let opened = PATHS.iter().find_map(|path| Syslog::at(Path::new(path), facility).ok());
+        opened.ok_or_else(|| format!("no syslog socket answers: tried {}", PATHS.join(", ")))
+    }
+
+    fn at(path: &Path, facility: u8) -> io::Result<Syslog> {
+        let socket = Some(connect(path)?);
+        Ok(Syslog { path: path.to_owned(), facility, socket })
+    }
+
+    /// Sends a line of the agent's log, as it is printed.
+    pub(crate) fn send(&mut self, level: Level, line: &str) {
+        let Some(record) = record(self.facility, level, line) else { return };
+        for _ in 0..2 {
+            if self.socket.is_none() {
+                self.socket = connect(&self.path).ok();
+            }
+            let Some(socket) = &self.socket else { return };
+            match socket.send(record.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.socket = None,
+                _ => return,
+            }
+        }
+    }
+}
+
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// `YYYY/MM/DD HH:MM:SS [LEVEL] text` as syslog has it. None if it is no such line.
+fn record(facility: u8, level: Level, line: &str) -> Option<String> {
+    let (stamp, text) = line.split_once(" [")?;
+    let (_, text) = text.split_once("] ")?;
+    let (date, time) = stamp.split_once(' ')?;
+    let (month, day) = date.split_once('/')?.1.split_once('/')?;
+    let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let day: u8 = day.parse().ok()?;
+    let severity = match level {
+        Level::Trace => 7,
+        Level::Debug => 6,
+        Level::Info => 5,
+        Level::Warn => 4,
+        Level::Err => 3,
+    };
+    let priority = facility * 8 + severity;
+    Some(format!("<{priority}>{month} {day:>2} {time} {TAG}[{}]: {text}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lines_carry_facility_severity_and_what_follows_the_bracket() {
+        let pid = std::process::id();
+        let shown = |level, line| record(facility("local0").unwrap(), level, line).unwrap();
+        assert_eq!(
+            shown(Level::Info, "2026/11/04 08:05:07 [INFO] agent: Serf agent starting"),
+            format!("<133>Nov  4 08:05:07 serf[{pid}]: agent: Serf agent starting")
+        );
+        let severities = [Level::Trace, Level::Debug, Level::Warn, Level::Err]
+            .map(|level| shown(level, "2026/01/24 08:05:07 [X] a: b")[1..4].to_owned());
+        assert_eq!(severities, ["135", "134", "132", "131"]);
+        assert!(record(0, Level::Info, "no line").is_none());
+    }
+
+    #[test]
+    fn facilities_have_names() {
+        assert_eq!((facility("KERN"), facility("daemon"), facility("LOCAL7")), (Ok(0), Ok(3), Ok(23)));
+        assert!(facility("LOCAL8").unwrap_err().starts_with("invalid syslog facility: LOCAL8"));
+    }
+
+    #[test]
+    fn a_daemon_that_restarts_is_found_again_and_one_that_hangs_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        let mut syslog = Syslog::at(&path, 1).unwrap();
+        let line = |n: usize| format!("2026/01/24 08:05:07 [INFO] agent: {n}");
+        let next = |daemon: &UnixDatagram| {
+            let mut bytes = [0; 200];
+            let len = daemon.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        syslog.send(Level::Info, &line(1));
+        assert!(next(&daemon).ends_with("agent: 1"));
+        drop(daemon);
+        std::fs::remove_file(&path).unwrap();
+        syslog.send(Level::Info, &line(2));
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        // More than a socket's queue holds, and nobody reads.
+        (3..5000).for_each(|n| syslog.send(Level::Info, &line(n)));
+        assert!(next(&daemon).ends_with("agent: 3"));
+    }
+}

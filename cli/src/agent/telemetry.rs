@@ -1,0 +1,285 @@
+//! Numbers pushed to statsd (UDP) and statsite (TCP), under the names that Serf's agent gives them (FEATURES
+//! 21, MET-2, MET-3). Ours, which Serf has not, begin with `thane.`.
+//!
+//! Once a second everything that was counted goes out in as few packets as it fits in. A sink that can't be
+//! reached loses what is counted meanwhile; the agent never waits for one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use thane_engine::api::NodeStats;
+use thane_engine::event::{Event, MemberEventKind};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::backend::Backend;
+use super::log::Level;
+
+const PREFIX: &str = "serf-agent";
+const PUSHED_EVERY: Duration = Duration::from_secs(1);
+/// Connecting to statsite, and each write.
+const SINK_WITHIN: Duration = Duration::from_secs(5);
+/// Fits into an Ethernet frame (go-metrics' number).
+const PACKET_BYTES_MAX: usize = 1400;
+/// Names counted between two pushes; names of events are anybody's. Further ones count in their totals only.
+const NAMES_MAX: usize = 1024;
+
+/// What happened since the last push, by name. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters(Option<Rc<RefCell<BTreeMap<String, u64>>>>);
+
+impl Counters {
+    /// Counts, if anybody wants to know.
+    pub(crate) fn new(wanted: bool) -> Counters {
+        Counters(wanted.then(Rc::default))
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&self, name: &str) {
+        let Some(counts) = &self.0 else { return };
+        let mut counts = counts.borrow_mut();
+        if let Some(count) = counts.get_mut(name) {
+            *count += 1;
+        } else if counts.len() < NAMES_MAX {
+            counts.insert(name.to_owned(), 1);
+        }
+    }
+
+    /// Counts an event as it reaches the agent.
+    pub(crate) fn event(&self, event: &Event) {
+        let (total, name) = match event {
+            Event::Member { .. } => return,
+            Event::User { name, .. } => ("serf.events", name),
+            Event::Query { name, .. } => ("serf.queries", name),
+        };
+        self.count(total);
+        if self.0.is_some() {
+            self.count(&format!("{total}.{name}"));
+        }
+    }
+
+    /// Counts what became of a member.
+    pub(crate) fn member(&self, kind: MemberEventKind) {
+        match kind {
+            MemberEventKind::Join => self.count("serf.member.join"),
+            MemberEventKind::Leave => self.count("serf.member.left"),
+            MemberEventKind::Failed => self.count("serf.member.failed"),
+            MemberEventKind::Update => self.count("serf.member.update"),
+            MemberEventKind::Reap => {}
+        }
+    }
+
+    fn take(&self) -> BTreeMap<String, u64> {
+        self.0.as_ref().map(|counts| counts.take()).unwrap_or_default()
+    }
+}
+
+/// Checks the shape of a sink's address; it is looked up when it is used.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_address(text: &str) -> Result<(), String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(()),
+        _ => Err(format!("{text:?} must be an address with a port, such as 127.0.0.1:8125")),
+    }
+}
+
+/// Pushes for ever; to nobody if both addresses are empty.
+pub(crate) async fn push(statsd: String, statsite: String, backend: Rc<Backend>) {
+    let sinks = [Sink::Statsd(statsd, None), Sink::Statsite(statsite, None)];
+    let mut sinks: Vec<(Sink, bool)> =
+        sinks.into_iter().filter(|sink| !sink.addr().is_empty()).map(|sink| (sink, true)).collect();
+    if sinks.is_empty() {
+        return;
+    }
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let mut before = NodeStats::default();
+    let mut ticks = interval(PUSHED_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Ok(now) = backend.handle.stats().await else { return };
+        let lines = report(&host, &before, &now, &backend.counters.take());
+        before = now;
+        for (sink, works) in &mut sinks {
+            let sent = sink.send(&packets(&lines)).await;
+            if let (Err(error), true) = (&sent, *works) {
+                let text = format!("can't send metrics to {}, will try again: {error}", sink.addr());
+                backend.log.add(Level::Warn, "agent", text);
+            }
+            *works = sent.is_ok();
+        }
+    }
+}
+
+/// Where numbers go: the address and, while it works, the connection.
+enum Sink {
+    Statsd(String, Option<UdpSocket>),
+    Statsite(String, Option<TcpStream>),
+}
+
+impl Sink {
+    fn addr(&self) -> &str {
+        let (Sink::Statsd(addr, _) | Sink::Statsite(addr, _)) = self;
+        addr
+    }
+
+    async fn send(&mut self, packets: &[String]) -> io::Result<()> {
+        match self {
+            Sink::Statsd(addr, kept) => {
+                let socket = match kept.take() {
+                    Some(socket) => socket,
+                    None => udp(addr).await?,
+                };
+                for packet in packets {
+                    socket.send(packet.as_bytes()).await?;
+                }
+                *kept = Some(socket);
+            }
+            Sink::Statsite(addr, kept) => {
+                let mut stream = match kept.take() {
+                    Some(stream) => stream,
+                    None => timeout(SINK_WITHIN, TcpStream::connect(&*addr)).await??,
+                };
+                timeout(SINK_WITHIN, stream.write_all(packets.concat().as_bytes())).await??;
+                *kept = Some(stream);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket of the family that the sink is in. The name is looked up again after every failure.
+async fn udp(addr: &str) -> io::Result<UdpSocket> {
+    let nowhere = || io::Error::new(io::ErrorKind::NotFound, "no such host");
+    let to = timeout(SINK_WITHIN, tokio::net::lookup_host(addr)).await??.next().ok_or_else(nowhere)?;
+    let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(from).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
+/// One line for each number: counters for what happened, gauges (with the host in their names) for how things
+/// are, samples for what Serf samples.
+fn report(host: &str, before: &NodeStats, now: &NodeStats, counted: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut lines: Vec<String> = counted.iter().map(|(name, count)| counter(name, *count)).collect();
+    let (received, sent) = now.datagram_bytes;
+    let grown = |name: &str, now: u64, before: u64| match now.saturating_sub(before) {
+        0 => None,
+        count => Some(counter(name, count)),
+    };
+    lines.extend(grown("memberlist.udp.received", received, before.datagram_bytes.0));
+    lines.extend(grown("memberlist.udp.sent", sent, before.datagram_bytes.1));
+    for &(reason, count) in &now.drops {
+        let known = before.drops.iter().find(|(known, _)| *known == reason).map_or(0, |&(_, count)| count);
+        lines.extend(grown(&format!("thane.drops.{reason}"), count, known));
+    }
+    let queues = [("Intent", now.intent_queue), ("Event", now.event_queue), ("Query", now.query_queue)];
+    lines.extend(queues.map(|(name, depth)| line(&format!("serf.queue.{name}"), depth as f64, "ms")));
+    let alive = now.members.saturating_sub(now.failed + now.left);
+    let gauges = [
+        ("memberlist.health.score", f64::from(now.health_score)),
+        ("thane.members.alive", alive as f64),
+        ("thane.members.failed", now.failed as f64),
+        ("thane.members.left", now.left as f64),
+    ];
+    lines.extend(gauges.map(|(name, value)| line(&format!("{host}.{name}"), value, "g")));
+    lines
+}
+
+fn counter(name: &str, count: u64) -> String {
+    line(name, count as f64, "c")
+}
+
+fn line(name: &str, value: f64, kind: &str) -> String {
+    let plain = |c: char| if c == ':' || c == '|' || c.is_whitespace() || c.is_control() { '_' } else { c };
+    let name: String = name.chars().map(plain).collect();
+    format!("{PREFIX}.{name}:{value:.6}|{kind}\n")
+}
+
+/// Puts lines together. A line is never cut; one that is too long for a packet is one of its own.
+fn packets(lines: &[String]) -> Vec<String> {
+    let mut packets: Vec<String> = Vec::new();
+    for line in lines {
+        match packets.last_mut().filter(|packet| packet.len() + line.len() <= PACKET_BYTES_MAX) {
+            Some(packet) => packet.push_str(line),
+            None => packets.push(line.clone()),
+        }
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lines_have_serfs_names_and_statsds_form() {
+        let counters = Counters::new(true);
+        counters.member(MemberEventKind::Join);
+        for _ in 0..2 {
+            counters.event(&Event::User {
+                ltime: thane_engine::wire::LamportTime(1),
+                name: "de ploy:x|y".to_owned(),
+                payload: bytes::Bytes::new(),
+                coalesce: false,
+            });
+        }
+        let before = NodeStats { datagram_bytes: (100, 50), ..NodeStats::default() };
+        let now = NodeStats {
+            members: 5,
+            failed: 1,
+            datagram_bytes: (350, 50),
+            drops: vec![("wrong_key", 3)],
+            event_queue: 7,
+            ..NodeStats::default()
+        };
+        let expected = "serf-agent.serf.events:2.000000|c
+serf-agent.serf.events.de_ploy_x_y:2.000000|c
+serf-agent.serf.member.join:1.000000|c
+serf-agent.memberlist.udp.received:250.000000|c
+serf-agent.thane.drops.wrong_key:3.000000|c
+serf-agent.serf.queue.Intent:0.000000|ms
+serf-agent.serf.queue.Event:7.000000|ms
+serf-agent.serf.queue.Query:0.000000|ms
+serf-agent.box.memberlist.health.score:0.000000|g
+serf-agent.box.thane.members.alive:4.000000|g
+serf-agent.box.thane.members.failed:1.000000|g
+serf-agent.box.thane.members.left:0.000000|g
+";
+        assert_eq!(report("box", &before, &now, &counters.take()).concat(), expected);
+        assert!(counters.take().is_empty(), "each is told of once");
+    }
+
+    #[test]
+    fn nothing_is_counted_for_nobody_and_names_are_bounded() {
+        let off = Counters::new(false);
+        off.count("x");
+        assert!(off.take().is_empty());
+        let on = Counters::new(true);
+        (0..5000).for_each(|n| on.count(&format!("serf.events.{n}")));
+        assert_eq!(on.take().len(), NAMES_MAX);
+    }
+
+    #[test]
+    fn packets_fit_a_frame_and_cut_no_line() {
+        let lines: Vec<String> = (0..200).map(|n| counter(&format!("serf.events.{n}"), n)).collect();
+        let packets = packets(&lines);
+        assert!(packets.len() > 2 && packets.iter().all(|packet| packet.len() <= PACKET_BYTES_MAX));
+        assert_eq!(packets.concat(), lines.concat());
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        assert!(check_address("localhost:8125").is_ok() && check_address("[::1]:8125").is_ok());
+        for bad in ["localhost", ":8125", "x:", "x:0", "x:70000"] {
+            assert!(check_address(bad).is_err(), "{bad}");
+        }
+    }
+}

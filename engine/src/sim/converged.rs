@@ -1,0 +1,43 @@
+//! Clusters that are there from the start: every node knows every other, nothing is queued, no join was
+//! simulated. For measurements that don't ask about the bootstrap.
+
+use crate::config::RawConfig;
+use crate::context::NodeId;
+use crate::sim::{Network, World};
+use crate::time::Time;
+use crate::view::{MemberStatus, SwimState, View};
+use crate::wire::LamportTime;
+
+/// The Lamport time of the join intents that everybody has seen.
+const JOINED_AT: LamportTime = LamportTime(1);
+
+impl World {
+    /// A world of `n` nodes that all know each other, as after a join that settled long ago.
+    pub fn converged(seed: u64, network: Network, n: u32, mut change: impl FnMut(&mut RawConfig)) -> World {
+        let mut world = World::new(seed, network);
+        let mut template = View::default();
+        for _ in 0..n {
+            let config = world.next_config(&mut change);
+            let id = world.seat(config);
+            let node = world.nodes[id.0 as usize].as_mut().expect("it was just seated");
+            let fact = node.start_settled(&mut world.ctx, n as usize);
+            let member = template.set_fact(&mut world.ctx.roster, fact);
+            template.set_swim(member, SwimState::Alive, Time::ZERO);
+            template.set_status(member, MemberStatus::Alive, Time::ZERO);
+            template.set_status_ltime(member, JOINED_AT);
+        }
+        for node in world.nodes.iter_mut().flatten() {
+            node.know_from_the_start(&mut world.ctx, &template, JOINED_AT);
+        }
+        // What nodes told about themselves while they started is no news.
+        let out = &mut world.ctx.out;
+        (out.events.clear(), out.notices.clear(), out.records.clear());
+        template.clear(&mut world.ctx.roster);
+        world
+    }
+
+    /// The ids of all nodes ever added.
+    pub fn ids(&self) -> Vec<NodeId> {
+        (0..self.nodes.len() as u32).map(NodeId).collect()
+    }
+}

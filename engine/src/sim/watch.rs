@@ -1,0 +1,29 @@
+//! Watching a run: what a World tells while it goes on, without keeping it.
+
+use crate::command::Ticket;
+use crate::context::NodeId;
+use crate::event::{Completion, Event, Notice};
+use crate::time::Time;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// An application was told something.
+    Event(&'a Event),
+    /// A log was told something.
+    Notice(&'a Notice),
+    /// A command was answered.
+    Completion(Ticket, &'a Completion),
+    /// The node sent a datagram; it may get lost.
+    Sent(&'a [u8]),
+    /// A datagram arrives at the node.
+    Arrived(&'a [u8]),
+    /// The node wrote that many bytes to a stream.
+    Streamed(usize),
+}
+
+/// Is told everything that happens.
+pub trait Watcher {
+    /// At that time, this happened to that node.
+    fn saw(&mut self, at: Time, node: NodeId, what: Seen<'_>);
+}

@@ -1,0 +1,93 @@
+//! Runs every example and looks at what it prints. `cargo test` builds them; with `--test examples` alone they
+//! have to be built first: `cargo build --examples -p thane-engine`.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Longest example, lines.
+const LINES_MAX: usize = 100;
+
+fn binary(name: &str) -> PathBuf {
+    // This test is target/PROFILE/deps/examples-HASH.
+    let deps = std::env::current_exe().unwrap();
+    let path = deps.parent().unwrap().with_file_name("examples").join(name);
+    assert!(path.exists(), "{} is not there: cargo build --examples -p thane-engine", path.display());
+    path
+}
+
+/// What an example prints. It must end by itself, with success.
+fn run(name: &str) -> Vec<String> {
+    let Output { status, stdout, stderr } = Command::new(binary(name)).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert!(status.success(), "{name}: {status}\n{stdout}{stderr}");
+    stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn backends_follow_the_tag() {
+    let lines = run("backends");
+    let full = "[web-1=127.31.101.2:8080, web-2=127.31.101.3:8080]";
+    assert!(lines.iter().any(|line| line.ends_with(full)), "{lines:?}");
+    assert!(lines.contains(&"member-update of web-1: [web-2=127.31.101.3:8080]".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"member-leave of web-2: []".to_owned()), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "member-update of web-1: [web-1=127.31.101.2:8080]");
+    assert!(!lines.iter().any(|line| line.contains("db-1=")), "{lines:?}");
+}
+
+#[test]
+fn a_deploy_is_installed_once_by_each_worker() {
+    let lines = run("deploy");
+    for version in ["v1.0", "v1.1"] {
+        for worker in 1..=4 {
+            let installs = format!("worker-{worker}: installs {version} ");
+            assert_eq!(lines.iter().filter(|line| line.starts_with(&installs)).count(), 1, "{lines:?}");
+        }
+        assert!(lines.contains(&format!("release: {version} is everywhere")), "{lines:?}");
+    }
+}
+
+#[test]
+fn uptimes_are_gathered_and_the_silent_named() {
+    let lines = run("uptimes");
+    for server in [1, 2, 4] {
+        let up = format!("server-{server} is up for ");
+        assert!(lines.iter().any(|line| line.starts_with(&up) && line.ends_with(" s")), "{lines:?}");
+    }
+    let last = "3 answered; the question reached but got nothing from: server-3";
+    assert_eq!(lines.last().unwrap(), last);
+}
+
+#[test]
+fn only_badges_let_in() {
+    let mut lines = run("admission");
+    lines.sort_unstable();
+    let expected = [
+        "first does not let forger in: its badge is forged or another node's",
+        "first does not let thief in: its badge is forged or another node's",
+        "first sees:  first, second",
+        "second sees: first, second",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn plain_swim_spreads_words_and_sees_who_is_gone() {
+    let lines = run("plain_swim");
+    for node in 2..=4 {
+        assert!(lines.contains(&format!("node-{node} learns \"hello\" by gossip")), "{lines:?}");
+    }
+    assert!(lines.contains(&"node-5 joins late and learns \"hello\"".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"node-1 is told: member-leave node-2".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"node-1 is told: member-failed node-3".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn examples_are_short() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines < LINES_MAX, "{} has {lines} lines", path.display());
+    }
+}

@@ -1,0 +1,132 @@
+//! Members that left or were pruned stay away, whatever older news says, until they come back themselves.
+
+use thane_engine::event::{Event, MemberEventKind};
+use thane_engine::wire::{Alive, Dead, DropReason, Incarnation};
+
+use super::*;
+
+/// Tells a node, as gossip would, that a member was alive with that incarnation.
+fn announce(world: &mut World, at: NodeId, name: &str, addr: std::net::SocketAddr, incarnation: u32) {
+    let std::net::IpAddr::V4(ip) = addr.ip() else { panic!("the World has IPv4 addresses") };
+    let ip = ip.octets();
+    let alive = Alive {
+        incarnation: Incarnation(incarnation),
+        node: name,
+        addr: ip[..].into(),
+        port: addr.port(),
+        meta: b"\xff\x80"[..].into(),
+        versions: [1, 5, 2, 2, 5, 5][..].into(),
+    };
+    let mut bytes = Vec::new();
+    alive.encode(&mut bytes);
+    world.with(at, |node, ctx| node.handle_datagram(ctx, addr, &mut bytes));
+}
+
+fn drops(world: &World, id: NodeId) -> u64 {
+    world.node(id).unwrap().stats().drops(DropReason::Departed)
+}
+
+#[test]
+fn older_news_does_not_bring_a_left_member_back_but_it_may_return() {
+    let (mut world, ids) = cluster(95, 5, Network::default(), |_| {});
+    let (rest, leaver) = (&ids[..4], ids[4]);
+    let config = RawConfig::clone(world.node(leaver).unwrap().config());
+    let addr = config.advertise;
+    world.with(leaver, |node, ctx| node.leave(ctx, Ticket(1))).unwrap();
+    world.run(5 * SECOND);
+    world.crash(leaver);
+    // Longer than gossip goes to the dead: SWIM has dropped it, Serf still lists it.
+    world.run(60 * SECOND);
+    assert_eq!(world.state(ids[0], "n5"), SwimState::Absent);
+    announce(&mut world, ids[0], "n5", addr, 1);
+    assert_eq!(drops(&world, ids[0]), 1);
+    world.run(60 * SECOND);
+    assert!(status_everywhere(&world, rest, "n5", MemberStatus::Left));
+    // Started anew it has incarnation 1 as well, and nobody tells it otherwise in a push/pull.
+    let back = world.add(|raw| *raw = config);
+    let seed = target(&world, ids[1]);
+    world.with(back, |node, ctx| node.join(ctx, Ticket(2), vec![seed], true)).unwrap();
+    let alive = |w: &World| status_everywhere(w, rest, "n5", MemberStatus::Alive);
+    world.run_until(10 * SECOND, alive).expect("it refutes its own tombstone");
+    assert!(world.incarnation(ids[0], "n5") > Some(1));
+}
+
+#[test]
+fn a_pruned_member_stays_away_for_the_tombstone_timeout() {
+    let timeout = 300 * SECOND;
+    let (mut world, ids) = cluster(96, 5, Network::default(), |raw| raw.tombstone_timeout = timeout);
+    let (rest, addr) = (&ids[..4], world.node(ids[4]).unwrap().config().advertise);
+    world.crash(ids[4]);
+    let failed = |w: &World| status_everywhere(w, rest, "n5", MemberStatus::Failed);
+    world.run_until(120 * SECOND, failed).expect("it fails");
+    world.run(60 * SECOND);
+    world.with(ids[1], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
+    world.run(10 * SECOND);
+    assert!(status_everywhere(&world, rest, "n5", MemberStatus::None));
+    for &id in rest {
+        assert_eq!(world.node(id).unwrap().view().members_count(), 4, "it is not counted");
+        announce(&mut world, id, "n5", addr, 1);
+        assert_eq!(drops(&world, id), 1);
+    }
+    world.run(60 * SECOND);
+    assert!(status_everywhere(&world, rest, "n5", MemberStatus::None));
+    // In the end it is forgotten, name and all.
+    world.run(timeout);
+    let (names, facts) = world.roster_counts();
+    assert_eq!((names, facts), (4, 4));
+    announce(&mut world, ids[0], "n5", addr, 1);
+    assert_eq!(world.status(ids[0], "n5"), MemberStatus::Alive);
+}
+
+#[test]
+fn a_stale_list_causes_few_datagrams() {
+    let mut world = World::new(97, Network::default());
+    let id = world.add(|_| {});
+    let addr = |n: u32| std::net::SocketAddr::from(([127, 3, (n >> 8) as u8, n as u8], 7946));
+    for n in 0..200 {
+        announce(&mut world, id, &format!("gone{n}"), addr(n), 1);
+    }
+    for n in 0..200 {
+        let name = format!("gone{n}");
+        let mut bytes = Vec::new();
+        Dead { incarnation: Incarnation(1), node: &name, from: &name }.encode(&mut bytes);
+        world.with(id, |node, ctx| node.handle_datagram(ctx, addr(n), &mut bytes));
+    }
+    world.run(120 * SECOND);
+    let sent = |w: &World| w.node(id).unwrap().stats().datagrams_sent;
+    let before = sent(&world);
+    for n in 0..200 {
+        announce(&mut world, id, &format!("gone{n}"), addr(n), 1);
+    }
+    assert_eq!(drops(&world, id), 200);
+    assert_eq!(sent(&world) - before, 32);
+}
+
+/// A node that was cut off while another left comes back with its old list, before it finds out itself.
+#[test]
+fn an_exchange_with_somebody_who_was_away_brings_nobody_back() {
+    let mut stale = 0;
+    for seed in 0..3 {
+        let short = |raw: &mut RawConfig| raw.gossip_to_the_dead = 2 * SECOND;
+        let (mut world, ids) = cluster(200 + seed, 12, Network::default(), short);
+        let (leaver, away) = (ids[4], ids[11]);
+        world.move_to_island(&[away], 1);
+        world.with(leaver, |node, ctx| node.leave(ctx, Ticket(1))).unwrap();
+        world.run(3 * SECOND);
+        world.crash(leaver);
+        let dropped = |w: &World| ids.iter().all(|&id| id == away || w.state(id, "n5") == SwimState::Absent);
+        world
+            .run_until(60 * SECOND, |w| ids[..4].iter().all(|&id| w.state(id, "n5") == SwimState::Absent))
+            .unwrap();
+        let before = world.events().len();
+        world.move_to_island(&[away], 0);
+        let seed_node = target(&world, ids[0]);
+        world.with(away, |node, ctx| node.join(ctx, Ticket(2), vec![seed_node], true)).unwrap();
+        world.run(100 * SECOND);
+        assert!(dropped(&world) && status_everywhere(&world, &ids, "n5", MemberStatus::Left), "seed {seed}");
+        let back = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members.iter().any(|m| m.name == "n5"));
+        assert!(!world.events()[before..].iter().any(|(_, event)| back(event)), "seed {seed}");
+        stale += ids.iter().filter(|&&id| id != leaver).map(|&id| drops(&world, id)).sum::<u64>();
+    }
+    assert!(stale > 0, "nobody had old news, so this shows nothing");
+}

@@ -1,0 +1,180 @@
+//! What a run is told as: a table for people, JSON for programs and pages.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thane_engine::sim::{Delays, Departures, Outcome, Scenario};
+
+/// The shares of a table.
+const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.99", 0.9999), ("all", 1.0)];
+
+/// The table of a run.
+pub(crate) fn table(scenario: &Scenario, seed: u64, outcome: &Outcome, took: Duration) -> String {
+    let mut text = String::new();
+    let measures = &outcome.measures;
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<28} {value}");
+    };
+    row("scenario", format!("{}: {}", scenario.name, scenario.about));
+    row("nodes, loss", format!("{}, {}", scenario.nodes, scenario.network.loss));
+    row("seed", seed.to_string());
+    row("trace", format!("{:016x}", outcome.trace_hash));
+    let times = outcome.lasted.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    row(
+        "time",
+        format!(
+            "{:.1} s virtual in {:.1} s: {times:.1} times",
+            outcome.lasted.as_secs_f64(),
+            took.as_secs_f64()
+        ),
+    );
+    if outcome.stopped {
+        row("stopped", "by Ctrl-C; what follows is what was measured so far".to_owned());
+    }
+    let mut spread = |name: &str, delays: &Delays| {
+        if delays.count() > 0 {
+            row(name, quantiles(delays));
+        }
+    };
+    spread("event delivered", &measures.events);
+    spread("query acked", &measures.query_answers);
+    spread("join told", &measures.joins);
+    for (name, departures) in [("crash", &measures.crashes), ("leave", &measures.leaves)] {
+        spread(&format!("{name} first suspected"), &departures.first_suspected);
+        spread(&format!("{name} first declared"), &departures.first_declared);
+        spread(&format!("{name} told"), &departures.told);
+    }
+    if measures.events_sent > 0 {
+        let per = measures.event_copies as f64 / outcome.running as f64 / measures.events_sent as f64;
+        let expected = outcome.running as u64 * measures.events_sent;
+        row("event copies per node", format!("{per:.1}"));
+        row("event deliveries", format!("{} of {expected}", measures.events.count()));
+    }
+    let [healthy, at_healthy, sick] =
+        [measures.false_about_healthy, measures.false_at_healthy, measures.false_about_sick];
+    row("told as failed, but runs", format!("{healthy} healthy ({at_healthy} at healthy), {sick} faulty"));
+    let node_seconds = outcome.running as f64 * outcome.lasted.as_secs_f64();
+    let mut total = (0u64, 0u64);
+    for (kind, traffic) in &measures.datagrams {
+        total = (total.0 + traffic.packets, total.1 + traffic.bytes);
+        row(&format!("  {kind}"), rate(traffic.packets, traffic.bytes, node_seconds));
+    }
+    row("datagrams", rate(total.0, total.1, node_seconds));
+    row("streams", rate(measures.streams.packets, measures.streams.bytes, node_seconds));
+    let [intents, queries, events] = measures.queue_depths;
+    row("longest queues", format!("{intents} intents, {queries} queries, {events} events"));
+    if let Some(settled) = outcome.settled_in {
+        row("all views equal after", format!("{:.2} s", settled.as_secs_f64()));
+    }
+    text + &faults(outcome) + "\n"
+}
+
+/// What went wrong, if anything.
+pub(crate) fn faults(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for violation in &outcome.violations {
+        let _ = writeln!(text, "rule broken: {violation}");
+    }
+    if let Some(unsettled) = &outcome.unsettled {
+        let _ = writeln!(text, "not settled: {unsettled}");
+    }
+    text
+}
+
+/// The same as JSON, with whole curves.
+pub(crate) fn json(scenario: &Scenario, seed: u64, outcome: &Outcome) -> Value {
+    let measures = &outcome.measures;
+    let node_seconds = outcome.running as f64 * outcome.lasted.as_secs_f64();
+    let traffic = |packets: u64, bytes: u64| {
+        json!({
+            "packets": packets,
+            "bytes": bytes,
+            "packets_per_node_second": packets as f64 / node_seconds,
+            "bytes_per_node_second": bytes as f64 / node_seconds,
+        })
+    };
+    let kinds: serde_json::Map<String, Value> = measures
+        .datagrams
+        .iter()
+        .map(|(kind, count)| ((*kind).to_owned(), traffic(count.packets, count.bytes)))
+        .collect();
+    json!({
+        "scenario": scenario,
+        "seed": seed,
+        "trace": format!("{:016x}", outcome.trace_hash),
+        "stopped": outcome.stopped,
+        "nodes_at_the_end": outcome.running,
+        "virtual_seconds": outcome.lasted.as_secs_f64(),
+        "inputs": outcome.steps,
+        "events": { "sent": measures.events_sent, "copies": measures.event_copies, "delivered": curve(&measures.events) },
+        "queries": { "asked": measures.queries.0, "ended": measures.queries.1, "answers": curve(&measures.query_answers) },
+        "joins": curve(&measures.joins),
+        "crashes": departures(&measures.crashes),
+        "leaves": departures(&measures.leaves),
+        "told_as_failed_but_runs": {
+            "healthy": measures.false_about_healthy,
+            "healthy_at_healthy": measures.false_at_healthy,
+            "faulty": measures.false_about_sick,
+        },
+        "datagrams": kinds,
+        "streams": traffic(measures.streams.packets, measures.streams.bytes),
+        "queue_depths_max": { "intents": measures.queue_depths[0], "queries": measures.queue_depths[1], "events": measures.queue_depths[2] },
+        "settled_seconds": outcome.settled_in.map(|settled| settled.as_secs_f64()),
+        "unsettled": outcome.unsettled,
+        "violations": outcome.violations.iter().map(ToString::to_string).collect::<Vec<String>>(),
+    })
+}
+
+fn departures(departures: &Departures) -> Value {
+    json!({
+        "count": departures.count,
+        "first_suspected": curve(&departures.first_suspected),
+        "first_declared": curve(&departures.first_declared),
+        "told": curve(&departures.told),
+    })
+}
+
+/// How many, and after how many seconds each hundredth part of them knew.
+fn curve(delays: &Delays) -> Value {
+    let points: Vec<f64> = (0..=100)
+        .filter_map(|part| delays.quantile(f64::from(part) / 100.0))
+        .map(|delay| delay.as_secs_f64())
+        .collect();
+    json!({ "count": delays.count(), "seconds_by_percent": points })
+}
+
+fn quantiles(delays: &Delays) -> String {
+    let values = SHARES
+        .iter()
+        .filter_map(|(name, share)| Some(format!("{name} {:.3}", delays.quantile(*share)?.as_secs_f64())));
+    format!("{} s ({} times)", values.collect::<Vec<String>>().join("  "), delays.count())
+}
+
+fn rate(packets: u64, bytes: u64, node_seconds: f64) -> String {
+    format!(
+        "{:.2} packets, {:.0} B per node and second",
+        packets as f64 / node_seconds,
+        bytes as f64 / node_seconds
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thane_engine::sim::{Play, catalog};
+
+    #[test]
+    fn a_run_is_told_in_table_and_json() {
+        let mut scenario = catalog::named("event").expect("it comes with the engine");
+        scenario.nodes = 20;
+        let outcome = Play::new(&scenario, 1).run(|_, _| true);
+        let text = table(&scenario, 1, &outcome, Duration::from_secs(1));
+        assert!(text.contains("event deliveries             20 of 20"), "{text}");
+        assert!(text.contains(&format!("{:016x}", outcome.trace_hash)));
+        let value = json(&scenario, 1, &outcome);
+        assert_eq!(value["events"]["delivered"]["count"], 20);
+        assert_eq!(value["events"]["delivered"]["seconds_by_percent"].as_array().map(Vec::len), Some(101));
+        assert!(value["datagrams"]["ping"]["bytes_per_node_second"].as_f64().is_some_and(|rate| rate > 0.0));
+    }
+}
