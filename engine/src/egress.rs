@@ -14,7 +14,7 @@ use crate::swim::broadcast::{BroadcastId, Class};
 use crate::swim::dissemination::Dissemination;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::View;
+use crate::view::{SwimState, View};
 use crate::wire::keyring::Keyring;
 use crate::wire::packet::Envelope;
 use crate::wire::{limits, message};
@@ -182,6 +182,12 @@ impl Scope<'_> {
         if fits { payload } else { Vec::new() }
     }
 
+    /// Whether the table has anybody but this node, whatever their state.
+    fn others_in_table(&self) -> bool {
+        let me = self.view.get(self.me).is_some_and(|known| known.swim != SwimState::Absent);
+        self.view.table_count() > usize::from(me)
+    }
+
     /// Ends the packet under assembly and puts it into the send buffer.
     pub(crate) fn finish_packet(&mut self, to: SocketAddr, crc: bool) {
         let nonce = if self.egress.envelope.seals() { self.ctx.nonces.take() } else { [0; 12] };
@@ -198,10 +204,10 @@ impl Scope<'_> {
         self.config.retransmit_mult * ceil_log10(n + 1)
     }
 
-    /// Arms the gossip timer if broadcasts wait and it is not armed.
+    /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
     pub(crate) fn wake_gossip(&mut self) {
         let idle = self.egress.dissemination.is_empty() && !self.egress.asks_broadcasts;
-        if self.egress.gossiping || idle {
+        if self.egress.gossiping || idle || !self.others_in_table() {
             return;
         }
         self.egress.gossiping = true;

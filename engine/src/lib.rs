@@ -258,6 +258,7 @@
 //! ```
 
 pub mod api;
+mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
 pub mod command;

@@ -13,6 +13,7 @@ use foldhash::quality::SeedableRandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use crate::bytes_store::{BytesStore, Stored};
 use crate::random::Random;
 use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
@@ -27,7 +28,8 @@ pub struct MemberIndex(pub u32);
 pub struct FactIndex(pub(crate) u32);
 
 /// What a member announced about itself in one alive message.
-pub struct Fact {
+#[derive(Copy, Clone)]
+pub struct Fact<'r> {
     /// Whose fact it is.
     pub member: MemberIndex,
     /// The incarnation it was announced with.
@@ -36,22 +38,19 @@ pub struct Fact {
     pub port: u16,
     addr_bytes: u8,
     versions_bytes: u8,
-    references: u32,
-    /// The next fact about the same member, 0 at the end.
-    next: u32,
     /// Address, versions, meta, one after the other, exactly as received.
-    bytes: Box<[u8]>,
+    bytes: &'r [u8],
 }
 
-impl Fact {
+impl<'r> Fact<'r> {
     /// The address as announced: 4 or 16 raw bytes, re-emitted unchanged because Serf compares them
     /// bytewise (PROTOCOL 2.9).
-    pub fn addr(&self) -> &[u8] {
+    pub fn addr(&self) -> &'r [u8] {
         &self.bytes[..usize::from(self.addr_bytes)]
     }
 
     /// The six protocol version bytes; shorter or empty if the owner sent none.
-    pub fn versions_bytes(&self) -> &[u8] {
+    pub fn versions_bytes(&self) -> &'r [u8] {
         &self.bytes[usize::from(self.addr_bytes)..][..usize::from(self.versions_bytes)]
     }
 
@@ -65,7 +64,7 @@ impl Fact {
     }
 
     /// The meta as announced; for Serf the encoded tags.
-    pub fn meta(&self) -> &[u8] {
+    pub fn meta(&self) -> &'r [u8] {
         &self.bytes[usize::from(self.addr_bytes) + usize::from(self.versions_bytes)..]
     }
 
@@ -80,7 +79,7 @@ impl Fact {
     }
 
     /// The fact as the alive message that announces it.
-    pub fn alive<'a>(&'a self, name: &'a str) -> Alive<'a> {
+    pub fn alive(&self, name: &'r str) -> Alive<'r> {
         Alive {
             incarnation: self.incarnation,
             node: name,
@@ -100,14 +99,41 @@ impl Fact {
     }
 }
 
-impl fmt::Debug for Fact {
+impl fmt::Debug for Fact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fact({:?} {:?} {})", self.member, self.incarnation, self.socket_addr())
     }
 }
 
+/// A fact as it is kept.
+struct FactRecord {
+    member: MemberIndex,
+    incarnation: Incarnation,
+    port: u16,
+    addr_bytes: u8,
+    versions_bytes: u8,
+    references: u32,
+    /// The next fact about the same member, 0 at the end.
+    next: u32,
+    bytes: Stored,
+}
+
+impl FactRecord {
+    fn read<'r>(&self, bytes: &'r BytesStore) -> Fact<'r> {
+        Fact {
+            member: self.member,
+            incarnation: self.incarnation,
+            port: self.port,
+            addr_bytes: self.addr_bytes,
+            versions_bytes: self.versions_bytes,
+            bytes: bytes.get(self.bytes),
+        }
+    }
+}
+
 struct Name {
-    name: Box<str>,
+    /// UTF-8.
+    name: Stored,
     references: u32,
     first_fact: u32,
 }
@@ -117,8 +143,10 @@ pub struct Roster {
     names: Vec<Name>,
     by_name: HashTable<u32>,
     free_names: Vec<u32>,
-    facts: Vec<Fact>,
+    facts: Vec<FactRecord>,
     free_facts: Vec<u32>,
+    /// Names and what facts say.
+    bytes: BytesStore,
     versions: DistinctVersions,
     hasher: SeedableRandomState,
 }
@@ -126,7 +154,7 @@ pub struct Roster {
 impl Roster {
     /// An empty roster whose hash table is seeded from `random`, because names come from outside.
     pub fn new(random: &mut Random) -> Roster {
-        let nobody = Fact {
+        let nobody = FactRecord {
             member: MemberIndex(u32::MAX),
             incarnation: Incarnation(0),
             port: 0,
@@ -134,7 +162,7 @@ impl Roster {
             versions_bytes: 0,
             references: 1,
             next: 0,
-            bytes: Box::default(),
+            bytes: Stored::EMPTY,
         };
         Roster {
             names: Vec::new(),
@@ -142,6 +170,7 @@ impl Roster {
             free_names: Vec::new(),
             facts: vec![nobody],
             free_facts: Vec::new(),
+            bytes: BytesStore::default(),
             versions: DistinctVersions::default(),
             hasher: SeedableRandomState::with_seed(random.u64(), foldhash::SharedSeed::global_fixed()),
         }
@@ -149,14 +178,16 @@ impl Roster {
 
     /// The member of that name, if anybody refers to it.
     pub fn member(&self, name: &str) -> Option<MemberIndex> {
-        let hash = self.hasher.hash_one(name);
-        self.by_name.find(hash, |&i| &*self.names[i as usize].name == name).map(|&i| MemberIndex(i))
+        let hash = hash(&self.hasher, name.as_bytes());
+        let is_it = |&i: &u32| self.bytes.get(self.names[i as usize].name) == name.as_bytes();
+        self.by_name.find(hash, is_it).map(|&i| MemberIndex(i))
     }
 
     /// Like [`member`](Self::member), for names that mostly come in the order of their indices, as those of
     /// a push/pull do: looks at `hint` first, and leaves there what probably comes next.
     pub(crate) fn member_near(&self, name: &str, hint: &mut u32) -> Option<MemberIndex> {
-        let near = self.names.get(*hint as usize).filter(|near| near.references > 0 && &*near.name == name);
+        let is_it = |near: &&Name| near.references > 0 && self.bytes.get(near.name) == name.as_bytes();
+        let near = self.names.get(*hint as usize).filter(is_it);
         let member = if near.is_some() { MemberIndex(*hint) } else { self.member(name)? };
         *hint = member.0 + 1;
         Some(member)
@@ -169,7 +200,8 @@ impl Roster {
 
     /// The member's name.
     pub fn name(&self, member: MemberIndex) -> &str {
-        &self.names[member.0 as usize].name
+        std::str::from_utf8(self.bytes.get(self.names[member.0 as usize].name))
+            .expect("names are kept as UTF-8")
     }
 
     /// Interns a name and takes a reference to it; the caller owes one [`release_name`](Self::release_name).
@@ -193,8 +225,9 @@ impl Roster {
         assert!(entry.references > 0, "a name's reference is given back once");
         entry.references -= 1;
         if entry.references == 0 {
-            let hash = self.hasher.hash_one(&*entry.name);
-            entry.name = Box::default();
+            let name = std::mem::replace(&mut entry.name, Stored::EMPTY);
+            let hash = hash(&self.hasher, self.bytes.get(name));
+            self.bytes.free(name);
             if let Ok(found) = self.by_name.find_entry(hash, |&i| i == member.0) {
                 found.remove();
             }
@@ -212,7 +245,7 @@ impl Roster {
         let mut index = self.names[member.0 as usize].first_fact;
         while index != 0 {
             let fact = &mut self.facts[index as usize];
-            if fact.says(alive) {
+            if fact.read(&self.bytes).says(alive) {
                 fact.references += 1;
                 return FactIndex(index);
             }
@@ -224,23 +257,16 @@ impl Roster {
 
     /// The same fact under another incarnation (a suspect or dead message can carry a newer one).
     pub fn intern_with_incarnation(&mut self, fact: FactIndex, incarnation: Incarnation) -> FactIndex {
-        let old = &self.facts[fact.0 as usize];
-        let (name, bytes) = (self.names[old.member.0 as usize].name.clone(), old.bytes.clone());
-        let (addr_bytes, versions_bytes) = (usize::from(old.addr_bytes), usize::from(old.versions_bytes));
-        let alive = Alive {
-            incarnation,
-            node: &name,
-            port: old.port,
-            addr: bytes[..addr_bytes].into(),
-            versions: bytes[addr_bytes..addr_bytes + versions_bytes].into(),
-            meta: bytes[addr_bytes + versions_bytes..].into(),
-        };
-        self.intern_fact(&alive)
+        let old = self.fact(fact);
+        let (name, bytes) = (self.name(old.member).to_owned(), old.bytes.to_vec());
+        let Fact { member, port, addr_bytes, versions_bytes, .. } = old;
+        let newer = Fact { member, incarnation, port, addr_bytes, versions_bytes, bytes: &bytes };
+        self.intern_fact(&newer.alive(&name))
     }
 
     /// The fact behind an index that the caller holds a reference to.
-    pub fn fact(&self, fact: FactIndex) -> &Fact {
-        &self.facts[fact.0 as usize]
+    pub fn fact(&self, fact: FactIndex) -> Fact<'_> {
+        self.facts[fact.0 as usize].read(&self.bytes)
     }
 
     /// Takes one more reference to a fact.
@@ -257,7 +283,7 @@ impl Roster {
             return;
         }
         let (member, next) = (entry.member, entry.next);
-        entry.bytes = Box::default();
+        self.bytes.free(std::mem::replace(&mut entry.bytes, Stored::EMPTY));
         let first = &mut self.names[member.0 as usize].first_fact;
         if *first == fact.0 {
             *first = next;
@@ -283,7 +309,7 @@ impl Roster {
     }
 
     fn add_name(&mut self, name: &str) -> MemberIndex {
-        let entry = Name { name: name.into(), references: 0, first_fact: 0 };
+        let entry = Name { name: self.bytes.store(&[name.as_bytes()]), references: 0, first_fact: 0 };
         let index = match self.free_names.pop() {
             Some(index) => {
                 self.names[index as usize] = entry;
@@ -294,20 +320,17 @@ impl Roster {
                 u32::try_from(self.names.len() - 1).expect("fewer than 4 billion names fit in memory")
             }
         };
-        let hash = self.hasher.hash_one(name);
-        let (names, hasher) = (&self.names, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&i| hasher.hash_one(&*names[i as usize].name));
+        let Roster { names, hasher, bytes, .. } = self;
+        let hash_of = |&i: &u32| hash(hasher, bytes.get(names[i as usize].name));
+        self.by_name.insert_unique(hash_of(&index), index, hash_of);
         MemberIndex(index)
     }
 
     fn add_fact(&mut self, member: MemberIndex, alive: &Alive<'_>) -> FactIndex {
-        let mut bytes = Vec::with_capacity(alive.addr.len() + alive.versions.len() + alive.meta.len());
-        bytes.extend_from_slice(&alive.addr);
-        bytes.extend_from_slice(&alive.versions);
-        bytes.extend_from_slice(&alive.meta);
+        let bytes = self.bytes.store(&[&*alive.addr, &*alive.versions, &*alive.meta]);
         self.versions.add(&alive.versions);
         let first = &mut self.names[member.0 as usize].first_fact;
-        let fact = Fact {
+        let fact = FactRecord {
             member,
             incarnation: alive.incarnation,
             port: alive.port,
@@ -315,7 +338,7 @@ impl Roster {
             versions_bytes: u8::try_from(alive.versions.len()).expect("decoding admits few version bytes"),
             references: 1,
             next: *first,
-            bytes: bytes.into_boxed_slice(),
+            bytes,
         };
         let index = match self.free_facts.pop() {
             Some(index) => {
@@ -330,6 +353,10 @@ impl Roster {
         *first = index;
         FactIndex(index)
     }
+}
+
+fn hash(hasher: &SeedableRandomState, name: &[u8]) -> u64 {
+    hasher.hash_one(name)
 }
 
 impl fmt::Debug for Roster {

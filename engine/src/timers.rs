@@ -85,6 +85,10 @@ pub struct Timers {
     /// Everything up to and including this tick has been moved to `due`.
     tick: u64,
     levels: Vec<Level>,
+    /// The entries of all slots, chained; those that are free are chained too, so that a steady flow of timers
+    /// allocates nothing.
+    entries: Vec<Chained>,
+    free: u32,
     due: VecDeque<Entry>,
     len: usize,
 }
@@ -93,13 +97,30 @@ pub struct Timers {
 struct Level {
     /// Bit i is set if slot i holds anything.
     occupied: u64,
-    slots: Vec<Vec<Entry>>,
+    slots: Vec<Slot>,
 }
+
+/// First and last of a slot's entries; [`NONE`] if there are none.
+#[derive(Copy, Clone, Debug)]
+struct Slot {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Chained {
+    entry: Entry,
+    next: u32,
+}
+
+/// The end of a chain.
+const NONE: u32 = u32::MAX;
 
 impl Default for Timers {
     fn default() -> Timers {
-        let level = || Level { occupied: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect() };
-        Timers { tick: 0, levels: (0..LEVELS).map(|_| level()).collect(), due: VecDeque::new(), len: 0 }
+        let level = || Level { occupied: 0, slots: vec![Slot { first: NONE, last: NONE }; SLOTS] };
+        let levels = (0..LEVELS).map(|_| level()).collect();
+        Timers { tick: 0, levels, entries: Vec::new(), free: NONE, due: VecDeque::new(), len: 0 }
     }
 }
 
@@ -165,8 +186,34 @@ impl Timers {
             level += 1;
         }
         let slot = (slot_number(tick, level) % SLOTS as u64) as usize;
-        self.levels[level].slots[slot].push(entry);
-        self.levels[level].occupied |= 1 << slot;
+        let place = self.chain(entry);
+        let Level { occupied, slots } = &mut self.levels[level];
+        *occupied |= 1 << slot;
+        let Slot { first, last } = &mut slots[slot];
+        match std::mem::replace(last, place) {
+            NONE => *first = place,
+            before => self.entries[before as usize].next = place,
+        }
+    }
+
+    /// Puts an entry into a free place, as the end of a chain.
+    fn chain(&mut self, entry: Entry) -> u32 {
+        let chained = Chained { entry, next: NONE };
+        if self.free == NONE {
+            self.entries.push(chained);
+            return u32::try_from(self.entries.len() - 1).expect("fewer than 4 billion timers fit in memory");
+        }
+        let place = self.free;
+        self.free = std::mem::replace(&mut self.entries[place as usize], chained).next;
+        place
+    }
+
+    /// Frees a place and gives its entry and the next place of its chain.
+    fn unchain(&mut self, place: u32) -> (Entry, u32) {
+        let chained = &mut self.entries[place as usize];
+        let next = std::mem::replace(&mut chained.next, self.free);
+        self.free = place;
+        (chained.entry, next)
     }
 
     /// The first tick after the current one at which a slot must be looked at.
@@ -187,22 +234,29 @@ impl Timers {
     fn advance_to(&mut self, tick: u64) {
         self.tick = tick;
         // Coarse levels first: what they spread out belongs before nothing of this tick's own slot.
-        for index in (1..LEVELS).rev() {
-            if tick.is_multiple_of(1 << (SLOT_BITS * index as u32)) {
-                for entry in self.take_slot(index, tick) {
-                    if entry.tick <= tick { self.due.push_back(entry) } else { self.place(entry) }
+        for index in (0..LEVELS).rev() {
+            if !tick.is_multiple_of(1 << (SLOT_BITS * index as u32)) {
+                continue;
+            }
+            let mut place = self.take_slot(index, tick);
+            while place != NONE {
+                let (entry, next) = self.unchain(place);
+                if entry.tick <= tick {
+                    self.due.push_back(entry)
+                } else {
+                    self.place(entry)
                 }
+                place = next;
             }
         }
-        let mut entries = self.take_slot(0, tick);
-        self.due.extend(entries.drain(..));
-        self.levels[0].slots[(tick % SLOTS as u64) as usize] = entries;
     }
 
-    fn take_slot(&mut self, level: usize, tick: u64) -> Vec<Entry> {
+    /// Empties a slot; gives the first place of its chain.
+    fn take_slot(&mut self, level: usize, tick: u64) -> u32 {
         let slot = (slot_number(tick, level) % SLOTS as u64) as usize;
-        self.levels[level].occupied &= !(1 << slot);
-        std::mem::take(&mut self.levels[level].slots[slot])
+        let Level { occupied, slots } = &mut self.levels[level];
+        *occupied &= !(1 << slot);
+        std::mem::replace(&mut slots[slot], Slot { first: NONE, last: NONE }).first
     }
 }
 

@@ -142,7 +142,7 @@ impl View {
     }
 
     /// The fact a known member's entry names.
-    pub fn fact<'r>(&self, roster: &'r Roster, member: MemberIndex) -> Option<&'r Fact> {
+    pub fn fact<'r>(&self, roster: &'r Roster, member: MemberIndex) -> Option<Fact<'r>> {
         self.get(member).map(|known| roster.fact(known.fact))
     }
 
@@ -153,7 +153,7 @@ impl View {
 
     /// A known member's gossip address.
     pub fn socket_addr(&self, roster: &Roster, member: MemberIndex) -> Option<SocketAddr> {
-        self.fact(roster, member).map(Fact::socket_addr)
+        self.fact(roster, member).map(|fact| fact.socket_addr())
     }
 
     /// Sets what a member announced. Takes over the caller's reference to `fact` and gives back the one to

@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thane_engine::api::{Answer, ApiError, Engine, Handle, NodeOptions, Outlet, StartError, Told};
+use thane_engine::api::{
+    Answer, ApiError, Engine, Handle, NodeOptions, Outlet, ShardsOptions, Standing, StartError, Told,
+};
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::config::RawConfig;
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::{Driver, DriverChoice};
 use thane_engine::view::MemberStatus;
+use thane_engine::wire::LamportTime;
 
 /// Longest wait for something that must happen. Far above what it takes; nothing is measured.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,6 +180,58 @@ fn what_cannot_start_says_why() {
         assert_eq!(error.errors, ["Failed to join 127.22.9.9: connection refused"]);
         engine.stop().await;
     });
+}
+
+/// Nodes with an address each behind one socket per shard find each other over all shards, hear an event and
+/// notice a crash.
+#[cfg(target_os = "linux")]
+async fn many_behind_shared_sockets(choice: DriverChoice) {
+    const NODES: u8 = 12;
+    let layout = ShardsOptions { shards: 2, shared_port: Some(0) };
+    let engine = Engine::start_shards(choice, &layout).unwrap();
+    let port = engine.shared_port().unwrap();
+    let mut nodes = Vec::new();
+    for n in 1..=NODES {
+        let bind = SocketAddr::from(([127, 34, 5, n], port));
+        let config = RawConfig::local(format!("node-{n}"), bind);
+        let options = NodeOptions::new(config, bind);
+        nodes.push(engine.add(options).await.unwrap());
+        nodes.last().unwrap().0.join(&[format!("127.34.5.1:{port}")], false).await.unwrap();
+    }
+    let bind = SocketAddr::from(([127, 34, 5, 1], port));
+    let config = RawConfig::local("second", bind);
+    let twice = engine.add(NodeOptions::new(config, bind)).await;
+    assert!(matches!(twice, Err(StartError::Bind { what: "shared", .. })), "{twice:?}");
+    until_all_stand(&engine, NODES, |standing| standing.alive == usize::from(NODES)).await;
+    nodes[3].0.user_event("deploy", Bytes::new(), false).await.unwrap();
+    until_all_stand(&engine, NODES, |standing| standing.event_time > LamportTime(1)).await;
+    nodes[5].0.shutdown().await;
+    until_all_stand(&engine, NODES - 1, |standing| standing.failed == 1).await;
+    let shards = engine.census().await.unwrap();
+    assert!(shards.iter().all(|shard| shard.nodes.len() >= 5), "both shards have nodes");
+    engine.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+async fn until_all_stand(engine: &Engine, nodes: u8, fits: impl Fn(&Standing) -> bool) {
+    let wait = async {
+        loop {
+            let shards = engine.census().await.unwrap();
+            let fitting = shards.iter().flat_map(|shard| &shard.nodes).filter(|node| fits(node)).count();
+            if fitting == usize::from(nodes) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("all nodes come to stand so");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn many_nodes_share_a_socket_on_each_driver() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    drivers().into_iter().for_each(|choice| runtime.block_on(many_behind_shared_sockets(choice)));
 }
 
 #[test]

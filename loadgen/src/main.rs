@@ -2,7 +2,10 @@
 //!
 //! Each subcommand is one row of [`COMMANDS`] and one module.
 
+mod fleet;
+mod process;
 mod sim;
+mod target;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,8 +23,11 @@ struct Command {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const COMMANDS: &[Command] =
-    &[Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run }];
+const COMMANDS: &[Command] = &[
+    Command { name: "fleet", about: "complete nodes on real UDP and TCP on 127.0.0.0/8", run: fleet::run },
+    Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run },
+    Command { name: "target", about: "emulated members around one agent, ours or Serf's", run: target::run },
+];
 
 /// The command line makes no sense.
 const EXIT_USAGE: u8 = 2;

@@ -29,22 +29,28 @@
 //! - When a node has ended, its outlet gives what it still holds and then `None`, and every call of its
 //!   handles is [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
 
+mod census;
 mod handle;
 mod options;
 mod outlet;
 mod resolve;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub use self::outlet::{Answer, Answers, Outlet, Told};
+pub(crate) use self::watch::WatchRing;
+pub use self::watch::{NodeEvent, RingReader, Watch};
 use crate::command::CommandError;
 use crate::config::ConfigError;
 #[cfg(doc)]
@@ -57,10 +63,15 @@ use crate::wire::LamportTime;
 /// in [`NodeStats::outlet_dropped`]; an engine never waits for its application.
 pub const OUTLET_DEPTH: usize = 8192;
 
-/// One shard: a thread with its own runtime, sockets, timers and any number of nodes.
+/// One or more shards: threads with their own runtime, sockets, timers and any number of nodes. A node stays on
+/// one shard for life.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    shard: Arc<ShardOwner>,
+    shards: Arc<[Arc<ShardOwner>]>,
+    /// The port that nodes share a socket on.
+    shared_port: Option<u16>,
+    /// Nodes added so far, which take turns among the shards.
+    added: Arc<AtomicUsize>,
     driver: Driver,
     reason: Arc<str>,
 }
@@ -207,6 +218,18 @@ pub struct NodeStats {
     pub datagram_bytes: (u64, u64),
 }
 
+/// How an engine for many nodes is laid out.
+#[derive(Clone, Debug)]
+pub struct ShardsOptions {
+    /// Threads. One stays on the processor the system gives it; several are pinned, one after the other.
+    pub shards: u32,
+    /// A port on which all nodes that are bound to it share one socket and one listener per shard, each node
+    /// with its own address (Linux, IPv4, usually 127.0.0.0/8; 0: the system picks one, see
+    /// [`Engine::shared_port`]). The socket is bound to the unspecified address: what comes to an address that
+    /// is no node's is dropped.
+    pub shared_port: Option<u16>,
+}
+
 /// Held by everybody who can reach a shard; the last one to go ends it.
 #[derive(Debug)]
 struct ShardOwner {
@@ -220,15 +243,76 @@ impl Drop for ShardOwner {
 }
 
 impl Engine {
-    /// Starts the shard thread.
+    /// Starts an engine with one shard.
     ///
     /// # Errors
     /// The thread or its runtime can't be made, or the driver that was demanded does not work here.
     pub fn start(choice: DriverChoice) -> std::io::Result<Engine> {
+        Engine::start_shards(choice, &ShardsOptions { shards: 1, shared_port: None })
+    }
+
+    /// Starts an engine with several shards.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start); the shared port is taken; not Linux and a shared port is asked for.
+    pub fn start_shards(choice: DriverChoice, options: &ShardsOptions) -> std::io::Result<Engine> {
         let (driver, reason) = choice.resolve()?;
-        let mailbox = Arc::new(Mailbox::default());
-        shard::spawn(driver, Arc::clone(&mailbox))?;
-        Ok(Engine { shard: Arc::new(ShardOwner { mailbox }), driver, reason: reason.into() })
+        let count = options.shards.max(1);
+        let (mut shards, mut shared_port) = (Vec::new(), options.shared_port);
+        for number in 0..count {
+            let mailbox = Arc::new(Mailbox::default());
+            let shared = shared_port.map(|port| bind_shared(port, number, count)).transpose()?;
+            if let Some((_, socket)) = &shared {
+                shared_port = Some(socket.local_addr()?.port());
+            }
+            let processor = (count > 1).then_some(number as usize);
+            shard::spawn(shard::ShardOptions { driver, processor, shared }, Arc::clone(&mailbox))?;
+            shards.push(Arc::new(ShardOwner { mailbox }));
+        }
+        let added = Arc::new(AtomicUsize::new(0));
+        Ok(Engine { shards: shards.into(), shared_port, added, driver, reason: reason.into() })
+    }
+
+    /// The port that nodes share, if they do.
+    pub fn shared_port(&self) -> Option<u16> {
+        self.shared_port
+    }
+
+    /// How every node stands, by shard.
+    ///
+    /// # Errors
+    /// The engine has stopped, or a shard is too busy to be asked.
+    pub async fn census(&self) -> Result<Vec<ShardCensus>, ApiError> {
+        let mut answers = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.iter() {
+            let (reply, answer) = oneshot::channel();
+            shard.mailbox.push(Request::Census(reply))?;
+            answers.push(answer);
+        }
+        let mut shards = Vec::with_capacity(answers.len());
+        for answer in answers {
+            shards.push(answer.await.map_err(|_| ApiError::Stopped)?);
+        }
+        Ok(shards)
+    }
+
+    /// The events of all nodes from now on, one reader for each shard. Reading costs the shards nothing but the
+    /// writing; a reader that lags loses events, which the nodes' own outlets may still have.
+    pub fn watch(&self) -> Vec<Watch> {
+        self.shards.iter().map(|shard| shard.mailbox.watch().reader()).collect()
+    }
+
+    /// The shard that serves a node bound there: the kernel decides for shared sockets, else they take turns.
+    fn shard_for(&self, bind: SocketAddr) -> &Arc<ShardOwner> {
+        #[cfg(target_os = "linux")]
+        if let (SocketAddr::V4(addr), Some(port)) = (bind, self.shared_port)
+            && addr.port() == port
+        {
+            let shard = crate::io::shared::shard_of(*addr.ip(), self.shards.len() as u32);
+            return &self.shards[shard as usize];
+        }
+        let turn = self.added.fetch_add(1, Ordering::Relaxed);
+        &self.shards[turn % self.shards.len()]
     }
 
     /// The driver in use.
@@ -251,15 +335,10 @@ impl Engine {
         let (outlet_in, outlet) = mpsc::channel(OUTLET_DEPTH);
         let name: Arc<str> = options.config.node_name.as_str().into();
         let join = std::mem::take(&mut options.join);
-        self.shard.mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
+        let shard = Arc::clone(self.shard_for(options.bind));
+        shard.mailbox.push(Request::Add(Box::new(options), outlet_in, reply))?;
         let added = answer.await.map_err(|_| ApiError::Stopped)??;
-        let handle = Handle {
-            shard: Arc::clone(&self.shard),
-            id: added.id,
-            name,
-            bound: added.bound,
-            advertise: added.advertise,
-        };
+        let handle = Handle { shard, id: added.id, name, bound: added.bound, advertise: added.advertise };
         if !join.is_empty()
             && let Err(error) = handle.join(&join, false).await
         {
@@ -269,13 +348,29 @@ impl Engine {
         Ok((handle, outlet.into()))
     }
 
-    /// Stops every node without a word and ends the thread. Returns when the sockets are closed.
+    /// Stops every node without a word and ends the threads. Returns when the sockets are closed.
     pub async fn stop(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.shard.mailbox.push(Request::Stop(reply)).is_ok() {
-            // An error means that the thread is gone already.
-            let _ = answer.await;
+        for shard in self.shards.iter() {
+            let (reply, answer) = oneshot::channel();
+            if shard.mailbox.push(Request::Stop(reply)).is_ok() {
+                // An error means that the thread is gone already.
+                let _ = answer.await;
+            }
         }
+    }
+}
+
+fn bind_shared(
+    port: u16,
+    shard: u32,
+    shards: u32,
+) -> std::io::Result<(std::net::TcpListener, std::net::UdpSocket)> {
+    #[cfg(target_os = "linux")]
+    return crate::io::shared::bind(port, shard, shards);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (port, shard, shards);
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }
 

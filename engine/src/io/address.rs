@@ -62,6 +62,41 @@ pub(super) fn decode(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// Bytes of the control message that carries a datagram's own-side address (IP_PKTINFO), padded.
+pub(super) const CONTROL_BYTES: usize = 32;
+
+/// A control message's header in the kernel's form on 64 bits: its length, level and type.
+const CONTROL_HEADER_BYTES: usize = 16;
+
+/// An IP_PKTINFO control message: header, interface, the address to send from, the address it came to.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Control(pub(super) [u8; CONTROL_BYTES]);
+
+impl Control {
+    pub(super) const EMPTY: Control = Control([0; CONTROL_BYTES]);
+
+    /// Asks the kernel to send from `source`.
+    pub(super) fn encode(&mut self, source: Ipv4Addr) {
+        self.0 = [0; CONTROL_BYTES];
+        let length = CONTROL_HEADER_BYTES + size_of::<libc::in_pktinfo>();
+        self.0[..8].copy_from_slice(&length.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&libc::IPPROTO_IP.to_ne_bytes());
+        self.0[12..16].copy_from_slice(&libc::IP_PKTINFO.to_ne_bytes());
+        self.0[20..24].copy_from_slice(&source.octets());
+    }
+}
+
+/// The address that a datagram came to, if its control messages begin with that.
+pub(super) fn destination(control: &[u8]) -> Option<Ipv4Addr> {
+    let number = |at: usize| Some(i32::from_ne_bytes(*control.get(at..)?.first_chunk()?));
+    if number(8)? != libc::IPPROTO_IP || number(12)? != libc::IP_PKTINFO {
+        return None;
+    }
+    let octets: [u8; 4] = *control.get(24..)?.first_chunk()?;
+    Some(Ipv4Addr::from(octets))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

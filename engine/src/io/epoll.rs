@@ -2,16 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use slab::Slab;
 
-use super::address::{NAME_BYTES, Name, decode};
+use super::address::{CONTROL_BYTES, Control, NAME_BYTES, Name, decode, destination};
 use super::failed;
 use super::mapping::Buffers;
 use super::socket::Socket;
-use super::udp::{SocketIndex, UdpCounters, UdpOptions};
+use super::udp::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 use super::wake::Wake;
 
 /// Ready sockets asked for at a time.
@@ -81,7 +80,7 @@ impl Epoll {
         &mut self,
         budget: usize,
         counters: &mut UdpCounters,
-        mut on: impl FnMut(SocketIndex, SocketAddr, &mut [u8]),
+        mut on: impl FnMut(Arrival, &mut [u8]),
     ) -> usize {
         let before = counters.received;
         let mut left = budget;
@@ -101,9 +100,7 @@ impl Epoll {
                 }
                 let share = (left / (ready - handled)).max(1);
                 let fd = socket.udp.as_raw_fd();
-                let took = self.batch.receive(fd, share, counters, |from, bytes| {
-                    on(SocketIndex(key as u32), from, bytes);
-                });
+                let took = self.batch.receive(fd, SocketIndex(key as u32), share, counters, &mut on);
                 left -= took.count.clamp(1, left);
                 more |= took.more;
             }
@@ -138,6 +135,8 @@ struct Took {
 /// Headers and buffers of one recvmmsg call, allocated once.
 struct Batch {
     names: Box<[Name]>,
+    /// None without shared sockets.
+    controls: Box<[Control]>,
     headers: Box<[libc::mmsghdr]>,
     /// Only the kernel reads them, through the headers.
     _vectors: Box<[libc::iovec]>,
@@ -155,13 +154,15 @@ impl Batch {
         let count = options.receive_buffers.clamp(1, BATCH);
         let buffers = Buffers::map(count, options.datagram_bytes_max)?;
         let mut names = vec![Name::EMPTY; count].into_boxed_slice();
+        let controls_count = if options.shared_sockets { count } else { 0 };
+        let mut controls = vec![Control::EMPTY; controls_count].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = (0..count)
             .map(|index| libc::iovec {
                 iov_base: buffers.address(index).cast(),
                 iov_len: options.datagram_bytes_max,
             })
             .collect();
-        let headers = names
+        let mut headers: Box<[libc::mmsghdr]> = names
             .iter_mut()
             .zip(vectors.iter_mut())
             .map(|(name, vector)| {
@@ -174,19 +175,24 @@ impl Batch {
                 header
             })
             .collect();
-        Ok(Batch { names, headers, _vectors: vectors, buffers })
+        for (header, control) in headers.iter_mut().zip(controls.iter_mut()) {
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+        }
+        Ok(Batch { names, controls, headers, _vectors: vectors, buffers })
     }
 
     /// One recvmmsg call for up to `share` datagrams.
     fn receive(
         &mut self,
         fd: RawFd,
+        socket: SocketIndex,
         share: usize,
         counters: &mut UdpCounters,
-        mut on: impl FnMut(SocketAddr, &mut [u8]),
+        on: &mut impl FnMut(Arrival, &mut [u8]),
     ) -> Took {
         let share = share.min(self.headers.len());
-        // SAFETY: the headers point to names, iovecs and buffers that self owns and that never move; the
+        // SAFETY: the headers point to names, iovecs, controls and buffers that self owns and that never move; the
         // kernel writes within the lengths given there.
         let came = unsafe {
             let headers = self.headers.as_mut_ptr();
@@ -203,12 +209,18 @@ impl Batch {
             let length = header.msg_len as usize;
             let name_bytes = (header.msg_hdr.msg_namelen as usize).min(NAME_BYTES);
             header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
+            let control = self.controls.get(index).map(|control| {
+                let bytes = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
+                header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+                &control.0[..bytes]
+            });
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
                 counters.truncated += 1;
             } else if let Some(from) = decode(&self.names[index].0[..name_bytes]) {
                 counters.received += 1;
+                let arrival = Arrival { socket, from, to: control.and_then(destination) };
                 // SAFETY: the kernel writes to the buffers only during recvmmsg, which has returned.
-                on(from, &mut unsafe { self.buffers.buffer(index) }[..length]);
+                on(arrival, &mut unsafe { self.buffers.buffer(index) }[..length]);
             }
             self.buffers.trim(index, length);
         }

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::api::{ApiError, NodeOptions, StartError, Told};
+use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told, WatchRing};
 use crate::context::{Context, NodeId};
 use crate::io::seat::Seat;
 
@@ -22,6 +23,8 @@ pub(crate) enum Request {
     Add(Box<NodeOptions>, mpsc::Sender<Told>, oneshot::Sender<Result<Added, StartError>>),
     /// Call a node.
     Call(NodeId, Call),
+    /// Tell about all nodes at once.
+    Census(oneshot::Sender<ShardCensus>),
     /// End a node without a word.
     Remove(NodeId, oneshot::Sender<()>),
     /// End all nodes and the shard.
@@ -41,6 +44,8 @@ pub(crate) struct Mailbox {
     arrived: Notify,
     closed: AtomicBool,
     abandoned: AtomicBool,
+    /// Where all nodes' events go, once somebody has asked for it.
+    watch: OnceLock<Arc<WatchRing>>,
 }
 
 impl Default for Mailbox {
@@ -50,6 +55,7 @@ impl Default for Mailbox {
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            watch: OnceLock::new(),
         }
     }
 }
@@ -90,10 +96,23 @@ impl Mailbox {
         self.arrived.notified().await;
     }
 
+    /// The ring of events, made for whoever watches first.
+    pub(crate) fn watch(&self) -> &Arc<WatchRing> {
+        self.watch.get_or_init(WatchRing::for_shard)
+    }
+
+    /// The ring of events, if anybody watches.
+    pub(crate) fn watched(&self) -> Option<&WatchRing> {
+        self.watch.get().map(|ring| &**ring).filter(|ring| ring.is_read())
+    }
+
     /// Takes no more requests. Those that wait are dropped, which tells whoever waits for an answer.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         while self.requests.pop().is_some() {}
+        if let Some(ring) = self.watch.get() {
+            ring.close();
+        }
     }
 }
 

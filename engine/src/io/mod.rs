@@ -17,6 +17,7 @@ pub mod keyring_file;
 pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
+mod memory;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,8 @@ pub(crate) mod seat;
 #[cfg(target_os = "linux")]
 mod send;
 pub(crate) mod shard;
+#[cfg(target_os = "linux")]
+pub(crate) mod shared;
 mod socket;
 mod tcp;
 pub mod udp;
@@ -36,7 +39,7 @@ mod uring;
 mod wake;
 
 pub use socket::bind_udp_with_retry;
-pub use udp::{Driver, DriverChoice, SocketIndex, Udp, UdpCounters, UdpOptions};
+pub use udp::{Arrival, Departure, Driver, DriverChoice, SocketIndex, Udp, UdpCounters, UdpOptions};
 
 /// The error with what failed in front and without the error number behind.
 #[cfg(target_os = "linux")]

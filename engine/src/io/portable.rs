@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use super::socket::Socket;
-use super::udp::{SocketIndex, UdpCounters, UdpOptions};
+use super::udp::{Arrival, Departure, SocketIndex, UdpCounters, UdpOptions};
 
 /// tokio's sockets and one receive buffer.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Portable {
         &mut self,
         budget: usize,
         counters: &mut UdpCounters,
-        mut on: impl FnMut(SocketIndex, SocketAddr, &mut [u8]),
+        mut on: impl FnMut(Arrival, &mut [u8]),
     ) -> usize {
         let before = counters.received;
         let datagram_bytes_max = self.buffer.len() - 1;
@@ -79,7 +79,8 @@ impl Portable {
                     Ok((length, from)) => {
                         counters.received += 1;
                         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                        on(SocketIndex(key as u32), from, &mut self.buffer[..length]);
+                        let arrival = Arrival { socket: SocketIndex(key as u32), from, to: None };
+                        on(arrival, &mut self.buffer[..length]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                     Err(error) if is_cut(&error) => counters.truncated += 1,
@@ -96,12 +97,12 @@ impl Portable {
     /// Sends the batch and returns how many datagrams the system took.
     pub(super) fn send<'a>(
         &mut self,
-        batch: impl Iterator<Item = (SocketIndex, SocketAddr, &'a [u8])>,
+        batch: impl Iterator<Item = Departure<'a>>,
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
-        for (index, to, bytes) in batch {
-            let Some(entry) = self.sockets.get(index.0 as usize) else {
+        for Departure { socket, to, bytes, .. } in batch {
+            let Some(entry) = self.sockets.get(socket.0 as usize) else {
                 counters.send_errors += 1;
                 continue;
             };

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
 use slab::Slab;
 
-use super::address::decode;
+use super::address::{decode, destination};
 use super::socket::Socket;
-use super::udp::{SocketIndex, UdpCounters, UdpOptions};
+use super::udp::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 use super::uring::{BUFFERS_MAX, Filled, Mode, Sizes, Uring};
 use super::wake::Wake;
 
@@ -50,6 +49,7 @@ impl Ring {
             completions: (2 * buffers + sockets).next_power_of_two(),
             buffers,
             datagram_bytes_max: options.datagram_bytes_max,
+            controls: options.shared_sockets,
         };
         let (uring, event) = Uring::open(mode, &sizes)?;
         let wake = Wake::new(event)?;
@@ -99,7 +99,7 @@ impl Ring {
         &mut self,
         budget: usize,
         counters: &mut UdpCounters,
-        mut on: impl FnMut(SocketIndex, SocketAddr, &mut [u8]),
+        mut on: impl FnMut(Arrival, &mut [u8]),
     ) -> usize {
         let before = counters.received;
         let mut left = budget;
@@ -159,7 +159,7 @@ impl Ring {
         token: u32,
         filled: Filled,
         counters: &mut UdpCounters,
-        on: &mut impl FnMut(SocketIndex, SocketAddr, &mut [u8]),
+        on: &mut impl FnMut(Arrival, &mut [u8]),
     ) {
         if self.entries[token as usize].socket.is_some()
             && let Some(parts) = self.uring.parts(&filled)
@@ -168,7 +168,8 @@ impl Ring {
                 counters.truncated += 1;
             } else if let Some(from) = decode(parts.name) {
                 counters.received += 1;
-                on(SocketIndex(token), from, parts.payload);
+                let arrival = Arrival { socket: SocketIndex(token), from, to: destination(parts.control) };
+                on(arrival, parts.payload);
             }
         }
         self.uring.recycle(filled);

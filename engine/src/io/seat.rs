@@ -1,6 +1,7 @@
 //! What a shard keeps for one of its nodes beside the node: who waits for which answer, and the way to the
 //! application.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use hashbrown::HashMap;
@@ -24,12 +25,36 @@ pub(crate) struct Seat {
     outlet: mpsc::Sender<Told>,
     /// Events and notices that found the outlet full.
     pub(crate) outlet_dropped: u64,
-    pub(crate) socket: SocketIndex,
-    accepting: JoinHandle<()>,
+    pub(crate) door: Door,
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
     keyring_file: Option<PathBuf>,
+}
+
+/// Through what a node is reached.
+pub(crate) enum Door {
+    /// A socket and a listener of its own.
+    Own { socket: SocketIndex, accepting: JoinHandle<()> },
+    /// The shard's shared ones, under this address.
+    Shared { socket: SocketIndex, ip: Ipv4Addr },
+}
+
+impl Door {
+    /// The socket to send through.
+    pub(crate) fn socket(&self) -> SocketIndex {
+        match *self {
+            Door::Own { socket, .. } | Door::Shared { socket, .. } => socket,
+        }
+    }
+
+    /// The address to send from, if the socket has several.
+    pub(crate) fn ip(&self) -> Option<Ipv4Addr> {
+        match *self {
+            Door::Own { .. } => None,
+            Door::Shared { ip, .. } => Some(ip),
+        }
+    }
 }
 
 /// Who waits for the completions of one ticket.
@@ -44,8 +69,7 @@ impl Seat {
     pub(crate) fn new(
         node: Node,
         outlet: mpsc::Sender<Told>,
-        socket: SocketIndex,
-        accepting: JoinHandle<()>,
+        door: Door,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
     ) -> Seat {
@@ -55,8 +79,7 @@ impl Seat {
             next_ticket: 0,
             outlet,
             outlet_dropped: 0,
-            socket,
-            accepting,
+            door,
             accepted: 0,
             journal,
             keyring_file,
@@ -64,12 +87,17 @@ impl Seat {
     }
 
     /// Ends the node without a word. What the snapshot has yet to write goes to disk. Once the task that comes
-    /// back has ended, the listener is closed.
-    pub(crate) fn close(mut self, ctx: &mut Context) -> JoinHandle<()> {
-        self.accepting.abort();
+    /// back has ended, the node's own listener is closed.
+    pub(crate) fn close(mut self, ctx: &mut Context) -> Option<JoinHandle<()>> {
         self.flush_journal(true);
         self.node.stop(ctx);
-        self.accepting
+        match self.door {
+            Door::Own { accepting, .. } => {
+                accepting.abort();
+                Some(accepting)
+            }
+            Door::Shared { .. } => None,
+        }
     }
 
     /// Writes the snapshot's buffer, with `sync` down to the disk. A failure is told, and repaired later.

@@ -2,12 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::address::{NAME_BYTES, Name};
+use super::address::{CONTROL_BYTES, Control, NAME_BYTES, Name};
 use super::socket::Socket;
-use super::udp::{SocketIndex, UdpCounters};
+use super::udp::{Departure, SocketIndex, UdpCounters};
 
 /// Datagrams per system call. The call's own cost is a tenth of a microsecond against some three for each
 /// datagram, so more gains nothing.
@@ -16,6 +15,7 @@ const BATCH: usize = 64;
 /// The headers of one sendmmsg call, allocated once.
 pub(super) struct Sender {
     names: Box<[Name; BATCH]>,
+    controls: Box<[Control; BATCH]>,
     vectors: Box<[libc::iovec; BATCH]>,
     headers: Box<[libc::mmsghdr; BATCH]>,
     filled: usize,
@@ -30,6 +30,7 @@ impl std::fmt::Debug for Sender {
 impl Sender {
     pub(super) fn new() -> Sender {
         let mut names = Box::new([Name::EMPTY; BATCH]);
+        let controls = Box::new([Control::EMPTY; BATCH]);
         let mut vectors = Box::new([libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH]);
         // SAFETY: mmsghdr is plain data of the C interface, for which all zeroes are a valid (empty) value.
         let mut headers = Box::new([unsafe { std::mem::zeroed::<libc::mmsghdr>() }; BATCH]);
@@ -38,19 +39,20 @@ impl Sender {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        Sender { names, vectors, headers, filled: 0 }
+        Sender { names, controls, vectors, headers, filled: 0 }
     }
 
     /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel took.
     pub(super) fn send<'a, 's>(
         &mut self,
-        batch: impl Iterator<Item = (SocketIndex, SocketAddr, &'a [u8])>,
+        batch: impl Iterator<Item = Departure<'a>>,
         socket_of: impl Fn(SocketIndex) -> Option<&'s Socket>,
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
         let mut open: Option<(SocketIndex, &Socket)> = None;
-        for (index, to, bytes) in batch {
+        for departure in batch {
+            let index = departure.socket;
             let socket = match open {
                 Some((same, socket)) if same == index && self.filled < BATCH => socket,
                 _ => {
@@ -65,7 +67,7 @@ impl Sender {
                     socket
                 }
             };
-            if !self.push(socket, to, bytes) {
+            if !self.push(socket, &departure) {
                 counters.send_errors += 1;
             }
         }
@@ -77,12 +79,21 @@ impl Sender {
 
     /// Adds a datagram; false when the socket's family can't reach the address. The bytes must outlive the
     /// next flush, which `send` sees to: they are borrowed for the whole call.
-    fn push(&mut self, socket: &Socket, to: SocketAddr, bytes: &[u8]) -> bool {
+    fn push(&mut self, socket: &Socket, departure: &Departure<'_>) -> bool {
+        let &Departure { from, to, bytes, .. } = departure;
         let Some(name_bytes) = self.names[self.filled].encode(to, socket.ipv6) else { return false };
         debug_assert!(name_bytes <= NAME_BYTES, "a name fits its room");
         self.vectors[self.filled] =
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        self.headers[self.filled].msg_hdr.msg_namelen = name_bytes as libc::socklen_t;
+        let header = &mut self.headers[self.filled].msg_hdr;
+        header.msg_namelen = name_bytes as libc::socklen_t;
+        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
+        if let Some(from) = from {
+            let control = &mut self.controls[self.filled];
+            control.encode(from);
+            header.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_BYTES as _;
+        }
         self.filled += 1;
         true
     }
@@ -94,8 +105,8 @@ impl Sender {
         let mut done = 0;
         while done < count {
             let headers = &mut self.headers[done..count];
-            // SAFETY: the first `count` headers were filled by `push`: each points to a name and an iovec in
-            // boxes of self that never move, the iovec to bytes that `send` borrows until it returns. The
+            // SAFETY: the first `count` headers were filled by `push`: each points to a name, an iovec and perhaps a control message
+            // in boxes of self that never move, the iovec to bytes that `send` borrows until it returns. The
             // kernel only reads what they point to and writes msg_len.
             let taken = unsafe {
                 libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT as _)

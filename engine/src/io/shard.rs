@@ -2,24 +2,28 @@
 //! nodes and carries out what they put out; all decisions are the nodes'.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::api::{NodeOptions, StartError, Told};
+use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::event::Notice;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
 use crate::io::mailbox::{Added, Mailbox, Request};
-use crate::io::seat::Seat;
+use crate::io::memory::Relief;
+use crate::io::seat::{Door, Seat};
 use crate::io::tcp::{StreamEvent, Streams};
-use crate::io::{Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
+use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
@@ -33,26 +37,29 @@ const PORT_TRIES: u32 = 10;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// Receive buffers of a shard with many nodes.
+const SHARED_BUFFERS: usize = 1024;
+
+/// What is particular to one shard.
+#[derive(Debug)]
+pub(crate) struct ShardOptions {
+    pub(crate) driver: Driver,
+    /// Which processor the thread stays on; none: the system decides.
+    pub(crate) processor: Option<usize>,
+    /// The listener and the socket that many nodes share.
+    pub(crate) shared: Option<(TcpListener, UdpSocket)>,
+}
+
 /// Starts a shard's thread and returns once its sockets can be made.
 ///
 /// # Errors
 /// The thread, the runtime or the data plane can't be made.
-pub(crate) fn spawn(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<()> {
+pub(crate) fn spawn(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
         // However the thread ends, a panic of a delegate included: nobody waits for its answer for ever.
         let _closing = Closing(Arc::clone(&mailbox));
-        let shard = async {
-            match Shard::new(driver, mailbox) {
-                Ok(shard) => {
-                    // The starter waits; it is there.
-                    let _ = ready_in.send(Ok(()));
-                    shard.run().await;
-                }
-                Err(error) => drop(ready_in.send(Err(error))),
-            }
-        };
-        if let Err(error) = block_on(driver, shard) {
+        if let Err(error) = block_on(begin(options, mailbox, ready_in.clone())) {
             let _ = ready_in.try_send(Err(error));
         }
     })?;
@@ -68,26 +75,36 @@ impl Drop for Closing {
     }
 }
 
-/// Runs a future on this thread in the driver's runtime.
-fn block_on(driver: Driver, future: impl Future<Output = ()>) -> io::Result<()> {
-    match driver {
-        #[cfg(target_os = "linux")]
-        Driver::IoUring => {
-            let mut builder = tokio_uring::builder();
-            builder.entries(RUNTIME_RING_ENTRIES);
-            tokio_uring::Runtime::new(&builder)?.block_on(future);
+/// Makes the shard, tells the starter, serves.
+async fn begin(options: ShardOptions, mailbox: Arc<Mailbox>, ready: SyncSender<io::Result<()>>) {
+    #[cfg(target_os = "linux")]
+    if let Some(processor) = options.processor {
+        // A thread that may go anywhere works as well, only slower.
+        super::shared::pin(processor);
+    }
+    match Shard::new(options, mailbox) {
+        Ok(shard) => {
+            // The starter waits; it is there.
+            let _ = ready.send(Ok(()));
+            shard.run().await;
         }
-        _ => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            tokio::task::LocalSet::new().block_on(&runtime, future);
-        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+}
+
+/// Runs a future on this thread in a runtime of its own. It runs as a task: a task that its own timer or
+/// socket wakes costs no system call, which waking the runtime's outermost future does.
+fn block_on(future: impl Future<Output = ()> + 'static) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let ended = runtime.block_on(async { tokio::task::spawn_local(future).await });
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
     }
     Ok(())
 }
-
-/// Entries of the runtime's own ring. Datagrams have a ring of theirs, so this one is nearly idle.
-#[cfg(target_os = "linux")]
-const RUNTIME_RING_ENTRIES: u32 = 8;
 
 /// Everything on one shard.
 struct Shard {
@@ -99,21 +116,41 @@ struct Shard {
     seats: Vec<Option<Seat>>,
     /// Which node a socket belongs to.
     by_socket: Vec<NodeId>,
+    /// The socket that many nodes share, and its port.
+    shared: Option<(SocketIndex, u16)>,
+    /// The nodes behind it.
+    by_ip: HashMap<Ipv4Addr, NodeId>,
     /// When the journals' buffers are to be written, if any holds something.
     flush_at: Option<Time>,
+    relief: Relief,
 }
 
 impl Shard {
-    fn new(driver: Driver, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
+    fn new(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
+        let mut udp_options = UdpOptions::default();
+        if options.shared.is_some() {
+            udp_options.receive_buffers = SHARED_BUFFERS;
+            udp_options.shared_sockets = true;
+        }
+        let (mut udp, streams) = (Udp::new(options.driver, &udp_options)?, Streams::default());
+        let mut shared = None;
+        if let Some((listener, socket)) = options.shared {
+            let port = socket.local_addr()?.port();
+            streams.listen_for_all(tokio::net::TcpListener::from_std(listener)?);
+            shared = Some((udp.add_shared(socket)?, port));
+        }
         Ok(Shard {
             mailbox,
             clock: Clock::start(),
-            udp: Udp::new(driver, &UdpOptions::default())?,
-            streams: Streams::default(),
+            udp,
+            streams,
+            shared,
+            by_ip: HashMap::new(),
             ctx: Context::new(os_seed()?, Nonces::from_os()),
             seats: Vec::new(),
             by_socket: Vec::new(),
             flush_at: None,
+            relief: Relief::default(),
         })
     }
 
@@ -135,6 +172,7 @@ impl Shard {
                 return self.stop().await;
             }
             self.flush_journals(false);
+            self.relief.look(self.ctx.now);
             let wake_at = self.wake_at();
             if sleep.deadline() != wake_at.into() {
                 sleep.as_mut().reset(wake_at.into());
@@ -150,17 +188,21 @@ impl Shard {
 
     /// When something is due, on the machine's clock.
     fn wake_at(&self) -> Instant {
-        let earliest = self.ctx.timers.next_deadline().into_iter().chain(self.flush_at).min();
+        let later = self.flush_at.into_iter().chain(self.relief.due());
+        let earliest = self.ctx.timers.next_deadline().into_iter().chain(later).min();
         earliest.map_or_else(|| Instant::now() + IDLE, |at| self.clock.instant(at))
     }
 
     fn receive(&mut self) {
         self.ctx.now = self.clock.now();
-        let Shard { udp, ctx, seats, by_socket, .. } = self;
-        udp.receive(BATCH, |socket, from, bytes| {
-            let node = by_socket.get(socket.0 as usize).and_then(|id| seats.get_mut(id.0 as usize)?.as_mut());
-            if let Some(seat) = node {
-                seat.node.handle_datagram(ctx, from, bytes);
+        let Shard { udp, ctx, seats, by_socket, by_ip, .. } = self;
+        udp.receive_arrivals(BATCH, |arrival, bytes| {
+            let id = match arrival.to {
+                None => by_socket.get(arrival.socket.0 as usize),
+                Some(ip) => by_ip.get(&ip),
+            };
+            if let Some(seat) = id.and_then(|id| seats.get_mut(id.0 as usize)?.as_mut()) {
+                seat.node.handle_datagram(ctx, arrival.from, bytes);
             }
         });
         self.carry_out();
@@ -198,19 +240,31 @@ impl Shard {
             }
         };
         match event {
-            StreamEvent::Accepted(node, stream, from) => {
-                if let Some(seat) = seat(&mut self.seats, node) {
-                    let id = StreamId::accepted(seat.accepted);
-                    seat.accepted += 1;
-                    self.streams.adopt(node, id, stream);
-                    seat.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
+            StreamEvent::Accepted(node, stream, from) => self.on_accepted(node, stream, from),
+            StreamEvent::AcceptedAt(IpAddr::V4(ip), stream, from) => {
+                if let Some(&node) = self.by_ip.get(&ip) {
+                    self.on_accepted(node, stream, from);
                 }
             }
+            // The shared listener is an IPv4 one.
+            StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
-            StreamEvent::Bytes(node, id, bytes) => input(node, id, StreamInput::Bytes(&bytes)),
+            StreamEvent::Bytes(node, id, bytes) => {
+                input(node, id, StreamInput::Bytes(&bytes));
+                self.relief.note(bytes.len(), self.ctx.now);
+            }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
             StreamEvent::Failed(node, id, reason) => input(node, id, StreamInput::Failed(&reason)),
             StreamEvent::Ended(node, id) => self.streams.forget(node, id),
+        }
+    }
+
+    fn on_accepted(&mut self, node: NodeId, stream: TcpStream, from: SocketAddr) {
+        if let Some(seat) = seat(&mut self.seats, node) {
+            let id = StreamId::accepted(seat.accepted);
+            seat.accepted += 1;
+            self.streams.adopt(node, id, stream);
+            seat.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
         }
     }
 
@@ -230,6 +284,10 @@ impl Shard {
                     call(seat, &mut self.ctx);
                 }
             }
+            Request::Census(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.census());
+            }
             Request::Remove(id, reply) => {
                 self.close(id).await;
                 // Whoever asked may have gone.
@@ -243,7 +301,13 @@ impl Shard {
 
     async fn add(&mut self, options: NodeOptions, outlet: mpsc::Sender<Told>) -> Result<Added, StartError> {
         let NodeOptions { mut config, bind, snapshot, keyring_file, delegate, join: _ } = options;
-        let (listener, socket, bound) = bind_both(bind)?;
+        let (sockets, bound) = match self.shared_door(bind)? {
+            Some(door) => (Sockets::Shared(door), bind),
+            None => {
+                let (listener, socket, bound) = bind_both(bind)?;
+                (Sockets::Own(listener, socket), bound)
+            }
+        };
         if config.advertise.port() == 0 {
             config.advertise.set_port(bound.port());
         }
@@ -257,26 +321,57 @@ impl Shard {
             (config.restored, journal, remarks) = (restored, Some(opened), said);
         }
         let config = Arc::new(config.check()?);
-        let failed = |what| move |error| StartError::Bind { what, addr: bound, error };
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("TCP"))?;
-        let socket = self.udp.add(socket).map_err(failed("UDP"))?;
         let id = NodeId(self.seats.len() as u32);
+        let door = self.open_door(id, sockets, bound)?;
         let advertise = config.advertise;
         let mut node = Node::new(id, config, &mut self.ctx);
         if let Some(delegate) = delegate {
             node.set_delegate(delegate);
         }
-        let accepting = self.streams.listen(id, listener);
-        let mut added = Seat::new(node, outlet, socket, accepting, journal, keyring_file);
+        let mut added = Seat::new(node, outlet, door, journal, keyring_file);
         for remark in remarks {
             added.tell(Told::Notice(Notice::Snapshot { remark }));
         }
-        self.seat_socket(socket, id);
         self.seats.push(Some(added));
         if let Some(seat) = seat(&mut self.seats, id) {
             seat.node.start(&mut self.ctx);
         }
         Ok(Added { id, bound, advertise })
+    }
+
+    /// The way to a node behind the shared socket, if there is one and `bind` has its port.
+    fn shared_door(&self, bind: SocketAddr) -> Result<Option<Door>, StartError> {
+        let (Some((socket, port)), SocketAddr::V4(addr)) = (self.shared, bind) else { return Ok(None) };
+        if addr.port() != port {
+            return Ok(None);
+        }
+        if self.by_ip.contains_key(addr.ip()) {
+            let error = io::ErrorKind::AddrInUse.into();
+            return Err(StartError::Bind { what: "shared", addr: bind, error });
+        }
+        Ok(Some(Door::Shared { socket, ip: *addr.ip() }))
+    }
+
+    /// Lets what comes through the sockets find its node.
+    fn open_door(&mut self, id: NodeId, sockets: Sockets, bound: SocketAddr) -> Result<Door, StartError> {
+        match sockets {
+            Sockets::Own(listener, socket) => {
+                let failed = |what| move |error| StartError::Bind { what, addr: bound, error };
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(failed("TCP"))?;
+                let socket = self.udp.add(socket).map_err(failed("UDP"))?;
+                self.seat_socket(socket, id);
+                Ok(Door::Own { socket, accepting: self.streams.listen(id, listener) })
+            }
+            Sockets::Shared(door) => {
+                self.by_ip.extend(door.ip().map(|ip| (ip, id)));
+                Ok(door)
+            }
+        }
+    }
+
+    fn census(&self) -> ShardCensus {
+        let standing = |seat: &Seat| Standing::of(&seat.node);
+        ShardCensus { nodes: self.seats.iter().flatten().map(standing).collect(), udp: self.udp.counters() }
     }
 
     fn seat_socket(&mut self, socket: SocketIndex, id: NodeId) {
@@ -291,8 +386,13 @@ impl Shard {
     fn remove(&mut self, id: NodeId) -> Option<JoinHandle<()>> {
         let seat = self.seats.get_mut(id.0 as usize).and_then(Option::take)?;
         self.streams.abort_node(id);
-        self.udp.remove(seat.socket);
-        Some(seat.close(&mut self.ctx))
+        match seat.door {
+            Door::Own { socket, .. } => self.udp.remove(socket),
+            Door::Shared { ip, .. } => {
+                self.by_ip.remove(&ip);
+            }
+        }
+        seat.close(&mut self.ctx)
     }
 
     /// Ends a node and returns when its address is free.
@@ -320,7 +420,8 @@ impl Shard {
         self.send_datagrams();
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
-            self.streams.operate(node, id, operation);
+            let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
+            self.streams.operate(node, from, id, operation);
         }
         for (node, ticket, completion) in out.completions.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {
@@ -329,6 +430,10 @@ impl Shard {
         }
         for (node, event) in out.events.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {
+                if let Some(ring) = self.mailbox.watched() {
+                    let node = seat.node.config().node_name.as_str().into();
+                    ring.write(NodeEvent { node, event: event.clone() });
+                }
                 seat.tell(Told::Event(event));
             }
         }
@@ -350,9 +455,10 @@ impl Shard {
     fn send_datagrams(&mut self) {
         let Shard { udp, ctx, seats, .. } = self;
         let (datagrams, bytes) = (&ctx.out.datagrams, &ctx.out.send_buffer);
-        udp.send(datagrams.iter().filter_map(|datagram| {
-            let seat = seats.get(datagram.node.0 as usize)?.as_ref()?;
-            Some((seat.socket, datagram.to, &bytes[datagram.range.clone()]))
+        udp.send_departures(datagrams.iter().filter_map(|datagram| {
+            let door = &seats.get(datagram.node.0 as usize)?.as_ref()?.door;
+            let bytes = &bytes[datagram.range.clone()];
+            Some(Departure { socket: door.socket(), from: door.ip(), to: datagram.to, bytes })
         }));
         ctx.out.clear_datagrams();
     }
@@ -380,6 +486,12 @@ impl Shard {
             seat.flush_journal(sync);
         }
     }
+}
+
+/// What a node will be reached through.
+enum Sockets {
+    Own(TcpListener, UdpSocket),
+    Shared(Door),
 }
 
 fn seat(seats: &mut [Option<Seat>], id: NodeId) -> Option<&mut Seat> {

@@ -2,14 +2,14 @@
 //! ends when the node closes or aborts its stream.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
@@ -31,6 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) enum StreamEvent {
     /// Somebody connected to a node.
     Accepted(NodeId, TcpStream, SocketAddr),
+    /// Somebody connected to the shard's listener, under that address.
+    AcceptedAt(IpAddr, TcpStream, SocketAddr),
     /// A connection that a node asked for is there.
     Opened(NodeId, StreamId),
     /// Bytes came.
@@ -83,16 +85,43 @@ impl Streams {
         spawn_local(accepting)
     }
 
+    /// Accepts connections for all nodes of the shard.
+    pub(crate) fn listen_for_all(&self, listener: TcpListener) {
+        let events = self.events_in.clone();
+        spawn_local(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, from)) => {
+                        // One that is gone already is nobody's.
+                        let Ok(to) = stream.local_addr() else { continue };
+                        let accepted = StreamEvent::AcceptedAt(to.ip(), stream, from);
+                        if events.send(accepted).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                }
+            }
+        });
+    }
+
     /// Starts the task of an accepted connection.
     pub(crate) fn adopt(&mut self, node: NodeId, id: StreamId, stream: TcpStream) {
         self.spawn(node, id, |task, operations| task.run(stream, operations));
     }
 
     /// Does what a node wants done with a stream. Operations for a stream that is over are ignored.
-    pub(crate) fn operate(&mut self, node: NodeId, id: StreamId, operation: StreamOperation) {
+    /// `from` is the address to connect from, if the node's is not the only one.
+    pub(crate) fn operate(
+        &mut self,
+        node: NodeId,
+        from: Option<Ipv4Addr>,
+        id: StreamId,
+        operation: StreamOperation,
+    ) {
         match operation {
             StreamOperation::Open(to) => {
-                self.spawn(node, id, |task, operations| task.connect(to, operations));
+                self.spawn(node, id, |task, operations| task.connect(from, to, operations));
             }
             StreamOperation::Write(_) => {
                 if let Some(open) = self.open.get(&(node, id)) {
@@ -147,8 +176,13 @@ struct Task {
 }
 
 impl Task {
-    async fn connect(self, to: SocketAddr, operations: mpsc::UnboundedReceiver<StreamOperation>) {
-        match TcpStream::connect(to).await {
+    async fn connect(
+        self,
+        from: Option<Ipv4Addr>,
+        to: SocketAddr,
+        operations: mpsc::UnboundedReceiver<StreamOperation>,
+    ) {
+        match connect(from, to).await {
             Ok(stream) => {
                 self.tell(StreamEvent::Opened(self.node, self.id)).await;
                 self.run(stream, operations).await;
@@ -186,6 +220,16 @@ impl Task {
         // The shard has ended if nobody listens.
         let _ = self.events.send(event).await;
     }
+}
+
+async fn connect(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(to).await };
+    let socket = TcpSocket::new_v4()?;
+    // The port is then taken from those that are free towards `to`, not from all.
+    #[cfg(target_os = "linux")]
+    super::shared::bind_without_port(&socket)?;
+    socket.bind(SocketAddr::from((from, 0)))?;
+    socket.connect(to).await
 }
 
 /// Writes what the node wants written until it closes the stream.

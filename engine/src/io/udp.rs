@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 
 #[cfg(target_os = "linux")]
@@ -103,18 +103,50 @@ pub struct UdpOptions {
     /// The longest datagram that is accepted, in bytes; a longer one is a counted drop. Serf peers may send
     /// 65,535 bytes less the headers, so a smaller value is for fleets of known peers only.
     pub datagram_bytes_max: usize,
+    /// Tell for each datagram which of the socket's addresses it came to, and let senders choose theirs: what
+    /// many nodes behind one socket need ([`Udp::add_shared`]). IPv4 on Linux only.
+    pub shared_sockets: bool,
 }
 
 impl Default for UdpOptions {
     /// One socket, 64 buffers, datagrams of any length.
     fn default() -> UdpOptions {
-        UdpOptions { sockets_expected: 1, receive_buffers: 64, datagram_bytes_max: 65_536 }
+        UdpOptions {
+            sockets_expected: 1,
+            receive_buffers: 64,
+            datagram_bytes_max: 65_536,
+            shared_sockets: false,
+        }
     }
 }
 
 /// Names a socket of one [`Udp`] from [`Udp::add`] to [`Udp::remove`]; small numbers, used again after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketIndex(pub u32);
+
+/// Where a datagram came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Through which socket.
+    pub socket: SocketIndex,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// To which of the socket's addresses, if that is a shared socket.
+    pub to: Option<Ipv4Addr>,
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure<'a> {
+    /// Through which socket.
+    pub socket: SocketIndex,
+    /// From which of its addresses, if that is a shared socket.
+    pub from: Option<Ipv4Addr>,
+    /// To whom.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: &'a [u8],
+}
 
 /// What a data plane counted since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +205,8 @@ pub struct Udp {
     #[cfg(target_os = "linux")]
     sender: Sender,
     counters: UdpCounters,
+    #[cfg(target_os = "linux")]
+    shared_sockets: bool,
     /// Kernel drops of sockets that were removed.
     #[cfg(target_os = "linux")]
     past_kernel_drops: u64,
@@ -203,7 +237,13 @@ impl Udp {
             #[cfg(not(target_os = "linux"))]
             Driver::Portable => Plane::Portable(Portable::new(options)),
         };
-        Ok(Udp::with_plane(plane))
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux shares sockets"))]
+        let mut udp = Udp::with_plane(plane);
+        #[cfg(target_os = "linux")]
+        {
+            udp.shared_sockets = options.shared_sockets;
+        }
+        Ok(udp)
     }
 
     /// The driver of other systems, here to be tested.
@@ -226,6 +266,8 @@ impl Udp {
             sender: Sender::new(),
             counters: UdpCounters::default(),
             #[cfg(target_os = "linux")]
+            shared_sockets: false,
+            #[cfg(target_os = "linux")]
             past_kernel_drops: 0,
         }
     }
@@ -242,6 +284,24 @@ impl Udp {
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.add(socket),
         }
+    }
+
+    /// Takes over a socket that many nodes share, bound to the unspecified address. Datagrams say which of the
+    /// machine's addresses they came to. Its receive buffer may become much larger than that of [`Udp::add`],
+    /// where the system allows.
+    ///
+    /// # Errors
+    /// As for [`Udp::add`]; the plane was made without [`UdpOptions::shared_sockets`]; not Linux.
+    pub fn add_shared(&mut self, socket: UdpSocket) -> io::Result<SocketIndex> {
+        #[cfg(target_os = "linux")]
+        if self.shared_sockets {
+            super::shared::tell_destinations(&socket)?;
+            let index = self.add(socket.try_clone()?)?;
+            super::shared::enlarge(&socket);
+            return Ok(index);
+        }
+        drop(socket);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Closes a socket. Nothing is handed out for it any more, what waited in its buffers is lost. An index
@@ -276,7 +336,16 @@ impl Udp {
     /// bytes, mutable in the buffer they were received in, which is used again afterwards. The sockets take
     /// turns. Returns how many it handed out. A datagram that is dropped and an error use up budget too;
     /// [`Udp::readable`] knows whether anything is left.
-    pub fn receive(&mut self, budget: usize, on: impl FnMut(SocketIndex, SocketAddr, &mut [u8])) -> usize {
+    pub fn receive(
+        &mut self,
+        budget: usize,
+        mut on: impl FnMut(SocketIndex, SocketAddr, &mut [u8]),
+    ) -> usize {
+        self.receive_arrivals(budget, |arrival, bytes| on(arrival.socket, arrival.from, bytes))
+    }
+
+    /// Like [`Udp::receive`], and tells for shared sockets to which address a datagram came.
+    pub fn receive_arrivals(&mut self, budget: usize, on: impl FnMut(Arrival, &mut [u8])) -> usize {
         match &mut self.plane {
             #[cfg(target_os = "linux")]
             Plane::Ring(ring) => ring.receive(budget, &mut self.counters, on),
@@ -294,6 +363,11 @@ impl Udp {
     /// ([`UdpCounters::send_would_block`]): a queue here would deliver late acks and an old view of the
     /// cluster, the protocol repeats what matters, and the enlarged buffers make it rare.
     pub fn send<'a>(&mut self, batch: impl Iterator<Item = (SocketIndex, SocketAddr, &'a [u8])>) -> usize {
+        self.send_departures(batch.map(|(socket, to, bytes)| Departure { socket, from: None, to, bytes }))
+    }
+
+    /// Like [`Udp::send`], and chooses the sender's address where the socket is shared.
+    pub fn send_departures<'a>(&mut self, batch: impl Iterator<Item = Departure<'a>>) -> usize {
         let counters = &mut self.counters;
         match &mut self.plane {
             #[cfg(target_os = "linux")]

@@ -19,11 +19,12 @@ use std::time::Duration;
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::address::NAME_BYTES;
+use super::address::{CONTROL_BYTES, NAME_BYTES};
 use super::failed;
 use super::mapping::Buffers;
 
-/// What the kernel writes before each datagram: lengths and flags as four u32, then the sender's address.
+/// What the kernel writes before each datagram: lengths and flags as four u32, then the sender's address, then
+/// control messages if any were asked for.
 const HEAD_BYTES: usize = 16 + NAME_BYTES;
 
 /// Where in that head the flags lie, and which of them says that the datagram was longer than the buffer.
@@ -72,6 +73,14 @@ pub(super) struct Sizes {
     pub(super) buffers: usize,
     /// Longest datagram.
     pub(super) datagram_bytes_max: usize,
+    /// Leave room for control messages.
+    pub(super) controls: bool,
+}
+
+impl Sizes {
+    fn control_bytes(&self) -> usize {
+        if self.controls { CONTROL_BYTES } else { 0 }
+    }
 }
 
 /// The ring, its buffers and the eventfd that it signals.
@@ -112,6 +121,7 @@ pub(super) struct Completion {
 /// The parts of a received datagram.
 pub(super) struct Parts<'a> {
     pub(super) name: &'a [u8],
+    pub(super) control: &'a [u8],
     pub(super) payload: &'a mut [u8],
     pub(super) truncated: bool,
 }
@@ -140,6 +150,7 @@ impl Uring {
         // SAFETY: msghdr is plain data of the C interface, for which all zeroes are a valid (empty) value.
         let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         template.msg_namelen = NAME_BYTES as libc::socklen_t;
+        template.msg_controllen = sizes.control_bytes() as _;
         Ok((Uring { ring, buffers: ManuallyDrop::new(buffers), template, armed: 0 }, event))
     }
 
@@ -227,9 +238,11 @@ impl Uring {
     pub(super) fn parts(&mut self, filled: &Filled) -> Option<Parts<'_>> {
         // SAFETY: a Filled is made from a completion, which hands the buffer to us, and given up by `recycle`.
         let buffer = unsafe { self.buffers.memory.buffer(usize::from(filled.buffer)) };
-        let (head, payload) = buffer.get_mut(..filled.bytes)?.split_at_mut_checked(HEAD_BYTES)?;
+        let head_bytes = HEAD_BYTES + self.template.msg_controllen;
+        let (head, payload) = buffer.get_mut(..filled.bytes)?.split_at_mut_checked(head_bytes)?;
         let flags = i32::from_ne_bytes(*head[HEAD_FLAGS].first_chunk()?);
-        Some(Parts { name: &head[HEAD_FLAGS.end..], payload, truncated: flags & libc::MSG_TRUNC != 0 })
+        let (name, control) = head[HEAD_FLAGS.end..].split_at(NAME_BYTES);
+        Some(Parts { name, control, payload, truncated: flags & libc::MSG_TRUNC != 0 })
     }
 
     /// Gives a buffer back to the kernel, at the latest with the next [`Uring::publish`].
@@ -319,7 +332,7 @@ impl BufferRing {
         let count = sizes.buffers;
         assert!(count.is_power_of_two() && count <= BUFFERS_MAX, "{count} buffers");
         let entries = count as u16;
-        let bytes = sizes.datagram_bytes_max + HEAD_BYTES;
+        let bytes = sizes.datagram_bytes_max + HEAD_BYTES + sizes.control_bytes();
         let slots = Buffers::map(1, count * size_of::<BufRingEntry>())?;
         let memory = Buffers::map(count, bytes)?;
         let address = slots.address(0) as u64;
@@ -361,7 +374,7 @@ impl BufferRing {
 /// Does with a small ring, without any network, all that the driver relies on: receives armed once report
 /// several datagrams, each in a buffer of its own, and the eventfd tells of one that comes later.
 pub(super) fn try_out(mode: Mode) -> io::Result<()> {
-    let sizes = Sizes { requests: 2, completions: 8, buffers: 4, datagram_bytes_max: 64 };
+    let sizes = Sizes { requests: 2, completions: 8, buffers: 4, datagram_bytes_max: 64, controls: false };
     let (ours, theirs) = UnixDatagram::pair().map_err(|error| failed("socket pair", &error))?;
     let (mut uring, event) = Uring::open(mode, &sizes)?;
     let silent = |what: &str| failed("multishot receive", &io::Error::other(what));
@@ -447,7 +460,8 @@ mod tests {
 
     #[test]
     fn a_ring_dropped_with_armed_receives_lets_go_of_sockets_and_buffers() {
-        let sizes = Sizes { requests: 2, completions: 4, buffers: 2, datagram_bytes_max: 2000 };
+        let sizes =
+            Sizes { requests: 2, completions: 4, buffers: 2, datagram_bytes_max: 2000, controls: false };
         for mode in Mode::ALL {
             let Ok((mut uring, _event)) = Uring::open(mode, &sizes) else {
                 eprintln!("not run, there is no {mode} ring here");

@@ -365,8 +365,8 @@ impl Node {
         }
     }
 
-    /// What every input ends with: changes are passed on, streams that probes ask for are opened, and who
-    /// waited for a broadcast is told.
+    /// What every input ends with: changes are passed on, streams that probes ask for are opened, gossip begins
+    /// if there is something to tell and somebody to hear it, and who waited for a broadcast is told.
     fn settle(&mut self, ctx: &mut Context) {
         let mut changes = std::mem::take(&mut self.swim.changes);
         self.early.heard_news |= !changes.is_empty();
@@ -389,7 +389,9 @@ impl Node {
                 self.streams.rejoin(scope, addr);
             }
         }
-        self.upper.record_clock(&mut self.shared.scope(ctx));
+        let scope = &mut self.shared.scope(ctx);
+        self.upper.record_clock(scope);
+        scope.wake_gossip();
         self.settle_broadcasts(ctx);
     }
 }

@@ -25,6 +25,13 @@ impl EventBuffer {
         clock.0 > EVENT_SLOTS as u64 && ltime.0 < clock.0 - EVENT_SLOTS as u64
     }
 
+    /// Whether an event is remembered.
+    pub(crate) fn knows(&self, ltime: LamportTime, name: &str, payload: &[u8]) -> bool {
+        let slot = self.slots.get((ltime.0 % EVENT_SLOTS as u64) as usize);
+        let Some(Some((at, events))) = slot else { return false };
+        *at == ltime && events.iter().any(|(known, bytes)| known == name && bytes == payload)
+    }
+
     /// Remembers an event. False if it is known.
     pub(crate) fn insert(&mut self, ltime: LamportTime, name: &str, payload: &Bytes) -> bool {
         if self.slots.is_empty() {

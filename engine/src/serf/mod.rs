@@ -210,13 +210,14 @@ impl Serf {
             scope.notice(Notice::TooOld { what: "event", name, ltime });
             return false;
         }
-        let payload = Bytes::copy_from_slice(&event.payload);
-        let news = self.events.insert(event.ltime, event.name, &payload);
+        let known = self.events.knows(event.ltime, event.name, &event.payload);
         #[cfg(feature = "sim")]
-        let news = news || self.canary == crate::canary::Canary::ForgetsEvents;
-        if !news {
+        let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
+        if known {
             return false;
         }
+        let payload = Bytes::copy_from_slice(&event.payload);
+        self.events.insert(event.ltime, event.name, &payload);
         if scope.config.snapshot {
             let record = SnapshotRecord::EventClock(event.ltime);
             scope.ctx.out.records.push((scope.node, record));

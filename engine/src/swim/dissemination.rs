@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::roster::{MemberIndex, Roster};
-use crate::swim::broadcast::{BroadcastId, BroadcastQueue, Class, Rank};
+use crate::swim::broadcast::{BroadcastId, BroadcastQueue, Class, Place};
 use crate::view::{SwimState, View};
 use crate::wire::packet::Assembler;
 use crate::wire::{Dead, Suspect, message};
@@ -38,7 +38,7 @@ struct News {
 pub(crate) struct Dissemination {
     next_id: u64,
     news: BroadcastQueue<News>,
-    ranks: HashMap<MemberIndex, Rank, foldhash::fast::FixedState>,
+    places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
     user: [BroadcastQueue<Bytes>; 4],
     /// Cut from each of `user` since the last look.
     dropped: [usize; 4],
@@ -65,14 +65,14 @@ impl Dissemination {
         let Some(bytes) = encoded_len(roster, view, member, from) else { return };
         roster.retain_name(from);
         let id = self.new_id();
-        let rank = self.news.push(id, bytes, News { member, from });
-        self.ranks.insert(member, rank);
+        let place = self.news.push(id, bytes, News { member, from });
+        self.places.insert(member, place);
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
     pub(crate) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
-        if let Some(news) = self.ranks.remove(&member).and_then(|rank| self.news.remove(rank)) {
-            roster.release_name(news.from);
+        if let Some(place) = self.places.remove(&member) {
+            roster.release_name(self.news.remove(place).from);
             self.finish(Finished::Member(member));
         }
     }
@@ -103,13 +103,14 @@ impl Dissemination {
 
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
     fn prune_user(&mut self, class: Class, max: usize) -> usize {
+        let Dissemination { user, finished, watched, .. } = self;
         let mut dropped = 0;
-        while self.user[class as usize].len() > max {
-            if let Some((rank, _)) = self.user[class as usize].pop_worst() {
-                self.finish(Finished::User(rank.id()));
-                dropped += 1;
+        user[class as usize].prune(max, |id| {
+            dropped += 1;
+            if *watched {
+                finished.push(Finished::User(id));
             }
-        }
+        });
         self.dropped[class as usize] += dropped;
         dropped
     }
@@ -145,59 +146,49 @@ impl Dissemination {
 
     /// Gives the references to names back; the node is gone.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
-        while let Some((_, news)) = self.news.pop_worst() {
+        for news in self.news.take_all() {
             roster.release_name(news.from);
         }
         *self = Dissemination::default();
     }
 
     fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {
-        let first = self.first.and_then(|member| self.ranks.get(&member).copied());
-        if let Some((rank, &news)) =
-            first.and_then(|rank| self.news.best_fit(Some(rank), assembler.remaining()))
-            && Some(rank) == first
-        {
-            self.send_news(assembler, roster, view, limit, rank, news);
+        if let Some(place) = self.first.and_then(|member| self.places.get(&member).copied()) {
+            let id = self.new_id();
+            if let Some(&news) = self.news.take(place, assembler.remaining(), id) {
+                self.send_news(assembler, roster, view, limit, news);
+            }
         }
-        let mut after = None;
-        while let Some((rank, &news)) = self.news.best_fit(after, assembler.remaining()) {
-            after = Some(rank);
-            self.send_news(assembler, roster, view, limit, rank, news);
+        while let Some(&news) = self.news.take_best(assembler.remaining()) {
+            self.send_news(assembler, roster, view, limit, news);
         }
     }
 
+    /// Sends what was just taken.
     fn send_news(
         &mut self,
         assembler: &mut Assembler,
         roster: &mut Roster,
         view: &View,
         limit: u32,
-        rank: Rank,
         news: News,
     ) {
         assembler.push(|out| encode(roster, view, news, out));
-        match self.news.sent(rank, limit) {
-            Ok(rank) => {
-                self.ranks.insert(news.member, rank);
-            }
-            Err(news) => {
-                self.ranks.remove(&news.member);
-                roster.release_name(news.from);
-                self.finish(Finished::Member(news.member));
-            }
+        if self.news.sent(limit).is_some() {
+            self.places.remove(&news.member);
+            roster.release_name(news.from);
+            self.finish(Finished::Member(news.member));
         }
     }
 
     fn fill_user(&mut self, assembler: &mut Assembler, class: Class, limit: u32) {
-        let mut after = None;
-        while let Some((rank, message)) = self.user[class as usize].best_fit(after, assembler.remaining()) {
+        while let Some(message) = self.user[class as usize].take_best(assembler.remaining()) {
             assembler.push(|out| {
                 out.push(message::USER);
                 out.extend_from_slice(message);
             });
-            after = Some(rank);
-            if self.user[class as usize].sent(rank, limit).is_err() {
-                self.finish(Finished::User(rank.id()));
+            if let Some((id, _)) = self.user[class as usize].sent(limit) {
+                self.finish(Finished::User(id));
             }
         }
     }

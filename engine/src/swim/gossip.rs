@@ -19,7 +19,9 @@ impl Swim {
 
     /// Gossips without waiting for the round.
     pub(crate) fn gossip_once(&mut self, scope: &mut Scope<'_>) {
-        for target in pick_targets(scope) {
+        let mut targets = std::mem::take(&mut self.gossip_targets);
+        pick_targets(scope, &mut targets);
+        for &target in &targets {
             scope.begin_packet();
             scope.piggyback();
             if scope.ctx.assembler.is_empty() {
@@ -27,6 +29,7 @@ impl Swim {
             }
             send_to_member(scope, target);
         }
+        self.gossip_targets = targets;
     }
 }
 
@@ -38,8 +41,8 @@ pub(super) fn send_to_member(scope: &mut Scope<'_>, member: MemberIndex) {
 }
 
 /// Random members that gossip goes to: alive, suspect, or dead so recently that they may refute.
-fn pick_targets(scope: &mut Scope<'_>) -> Vec<MemberIndex> {
-    let mut targets: Vec<MemberIndex> = Vec::with_capacity(scope.config.gossip_nodes as usize);
+fn pick_targets(scope: &mut Scope<'_>, targets: &mut Vec<MemberIndex>) {
+    targets.clear();
     let (view, me, now) = (&*scope.view, scope.me, scope.ctx.now);
     for _ in 0..scope.config.gossip_nodes {
         let picked = view.random_member(&mut scope.ctx.random, |member, known| {
@@ -57,5 +60,4 @@ fn pick_targets(scope: &mut Scope<'_>) -> Vec<MemberIndex> {
             None => break,
         }
     }
-    targets
 }

@@ -62,6 +62,8 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
+    /// Whom the gossip round goes to; kept for its memory.
+    gossip_targets: Vec<MemberIndex>,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones shown to who claims to live, since the last probe.
@@ -82,6 +84,7 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
+            gossip_targets: Vec::new(),
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,

@@ -62,7 +62,9 @@ impl<'a> Reader<'a> {
     }
 
     fn big_endian(&mut self, n: usize) -> Result<u64> {
-        Ok(self.take(n)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        let mut value = [0; 8];
+        value[8 - n..].copy_from_slice(self.take(n)?);
+        Ok(u64::from_be_bytes(value))
     }
 
     fn marker(&mut self) -> Result<u8> {
@@ -243,7 +245,12 @@ impl<'a> Reader<'a> {
             Struct::Map(pairs) => {
                 for _ in 0..pairs {
                     let name = self.raw()?;
-                    match names.iter().position(|known| known.as_bytes() == name) {
+                    // Lengths and first letters tell nearly all names apart; comparing whole ones costs a call.
+                    let is_it = |known: &&str| {
+                        let known = known.as_bytes();
+                        known.len() == name.len() && known.first() == name.first() && known == name
+                    };
+                    match names.iter().position(is_it) {
                         Some(place) => field(self, place)?,
                         None => self.skip()?,
                     }
