@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::egress::Scope;
 use crate::serf::Serf;
-use crate::view::MemberStatus;
+use crate::view::{Known, MemberStatus};
 use crate::wire::serf::{JoinIntent, LeaveIntent, PushPullSource, UserEvent, encode_push_pull};
 use crate::wire::{DropReason, LamportTime, SerfMessage};
 
@@ -21,7 +21,7 @@ impl Serf {
             query_ltime: self.query_clock.time(),
             members: (
                 scope.view.members_count() as u32,
-                members().map(|(member, known)| (roster.name(member), known.status_ltime)),
+                members().map(|(member, known)| (roster.name(member), told_ltime(known))),
             ),
             left: (
                 scope.view.status_count(MemberStatus::Left) as u32,
@@ -104,4 +104,10 @@ fn is_known(scope: &Scope<'_>, node: &str, ltime: LamportTime, hint: &mut u32) -
     let Some(member) = scope.ctx.roster.member_near(node, hint) else { return false };
     let listed = scope.view.get(member).filter(|known| known.status != MemberStatus::None);
     listed.is_some_and(|known| ltime <= known.status_ltime)
+}
+
+/// The time told of a member. Whoever is not listed as left is taken for joined at its time; of a member that
+/// still leaves, the time is the leave's, and would bring it back. Zero is older than anything.
+fn told_ltime(known: Known) -> LamportTime {
+    if known.status == MemberStatus::Leaving { LamportTime(0) } else { known.status_ltime }
 }
