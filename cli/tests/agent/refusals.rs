@@ -136,3 +136,27 @@ fn garbage_from_outside_is_one_line_per_kind() {
     let told = agent.lines.iter().filter(|line| line.contains("Refused input")).count();
     assert!((1..=3).contains(&told), "{told} lines");
 }
+
+/// The largest values that a file can hold. Nothing overflows, and what waits for them can be told to end.
+#[test]
+fn the_largest_values_do_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.json");
+    let times = [
+        "reconnect_interval",
+        "reconnect_timeout",
+        "tombstone_timeout",
+        "retry_interval",
+        "broadcast_timeout",
+    ];
+    let numbers = ["query_size_limit", "query_response_size_limit", "retry_max_attempts"];
+    let times = times.map(|key| format!(r#""{key}": "2562047h47m16s""#));
+    let numbers = numbers.map(|key| format!(r#""{key}": {}"#, i64::MAX));
+    let text = format!(r#"{{{}, {}, "retry_join": ["127.32.11.9"]}}"#, times.join(", "), numbers.join(", "));
+    std::fs::write(&path, text).unwrap();
+    let mut agent =
+        Agent::start(THANE, "127.32.11.1", &["-node=n", &format!("-config-file={}", path.display())]);
+    agent.wait_for("[WARN] agent: Join failed: 1 error occurred:");
+    agent.signal("INT");
+    assert_eq!(agent.end(), Some(0), "{:?}", agent.lines);
+}

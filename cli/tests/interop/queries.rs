@@ -7,8 +7,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::agent::Agent;
-use super::cluster::{Cluster, in_each_variant};
+use super::agent::{Agent, Kind};
+use super::cluster::{Cluster, Variant, in_each_variant, run};
 
 in_each_variant!(queries_are_answered, 26);
 
@@ -133,5 +133,36 @@ fn ask_in_text(cluster: &Cluster) {
             let streamed = output.stdout.windows(line.len()).any(|window| window == line);
             assert!(streamed, "no answer of {from} in \"{}\"", output.stdout.escape_ascii());
         }
+    }
+}
+
+/// Copies of acks and answers come through other members, of both kinds: who asked sees each once and counts the rest.
+#[test]
+fn answers_are_relayed() {
+    run(concat!(module_path!(), "::answers_are_relayed"), Variant::Sealed, 114, |cluster| {
+        cluster.start_pairs(2, |_| vec!["-event-handler=query:load=cat".to_owned()]);
+        for name in ["s1", "t1"] {
+            let asker = cluster.agent(name);
+            let args = ["query", "-relay-factor=3", "-timeout=2s", "-format=json", "load", "now"];
+            let said: Value = serde_json::from_str(&asker.serf_ok(&args)).expect("JSON is shown");
+            assert_eq!(said["Acks"].as_array().map(Vec::len), Some(4), "{said}");
+            assert_eq!(said["Responses"].as_object().map(serde_json::Map::len), Some(4), "{said}");
+            cluster.wait_for(&format!("the copies at {name}"), || copies(asker));
+        }
+    });
+}
+
+/// Whether the agent tells of second answers from the same node.
+fn copies(asker: &Agent) -> Result<(), String> {
+    if asker.kind == Kind::Serf {
+        // Serf counts them in its metrics, which it writes to stderr; some buckets of ten seconds are there.
+        asker.signal("USR1");
+        let counted = asker.log_lines().into_iter().find(|line| line.contains("serf.query_duplicate_acks'"));
+        return counted.map(drop).ok_or_else(|| "not counted yet".to_owned());
+    }
+    match asker.info()["drops"]["duplicate_response"].as_str() {
+        // Three from each of the three others, acks and answers, but for what three random picks have in common.
+        Some(count) if count.parse::<u32>().is_ok_and(|count| count >= 6) => Ok(()),
+        count => Err(format!("{count:?}")),
     }
 }

@@ -63,12 +63,7 @@ impl Serf {
         let mut hint = 0;
         for (node, ltime) in state.status_ltimes() {
             if left.contains(node) {
-                // The leave came after what set the time, so Serf counts one up. Where it is known, that would
-                // go on with every exchange, past the join intent of a member that comes back.
-                let known = scope.view.by_name(&scope.ctx.roster, node);
-                let is_known = known.is_some_and(|(_, known)| known.status == MemberStatus::Left);
-                let ltime = LamportTime(ltime.0.saturating_add(u64::from(!is_known)));
-                self.on_leave_intent(scope, &LeaveIntent { ltime, node, prune: false });
+                self.on_departure(scope, node, ltime);
             } else if !is_known(scope, node, ltime, &mut hint) {
                 self.on_join_intent(scope, &JoinIntent { ltime, node });
             }
@@ -80,6 +75,25 @@ impl Serf {
             for (name, payload) in slot.events {
                 self.on_user_event(scope, &UserEvent { ltime: slot.ltime, name, payload, coalesce: false });
             }
+        }
+    }
+}
+
+impl Serf {
+    /// Somebody lists a member as left. The time is that of its leave, or of its join if no leave intent was
+    /// seen: a tie counts as a departure. Serf notes it one later, and again with every exchange, past the join
+    /// intent of a member that comes back; here the time stays what it is.
+    fn on_departure(&mut self, scope: &mut Scope<'_>, node: &str, ltime: LamportTime) {
+        let known = scope.view.by_name(&scope.ctx.roster, node);
+        let tie = known.filter(|(_, known)| {
+            known.status_ltime == ltime && !matches!(known.status, MemberStatus::Left | MemberStatus::None)
+        });
+        let later = LamportTime(ltime.0.saturating_add(u64::from(tie.is_some())));
+        self.on_leave_intent(scope, &LeaveIntent { ltime: later, node, prune: false });
+        if let Some((member, _)) = tie
+            && scope.view.get(member).is_some_and(|known| known.status_ltime == later)
+        {
+            scope.view.set_status_ltime(member, ltime);
         }
     }
 }

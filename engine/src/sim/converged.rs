@@ -31,7 +31,9 @@ impl World {
         }
         // What nodes told about themselves while they started is no news.
         let out = &mut world.ctx.out;
-        (out.events.clear(), out.notices.clear(), out.records.clear());
+        out.events.clear();
+        out.notices.clear();
+        out.records.clear();
         template.clear(&mut world.ctx.roster);
         world
     }

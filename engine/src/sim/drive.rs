@@ -106,7 +106,7 @@ impl World {
     /// An input for a node, at once or, if it stands still, when it goes on.
     fn input(&mut self, id: NodeId, input: Held) {
         match &mut self.stalls[id.0 as usize] {
-            Some(stall) if stall.still => stall.hold(input),
+            Some(stall) if stall.holds(&input) => stall.hold(input),
             _ => self.handle(id, input),
         }
     }
@@ -243,10 +243,12 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else { return };
         let Some(source) = self.address_of(from) else { return };
         let Some(at) = self.links.datagram(now, from, target, bytes.len()) else { return };
+        let at = self.after_stall(from, at);
         let copy = self.flights.buffer(bytes);
         self.flights.depart(at, target, Load::Datagram(source, copy));
         if self.links.duplicates() {
             let at = now + self.links.delay();
+            let at = self.after_stall(from, at);
             let copy = self.flights.buffer(bytes);
             self.flights.depart(at, target, Load::Datagram(source, copy));
         }
@@ -309,7 +311,7 @@ impl World {
     fn depart_in_order(&mut self, from: NodeId, to: Peer, bytes: usize, load: Load) {
         let now = self.ctx.now;
         let Some(at) = self.links.stream(now, from, to.node, bytes) else { return };
-        let at = at.max(to.busy_until + Duration::from_nanos(1));
+        let at = self.after_stall(from, at).max(to.busy_until + Duration::from_nanos(1));
         // The far end knows under which id this end writes to it.
         if let Some(back) = self.peers.get(&(to.node, to.id)).map(|back| (back.node, back.id))
             && let Some(peer) = self.peers.get_mut(&back)
@@ -317,6 +319,12 @@ impl World {
             peer.busy_until = at;
         }
         self.flights.depart(at, to.node, load);
+    }
+
+    /// When what would arrive at `at` arrives if the sender's messages wait now.
+    fn after_stall(&self, from: NodeId, at: Time) -> Time {
+        let sends_at = self.stalls[from.0 as usize].as_ref().and_then(|stall| stall.sends_at());
+        sends_at.map_or(at, |sends| sends + at.since(self.ctx.now))
     }
 
     fn address_of(&self, id: NodeId) -> Option<SocketAddr> {

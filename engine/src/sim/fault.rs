@@ -19,6 +19,8 @@ pub(super) struct Stall {
     pub(super) still: bool,
     /// When that changes.
     pub(super) until: Time,
+    /// Timers run; only what comes in and goes out waits.
+    pub(super) messages_only: bool,
     /// Starved of CPU: stands still for the first span, runs for the second, and so on.
     cycle: Option<(Duration, Duration)>,
     held: VecDeque<Held>,
@@ -34,7 +36,7 @@ pub(super) enum Held {
 
 impl Stall {
     pub(super) fn new(until: Time, cycle: Option<(Duration, Duration)>) -> Stall {
-        Stall { still: true, until, cycle, held: VecDeque::new(), datagrams: 0 }
+        Stall { still: true, until, messages_only: false, cycle, held: VecDeque::new(), datagrams: 0 }
     }
 
     /// The phase ends at `at`. Gives what is to be handled now.
@@ -49,6 +51,16 @@ impl Stall {
     /// Whether the node runs for good.
     pub(super) fn is_over(&self) -> bool {
         !self.still && self.cycle.is_none()
+    }
+
+    /// Whether that input waits.
+    pub(super) fn holds(&self, input: &Held) -> bool {
+        self.still && !(self.messages_only && matches!(input, Held::Timer(_)))
+    }
+
+    /// Until when what the node sends waits, if it does.
+    pub(super) fn sends_at(&self) -> Option<Time> {
+        (self.still && self.messages_only).then_some(self.until)
     }
 
     /// Keeps an input for later.

@@ -242,6 +242,14 @@ impl World {
         self.stall(id, Stall::new(self.ctx.now + still, Some((still, runs))));
     }
 
+    /// Lets a node's messages wait in both directions for `still`, then pass for `runs`, and so on, while its
+    /// timers go on: how the Lifeguard paper makes members slow.
+    pub fn hold_messages(&mut self, id: NodeId, still: Duration, runs: Duration) {
+        let mut stall = Stall::new(self.ctx.now + still, Some((still, runs)));
+        stall.messages_only = true;
+        self.stall(id, stall);
+    }
+
     /// Lets a node's clock run at another rate from now on: seconds of the node for one of the world.
     pub fn skew(&mut self, id: NodeId, rate: f64) {
         assert!(rate > 0.0, "a clock does not stand still or run backwards");

@@ -255,6 +255,10 @@ impl Play {
                 self.sicken(&[id]);
                 self.world.starve(id, step.still.0, step.runs.0);
             }
+            Action::HoldMessages => {
+                self.sicken(&[id]);
+                self.world.hold_messages(id, step.still.0, step.runs.0);
+            }
             Action::Pause => {
                 self.sicken(&[id]);
                 self.world.pause(id, step.still.0);

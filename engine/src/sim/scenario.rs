@@ -189,7 +189,7 @@ pub struct Step {
     /// ... then good for that long, and so on. Zero: always bad.
     #[serde(skip_serializing_if = "is_default")]
     pub good: Span,
-    /// `starve`: stand still that long, ... `pause`: once.
+    /// `starve`, `hold-messages`: stand still that long, ... `pause`: once.
     #[serde(skip_serializing_if = "is_default")]
     pub still: Span,
     /// ... then run that long.
@@ -239,6 +239,9 @@ pub enum Action {
     Link,
     /// Nodes get no CPU for a span, then get some, and so on.
     Starve,
+    /// Nodes' messages wait in both directions for a span, then pass for one, and so on; timers run (the
+    /// Lifeguard paper's slow members).
+    HoldMessages,
     /// Nodes stand still once.
     Pause,
     /// Nodes' clocks run at another rate.
@@ -379,7 +382,9 @@ impl Scenario {
             let required = match step.action {
                 Action::Nothing => ("step.do", false),
                 Action::Skew => ("step.rate", (0.01..=100.0).contains(&step.rate)),
-                Action::Starve => ("step.runs", step.runs > Span::default() && step.still > Span::default()),
+                Action::Starve | Action::HoldMessages => {
+                    ("step.runs", step.runs > Span::default() && step.still > Span::default())
+                }
                 Action::Pause => ("step.still", step.still > Span::default()),
                 _ => ("step.times", true),
             };

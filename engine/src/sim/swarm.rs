@@ -20,7 +20,7 @@ pub fn draw(seed: u64) -> Scenario {
     let settings = Settings { encrypted, compression: draw.on(0.2), ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
-    let kinds: [(f64, fn(&mut Draw) -> Step); 11] = [
+    let kinds: [(f64, DrawStep); 12] = [
         (0.7, |draw| draw.step(Action::Event, 30)),
         (0.5, |draw| draw.step(Action::Query, 5)),
         (0.5, |draw| draw.step(Action::Crash, 3)),
@@ -29,6 +29,7 @@ pub fn draw(seed: u64) -> Scenario {
         (0.4, Draw::partition),
         (0.4, Draw::link),
         (0.3, Draw::starve),
+        (0.2, Draw::hold_messages),
         (0.3, Draw::pause),
         (0.2, Draw::skew),
         (0.3, |draw| draw.step(Action::Hostile, 20)),
@@ -47,6 +48,9 @@ pub fn draw(seed: u64) -> Scenario {
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
     Scenario { name, about, nodes, start, lasts: Span(LASTS), network, settings, steps, settle: true }
 }
+
+/// Draws a step of one kind.
+type DrawStep = fn(&mut Draw) -> Step;
 
 struct Draw(Random);
 
@@ -112,6 +116,10 @@ impl Draw {
         Step { share: self.share_of_nodes(), still, runs, ..self.step(Action::Starve, 1) }
     }
 
+    fn hold_messages(&mut self) -> Step {
+        Step { action: Action::HoldMessages, ..self.starve() }
+    }
+
     fn pause(&mut self) -> Step {
         let still = self.span(500, 40_000);
         Step { share: self.share_of_nodes(), still, ..self.step(Action::Pause, 3) }
@@ -138,6 +146,6 @@ mod tests {
             assert_eq!(draw(seed), scenario);
             kinds.extend(scenario.steps.iter().map(|step| format!("{:?}", step.action)));
         }
-        assert_eq!(kinds.len(), 14, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 }

@@ -1,0 +1,78 @@
+//! A load balancer's list of backends that follows the tag `role=web`: who joins with it is added, who leaves,
+//! fails or changes its role is taken out.
+//!
+//! `cargo run --example backends -p thane-engine`
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use thane_engine::api::{Engine, Handle, NodeOptions, Outlet};
+use thane_engine::event::{Event, Member, MemberEventKind};
+use thane_engine::io::DriverChoice;
+
+/// Who answers requests: node name and address, as its tag `http` says.
+#[derive(Default)]
+struct Backends(BTreeMap<String, String>);
+
+impl Backends {
+    /// Takes a change of the cluster in. True if the list changed.
+    fn follow(&mut self, kind: MemberEventKind, member: &Member) -> bool {
+        let here = matches!(kind, MemberEventKind::Join | MemberEventKind::Update);
+        let serves = member.tags.get("role").is_some_and(|role| role == "web");
+        match member.tags.get("http") {
+            Some(port) if here && serves => {
+                let http = format!("{}:{port}", member.addr);
+                self.0.insert(member.name.clone(), http.clone()) != Some(http)
+            }
+            _ => self.0.remove(&member.name).is_some(),
+        }
+    }
+
+    /// Waits until the list has that many backends, and shows it each time it changes.
+    async fn until(&mut self, count: usize, outlet: &mut Outlet) {
+        while self.0.len() != count {
+            let Some(event) = outlet.next_event().await else { return };
+            let Event::Member { kind, members } = event else { continue };
+            for member in &members {
+                if self.follow(kind, member) {
+                    let list: Vec<String> = self.0.iter().map(|(name, at)| format!("{name}={at}")).collect();
+                    println!("{} of {}: [{}]", kind.as_str(), member.name, list.join(", "));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // The balancer is a member too. Port 0: the system picks one.
+    let (balancer, mut outlet) =
+        NodeOptions::lan("balancer", ([127, 31, 101, 1], 0)).tag("role", "balancer").start().await?;
+    let seed = balancer.bound().to_string();
+
+    // In real life each of these is a program on a machine of its own. Here they share one thread.
+    let engine = Engine::start(DriverChoice::Auto)?;
+    let mut nodes: Vec<Handle> = Vec::new();
+    for (n, name, role) in [(2, "web-1", "web"), (3, "web-2", "web"), (4, "db-1", "database")] {
+        let options = NodeOptions::lan(name, ([127, 31, 101, n], 0)).tag("role", role).tag("http", "8080");
+        // Nobody reads what these are told, so their outlets are dropped.
+        let (handle, _) = engine.add(options.join([&seed])).await?;
+        nodes.push(handle);
+    }
+    let mut backends = Backends::default();
+    backends.until(2, &mut outlet).await;
+
+    println!("-- web-1 is to be drained: it changes its role");
+    nodes[0].update_tags([("role".into(), "draining".into())].into(), Vec::new()).await?;
+    backends.until(1, &mut outlet).await;
+
+    println!("-- web-2 leaves");
+    nodes[1].leave().await?;
+    backends.until(0, &mut outlet).await;
+
+    println!("-- web-1 is back");
+    nodes[0].update_tags([("role".into(), "web".into())].into(), Vec::new()).await?;
+    backends.until(1, &mut outlet).await;
+    engine.stop().await;
+    Ok(())
+}

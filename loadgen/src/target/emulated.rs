@@ -1,0 +1,281 @@
+//! The emulated members around an agent under test: one UDP socket and one TCP listener that answer for all of
+//! them. Names tell them apart; both Serf and Thane take many members at one address.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use thane_engine::wire::keyring::Keyring;
+use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
+use thane_engine::wire::stream::{Role, StreamDecoder, StreamMessage, encode_push_pull_header};
+use thane_engine::wire::{Ack, Alive, Incarnation, LamportTime, Message, NodeState, SeqNo, ip_to_bytes};
+
+/// Pause between looks at whether it is time to end.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a stream of the agent may take.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// The tags `dc=east`, `rack=r12` and `role=web`, encoded.
+const META: &[u8] = b"\xff\x83\xa2dc\xa4east\xa4rack\xa3r12\xa4role\xa3web";
+const VERSIONS: &[u8] = &[1, 5, 2, 2, 5, 4];
+
+/// Neither label nor key, and nothing compressed: what every agent takes.
+pub(crate) fn envelope() -> Envelope {
+    Envelope {
+        label: Vec::new(),
+        keyring: Keyring::new(&[]).expect("no keys are valid keys"),
+        compress: false,
+        version: 1,
+        verify_incoming: true,
+        verify_outgoing: true,
+        skip_inbound_label_check: false,
+    }
+}
+
+/// The name of the n-th emulated member, 20 bytes.
+pub(crate) fn name(n: usize) -> String {
+    format!("emulated-member{n:05}")
+}
+
+/// What gossip says of the member of that name.
+pub(crate) fn alive(name: &str, addr: SocketAddr) -> Alive<'_> {
+    Alive {
+        incarnation: Incarnation(1),
+        node: name,
+        addr: ip_to_bytes(addr.ip()).into(),
+        port: addr.port(),
+        meta: META.into(),
+        versions: VERSIONS.into(),
+    }
+}
+
+/// Hands one message to `visit` for each that is in a datagram.
+pub(crate) fn messages(datagram: &mut [u8], scratch: &mut Scratch, mut visit: impl FnMut(Message<'_>)) {
+    let Ok(plain) = packet::open(&envelope(), datagram) else { return };
+    packet::for_each_message(plain, scratch, &mut |message| {
+        if let Ok(message) = message {
+            visit(message);
+        }
+    });
+}
+
+/// Emulated members, alive until dropped.
+#[derive(Debug)]
+pub(crate) struct Members {
+    addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+    /// A push/pull with all members, without the wish to join.
+    state: Arc<[u8]>,
+}
+
+impl Members {
+    /// Starts `count` members at an address of `ip`.
+    ///
+    /// # Errors
+    /// The address can't be bound.
+    pub(crate) fn start(ip: IpAddr, count: usize) -> std::io::Result<Members> {
+        let listener = TcpListener::bind((ip, 0))?;
+        let addr = listener.local_addr()?;
+        let udp = UdpSocket::bind(addr)?;
+        udp.set_read_timeout(Some(LOOK))?;
+        listener.set_nonblocking(true)?;
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let state: Arc<[u8]> = push_pull(count, addr).into();
+        let answer = {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            std::thread::spawn(move || answer_datagrams(&udp, &stop, &answered))
+        };
+        let accept = {
+            let (stop, state) = (Arc::clone(&stop), Arc::clone(&state));
+            std::thread::spawn(move || accept_streams(&listener, &stop, &state))
+        };
+        Ok(Members { addr, stop, answered, threads: vec![answer, accept], state })
+    }
+
+    /// Where all of them are.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Probes of the agent that were answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges states with the agent, as the periodic push/pull of a member does. Returns how long it took
+    /// until the agent's whole answer was there, and how many members that had.
+    ///
+    /// # Errors
+    /// The agent does not answer, or not with its state.
+    pub(crate) fn push_pull(&self, agent: SocketAddr) -> Result<(Duration, usize), String> {
+        let failed = |error: std::io::Error| format!("push/pull with {agent}: {error}");
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(agent).map_err(failed)?;
+        stream.set_read_timeout(Some(STREAM_TIMEOUT)).map_err(failed)?;
+        // Written beside the reading: the agent may answer before it has taken everything.
+        let mut writing = stream.try_clone().map_err(failed)?;
+        let state = Arc::clone(&self.state);
+        let written = std::thread::spawn(move || writing.write_all(&state));
+        let message = read_message(&mut stream, Role::Dialler).map_err(failed)?;
+        let took = start.elapsed();
+        written.join().map_err(|_| "the writing thread ended early".to_owned())?.map_err(failed)?;
+        match message {
+            StreamMessage::PushPull(frame) => Ok((took, frame.nodes_count as usize)),
+            other => Err(format!("push/pull with {agent} was answered by {other:?}")),
+        }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A whole push/pull, type byte first.
+fn push_pull(count: usize, addr: SocketAddr) -> Vec<u8> {
+    let names: Vec<String> = (0..count).map(name).collect();
+    let (mut records, mut user, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &names {
+        let record = NodeState {
+            name,
+            addr: ip_to_bytes(addr.ip()).into(),
+            port: addr.port(),
+            meta: META.into(),
+            incarnation: Incarnation(1),
+            versions: VERSIONS.into(),
+            ..NodeState::default()
+        };
+        record.encode(&mut records);
+    }
+    let source = PushPullSource {
+        ltime: LamportTime(20),
+        event_ltime: LamportTime(1),
+        query_ltime: LamportTime(1),
+        members: (count as u32, names.iter().map(|name| (name.as_str(), LamportTime(1)))),
+        left: (0, std::iter::empty()),
+        events: std::iter::empty(),
+        marker: std::marker::PhantomData,
+    };
+    encode_push_pull(source, &mut user);
+    encode_push_pull_header(count, user.len(), false, &mut out);
+    [out, records, user].concat()
+}
+
+/// Acks whatever asks, for whomever.
+fn answer_datagrams(udp: &UdpSocket, stop: &AtomicBool, answered: &AtomicU64) {
+    let (mut buffer, mut scratch) = (vec![0; 65_536], Scratch::default());
+    let (mut assembler, envelope, mut out) = (Assembler::default(), envelope(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((length, from)) = udp.recv_from(&mut buffer) else { continue };
+        let mut asked: Option<SeqNo> = None;
+        messages(&mut buffer[..length], &mut scratch, |message| match message {
+            Message::Ping(ping) => asked = Some(ping.seq),
+            Message::IndirectPing(request) => asked = Some(request.seq),
+            _ => {}
+        });
+        let Some(seq) = asked else { continue };
+        assembler.begin(1400);
+        assembler.push(|out| Ack { seq, ..Ack::default() }.encode(out));
+        out.clear();
+        assembler.finish(&mut out, &envelope, false, [0; 12]);
+        if udp.send_to(&out, from).is_ok() {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn accept_streams(listener: &TcpListener, stop: &AtomicBool, state: &Arc<[u8]>) {
+    while !stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let state = Arc::clone(state);
+                std::thread::spawn(move || {
+                    // What went wrong on a stream of the agent shows in what the agent reports.
+                    let _ = answer_stream(stream, &state);
+                });
+            }
+            Err(_) => std::thread::sleep(LOOK / 10),
+        }
+    }
+}
+
+fn answer_stream(mut stream: TcpStream, state: &[u8]) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(STREAM_TIMEOUT))?;
+    match read_message(&mut stream, Role::Listener)? {
+        StreamMessage::PushPull(_) => stream.write_all(state)?,
+        StreamMessage::Ping { seq, .. } => {
+            let mut out = Vec::new();
+            Ack { seq, ..Ack::default() }.encode(&mut out);
+            stream.write_all(&out)?;
+        }
+        StreamMessage::Ack { .. } | StreamMessage::User(_) | StreamMessage::Err(_) => {}
+    }
+    stream.shutdown(std::net::Shutdown::Write)
+}
+
+/// Reads the one message of a stream.
+fn read_message(stream: &mut TcpStream, role: Role) -> std::io::Result<StreamMessage> {
+    let (mut decoder, envelope) = (StreamDecoder::new(role), envelope());
+    let mut part = vec![0; 65_536];
+    let refused = |reason| std::io::Error::new(ErrorKind::InvalidData, format!("refused: {reason:?}"));
+    loop {
+        let length = stream.read(&mut part)?;
+        if length == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        decoder.feed(&part[..length]).map_err(refused)?;
+        if let Some(message) = decoder.poll(&envelope).map_err(refused)? {
+            return Ok(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use thane_engine::wire::Ping;
+
+    fn loopback() -> IpAddr {
+        IpAddr::from([127, 34, 1, 1])
+    }
+
+    #[test]
+    fn a_ping_is_acked_with_its_number() {
+        let members = Members::start(loopback(), 10).unwrap();
+        let socket = UdpSocket::bind((loopback(), 0)).unwrap();
+        socket.set_read_timeout(Some(STREAM_TIMEOUT)).unwrap();
+        let mut ping = Vec::new();
+        let asked = name(3);
+        Ping { seq: SeqNo(77), node: &asked, ..Ping::default() }.encode(&mut ping);
+        socket.send_to(&ping, members.addr()).unwrap();
+        let mut buffer = [0; 2048];
+        let length = socket.recv(&mut buffer).unwrap();
+        let mut acked = None;
+        messages(&mut buffer[..length], &mut Scratch::default(), |message| {
+            if let Message::Ack(ack) = message {
+                acked = Some(ack.seq);
+            }
+        });
+        assert_eq!(acked, Some(SeqNo(77)));
+    }
+
+    #[test]
+    fn two_sets_of_members_exchange_whole_states() {
+        let (one, two) = (Members::start(loopback(), 5).unwrap(), Members::start(loopback(), 2_000).unwrap());
+        assert_eq!(one.push_pull(two.addr()).unwrap().1, 2_000);
+        assert_eq!(two.push_pull(one.addr()).unwrap().1, 5);
+        assert_eq!(name(42).len(), 20);
+    }
+}

@@ -1,0 +1,242 @@
+//! The measurements at one agent, in their order, and the table of several agents.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::agent::Agent;
+use super::emulated::Members;
+use super::load::{self, ALIVE_IN_PACKET, Kind, Outcome};
+use super::options::Options;
+
+/// Time for what was asked to come to rest before the next measurement.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Repetitions of what is short; the median counts.
+const REPEAT: usize = 5;
+
+/// Rows of the table: name, unit, value. A value below zero was not measured.
+pub(crate) type Measured = Vec<(&'static str, f64)>;
+
+/// A value that could not be measured.
+const UNKNOWN: f64 = -1.0;
+
+/// Measures everything at one agent.
+///
+/// # Errors
+/// The agent does not do what it is asked.
+pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, String> {
+    let mut rows = Measured::new();
+    std::thread::sleep(SETTLE);
+    rows.push(("alone: RSS, MB", megabytes(agent.rss_kb())));
+    let idle = idle(agent, options.idle);
+    rows.push(("alone: CPU, ms per minute", idle * 60.0 * 1e3));
+    let ping = Kind::Ping(agent.node.clone());
+    pings(agent, options, &ping, idle, ALONE, &mut rows)?;
+    one_way(agent, options, &Kind::DuplicateEvent, idle, EVENTS, &mut rows)?;
+
+    let members = Members::start(options.from, options.nodes)
+        .map_err(|error| format!("can't start the emulated members on {}: {error}", options.from))?;
+    merge(agent, &members, idle, &mut rows)?;
+    std::thread::sleep(SETTLE);
+    rows.push(("with members: RSS, MB", megabytes(agent.rss_kb())));
+    let answered = members.answered();
+    let idle = self::idle(agent, options.idle);
+    rows.push(("with members: CPU, ms per minute", idle * 60.0 * 1e3));
+    rows.push(("with members: own probes answered", (members.answered() - answered) as f64));
+    list(agent, options, &mut rows)?;
+    exchange(agent, &members, &mut rows)?;
+    let alive = Kind::KnownAlive(options.nodes, members.addr());
+    one_way(agent, options, &alive, idle, ALIVES, &mut rows)?;
+    pings(agent, options, &ping, idle, AMONG, &mut rows)?;
+    rows.push(("at the end: RSS, MB", megabytes(agent.rss_kb())));
+    rows.push(("at the end: peak RSS, MB", megabytes(agent.peak_rss_kb())));
+    Ok(rows)
+}
+
+/// Seconds of processor time per second, while nothing is asked.
+fn idle(agent: &Agent, span: Duration) -> f64 {
+    let before = agent.cpu();
+    std::thread::sleep(span);
+    (agent.cpu() - before).as_secs_f64() / span.as_secs_f64().max(0.001)
+}
+
+/// Names of a ping load's rows.
+type PingRows = [&'static str; 5];
+
+const ALONE: PingRows =
+    ["alone: ping to ack, CPU us", "alone: acked, %", "alone: p50, us", "alone: p99, us", "alone: p99.9, us"];
+const AMONG: PingRows = [
+    "with members: ping to ack, CPU us",
+    "with members: acked, %",
+    "with members: p50, us",
+    "with members: p99, us",
+    "with members: p99.9, us",
+];
+const EVENTS: [&str; 2] = ["duplicate event, CPU us", "duplicate event: kernel drops"];
+const ALIVES: [&str; 2] = ["known alive in a packet of ten, CPU us", "known alive: kernel drops"];
+
+fn pings(
+    agent: &Agent,
+    options: &Options,
+    kind: &Kind,
+    idle: f64,
+    names: PingRows,
+    rows: &mut Measured,
+) -> Result<(), String> {
+    let (outcome, cpu) = loaded(agent, options, kind, idle)?;
+    let Outcome { sent, answered, latency } = outcome;
+    let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+    let share = 100.0 * answered as f64 / sent.max(1) as f64;
+    rows.push((names[0], known(agent, cpu * 1e6 / answered.max(1) as f64)));
+    rows.push((names[1], share));
+    rows.extend([(names[2], us(0.5)), (names[3], us(0.99)), (names[4], us(0.999))]);
+    Ok(())
+}
+
+fn one_way(
+    agent: &Agent,
+    options: &Options,
+    kind: &Kind,
+    idle: f64,
+    names: [&'static str; 2],
+    rows: &mut Measured,
+) -> Result<(), String> {
+    let before = agent.kernel_drops();
+    let (outcome, cpu) = loaded(agent, options, kind, idle)?;
+    let drops = agent.kernel_drops() - before;
+    let each = if matches!(kind, Kind::KnownAlive(..)) { ALIVE_IN_PACKET as u64 } else { 1 };
+    let taken = (outcome.sent.saturating_sub(drops) * each).max(1);
+    rows.push((names[0], known(agent, cpu * 1e6 / taken as f64)));
+    rows.push((names[1], drops as f64));
+    Ok(())
+}
+
+/// A load, and the processor seconds that it cost beyond idling.
+fn loaded(agent: &Agent, options: &Options, kind: &Kind, idle: f64) -> Result<(Outcome, f64), String> {
+    let (before, start) = (agent.cpu(), std::time::Instant::now());
+    let outcome = load::run(kind, options.from, agent.gossip, options.rate, options.span)
+        .map_err(|error| format!("can't send from {}: {error}", options.from))?;
+    let used = (agent.cpu() - before).as_secs_f64();
+    Ok((outcome, (used - idle * start.elapsed().as_secs_f64()).max(0.0)))
+}
+
+fn merge(agent: &Agent, members: &Members, idle: f64, rows: &mut Measured) -> Result<(), String> {
+    let (before, start) = (agent.cpu(), std::time::Instant::now());
+    let took = agent.join(members.addr())?;
+    rows.push(("join: wall, ms", millis(took)));
+    std::thread::sleep(SETTLE);
+    let used = (agent.cpu() - before).as_secs_f64() - idle * start.elapsed().as_secs_f64();
+    rows.push(("join and merge: CPU, ms", known(agent, used * 1e3)));
+    Ok(())
+}
+
+fn list(agent: &Agent, options: &Options, rows: &mut Measured) -> Result<(), String> {
+    let (mut walls, mut commands) = (Vec::new(), Vec::new());
+    let before = agent.cpu();
+    for _ in 0..REPEAT {
+        let (wall, count) = agent.members()?;
+        if count != options.nodes + 1 {
+            return Err(format!("{} lists {count} members, not {}", agent.title, options.nodes + 1));
+        }
+        walls.push(millis(wall));
+    }
+    let cpu = (agent.cpu() - before).as_secs_f64() * 1e3 / REPEAT as f64;
+    commands.extend((0..REPEAT).filter_map(|_| agent.members_command().map(millis)));
+    rows.push(("members over RPC: wall, ms", median(walls)));
+    rows.push(("members over RPC: CPU, ms", known(agent, cpu)));
+    rows.push(("members command: wall, ms", median(commands)));
+    Ok(())
+}
+
+fn exchange(agent: &Agent, members: &Members, rows: &mut Measured) -> Result<(), String> {
+    let (mut walls, before) = (Vec::new(), agent.cpu());
+    for _ in 0..REPEAT {
+        walls.push(millis(members.push_pull(agent.gossip)?.0));
+    }
+    std::thread::sleep(SETTLE);
+    let cpu = (agent.cpu() - before).as_secs_f64() * 1e3 / REPEAT as f64;
+    rows.push(("push/pull, all known: wall, ms", median(walls)));
+    rows.push(("push/pull, all known: CPU, ms", known(agent, cpu)));
+    Ok(())
+}
+
+fn known(agent: &Agent, value: f64) -> f64 {
+    if agent.pid.is_some() { value } else { UNKNOWN }
+}
+
+fn megabytes(kb: u64) -> f64 {
+    if kb == 0 { UNKNOWN } else { kb as f64 / 1024.0 }
+}
+
+fn millis(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(UNKNOWN)
+}
+
+/// The columns side by side; with two, how many times the second the first is.
+pub(crate) fn table(options: &Options, columns: &[(String, Measured)]) -> String {
+    let Options { nodes, rate, span, .. } = options;
+    let mut out = format!("{nodes} members, loads of {rate} packets a second for {} s\n", span.as_secs());
+    let name_width = columns.iter().flat_map(|(_, rows)| rows).map(|row| row.0.len()).max().unwrap_or(0);
+    let _ = write!(out, "{:name_width$}", "");
+    for (title, _) in columns {
+        let _ = write!(out, "  {title:>12}");
+    }
+    out.push('\n');
+    let rows = columns.first().map_or(0, |(_, rows)| rows.len());
+    for row in 0..rows {
+        let values: Vec<f64> = columns.iter().map(|(_, rows)| rows[row].1).collect();
+        let _ = write!(out, "{:name_width$}", columns[0].1[row].0);
+        for &value in &values {
+            let _ = write!(out, "  {:>12}", shown(value));
+        }
+        if let &[first, second] = values.as_slice()
+            && first > 0.0
+            && second > 0.0
+        {
+            let _ = write!(out, "  {:>8.1} x", first / second);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Three digits or so.
+fn shown(value: f64) -> String {
+    match value {
+        value if value < 0.0 => "-".to_owned(),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_was_measured_and_ratios() {
+        let options = Options::parse(&["--against".into(), "serf,thane".into()]).unwrap();
+        let columns = [
+            ("serf".to_owned(), vec![("ping", 120.0), ("drops", 0.0), ("CLI", UNKNOWN)]),
+            ("thane".to_owned(), vec![("ping", 8.0), ("drops", 0.0), ("CLI", 1.5)]),
+        ];
+        let expected = "5000 members, loads of 2000 packets a second for 5 s\n\
+            \x20              serf         thane\n\
+            ping            120          8.00      15.0 x\n\
+            drops          0.00          0.00\n\
+            CLI               -          1.50\n";
+        assert_eq!(table(&options, &columns), expected);
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(vec![3.0, 100.0, 1.0]), 3.0);
+        assert_eq!(median(Vec::new()), UNKNOWN);
+    }
+}

@@ -1,0 +1,54 @@
+//! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
+
+mod agent;
+mod emulated;
+mod load;
+mod measure;
+mod options;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use self::agent::Agent;
+use self::measure::Measured;
+use self::options::{Options, USAGE};
+
+/// The command with its arguments.
+pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+    let arguments: Vec<String> =
+        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help")) {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(&arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("thane-loadgen target: {error}\n\n{USAGE}");
+            return ExitCode::from(crate::EXIT_USAGE);
+        }
+    };
+    match measure_all(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("thane-loadgen target: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures one agent, or the same load at several one after the other, and prints the columns side by side.
+fn measure_all(options: &Options) -> Result<(), String> {
+    let mut columns: Vec<(String, Measured)> = Vec::new();
+    if let Some(gossip) = options.addr {
+        let agent = Agent::running(gossip, options.node.clone(), options.rpc(gossip.ip()), options.pid);
+        columns.push((agent.title.clone(), measure::measure(&agent, options)?));
+    }
+    for (title, program, ip) in options.subjects() {
+        eprintln!("{title}: {} on {ip}", program.display());
+        let agent = Agent::start(&title, program, ip)?;
+        columns.push((title, measure::measure(&agent, options)?));
+    }
+    print!("{}", measure::table(options, &columns));
+    Ok(())
+}
