@@ -9,6 +9,7 @@
 
 #[cfg(target_os = "linux")]
 mod address;
+mod bind;
 mod clock;
 #[cfg(target_os = "linux")]
 mod epoll;

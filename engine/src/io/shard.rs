@@ -17,23 +17,20 @@ use tokio::task::JoinHandle;
 use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::event::Notice;
+use crate::io::bind::bind_both;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
 use crate::io::mailbox::{Added, Mailbox, Request};
 use crate::io::memory::Relief;
 use crate::io::seat::{Door, Seat};
 use crate::io::tcp::{StreamEvent, Streams};
-use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions, bind_udp_with_retry};
+use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
-/// How long an address that is in use is tried again: what an ended ring needs to let go of its port.
-const BIND_WITHIN: Duration = Duration::from_millis(100);
-/// Attempts to find a port that is free for TCP and UDP, where the system picks it.
-const PORT_TRIES: u32 = 10;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -497,34 +494,3 @@ enum Sockets {
 fn seat(seats: &mut [Option<Seat>], id: NodeId) -> Option<&mut Seat> {
     seats.get_mut(id.0 as usize)?.as_mut()
 }
-
-/// Binds TCP and UDP on the same port (TCP first, as Serf does), so that one port serves both.
-fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, SocketAddr), StartError> {
-    let tries = if addr.port() == 0 { PORT_TRIES } else { 1 };
-    let mut last = None;
-    for _ in 0..tries {
-        let failed = |what| move |error| StartError::Bind { what, addr, error };
-        let listener = bind_tcp(addr).map_err(failed("TCP"))?;
-        let bound = listener.local_addr().map_err(failed("TCP"))?;
-        match bind_udp_with_retry(bound, BIND_WITHIN) {
-            Ok(socket) => return Ok((listener, socket, bound)),
-            Err(error) => last = Some(StartError::Bind { what: "UDP", addr: bound, error }),
-        }
-    }
-    Err(last.expect("there is at least one try"))
-}
-
-fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(addr);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // So that a restarted agent needs not wait for its old connections to be forgotten.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Connections that wait to be accepted: a join storm comes in at once.
-const BACKLOG: i32 = 1024;
