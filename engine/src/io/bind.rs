@@ -1,18 +1,16 @@
-//! Binding a node's port: one number for TCP and UDP.
+//! Binding the two sockets of a node.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use super::bind_udp_with_retry;
 use crate::api::StartError;
+use crate::io::bind_udp_with_retry;
 
 /// How long an address that is in use is tried again: what an ended ring needs to let go of its port.
 const BIND_WITHIN: Duration = Duration::from_millis(100);
 /// Attempts to find a port that is free for TCP and UDP, where the system picks it.
 const PORT_TRIES: u32 = 10;
-/// Connections that wait to be accepted: a join storm comes in at once.
-const BACKLOG: i32 = 1024;
 
 /// Binds TCP and UDP on the same port (TCP first, as Serf does), so that one port serves both.
 pub(super) fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, SocketAddr), StartError> {
@@ -30,7 +28,7 @@ pub(super) fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, Soc
     Err(last.expect("there is at least one try"))
 }
 
-pub(super) fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(addr);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // So that a restarted agent needs not wait for its old connections to be forgotten.
@@ -41,3 +39,6 @@ pub(super) fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// Connections that wait to be accepted: a join storm comes in at once.
+const BACKLOG: i32 = 1024;
