@@ -150,6 +150,7 @@ fn a_force_leave_completes_once_it_went_out_and_alone_at_once() {
 
 #[test]
 fn a_prune_of_a_leaving_member_waits_for_its_departure() {
+    // In seed 64 the gossip of the prune misses a member that has heard of the departure, as it may in Serf.
     for seed in 40..60 {
         prune_while_leaving(seed);
     }
