@@ -211,6 +211,7 @@ impl Serf {
             return false;
         }
         let known = self.events.knows(event.ltime, event.name, &event.payload);
+        let passes_on = !known;
         #[cfg(feature = "sim")]
         let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
         if known {
@@ -229,7 +230,7 @@ impl Serf {
             coalesce: event.coalesce,
         };
         self.coalescer.user(scope, delivered);
-        true
+        passes_on
     }
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
