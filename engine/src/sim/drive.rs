@@ -269,7 +269,7 @@ impl World {
     fn write(&mut self, node: NodeId, id: StreamId, mut bytes: Vec<u8>) {
         let Some(&peer) = self.peers.get(&(node, id)) else { return };
         for watcher in &mut self.watchers {
-            watcher.saw(self.ctx.now, node, Seen::Streamed(bytes.len()));
+            watcher.saw(self.ctx.now, node, Seen::Streamed(&bytes));
         }
         let sent = bytes.len();
         let Some(arrives) = self.links.cut(sent) else {

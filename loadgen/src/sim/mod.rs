@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use thane_engine::sim::{Outcome, Play, Scenario, swarm};
 
+use crate::process;
 use options::{Options, Task};
+use report::Cost;
 
 /// A rule was broken.
 const EXIT_SAFETY: u8 = 3;
@@ -54,11 +56,17 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result
         if options.check {
             play.check();
         }
-        let started = Instant::now();
+        play.sample_compression(options.sample_compression);
+        let (started, cpu) = (Instant::now(), process::cpu(std::process::id()));
         let outcome = watched(play, &format!("{} seed {seed}", scenario.name), stop);
-        print!("{}", report::table(scenario, seed, &outcome, started.elapsed()));
+        let cost = Cost {
+            took: started.elapsed(),
+            cpu: process::cpu(std::process::id()).saturating_sub(cpu),
+            memory_max_bytes: process::status_kb(std::process::id(), "VmHWM:").unwrap_or_default() * 1024,
+        };
+        print!("{}", report::table(scenario, seed, &outcome, cost));
         if let Some(dir) = &options.out {
-            write(dir, scenario, seed, &outcome)?;
+            write(dir, scenario, seed, &outcome, cost)?;
         }
         let code = exit_code(&outcome);
         if code != 0 {
@@ -136,10 +144,10 @@ fn exit_code(outcome: &Outcome) -> u8 {
     }
 }
 
-fn write(dir: &Path, scenario: &Scenario, seed: u64, outcome: &Outcome) -> Result<(), String> {
+fn write(dir: &Path, scenario: &Scenario, seed: u64, outcome: &Outcome, cost: Cost) -> Result<(), String> {
     std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let path = dir.join(format!("{}-{}-{seed}.json", scenario.name, scenario.nodes));
-    let text = serde_json::to_string_pretty(&report::json(scenario, seed, outcome))
+    let text = serde_json::to_string_pretty(&report::json(scenario, seed, outcome, cost))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }
