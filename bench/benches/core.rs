@@ -112,7 +112,7 @@ impl Joining {
     /// The answer arrives whole and is merged.
     fn finish_join(&mut self, answer: &[u8]) {
         let Joining(Bench { node, ctx }, id) = self;
-        node.handle_stream(ctx, *id, StreamInput::Bytes(answer));
+        node.handle_stream(ctx, *id, StreamInput::Bytes(answer[..].into()));
         merge(&mut self.0);
     }
 }
@@ -143,7 +143,7 @@ fn merges(c: &mut Criterion) {
             streams += 1;
             let Bench { node, ctx } = &mut bench;
             node.handle_stream(ctx, id, StreamInput::Accepted(peer()));
-            node.handle_stream(ctx, id, StreamInput::Bytes(black_box(&frame)));
+            node.handle_stream(ctx, id, StreamInput::Bytes(black_box(&frame[..]).into()));
             merge(&mut bench);
         });
     });

@@ -343,7 +343,7 @@ fn deliver(node: &mut Node, ctx: &mut Context, load: Load) -> Option<Vec<u8>> {
         }
         Load::Accepted(id, from) => node.handle_stream(ctx, id, StreamInput::Accepted(from)),
         Load::Opened(id) => node.handle_stream(ctx, id, StreamInput::Opened),
-        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(&bytes)),
+        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(bytes.into())),
         Load::Finished(id) => node.handle_stream(ctx, id, StreamInput::Finished),
         Load::Failed(id, reason) => node.handle_stream(ctx, id, StreamInput::Failed(reason)),
     }
