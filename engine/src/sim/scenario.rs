@@ -130,6 +130,9 @@ pub struct Settings {
     /// The health score stays below this; 1 switches Lifeguard's local health off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awareness_max_multiplier: Option<u32>,
+    /// Whether a ping tells a suspect of the accusation; `false` switches Lifeguard's buddy system off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buddy_system: Option<bool>,
 }
 
 impl Settings {
@@ -147,6 +150,7 @@ impl Settings {
         raw.suspicion_max_timeout_mult =
             self.suspicion_max_timeout_mult.unwrap_or(raw.suspicion_max_timeout_mult);
         raw.awareness_max_multiplier = self.awareness_max_multiplier.unwrap_or(raw.awareness_max_multiplier);
+        raw.buddy_system = self.buddy_system.unwrap_or(raw.buddy_system);
     }
 }
 

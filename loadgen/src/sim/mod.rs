@@ -1,7 +1,9 @@
 //! `thane-loadgen sim`: scenarios in the engine's World.
 
+mod lifeguard;
 mod options;
 mod report;
+mod spread;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -40,6 +42,10 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Task::Play(scenario) => play_all(scenario, &options, &stop),
         Task::Sweep => sweep(&options, &stop),
+        Task::Lifeguard(scenario) => {
+            lifeguard::run(scenario, &options, &stop);
+            Ok(ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("thane-loadgen sim: {error}");
