@@ -18,10 +18,11 @@ use thane_engine::view::SwimState;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::message::IndirectPing;
 use thane_engine::wire::packet::{self, Envelope, Scratch};
-use thane_engine::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, UserEvent};
+use thane_engine::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, LeaveIntent, Query, UserEvent};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
-    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
+    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage,
+    WireState,
 };
 
 struct Lone {
@@ -85,6 +86,11 @@ impl Lone {
                     Message::Ack(ack) => format!("ack {} with {}", ack.seq.0, ack.payload.len()),
                     Message::Nack(nack) => format!("nack {}", nack.seq.0),
                     Message::Ping(ping) => format!("ping {} {}", ping.seq.0, ping.node),
+                    Message::User(bytes) => match SerfMessage::decode(bytes).unwrap() {
+                        SerfMessage::Join(join) => format!("join {} {}", join.ltime.0, join.node),
+                        SerfMessage::Leave(leave) => format!("leave {} {}", leave.ltime.0, leave.node),
+                        _ => return,
+                    },
                     _ => return,
                 };
                 sent.push((datagram.to, text));
@@ -228,6 +234,22 @@ fn news_needs_a_larger_incarnation_and_port_0_is_the_own_one() {
     lone.hear(|out| alive("n2", 9, 7000).encode(out));
     assert_eq!(lone.state("n2"), (SwimState::Alive, 4), "another address is a conflict");
     assert_eq!(lone.node.stats().drops(DropReason::AddressConflict), 1);
+}
+
+#[test]
+fn serf_intents_who_is_said_to_leave_and_does_not_says_so_even_at_the_time_of_its_own_join() {
+    let mut lone = Lone::new();
+    lone.hear(|out| alive("n2", 1, 7946).encode(out));
+    lone.wait(Duration::from_secs(20));
+    let said = |lone: &mut Lone, ltime: u64| {
+        lone.sent();
+        lone.hear_serf(|out| LeaveIntent { ltime: LamportTime(ltime), node: "n1", prune: false }.encode(out));
+        lone.wait(Duration::from_secs(1));
+        lone.sent().into_iter().any(|(_, text)| text == format!("join {} n1", ltime + 1))
+    };
+    assert!(said(&mut lone, 5));
+    assert!(said(&mut lone, 6), "whoever hears of the leave first takes no join of the same time for news");
+    assert!(!said(&mut lone, 6), "its newer join is out already");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// One run for each seed, with its table.
 fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
+    let mut outcomes = Vec::new();
     for seed in options.seeds.clone() {
         let mut play = Play::new(scenario, seed);
         if options.check {
@@ -73,6 +74,10 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result
         if outcome.stopped {
             break;
         }
+        outcomes.push(outcome);
+    }
+    if outcomes.len() > 1 {
+        print!("{}", report::summary(scenario, &outcomes));
     }
     Ok(ExitCode::SUCCESS)
 }
