@@ -1,5 +1,6 @@
 //! What a run is told as: a table for people, JSON for programs and pages.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -132,6 +133,29 @@ fn figures(outcome: &Outcome) -> Vec<(String, f64)> {
     let settled = outcome.settled_in.map(|settled| settled.as_secs_f64());
     figures.extend(settled.map(|settled| ("all views equal after".to_owned(), settled)));
     figures
+}
+
+/// What is drawn for a scenario, in words: its steps, and what is wrong with its network.
+pub(crate) fn drawn(scenario: &Scenario) -> BTreeSet<String> {
+    let network = &scenario.network;
+    let conditions = [
+        (network.loss > 0.0, "loss"),
+        (network.duplication > 0.0, "duplication"),
+        (network.tail_share > 0.0, "delay tail"),
+        (network.bytes_per_second > 0, "bandwidth cap"),
+        (network.stream_cuts > 0.0, "stream cuts"),
+        (scenario.settings.encrypted, "encryption"),
+        (scenario.settings.queue_depth_max.is_some(), "short queues"),
+    ];
+    let present = conditions.into_iter().filter(|(present, _)| *present).map(|(_, name)| name.to_owned());
+    let steps = scenario.steps.iter().map(|step| {
+        let one_way = if step.one_way { " one way" } else { "" };
+        let snapshot = if step.snapshot { " from snapshot" } else { "" };
+        let moved = if step.moved { " elsewhere" } else { "" };
+        let flips = if step.bad.0.is_zero() { "" } else { " flip-flop" };
+        format!("{:?}{one_way}{snapshot}{moved}{flips}", step.action).to_lowercase()
+    });
+    present.chain(steps).collect()
 }
 
 /// What went wrong, if anything.
