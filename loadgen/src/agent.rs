@@ -52,13 +52,11 @@ impl Agent {
     pub(crate) fn start(launch: &Launch) -> Result<Agent, String> {
         let Launch { title, program, node, ip, flags } = launch.clone();
         let (gossip, rpc) = (SocketAddr::new(ip, GOSSIP_PORT), SocketAddr::new(ip, 7373).to_string());
-        let mut command = Command::new(&program);
+        let mut command = bound_to_this_process(&program)?;
         command.args(["agent", "-log-level=err", "-node", &node]);
         command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| {
-            format!("can't start {}: {error}; install it, or give the path of its program", program.display())
-        })?;
+        let child = command.spawn().map_err(|error| format!("can't start {}: {error}", program.display()))?;
         let pid = Some(child.id());
         let mut agent = Agent { title, gossip, node, rpc, pid, program: Some(program), child: Some(child) };
         let deadline = Instant::now() + START_WITHIN;
@@ -171,6 +169,29 @@ impl Drop for Agent {
             let _ = child.wait();
         }
     }
+}
+
+/// A command that the kernel ends with this process, however that ends: where a panic aborts nothing is dropped.
+/// Without `setpriv`, which every Linux has, it is an ordinary command.
+fn bound_to_this_process(program: &Path) -> Result<Command, String> {
+    let missing = || {
+        format!("can't start {}: there is no such program; install it, or give its path", program.display())
+    };
+    // setpriv would tell it to a terminal that nobody looks at.
+    let program = find(program).ok_or_else(missing)?;
+    let Some(setpriv) = find(Path::new("setpriv")) else { return Ok(Command::new(program)) };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    Ok(command)
+}
+
+/// A program as a shell finds it: a path, or a name in one of PATH's folders.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// The program that a word of the command line means. `thane` is the one that was built with this program, if
