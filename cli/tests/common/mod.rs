@@ -1,5 +1,11 @@
 //! Real Serf for the tests: where it is, its agents, and its command line beside ours.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test crate takes what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "each test crate takes what it needs"
+)]
 
 use std::env;
 use std::fs;
