@@ -52,13 +52,14 @@ impl Run<'_> {
         let mut cluster = Cluster::start(options, word, stop)?;
         let start = Instant::now();
         stop.sleep(CALM)?;
-        if options.events > 0 {
-            self.events(&cluster, &mut random)?;
-        }
         if self.counts && !options.idle().is_zero() {
             (self.tell)("waiting for quiet");
             stop.sleep(options.settle().saturating_sub(start.elapsed()))?;
             self.idle()?;
+        }
+        // Not before the quiet: agents keep events, and put them into every push/pull.
+        if options.events > 0 {
+            self.events(&cluster, &mut random)?;
         }
         for kill in 0..options.kills {
             (self.tell)(&format!("kill {} of {}", kill + 1, options.kills));
