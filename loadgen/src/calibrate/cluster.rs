@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use thane_engine::ipc::{EventRequest, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
+use thane_engine::random::Random;
 
 use super::options::Options;
 use crate::agent::{Agent, Launch, program, title};
@@ -14,8 +15,11 @@ use crate::agent::{Agent, Launch, program, title};
 const VIEWS_WITHIN: Duration = Duration::from_secs(120);
 /// Pause between looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// Between two starts, up to a hundred agents; more agents at a time don't come together (BASELINES.md).
-const START_PACE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(333));
+/// Longest time between two starts, up to a hundred agents: with a chance between none and this, ticks of 200 ms
+/// and a second, which begin with the process, are spread as those of machines that don't know of each other.
+const START_PACE: Duration = Duration::from_millis(200);
+/// The same for more agents, which come together only if they start gently (BASELINES.md).
+const START_PACE_MANY: Duration = Duration::from_millis(660);
 /// The name of the user events.
 const EVENT: &str = "calibrate";
 
@@ -83,12 +87,17 @@ impl<'a> Cluster<'a> {
     ///
     /// # Errors
     /// One can't be started, they don't come together, or an end is wanted.
-    pub(crate) fn start(options: &'a Options, word: &'a str, stop: &'a Stop) -> Result<Cluster<'a>, String> {
+    pub(crate) fn start(
+        options: &'a Options,
+        word: &'a str,
+        stop: &'a Stop,
+        random: &mut Random,
+    ) -> Result<Cluster<'a>, String> {
         let (told, heard) = channel();
         let mut cluster = Cluster { options, word, stop, agents: Vec::new(), told, heard };
-        let pace = if options.nodes <= 100 { START_PACE.0 } else { START_PACE.1 };
+        let pace = if options.nodes <= 100 { START_PACE } else { START_PACE_MANY };
         for place in 0..options.nodes {
-            let due = Instant::now() + pace;
+            let due = Instant::now() + random.duration(pace);
             let agent = cluster.launch(place)?;
             cluster.agents.push(Some(agent));
             stop.sleep(due.saturating_duration_since(Instant::now()))?;

@@ -12,8 +12,9 @@ use super::samples::Samples;
 
 /// Time for what was done to come to rest.
 pub(crate) const CALM: Duration = Duration::from_secs(5);
-/// Between two events.
-pub(crate) const EVENT_EVERY: Duration = Duration::from_secs(3);
+/// Between two events. Not a multiple of the 200 ms between two gossip rounds, so that each comes at another moment
+/// of them.
+pub(crate) const EVENT_EVERY: Duration = Duration::from_millis(3070);
 /// Longer than an event takes.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 /// Longer than it takes until all know of a killed agent.
@@ -49,7 +50,7 @@ impl Run<'_> {
         let (options, stop) = (self.options, self.stop);
         let mut random = Random::new(seed);
         (self.tell)("starting agents");
-        let mut cluster = Cluster::start(options, word, stop)?;
+        let mut cluster = Cluster::start(options, word, stop, &mut random)?;
         let start = Instant::now();
         stop.sleep(CALM)?;
         if self.counts && !options.idle().is_zero() {
