@@ -71,7 +71,7 @@ fn a_small_cluster_is_measured_beside_its_simulation() {
         values.map(|values| values.iter().map(|value| value.as_f64().unwrap()).collect()).unwrap_or_default()
     };
     for side in ["serf", "simulated"] {
-        assert_eq!(values("event: deliveries missed in a run", side), [0.0], "{table}");
+        assert_eq!(values("event: agents not told", side), [0.0, 0.0], "{table}");
         assert_eq!(values("kill: agents not told", side), [0.0], "{table}");
         // A suspicion takes at least one protocol period, and its confirmation four.
         let told = values("kill: first told as failed, s", side);

@@ -14,7 +14,7 @@ use super::samples::Samples;
 pub(crate) const CALM: Duration = Duration::from_secs(5);
 /// Between two events. Not a multiple of the 200 ms between two gossip rounds, so that each comes at another moment
 /// of them.
-pub(crate) const EVENT_EVERY: Duration = Duration::from_millis(3070);
+const EVENT_EVERY: Duration = Duration::from_millis(3070);
 /// Longer than an event takes.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 /// Longer than it takes until all know of a killed agent.
@@ -76,7 +76,6 @@ impl Run<'_> {
     }
 
     fn events(&mut self, cluster: &Cluster<'_>, random: &mut Random) -> Result<(), String> {
-        let mut delays = Delays::default();
         for event in 0..self.options.events {
             (self.tell)(&format!("event {} of {}", event + 1, self.options.events));
             cluster.forget();
@@ -84,18 +83,17 @@ impl Run<'_> {
             payload.resize(EVENT_BYTES, b'x');
             let sender = random.below(self.options.nodes as u32) as usize;
             let sent = cluster.send_event(sender, &payload)?;
-            let (mut left, deadline) = (self.options.nodes, sent + EVENT_WITHIN);
-            while left > 0
+            let (mut delays, deadline) = (Delays::default(), sent + EVENT_WITHIN);
+            while delays.count() < self.options.nodes as u64
                 && let Some(heard) = cluster.next(deadline)?
             {
                 if heard.what == What::Event(payload.clone()) {
                     delays.add(heard.at.saturating_duration_since(sent));
-                    left -= 1;
                 }
             }
+            self.samples.add_event(&delays, self.options);
             self.stop.sleep((sent + EVENT_EVERY).saturating_duration_since(Instant::now()))?;
         }
-        self.samples.add_events(&delays, self.options);
         Ok(())
     }
 

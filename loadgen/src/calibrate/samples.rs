@@ -1,4 +1,4 @@
-//! What one side of the comparison measured: for each row one value of each run.
+//! What one side of the comparison measured: for each row one value of each run, event or kill.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -51,7 +51,7 @@ impl Row {
             Row::EventHalf => "event: p50, s",
             Row::EventMost => "event: p99, s",
             Row::EventAll => "event: all, s",
-            Row::EventMissed => "event: deliveries missed in a run",
+            Row::EventMissed => "event: agents not told",
             Row::Suspected => "kill: first suspicion, s",
             Row::FirstFailed => "kill: first told as failed, s",
             Row::AllFailed => "kill: all told, s",
@@ -133,10 +133,9 @@ impl Samples {
         self.add(Row::StreamBytes, counts.streams.bytes as f64 / seconds);
     }
 
-    /// The deliveries of a run's events.
-    pub(crate) fn add_events(&mut self, delays: &Delays, options: &Options) {
-        let expected = options.nodes as u64 * u64::from(options.events);
-        self.add(Row::EventMissed, expected.saturating_sub(delays.count()) as f64);
+    /// One event: when each agent was told, its sender too.
+    pub(crate) fn add_event(&mut self, delays: &Delays, options: &Options) {
+        self.add(Row::EventMissed, (options.nodes as u64).saturating_sub(delays.count()) as f64);
         for (row, share) in [(Row::EventHalf, 0.5), (Row::EventMost, 0.99), (Row::EventAll, 1.0)] {
             if let Some(delay) = delays.quantile(share) {
                 self.add(row, delay.as_secs_f64());

@@ -7,7 +7,7 @@ use thane_engine::sim::{Outcome, Play, Scenario, Span, catalog};
 use super::capture::{Count, Counts, OTHER};
 use super::cluster::Stop;
 use super::options::Options;
-use super::real::{EVENT_BYTES, EVENT_EVERY};
+use super::real::EVENT_BYTES;
 use super::samples::Samples;
 
 /// Writes to a stream that a push/pull takes: each side writes its state at once.
@@ -27,21 +27,18 @@ pub(crate) fn measure(
         let outcome = Play::new(scenario, seed).run(|_, _| !stop.is_wanted());
         if outcome.stopped { Err("stopped".to_owned()) } else { Ok(outcome) }
     };
-    if options.events > 0 {
-        let mut scenario = scenario("event", options);
-        for step in &mut scenario.steps {
-            (step.times, step.every, step.bytes) = (options.events, Span(EVENT_EVERY), EVENT_BYTES);
-        }
-        scenario.lasts.0 += EVENT_EVERY * options.events;
-        samples.add_events(&play(&scenario, seed)?.measures.events, options);
-    }
     if !options.idle().is_zero() {
         let mut scenario = scenario("idle", options);
         scenario.lasts = Span(options.idle());
         samples.add_idle(&counts(&play(&scenario, seed)?), options);
     }
+    // Each event and each kill has a seed of its own.
+    for event in 0..u64::from(options.events) {
+        let mut scenario = scenario("event", options);
+        scenario.steps.iter_mut().for_each(|step| step.bytes = EVENT_BYTES);
+        samples.add_event(&play(&scenario, seed + (event << 32))?.measures.events, options);
+    }
     for kill in 0..u64::from(options.kills) {
-        // Each kill has a seed of its own, as it has a cluster of full size.
         let outcome = play(&scenario("crash", options), seed + (kill << 32))?;
         let crashes = &outcome.measures.crashes;
         samples.add_kill(&crashes.first_suspected, &crashes.told, options);
