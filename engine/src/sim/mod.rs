@@ -21,6 +21,7 @@ mod trace;
 mod watch;
 
 pub use crate::canary::Canary;
+pub use crate::swim::push_pull_scale;
 pub use check::{Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
+use crate::arguments::{number, seeds, string, text};
+
 /// What to run.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -168,26 +170,6 @@ fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
     }
     scenario.check().map_err(|error| error.to_string())?;
     Ok(scenario)
-}
-
-fn text(error: lexopt::Error) -> String {
-    error.to_string()
-}
-
-fn string(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser.value().and_then(|value| value.string()).map_err(text)
-}
-
-fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser, option: &str) -> Result<T, String> {
-    let value = string(parser)?;
-    value.parse().map_err(|_| format!("{option} `{value}` is no number of the right kind"))
-}
-
-fn seeds(value: &str) -> Result<Range<u64>, String> {
-    let range = value.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| format!("--seeds `{value}` is no range such as `0..1000`"))
 }
 
 #[cfg(test)]
