@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::agent::Agent;
 use super::emulated::Members;
 use super::load::{self, ALIVE_IN_PACKET, Kind, Outcome};
 use super::options::Options;
+use crate::agent::Agent;
 
 /// Time for what was asked to come to rest before the next measurement.
 const SETTLE: Duration = Duration::from_secs(2);

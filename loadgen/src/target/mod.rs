@@ -1,7 +1,6 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
-mod agent;
-mod emulated;
+pub(crate) mod emulated;
 mod load;
 mod measure;
 mod options;
@@ -9,9 +8,9 @@ mod options;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::agent::Agent;
 use self::measure::Measured;
 use self::options::{Options, USAGE};
+use crate::agent::Agent;
 
 /// The command with its arguments.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -44,10 +43,10 @@ fn measure_all(options: &Options) -> Result<(), String> {
         let agent = Agent::running(gossip, options.node.clone(), options.rpc(gossip.ip()), options.pid);
         columns.push((agent.title.clone(), measure::measure(&agent, options)?));
     }
-    for (title, program, ip) in options.subjects() {
-        eprintln!("{title}: {} on {ip}", program.display());
-        let agent = Agent::start(&title, program, ip)?;
-        columns.push((title, measure::measure(&agent, options)?));
+    for launch in options.subjects() {
+        eprintln!("{}: {} on {}", launch.title, launch.program.display(), launch.ip);
+        let agent = Agent::start(&launch)?;
+        columns.push((launch.title, measure::measure(&agent, options)?));
     }
     print!("{}", measure::table(options, &columns));
     Ok(())

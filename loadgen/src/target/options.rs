@@ -1,8 +1,12 @@
 //! What `thane-loadgen target` is told.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::agent::{Launch, program, title};
+
+/// The node name of an agent that is started here.
+const NODE: &str = "subject";
 
 /// Shown when the arguments make no sense.
 pub(crate) const USAGE: &str = "\
@@ -50,7 +54,7 @@ impl Options {
         let mut options = Options {
             addr: None,
             rpc: None,
-            node: super::agent::NODE.to_owned(),
+            node: NODE.to_owned(),
             pid: None,
             against: Vec::new(),
             nodes: 5000,
@@ -91,12 +95,15 @@ impl Options {
         self.rpc.clone().unwrap_or_else(|| SocketAddr::new(ip, 7373).to_string())
     }
 
-    /// The agents to start: title, program, address.
-    pub(crate) fn subjects(&self) -> Vec<(String, PathBuf, IpAddr)> {
+    /// The agents to start.
+    pub(crate) fn subjects(&self) -> Vec<Launch> {
         let first = u32::from(self.agents);
-        let subject = |(n, word): (u32, &String)| {
-            let ip = Ipv4Addr::from(first.wrapping_add(n));
-            (title(word), program(word), IpAddr::V4(ip))
+        let subject = |(n, word): (u32, &String)| Launch {
+            title: title(word),
+            program: program(word),
+            node: NODE.to_owned(),
+            ip: Ipv4Addr::from(first.wrapping_add(n)).into(),
+            flags: Vec::new(),
         };
         (0..).zip(&self.against).map(subject).collect()
     }
@@ -128,20 +135,6 @@ fn is_near(ip: IpAddr) -> bool {
     }
 }
 
-/// The file's name.
-fn title(word: &str) -> String {
-    PathBuf::from(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// `thane` is the one that was built with this program, if it was; other words are found as a shell finds them.
-fn program(word: &str) -> PathBuf {
-    let sibling = std::env::current_exe().ok().map(|me| me.with_file_name(word));
-    match sibling {
-        Some(sibling) if word == "thane" && sibling.is_file() => sibling,
-        _ => PathBuf::from(word),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -154,8 +147,12 @@ mod tests {
     #[test]
     fn agents_get_addresses_of_their_own() {
         let subjects = parse("--against serf,/opt/old/thane --agents 127.34.8.255").unwrap().subjects();
-        assert_eq!(subjects[0], ("serf".into(), "serf".into(), IpAddr::from([127, 34, 8, 255])));
-        assert_eq!(subjects[1], ("thane".into(), "/opt/old/thane".into(), IpAddr::from([127, 34, 9, 0])));
+        let of = |launch: &Launch| (launch.title.clone(), launch.program.display().to_string(), launch.ip);
+        assert_eq!(of(&subjects[0]), ("serf".into(), "serf".into(), IpAddr::from([127, 34, 8, 255])));
+        assert_eq!(
+            of(&subjects[1]),
+            ("thane".into(), "/opt/old/thane".into(), IpAddr::from([127, 34, 9, 0]))
+        );
     }
 
     #[test]
