@@ -278,6 +278,7 @@ pub mod sim;
 pub mod stats;
 mod streams;
 pub mod swim;
+mod sync;
 pub mod time;
 pub mod timers;
 mod upper;
