@@ -216,7 +216,7 @@ impl Bench {
     pub fn push_pull(&mut self, number: u32, frame: &[u8]) {
         let id = StreamId::accepted(number.into());
         self.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(peer()));
-        self.node.handle_stream(&mut self.ctx, id, StreamInput::Bytes(frame));
+        self.node.handle_stream(&mut self.ctx, id, StreamInput::Bytes(frame.into()));
         self.merge();
     }
 
@@ -281,7 +281,7 @@ impl Joining {
     /// The answer arrives whole and is merged.
     pub fn finish(&mut self, answer: &[u8]) {
         let Joining(Bench { node, ctx }, id) = self;
-        node.handle_stream(ctx, *id, StreamInput::Bytes(answer));
+        node.handle_stream(ctx, *id, StreamInput::Bytes(answer[..].into()));
         self.0.merge();
     }
 

@@ -120,6 +120,12 @@ impl Play {
         }
     }
 
+    /// Compresses one of so many writes to streams, beside sending it as it is, to tell what LZW would make of
+    /// the traffic without spending the time on all of it.
+    pub fn sample_compression(&mut self, every: u64) {
+        self.meter.0.borrow_mut().sample_every = every;
+    }
+
     /// The World in which it is played.
     pub fn world(&mut self) -> &mut World {
         &mut self.world
