@@ -1,12 +1,14 @@
 //! The agent under test: how it is started, asked and measured from outside.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request};
+use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request, Stats};
 
+use super::options::Subject;
 use crate::process;
 
 /// How long an agent may take until it answers.
@@ -33,19 +35,20 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts `program agent` on that address with the settings for a local network and waits until it answers.
+    /// Starts an agent with the settings for a local network and waits until it answers.
     ///
     /// # Errors
     /// It can't be started or does not answer.
-    pub(crate) fn start(title: &str, program: PathBuf, ip: IpAddr) -> Result<Agent, String> {
+    pub(crate) fn start(subject: Subject) -> Result<Agent, String> {
+        let Subject { title, program, flags, ip } = subject;
         let (gossip, rpc) = (SocketAddr::new(ip, 7946), SocketAddr::new(ip, 7373).to_string());
         let mut command = Command::new(&program);
         command.args(["agent", "-log-level=err", "-node", NODE]);
-        command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]);
+        command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("can't start {}: {error}", program.display()))?;
         let pid = Some(child.id());
-        let (title, node) = (title.to_owned(), NODE.to_owned());
+        let node = NODE.to_owned();
         let mut agent = Agent { title, gossip, node, rpc, pid, program: Some(program), child: Some(child) };
         let deadline = Instant::now() + START_WITHIN;
         while let Err(error) = Client::connect(&agent.rpc, "") {
@@ -91,6 +94,31 @@ impl Agent {
             .fetch::<MembersResponse>(&Request::Members)
             .map_err(|error| format!("{} does not tell its members: {error}", self.title))?;
         Ok((start.elapsed(), response.members.len()))
+    }
+
+    /// How many members it has that are not alive.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn not_alive(&self) -> Result<usize, String> {
+        let mut client = self.client()?;
+        let response = client
+            .fetch::<MembersResponse>(&Request::Members)
+            .map_err(|error| format!("{} does not tell its members: {error}", self.title))?;
+        Ok(response.members.iter().filter(|member| member.status != "alive").count())
+    }
+
+    /// What it counted as refused, by reason; None for an agent that does not count.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn drops(&self) -> Result<Option<BTreeMap<String, u64>>, String> {
+        let mut client = self.client()?;
+        let mut stats = client
+            .fetch::<Stats>(&Request::Stats)
+            .map_err(|error| format!("{} does not tell its numbers: {error}", self.title))?;
+        let number = |(reason, count): (String, String)| Some((reason, count.parse().ok()?));
+        Ok(stats.remove("drops").map(|drops| drops.into_iter().filter_map(number).collect()))
     }
 
     /// How long its own `members` command takes; None if its program isn't known.

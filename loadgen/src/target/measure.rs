@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::agent::Agent;
-use super::emulated::Members;
+use super::emulated::{Members, Wrapping};
 use super::load::{self, ALIVE_IN_PACKET, Kind, Outcome};
 use super::options::Options;
 
 /// Time for what was asked to come to rest before the next measurement.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// Repetitions of what is short; the median counts.
 const REPEAT: usize = 5;
 
@@ -17,7 +17,7 @@ const REPEAT: usize = 5;
 pub(crate) type Measured = Vec<(&'static str, f64)>;
 
 /// A value that could not be measured.
-const UNKNOWN: f64 = -1.0;
+pub(crate) const UNKNOWN: f64 = -1.0;
 
 /// Measures everything at one agent.
 ///
@@ -33,8 +33,7 @@ pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, Stri
     pings(agent, options, &ping, idle, ALONE, &mut rows)?;
     one_way(agent, options, &Kind::DuplicateEvent, idle, EVENTS, &mut rows)?;
 
-    let members = Members::start(options.from, options.nodes)
-        .map_err(|error| format!("can't start the emulated members on {}: {error}", options.from))?;
+    let members = options.members(Wrapping::Plain)?;
     merge(agent, &members, idle, &mut rows)?;
     std::thread::sleep(SETTLE);
     rows.push(("with members: RSS, MB", megabytes(agent.rss_kb())));
@@ -113,7 +112,7 @@ fn one_way(
 /// A load, and the processor seconds that it cost beyond idling.
 fn loaded(agent: &Agent, options: &Options, kind: &Kind, idle: f64) -> Result<(Outcome, f64), String> {
     let (before, start) = (agent.cpu(), std::time::Instant::now());
-    let outcome = load::run(kind, options.from, agent.gossip, options.rate, options.span)
+    let outcome = load::run(kind, Wrapping::Plain, options.from, agent.gossip, options.rate, options.span)
         .map_err(|error| format!("can't send from {}: {error}", options.from))?;
     let used = (agent.cpu() - before).as_secs_f64();
     Ok((outcome, (used - idle * start.elapsed().as_secs_f64()).max(0.0)))
@@ -159,11 +158,11 @@ fn exchange(agent: &Agent, members: &Members, rows: &mut Measured) -> Result<(),
     Ok(())
 }
 
-fn known(agent: &Agent, value: f64) -> f64 {
+pub(crate) fn known(agent: &Agent, value: f64) -> f64 {
     if agent.pid.is_some() { value } else { UNKNOWN }
 }
 
-fn megabytes(kb: u64) -> f64 {
+pub(crate) fn megabytes(kb: u64) -> f64 {
     if kb == 0 { UNKNOWN } else { kb as f64 / 1024.0 }
 }
 
@@ -176,10 +175,15 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(UNKNOWN)
 }
 
-/// The columns side by side; with two, how many times the second the first is.
-pub(crate) fn table(options: &Options, columns: &[(String, Measured)]) -> String {
+/// Says what the table shows.
+pub(crate) fn heading(options: &Options) -> String {
     let Options { nodes, rate, span, .. } = options;
-    let mut out = format!("{nodes} members, loads of {rate} packets a second for {} s\n", span.as_secs());
+    format!("{nodes} members, loads of {rate} packets a second for {} s", span.as_secs())
+}
+
+/// The columns side by side; with two, how many times the second the first is.
+pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
+    let mut out = format!("{heading}\n");
     let name_width = columns.iter().flat_map(|(_, rows)| rows).map(|row| row.0.len()).max().unwrap_or(0);
     let _ = write!(out, "{:name_width$}", "");
     for (title, _) in columns {
@@ -222,6 +226,7 @@ mod tests {
     #[test]
     fn the_table_shows_what_was_measured_and_ratios() {
         let options = Options::parse(&["--against".into(), "serf,thane".into()]).unwrap();
+        let heading = heading(&options);
         let columns = [
             ("serf".to_owned(), vec![("ping", 120.0), ("drops", 0.0), ("CLI", UNKNOWN)]),
             ("thane".to_owned(), vec![("ping", 8.0), ("drops", 0.0), ("CLI", 1.5)]),
@@ -231,7 +236,7 @@ mod tests {
             ping            120          8.00      15.0 x\n\
             drops          0.00          0.00\n\
             CLI               -          1.50\n";
-        assert_eq!(table(&options, &columns), expected);
+        assert_eq!(table(&heading, &columns), expected);
     }
 
     #[test]
