@@ -1,6 +1,7 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
 mod agent;
+pub(crate) mod bare;
 mod emulated;
 mod load;
 mod measure;
@@ -44,10 +45,12 @@ fn measure_all(options: &Options) -> Result<(), String> {
         let agent = Agent::running(gossip, options.node.clone(), options.rpc(gossip.ip()), options.pid);
         columns.push((agent.title.clone(), measure::measure(&agent, options)?));
     }
-    for (title, program, ip) in options.subjects() {
-        eprintln!("{title}: {} on {ip}", program.display());
-        let agent = Agent::start(&title, program, ip)?;
-        columns.push((title, measure::measure(&agent, options)?));
+    for subject in options.subjects() {
+        let (title, is_bare) = (subject.title.clone(), subject.is_bare());
+        eprintln!("{title}: {} on {}", subject.program.display(), subject.ip);
+        let agent = Agent::start(subject)?;
+        let measure = if is_bare { measure::bare } else { measure::measure };
+        columns.push((title, measure(&agent, options)?));
     }
     print!("{}", measure::table(options, &columns));
     Ok(())

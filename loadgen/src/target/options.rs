@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Shown when the arguments make no sense.
 pub(crate) const USAGE: &str = "\
 Usage: thane-loadgen target ADDR [options]
-       thane-loadgen target --against serf,thane [options]
+       thane-loadgen target --against serf,thane,bare [options]
 
 Measures one agent from outside: memory, processor time per message, latency, merging, listing.
 
@@ -15,7 +15,9 @@ Measures one agent from outside: memory, processor time per message, latency, me
   --rpc ADDR         its RPC address (port 7373 of the same IP)
   --node NAME        its node name, which pings must carry (subject)
   --pid PID          its process, without which memory and processor time are not known
-  --against LIST     start these one after the other instead: serf, thane or a path to a program
+  --against LIST     start these one after the other instead: serf, thane or a path to a program, with flags if
+                     need be (thane -io-driver=portable); bare: a loop of recvfrom and sendto, which is
+                     what the kernel alone costs
   --nodes N          emulated members (5000)
   --rate N           packets a second, open loop (2000)
   --seconds N        duration of each load (5)
@@ -24,6 +26,25 @@ Measures one agent from outside: memory, processor time per message, latency, me
   --agents IP        where agents are started, each on the next address (127.34.8.1)
   --anywhere         allow addresses that are neither loopback nor private
 ";
+
+/// An agent to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) title: String,
+    pub(crate) program: PathBuf,
+    pub(crate) flags: Vec<String>,
+    pub(crate) ip: IpAddr,
+}
+
+impl Subject {
+    /// It is no agent but the loop that only answers.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.title == BARE
+    }
+}
+
+/// The word for the loop that only answers.
+pub(crate) const BARE: &str = "bare";
 
 /// What `thane-loadgen target` is told.
 #[derive(Clone, Debug)]
@@ -91,12 +112,15 @@ impl Options {
         self.rpc.clone().unwrap_or_else(|| SocketAddr::new(ip, 7373).to_string())
     }
 
-    /// The agents to start: title, program, address.
-    pub(crate) fn subjects(&self) -> Vec<(String, PathBuf, IpAddr)> {
+    /// The agents to start.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
         let first = u32::from(self.agents);
-        let subject = |(n, word): (u32, &String)| {
-            let ip = Ipv4Addr::from(first.wrapping_add(n));
-            (title(word), program(word), IpAddr::V4(ip))
+        let subject = |(n, words): (u32, &String)| {
+            let mut words = words.split_whitespace();
+            let word = words.next().unwrap_or_default();
+            let flags: Vec<String> = words.map(str::to_owned).collect();
+            let title = [&[title(word)], flags.as_slice()].concat().join(" ");
+            Subject { title, program: program(word), flags, ip: Ipv4Addr::from(first.wrapping_add(n)).into() }
         };
         (0..).zip(&self.against).map(subject).collect()
     }
@@ -133,10 +157,14 @@ fn title(word: &str) -> String {
     PathBuf::from(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// `thane` is the one that was built with this program, if it was; other words are found as a shell finds them.
+/// `thane` is the one that was built with this program, if it was, and the bare loop is in this program; other
+/// words are found as a shell finds them.
 fn program(word: &str) -> PathBuf {
-    let sibling = std::env::current_exe().ok().map(|me| me.with_file_name(word));
-    match sibling {
+    let me = std::env::current_exe().ok();
+    if let (BARE, Some(me)) = (word, &me) {
+        return me.clone();
+    }
+    match me.map(|me| me.with_file_name(word)) {
         Some(sibling) if word == "thane" && sibling.is_file() => sibling,
         _ => PathBuf::from(word),
     }
@@ -153,9 +181,18 @@ mod tests {
 
     #[test]
     fn agents_get_addresses_of_their_own() {
-        let subjects = parse("--against serf,/opt/old/thane --agents 127.34.8.255").unwrap().subjects();
-        assert_eq!(subjects[0], ("serf".into(), "serf".into(), IpAddr::from([127, 34, 8, 255])));
-        assert_eq!(subjects[1], ("thane".into(), "/opt/old/thane".into(), IpAddr::from([127, 34, 9, 0])));
+        let arguments = ["--against", "serf,/opt/old/thane -a -b=1,bare", "--agents", "127.34.8.255"];
+        let subjects = Options::parse(&arguments.map(str::to_owned)).unwrap().subjects();
+        let subject = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Subject {
+            title: title.to_owned(),
+            program: program.into(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            ip: ip.into(),
+        };
+        assert_eq!(subjects[0], subject("serf", "serf", &[], [127, 34, 8, 255]));
+        let with_flags = subject("thane -a -b=1", "/opt/old/thane", &["-a", "-b=1"], [127, 34, 9, 0]);
+        assert_eq!(subjects[1], with_flags);
+        assert!(subjects[2].is_bare() && !subjects[1].is_bare());
     }
 
     #[test]
