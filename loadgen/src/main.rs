@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     if name == target::sender::COMMAND {
         return target::sender::run(arguments);
     }
+    if name == target::bare::COMMAND {
+        return target::bare::run(arguments);
+    }
     if matches!(name.as_str(), "-h" | "--help" | "help") {
         print!("{}", overview());
         return ExitCode::SUCCESS;

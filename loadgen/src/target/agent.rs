@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request, Stats};
 
+use super::bare;
 use super::options::Subject;
 use crate::process;
 
@@ -35,33 +36,45 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent with the settings for a local network and waits until it answers.
+    /// Starts an agent with the settings for a local network, or the bare loop, and waits until it answers.
     ///
     /// # Errors
     /// It can't be started or does not answer.
     pub(crate) fn start(subject: Subject) -> Result<Agent, String> {
+        let is_bare = subject.is_bare();
         let Subject { title, program, flags, ip } = subject;
         let (gossip, rpc) = (SocketAddr::new(ip, 7946), SocketAddr::new(ip, 7373).to_string());
         let mut command = Command::new(&program);
-        command.args(["agent", "-log-level=err", "-node", NODE]);
-        command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
+        if is_bare {
+            command.args([bare::COMMAND, &gossip.to_string()]);
+        } else {
+            command.args(["agent", "-log-level=err", "-node", NODE]);
+            command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("can't start {}: {error}", program.display()))?;
         let pid = Some(child.id());
         let node = NODE.to_owned();
         let mut agent = Agent { title, gossip, node, rpc, pid, program: Some(program), child: Some(child) };
         let deadline = Instant::now() + START_WITHIN;
-        while let Err(error) = Client::connect(&agent.rpc, "") {
+        while let Err(error) = agent.is_there(is_bare) {
             let ended = agent.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 return Err(format!("{} ended at once ({status}): is {gossip} taken?", agent.title));
             }
             if Instant::now() > deadline {
-                return Err(format!("{} does not answer on {}: {error}", agent.title, agent.rpc));
+                return Err(format!("{} does not answer: {error}", agent.title));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(agent)
+    }
+
+    fn is_there(&self, is_bare: bool) -> Result<(), String> {
+        match is_bare {
+            true => bare::is_there(self.gossip).map_err(|error| error.to_string()),
+            false => self.client().map(drop),
+        }
     }
 
     /// An agent that runs already.
@@ -118,6 +131,10 @@ impl Agent {
             .fetch::<Stats>(&Request::Stats)
             .map_err(|error| format!("{} does not tell its numbers: {error}", self.title))?;
         let number = |(reason, count): (String, String)| Some((reason, count.parse().ok()?));
+        // Thane's own notices that its application had no room for are no input.
+        if let Some(drops) = stats.get_mut("drops") {
+            drops.remove("outlet");
+        }
         Ok(stats.remove("drops").map(|drops| drops.into_iter().filter_map(number).collect()))
     }
 

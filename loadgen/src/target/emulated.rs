@@ -105,6 +105,7 @@ pub(crate) struct Members {
     addr: SocketAddr,
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
+    exchanged: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
     wrapping: Wrapping,
     /// A push/pull with all members, without the wish to join.
@@ -123,16 +124,17 @@ impl Members {
         udp.set_read_timeout(Some(LOOK))?;
         listener.set_nonblocking(true)?;
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let exchanged = Arc::new(AtomicU64::new(0));
         let state: Arc<[u8]> = push_pull(count, addr).into();
         let answer = {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             std::thread::spawn(move || answer_datagrams(&udp, wrapping, &stop, &answered))
         };
         let accept = {
-            let (stop, state) = (Arc::clone(&stop), Arc::clone(&state));
-            std::thread::spawn(move || accept_streams(&listener, wrapping, &stop, &state))
+            let (stop, state, exchanged) = (Arc::clone(&stop), Arc::clone(&state), Arc::clone(&exchanged));
+            std::thread::spawn(move || accept_streams(&listener, wrapping, &stop, &state, &exchanged))
         };
-        Ok(Members { addr, stop, answered, threads: vec![answer, accept], wrapping, state })
+        Ok(Members { addr, stop, answered, exchanged, threads: vec![answer, accept], wrapping, state })
     }
 
     /// Where all of them are.
@@ -143,6 +145,11 @@ impl Members {
     /// Probes of the agent that were answered so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Streams that the agent opened so far: its join and its push/pulls.
+    pub(crate) fn exchanged(&self) -> u64 {
+        self.exchanged.load(Ordering::Relaxed)
     }
 
     /// Exchanges states with the agent, as the periodic push/pull of a member does. Returns how long it took
@@ -240,10 +247,17 @@ fn answer_datagrams(udp: &UdpSocket, wrapping: Wrapping, stop: &AtomicBool, answ
     }
 }
 
-fn accept_streams(listener: &TcpListener, wrapping: Wrapping, stop: &AtomicBool, state: &Arc<[u8]>) {
+fn accept_streams(
+    listener: &TcpListener,
+    wrapping: Wrapping,
+    stop: &AtomicBool,
+    state: &Arc<[u8]>,
+    exchanged: &AtomicU64,
+) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => {
+                exchanged.fetch_add(1, Ordering::Relaxed);
                 let state = Arc::clone(state);
                 std::thread::spawn(move || {
                     // What went wrong on a stream of the agent shows in what the agent reports.

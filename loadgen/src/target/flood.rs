@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agent::Agent;
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
-use super::load::{self, Kind};
+use super::load::{self, Kind, Pace};
 use super::measure::{Measured, SETTLE, known, megabytes};
 use super::options::{Options, Subject};
 use super::sender::{Flood, Sent};
@@ -80,6 +80,9 @@ pub(crate) fn heading(options: &Options) -> String {
 /// # Errors
 /// The agent or the sender does not do what it is asked.
 pub(crate) fn measure(subject: &Subject, options: &Options) -> Result<Measured, String> {
+    if subject.is_bare() {
+        return Err("--flood and --junk are for agents, and bare is none".to_owned());
+    }
     let mut rows = Measured::new();
     for (wrapping, names) in [(Wrapping::Plain, PLAIN), (Wrapping::Sealed, SEALED)] {
         let agent = Agent::start(subject.wrapped(wrapping))?;
@@ -141,8 +144,14 @@ impl Flooding<'_> {
         std::thread::sleep(SETTLE / 2);
         let ping = Kind::Ping(self.agent.node.clone());
         let Options { from, span, .. } = *self.options;
-        let probed = load::run(&ping, self.wrapping, from, self.agent.gossip, PROBE_RATE, span)
-            .map_err(|error| format!("can't send from {from}: {error}"));
+        let probed = load::run(
+            &ping,
+            self.wrapping,
+            from,
+            self.agent.gossip,
+            Pace { rate: PROBE_RATE, span, burst: 1 },
+        )
+        .map_err(|error| format!("can't send from {from}: {error}"));
         sending.finish()?;
         let probed = probed?;
         rows.push((names.acked, 100.0 * probed.answered as f64 / probed.sent.max(1) as f64));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::agent::Agent;
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
-use super::load::{self, Kind};
+use super::load::{self, Kind, Pace};
 use super::measure::{Measured, SETTLE, UNKNOWN, megabytes};
 use super::options::{Options, Subject};
 use super::sender::{Flood, Sent};
@@ -81,6 +81,9 @@ pub(crate) fn heading(options: &Options) -> String {
 /// # Errors
 /// The agent or the sender does not do what it is asked.
 pub(crate) fn measure(subject: &Subject, options: &Options) -> Result<Measured, String> {
+    if subject.is_bare() {
+        return Err("--flood and --junk are for agents, and bare is none".to_owned());
+    }
     let mut rows = Measured::new();
     let agent = Agent::start(subject.wrapped(Wrapping::Sealed))?;
     let members = options.members(Wrapping::Sealed)?;
@@ -169,8 +172,14 @@ fn grown(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap
 /// how long that took, in microseconds.
 fn pings(agent: &Agent, options: &Options, span: Duration) -> Result<(f64, f64), String> {
     let ping = Kind::Ping(agent.node.clone());
-    let outcome = load::run(&ping, Wrapping::Sealed, options.from, agent.gossip, PROBE_RATE, span)
-        .map_err(|error| format!("can't send from {}: {error}", options.from))?;
+    let outcome = load::run(
+        &ping,
+        Wrapping::Sealed,
+        options.from,
+        agent.gossip,
+        Pace { rate: PROBE_RATE, span, burst: 1 },
+    )
+    .map_err(|error| format!("can't send from {}: {error}", options.from))?;
     let acked = 100.0 * outcome.answered as f64 / outcome.sent.max(1) as f64;
     Ok((acked, outcome.latency.value_at_quantile(0.99) as f64 / 1e3))
 }

@@ -1,6 +1,7 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
 mod agent;
+pub(crate) mod bare;
 mod deck;
 mod emulated;
 mod flood;
@@ -51,8 +52,9 @@ fn measure_all(options: &Options) -> Result<(), String> {
     }
     for subject in options.subjects() {
         eprintln!("{}: {} on {}", subject.title, subject.program.display(), subject.ip);
-        let title = subject.title.clone();
+        let (title, is_bare) = (subject.title.clone(), subject.is_bare());
         let rows = match options.phase {
+            Phase::Steady if is_bare => measure::bare(&Agent::start(subject)?, options),
             Phase::Steady => measure::measure(&Agent::start(subject)?, options),
             Phase::Flood => flood::measure(&subject, options),
             Phase::Junk => junk::measure(&subject, options),

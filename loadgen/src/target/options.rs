@@ -12,7 +12,7 @@ use super::emulated::{KEY, Members, Wrapping};
 /// Shown when the arguments make no sense.
 pub(crate) const USAGE: &str = "\
 Usage: thane-loadgen target ADDR [options]
-       thane-loadgen target --against serf,thane [options]
+       thane-loadgen target --against serf,thane,bare [options]
 
 Measures one agent from outside: memory, processor time per message, latency, merging, listing.
 
@@ -20,7 +20,9 @@ Measures one agent from outside: memory, processor time per message, latency, me
   --rpc ADDR         its RPC address (port 7373 of the same IP)
   --node NAME        its node name, which pings must carry (subject)
   --pid PID          its process, without which memory and processor time are not known
-  --against LIST     start these one after the other instead: serf, thane or a path to a program
+  --against LIST     start these one after the other instead: serf, thane or a path to a program, with flags if
+                     need be (thane -io-driver=portable); bare: a loop of recvfrom and sendto, which is
+                     what the kernel alone costs
   --nodes N          emulated members (5000)
   --rate N           packets a second, open loop (2000)
   --seconds N        duration of each load (5)
@@ -44,6 +46,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// It is no agent but the loop that only answers.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.title == BARE
+    }
+
     /// The same agent, with the key that the wrapping takes.
     pub(crate) fn wrapped(&self, wrapping: Wrapping) -> Subject {
         let mut subject = self.clone();
@@ -53,6 +60,9 @@ impl Subject {
         subject
     }
 }
+
+/// The word for the loop that only answers.
+pub(crate) const BARE: &str = "bare";
 
 /// What `thane-loadgen target` is told.
 #[derive(Clone, Debug)]
@@ -200,10 +210,14 @@ fn title(word: &str) -> String {
     PathBuf::from(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// `thane` is the one that was built with this program, if it was; other words are found as a shell finds them.
+/// `thane` is the one that was built with this program, if it was, and the bare loop is in this program; other
+/// words are found as a shell finds them.
 fn program(word: &str) -> PathBuf {
-    let sibling = std::env::current_exe().ok().map(|me| me.with_file_name(word));
-    match sibling {
+    let me = std::env::current_exe().ok();
+    if let (BARE, Some(me)) = (word, &me) {
+        return me.clone();
+    }
+    match me.map(|me| me.with_file_name(word)) {
         Some(sibling) if word == "thane" && sibling.is_file() => sibling,
         _ => PathBuf::from(word),
     }
@@ -220,7 +234,7 @@ mod tests {
 
     #[test]
     fn agents_get_addresses_of_their_own() {
-        let arguments = ["--against", "serf,/opt/old/thane -a -b=1", "--agents", "127.34.8.255"];
+        let arguments = ["--against", "serf,/opt/old/thane -a -b=1,bare", "--agents", "127.34.8.255"];
         let subjects = Options::parse(&arguments.map(str::to_owned)).unwrap().subjects();
         let subject = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Subject {
             title: title.to_owned(),
@@ -233,6 +247,7 @@ mod tests {
         assert_eq!(subjects[1], with_flags);
         assert_eq!(subjects[1].wrapped(Wrapping::Plain), with_flags);
         assert_eq!(subjects[0].wrapped(Wrapping::Sealed).flags, ["-encrypt=b2YgdGhhbmUtbG9hZGdlbg=="]);
+        assert!(subjects[2].is_bare() && !subjects[1].is_bare());
     }
 
     #[test]
