@@ -180,7 +180,7 @@ impl Range {
 
 /// Stretches the push/pull interval in big clusters: times ceil(log2(n) - log2(32)) + 1 beyond 32
 /// members (PROTOCOL 9.1). 33 gives 2, 65 gives 3, 10,000 gives 10.
-pub(crate) fn push_pull_scale(n: usize) -> u32 {
+pub fn push_pull_scale(n: usize) -> u32 {
     if n <= 32 { 1 } else { n.div_ceil(32).next_power_of_two().ilog2() + 1 }
 }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
 use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
@@ -15,6 +17,8 @@ use thane_engine::wire::stream::{
     Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream,
 };
 use thane_engine::wire::{Ack, Alive, Incarnation, LamportTime, Message, NodeState, SeqNo, ip_to_bytes};
+
+use crate::agent::Launch;
 
 /// Pause between looks at whether it is time to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -37,6 +41,15 @@ pub(crate) enum Wrapping {
 }
 
 impl Wrapping {
+    /// The same agent, with the key that this takes.
+    pub(crate) fn launched(self, launch: &Launch) -> Launch {
+        let mut launch = launch.clone();
+        if self == Wrapping::Sealed {
+            launch.flags.push(format!("-encrypt={}", BASE64_STANDARD.encode(KEY)));
+        }
+        launch
+    }
+
     /// No label, and nothing compressed: what every agent takes.
     pub(crate) fn envelope(self) -> Envelope {
         match self {

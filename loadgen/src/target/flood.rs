@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::agent::Agent;
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, Kind, Pace};
 use super::measure::{Measured, SETTLE, known, megabytes};
-use super::options::{Options, Subject};
+use super::options::Options;
 use super::sender::{Flood, Sent};
+use crate::agent::{Agent, Launch};
 
 /// Pings a second beside the flood, each timed.
 const PROBE_RATE: u32 = 500;
@@ -79,13 +79,13 @@ pub(crate) fn heading(options: &Options) -> String {
 ///
 /// # Errors
 /// The agent or the sender does not do what it is asked.
-pub(crate) fn measure(subject: &Subject, options: &Options) -> Result<Measured, String> {
-    if subject.is_bare() {
+pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
+    if launch.is_bare() {
         return Err("--flood and --junk are for agents, and bare is none".to_owned());
     }
     let mut rows = Measured::new();
     for (wrapping, names) in [(Wrapping::Plain, PLAIN), (Wrapping::Sealed, SEALED)] {
-        let agent = Agent::start(subject.wrapped(wrapping))?;
+        let agent = Agent::start(&wrapping.launched(launch))?;
         let members = options.members(wrapping)?;
         agent.join(members.addr())?;
         std::thread::sleep(SETTLE);

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::agent::Agent;
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, Kind, Pace};
 use super::measure::{Measured, SETTLE, UNKNOWN, megabytes};
-use super::options::{Options, Subject};
+use super::options::Options;
 use super::sender::{Flood, Sent};
 use super::streams::Hostile;
+use crate::agent::{Agent, Launch};
 use crate::process;
 
 /// Addresses that junk comes from.
@@ -80,12 +80,12 @@ pub(crate) fn heading(options: &Options) -> String {
 ///
 /// # Errors
 /// The agent or the sender does not do what it is asked.
-pub(crate) fn measure(subject: &Subject, options: &Options) -> Result<Measured, String> {
-    if subject.is_bare() {
+pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
+    if launch.is_bare() {
         return Err("--flood and --junk are for agents, and bare is none".to_owned());
     }
     let mut rows = Measured::new();
-    let agent = Agent::start(subject.wrapped(Wrapping::Sealed))?;
+    let agent = Agent::start(&Wrapping::Sealed.launched(launch))?;
     let members = options.members(Wrapping::Sealed)?;
     agent.join(members.addr())?;
     std::thread::sleep(SETTLE);
@@ -110,7 +110,8 @@ pub(crate) fn measure(subject: &Subject, options: &Options) -> Result<Measured, 
     std::thread::sleep(SETTLE);
     rows.push(("after: RSS, MB", megabytes(agent.rss_kb())));
     rows.push(("own probes answered", (members.answered() - answered) as f64));
-    rows.push(("members not alive", agent.not_alive()? as f64));
+    let not_alive = (options.nodes + 1).saturating_sub(agent.alive()?);
+    rows.push(("members not alive", not_alive as f64));
     Ok(rows)
 }
 

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::agent::Agent;
+use super::bare;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, ALIVE_IN_PACKET, BURST, Kind, Outcome, Pace};
-use super::options::{BARE, Options};
+use super::options::Options;
+use crate::agent::Agent;
 
 /// Time for what was asked to come to rest before the next measurement.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
@@ -227,7 +228,7 @@ pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
     let names: Vec<&str> = rows.into_iter().flatten().map(|row| row.0).collect();
     let name_width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     let width = columns.iter().map(|(title, _)| title.len()).max().unwrap_or(0).max(12);
-    let (bare, agents): (Vec<_>, Vec<_>) = columns.iter().partition(|(title, _)| title == BARE);
+    let (bare, agents): (Vec<_>, Vec<_>) = columns.iter().partition(|(title, _)| title == bare::COMMAND);
     let _ = write!(out, "{:name_width$}", "");
     for (title, _) in columns {
         let _ = write!(out, "  {title:>width$}");
@@ -284,7 +285,7 @@ mod tests {
         let columns = [
             ("serf".to_owned(), vec![("ping", 120.0), ("drops", 0.0), ("CLI", UNKNOWN)]),
             ("thane".to_owned(), vec![("ping", 8.0), ("drops", 0.0), ("CLI", 1.5)]),
-            (BARE.to_owned(), vec![("ping", 5.0)]),
+            (bare::COMMAND.to_owned(), vec![("ping", 5.0)]),
         ];
         let expected = "5000 members, loads of 2000 packets a second for 5 s\n\
             \x20              serf         thane          bare      times  over bare\n\

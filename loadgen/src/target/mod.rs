@@ -1,9 +1,8 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
-mod agent;
 pub(crate) mod bare;
 mod deck;
-mod emulated;
+pub(crate) mod emulated;
 mod flood;
 mod junk;
 mod load;
@@ -15,9 +14,9 @@ mod streams;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::agent::Agent;
 use self::measure::Measured;
 use self::options::{Options, Phase, USAGE};
+use crate::agent::Agent;
 
 /// The command with its arguments.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -50,16 +49,15 @@ fn measure_all(options: &Options) -> Result<(), String> {
         let agent = Agent::running(gossip, options.node.clone(), options.rpc(gossip.ip()), options.pid);
         columns.push((agent.title.clone(), measure::measure(&agent, options)?));
     }
-    for subject in options.subjects() {
-        eprintln!("{}: {} on {}", subject.title, subject.program.display(), subject.ip);
-        let (title, is_bare) = (subject.title.clone(), subject.is_bare());
+    for launch in options.subjects() {
+        eprintln!("{}: {} on {}", launch.title, launch.program.display(), launch.ip);
         let rows = match options.phase {
-            Phase::Steady if is_bare => measure::bare(&Agent::start(subject)?, options),
-            Phase::Steady => measure::measure(&Agent::start(subject)?, options),
-            Phase::Flood => flood::measure(&subject, options),
-            Phase::Junk => junk::measure(&subject, options),
+            Phase::Steady if launch.is_bare() => measure::bare(&Agent::start(&launch)?, options),
+            Phase::Steady => measure::measure(&Agent::start(&launch)?, options),
+            Phase::Flood => flood::measure(&launch, options),
+            Phase::Junk => junk::measure(&launch, options),
         };
-        columns.push((title, rows?));
+        columns.push((launch.title, rows?));
     }
     let heading = match options.phase {
         Phase::Steady => measure::heading(options),

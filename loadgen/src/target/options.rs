@@ -1,13 +1,13 @@
 //! What `thane-loadgen target` is told.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use super::emulated::{Members, Wrapping};
+use crate::agent::{Launch, program, title};
 
-use super::emulated::{KEY, Members, Wrapping};
+/// The node name of an agent that is started here.
+const NODE: &str = "subject";
 
 /// Shown when the arguments make no sense.
 pub(crate) const USAGE: &str = "\
@@ -35,34 +35,6 @@ Measures one agent from outside: memory, processor time per message, latency, me
                      streams that stall (with --against)
   --anywhere         allow addresses that are neither loopback nor private
 ";
-
-/// An agent to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
-    pub(crate) title: String,
-    pub(crate) program: PathBuf,
-    pub(crate) flags: Vec<String>,
-    pub(crate) ip: IpAddr,
-}
-
-impl Subject {
-    /// It is no agent but the loop that only answers.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.title == BARE
-    }
-
-    /// The same agent, with the key that the wrapping takes.
-    pub(crate) fn wrapped(&self, wrapping: Wrapping) -> Subject {
-        let mut subject = self.clone();
-        if wrapping == Wrapping::Sealed {
-            subject.flags.push(format!("-encrypt={}", BASE64_STANDARD.encode(KEY)));
-        }
-        subject
-    }
-}
-
-/// The word for the loop that only answers.
-pub(crate) const BARE: &str = "bare";
 
 /// What `thane-loadgen target` is told.
 #[derive(Clone, Debug)]
@@ -101,7 +73,7 @@ impl Options {
         let mut options = Options {
             addr: None,
             rpc: None,
-            node: super::agent::NODE.to_owned(),
+            node: NODE.to_owned(),
             pid: None,
             against: Vec::new(),
             nodes: 5000,
@@ -146,14 +118,19 @@ impl Options {
     }
 
     /// The agents to start.
-    pub(crate) fn subjects(&self) -> Vec<Subject> {
+    pub(crate) fn subjects(&self) -> Vec<Launch> {
         let first = u32::from(self.agents);
         let subject = |(n, words): (u32, &String)| {
             let mut words = words.split_whitespace();
             let word = words.next().unwrap_or_default();
             let flags: Vec<String> = words.map(str::to_owned).collect();
-            let title = [&[title(word)], flags.as_slice()].concat().join(" ");
-            Subject { title, program: program(word), flags, ip: Ipv4Addr::from(first.wrapping_add(n)).into() }
+            Launch {
+                title: [&[title(word)], flags.as_slice()].concat().join(" "),
+                program: program(word),
+                node: NODE.to_owned(),
+                ip: Ipv4Addr::from(first.wrapping_add(n)).into(),
+                flags,
+            }
         };
         (0..).zip(&self.against).map(subject).collect()
     }
@@ -205,24 +182,6 @@ fn is_near(ip: IpAddr) -> bool {
     }
 }
 
-/// The file's name.
-fn title(word: &str) -> String {
-    PathBuf::from(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// `thane` is the one that was built with this program, if it was, and the bare loop is in this program; other
-/// words are found as a shell finds them.
-fn program(word: &str) -> PathBuf {
-    let me = std::env::current_exe().ok();
-    if let (BARE, Some(me)) = (word, &me) {
-        return me.clone();
-    }
-    match me.map(|me| me.with_file_name(word)) {
-        Some(sibling) if word == "thane" && sibling.is_file() => sibling,
-        _ => PathBuf::from(word),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -236,17 +195,19 @@ mod tests {
     fn agents_get_addresses_of_their_own() {
         let arguments = ["--against", "serf,/opt/old/thane -a -b=1,bare", "--agents", "127.34.8.255"];
         let subjects = Options::parse(&arguments.map(str::to_owned)).unwrap().subjects();
-        let subject = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Subject {
+        let launch = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Launch {
             title: title.to_owned(),
             program: program.into(),
+            node: NODE.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             ip: ip.into(),
         };
-        assert_eq!(subjects[0], subject("serf", "serf", &[], [127, 34, 8, 255]));
-        let with_flags = subject("thane -a -b=1", "/opt/old/thane", &["-a", "-b=1"], [127, 34, 9, 0]);
+        assert_eq!(subjects[0], launch("serf", "serf", &[], [127, 34, 8, 255]));
+        let with_flags = launch("thane -a -b=1", "/opt/old/thane", &["-a", "-b=1"], [127, 34, 9, 0]);
         assert_eq!(subjects[1], with_flags);
-        assert_eq!(subjects[1].wrapped(Wrapping::Plain), with_flags);
-        assert_eq!(subjects[0].wrapped(Wrapping::Sealed).flags, ["-encrypt=b2YgdGhhbmUtbG9hZGdlbg=="]);
+        assert_eq!(Wrapping::Plain.launched(&subjects[1]), with_flags);
+        let sealed = Wrapping::Sealed.launched(&subjects[0]);
+        assert_eq!(sealed.flags, ["-encrypt=b2YgdGhhbmUtbG9hZGdlbg=="]);
         assert!(subjects[2].is_bare() && !subjects[1].is_bare());
     }
 
