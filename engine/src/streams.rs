@@ -20,8 +20,13 @@ use crate::wire::stream::{
 use crate::wire::{DropReason, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
 
-/// Streams of one node at one time; memberlist takes 128 push/pulls, probes come on top.
+/// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
+/// As many again it may open itself, whatever others do.
 const STREAMS_MAX: usize = 256;
+/// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
+/// states of the largest clusters fit; one message alone has at most
+/// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Joins under way at one time.
 const JOINS_MAX: usize = 64;
 /// Merges under way at one time. Beyond it the other side has its answer and ours is dropped.
@@ -248,7 +253,8 @@ impl Streams {
     }
 
     fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
-        if self.open.len() >= STREAMS_MAX {
+        let alike = |open: &&StreamId| open.is_accepted() == id.is_accepted();
+        if self.open.len() >= STREAMS_MAX && self.open.keys().filter(alike).count() >= STREAMS_MAX {
             return None;
         }
         let deadline = scope.now() + scope.config.tcp_timeout;
@@ -289,9 +295,25 @@ impl Streams {
         let Some(stream) = self.open.get_mut(&id) else { return };
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
         match decoded {
-            Ok(None) => {}
+            Ok(None) => self.make_room(scope),
             Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
             Err(reason) => self.refuse(scope, id, reason),
+        }
+    }
+
+    /// Bytes that streams and merges hold.
+    fn held(&self) -> usize {
+        let collected: usize = self.open.values().map(|stream| stream.decoder.buffered()).sum();
+        collected + self.merges.values().map(|merge| merge.frame.len()).sum::<usize>()
+    }
+
+    /// Cuts the longest stream while all of them hold too much: whoever fills the memory with messages that
+    /// never get whole is cut, not whoever comes next.
+    fn make_room(&mut self, scope: &mut Scope<'_>) {
+        while self.held() > HELD_BYTES_MAX {
+            let collected = |(&id, stream): (&StreamId, &Stream)| (stream.decoder.buffered(), id);
+            let Some((_, longest)) = self.open.iter().map(collected).max() else { return };
+            self.refuse(scope, longest, DropReason::StreamsFull);
         }
     }
 
@@ -365,7 +387,7 @@ impl Streams {
             scope.notice(Notice::MergeVetoed { reason: reason.clone() });
             return self.end_exchange(scope, cause, Err(reason));
         }
-        if self.merges.len() >= MERGES_MAX {
+        if self.merges.len() >= MERGES_MAX || self.held() + frame.len() > HELD_BYTES_MAX {
             scope.drop_input(DropReason::QueueFull, None);
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::{decode, envelope, vectors};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput};
+use thane_engine::event::Notice;
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
 use thane_engine::wire::keyring::Keyring;
@@ -250,6 +251,20 @@ fn check_datagrams(change: impl Fn(&mut RawConfig), cases: Vec<Case>) {
         assert!(ctx.out.datagrams.is_empty(), "{what}: a refused datagram is never answered");
         assert_eq!(node.view().table_count(), 1, "{what}");
     }
+}
+
+/// One notice for each reason stands for a whole flood.
+#[test]
+fn a_flood_of_junk_makes_few_notices() {
+    let (mut node, mut ctx) = node(&|_: &mut RawConfig| {});
+    ctx.out.notices.clear();
+    for n in 0..200u8 {
+        let mut bytes = if n.is_multiple_of(2) { vec![] } else { b"\x0c\0\0\0\0junk".to_vec() };
+        node.handle_datagram(&mut ctx, peer(), &mut bytes);
+    }
+    let notices: Vec<Notice> = ctx.out.notices.drain(..).map(|(_, notice)| notice).collect();
+    let told = |reason| Notice::Dropped { reason, from: Some(peer()), count: 100 };
+    assert_eq!(notices, [told(DropReason::Empty), told(DropReason::BadChecksum)]);
 }
 
 fn envelope_cases(key: &[u8]) -> Vec<Case> {

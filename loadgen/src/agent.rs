@@ -1,13 +1,15 @@
 //! An agent, ours or Serf's: how it is started, asked and measured from outside.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request};
+use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request, Stats};
 
 use crate::process;
+use crate::target::bare;
 
 /// Where agents gossip that are started here.
 pub(crate) const GOSSIP_PORT: u16 = 7946;
@@ -15,7 +17,7 @@ pub(crate) const GOSSIP_PORT: u16 = 7946;
 const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// How an agent is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
     /// What the report calls it.
     pub(crate) title: String,
@@ -24,6 +26,13 @@ pub(crate) struct Launch {
     pub(crate) ip: IpAddr,
     /// Besides name, addresses and log level.
     pub(crate) flags: Vec<String>,
+}
+
+impl Launch {
+    /// It is no agent but the loop that only answers.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.title == bare::COMMAND
+    }
 }
 
 /// An agent; one that was started here ends with this.
@@ -45,32 +54,44 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts `program agent` with the settings for a local network and waits until it answers.
+    /// Starts an agent with the settings for a local network, or the bare loop, and waits until it answers.
     ///
     /// # Errors
     /// It can't be started or does not answer.
     pub(crate) fn start(launch: &Launch) -> Result<Agent, String> {
+        let is_bare = launch.is_bare();
         let Launch { title, program, node, ip, flags } = launch.clone();
         let (gossip, rpc) = (SocketAddr::new(ip, GOSSIP_PORT), SocketAddr::new(ip, 7373).to_string());
         let mut command = bound_to_this_process(&program)?;
-        command.args(["agent", "-log-level=err", "-node", &node]);
-        command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
+        if is_bare {
+            command.args([bare::COMMAND, &gossip.to_string()]);
+        } else {
+            command.args(["agent", "-log-level=err", "-node", &node]);
+            command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("can't start {}: {error}", program.display()))?;
         let pid = Some(child.id());
         let mut agent = Agent { title, gossip, node, rpc, pid, program: Some(program), child: Some(child) };
         let deadline = Instant::now() + START_WITHIN;
-        while let Err(error) = Client::connect(&agent.rpc, "") {
+        while let Err(error) = agent.is_there(is_bare) {
             let ended = agent.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 return Err(format!("{} ended at once ({status}): is {gossip} taken?", agent.title));
             }
             if Instant::now() > deadline {
-                return Err(format!("{} does not answer on {}: {error}", agent.title, agent.rpc));
+                return Err(format!("{} does not answer: {error}", agent.title));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(agent)
+    }
+
+    fn is_there(&self, is_bare: bool) -> Result<(), String> {
+        match is_bare {
+            true => bare::is_there(self.gossip).map_err(|error| error.to_string()),
+            false => self.client().map(drop),
+        }
     }
 
     /// An agent that runs already.
@@ -115,6 +136,23 @@ impl Agent {
             .fetch::<MembersResponse>(&Request::Members)
             .map_err(|error| format!("{} does not tell its members: {error}", self.title))?;
         Ok(response.members.iter().filter(|member| member.status == "alive").count())
+    }
+
+    /// What it counted as refused, by reason; None for an agent that does not count.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn drops(&self) -> Result<Option<BTreeMap<String, u64>>, String> {
+        let mut client = self.client()?;
+        let mut stats = client
+            .fetch::<Stats>(&Request::Stats)
+            .map_err(|error| format!("{} does not tell its numbers: {error}", self.title))?;
+        let number = |(reason, count): (String, String)| Some((reason, count.parse().ok()?));
+        // Thane's own notices that its application had no room for are no input.
+        if let Some(drops) = stats.get_mut("drops") {
+            drops.remove("outlet");
+        }
+        Ok(stats.remove("drops").map(|drops| drops.into_iter().filter_map(number).collect()))
     }
 
     /// How long its own `members` command takes; None if its program isn't known.
@@ -195,10 +233,13 @@ fn find(program: &Path) -> Option<PathBuf> {
 }
 
 /// The program that a word of the command line means. `thane` is the one that was built with this program, if
-/// it was; other words are found as a shell finds them.
+/// it was; the bare loop is in this program; other words are found as a shell finds them.
 pub(crate) fn program(word: &str) -> PathBuf {
-    let sibling = std::env::current_exe().ok().map(|me| me.with_file_name(word));
-    match sibling {
+    let me = std::env::current_exe().ok();
+    if let (bare::COMMAND, Some(me)) = (word, &me) {
+        return me.clone();
+    }
+    match me.map(|me| me.with_file_name(word)) {
         Some(sibling) if word == "thane" && sibling.is_file() => sibling,
         _ => PathBuf::from(word),
     }

@@ -9,6 +9,7 @@ mod fleet;
 mod output;
 mod process;
 mod sim;
+mod spread;
 mod target;
 
 use std::ffi::OsString;
@@ -44,6 +45,12 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let name = arguments.remove(0).to_string_lossy().into_owned();
+    if name == target::sender::COMMAND {
+        return target::sender::run(arguments);
+    }
+    if name == target::bare::COMMAND {
+        return target::bare::run(arguments);
+    }
     if matches!(name.as_str(), "-h" | "--help" | "help") {
         print!("{}", overview());
         return ExitCode::SUCCESS;

@@ -28,6 +28,7 @@ use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
+use crate::wire::DropReason;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
@@ -418,7 +419,10 @@ impl Shard {
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
             let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
-            self.streams.operate(node, from, id, operation);
+            let unread = self.streams.operate(node, from, id, operation);
+            if let Some(seat) = seat(&mut self.seats, node).filter(|_| unread > 0) {
+                seat.node.count_drops(DropReason::StreamUnread, unread);
+            }
         }
         for (node, ticket, completion) in out.completions.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {

@@ -380,17 +380,19 @@ impl Play {
     }
 
     fn restart(&mut self, step: &Step) {
-        let snapshot = step.snapshot;
         for (number, config, restored) in std::mem::take(&mut self.crashed) {
+            // A snapshot from before anybody was met says whom to join as little as none does.
+            let mut others = restored.alive.iter().chain(&restored.failed);
+            let rejoins = step.snapshot && others.any(|(name, _)| *name != config.node_name);
             let id = self.world.restart(&config, |raw| {
-                if snapshot {
+                if step.snapshot {
                     raw.restored = restored;
                 }
                 if step.moved {
                     raw.advertise.set_port(raw.advertise.port() + 1);
                 }
             });
-            self.came(id, number, !snapshot);
+            self.came(id, number, !rejoins);
         }
     }
 

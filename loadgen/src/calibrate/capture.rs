@@ -160,7 +160,7 @@ fn count(ip: &mut [u8], scratch: &mut Scratch, counts: &mut Counts) {
 /// What a datagram is for, by its first message, compression taken off.
 fn kind(datagram: &mut [u8], scratch: &mut Scratch) -> &'static str {
     let mut first = None;
-    emulated::messages(datagram, scratch, |message| {
+    emulated::messages(&emulated::envelope(&[]), datagram, scratch, |message| {
         first.get_or_insert(match message {
             Message::Ping(_) => "ping",
             Message::Ack(_) => "ack",

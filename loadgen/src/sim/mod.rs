@@ -3,7 +3,6 @@
 mod lifeguard;
 mod options;
 mod report;
-mod spread;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::spread::Spread;
 use serde_json::{Value, json};
 use thane_engine::sim::{Delays, Departures, Outcome, Scenario};
-
-use super::spread::Spread;
 
 /// The shares of a table.
 const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.99", 0.9999), ("all", 1.0)];

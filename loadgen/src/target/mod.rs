@@ -1,15 +1,21 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
+pub(crate) mod bare;
+mod deck;
 pub(crate) mod emulated;
+mod flood;
+mod junk;
 mod load;
 mod measure;
 mod options;
+pub(crate) mod sender;
+mod streams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use self::measure::Measured;
-use self::options::{Options, USAGE};
+use self::options::{Options, Phase, USAGE};
 use crate::agent::Agent;
 
 /// The command with its arguments.
@@ -45,9 +51,19 @@ fn measure_all(options: &Options) -> Result<(), String> {
     }
     for launch in options.subjects() {
         eprintln!("{}: {} on {}", launch.title, launch.program.display(), launch.ip);
-        let agent = Agent::start(&launch)?;
-        columns.push((launch.title, measure::measure(&agent, options)?));
+        let rows = match options.phase {
+            Phase::Steady if launch.is_bare() => measure::bare(&Agent::start(&launch)?, options),
+            Phase::Steady => measure::measure(&Agent::start(&launch)?, options),
+            Phase::Flood => flood::measure(&launch, options),
+            Phase::Junk => junk::measure(&launch, options),
+        };
+        columns.push((launch.title, rows?));
     }
-    print!("{}", measure::table(options, &columns));
+    let heading = match options.phase {
+        Phase::Steady => measure::heading(options),
+        Phase::Flood => flood::heading(options),
+        Phase::Junk => junk::heading(options),
+    };
+    print!("{}", measure::table(&heading, &columns));
     Ok(())
 }
