@@ -45,8 +45,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Task::Play(scenario) => play_all(scenario, &options, &stop),
         Task::Sweep => sweep(&options, &stop),
-        Task::Lifeguard(scenario) => {
-            lifeguard::run(scenario, &options, &stop);
+        Task::Lifeguard(scenario, count, still) => {
+            lifeguard::run(scenario, &lifeguard::rows(*count, *still), &options, &stop);
             Ok(ExitCode::SUCCESS)
         }
     };
