@@ -143,7 +143,7 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
     println!("healthy told as failed {false_failures}");
     println!("\nof the seeds that passed, so many had");
     for (fault, count) in faults {
-        println!("  {fault:<20}{count}");
+        println!("  {fault:<34}{count}");
     }
     Ok(ExitCode::SUCCESS)
 }
