@@ -1,6 +1,7 @@
 //! The streams of one node: push/pull in both directions, probes over a stream, and merges that go on in
 //! slices (PROTOCOL section 4).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -219,6 +220,7 @@ impl Streams {
                 upper.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
+            scope.ctx.spare.give(merge.frame.into_bytes());
         }
     }
 
@@ -288,7 +290,7 @@ impl Streams {
         swim: &mut Swim,
         upper: &mut Upper,
         id: StreamId,
-        bytes: &[u8],
+        bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
@@ -456,14 +458,15 @@ impl Streams {
 const RECORD_BYTES_GUESS: usize = 128;
 
 fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
-    let mut user_state = Vec::new();
+    let mut user_state = scope.ctx.spare.take(0);
     upper.encode_state(scope, join, &mut user_state);
     let count = scope.view.table_count();
-    let mut raw = Vec::with_capacity(count * RECORD_BYTES_GUESS + user_state.len());
+    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
     encode_push_pull_header(count, user_state.len(), join, &mut raw);
     let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
     assert_eq!(encoded, count, "the table's count is kept with every change");
     raw.extend_from_slice(&user_state);
+    scope.ctx.spare.give(user_state);
     send(scope, id, role, raw);
 }
 
@@ -473,6 +476,7 @@ fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
     let bytes = if envelope.wraps_streams(role) {
         let mut bytes = Vec::with_capacity(raw.len() + 64);
         encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        scope.ctx.spare.give(raw);
         bytes
     } else {
         raw

@@ -431,7 +431,7 @@ fn every_refused_stream_is_counted_under_its_reason() {
         let (mut node, mut ctx) = node(&change);
         let id = StreamId::accepted(0);
         node.handle_stream(&mut ctx, id, StreamInput::Accepted(peer()));
-        node.handle_stream(&mut ctx, id, StreamInput::Bytes(&bytes));
+        node.handle_stream(&mut ctx, id, StreamInput::Bytes(bytes[..].into()));
         // A push/pull that is whole is merged on the next turn.
         ctx.now = ctx.now + Duration::from_millis(10);
         while let Some((_, key)) = ctx.timers.pop_due(ctx.now) {

@@ -9,6 +9,7 @@ mod fleet;
 mod output;
 mod process;
 mod sim;
+mod spread;
 mod target;
 
 use std::ffi::OsString;

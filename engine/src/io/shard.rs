@@ -250,7 +250,7 @@ impl Shard {
             StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
             StreamEvent::Bytes(node, id, bytes) => {
-                input(node, id, StreamInput::Bytes(&bytes));
+                input(node, id, StreamInput::Bytes(bytes[..].into()));
                 self.relief.note(bytes.len(), self.ctx.now);
             }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::options::Options;
 use super::real::Counted;
-use super::samples::{Row, Samples};
+use super::samples::{self, Row, Samples};
+use crate::spread::{Range, Spread};
 
 /// What a side is called.
 pub(crate) const SIMULATED: &str = "simulated";
@@ -35,25 +36,11 @@ impl Report<'_> {
     pub(crate) fn table(&self) -> String {
         let Options { nodes, runs, events, kills, compression, .. } = self.options;
         let compression = if *compression { "" } else { ", no compression" };
-        let mut lines = vec![
-            ["".to_owned()]
-                .into_iter()
-                .chain(self.sides.iter().map(|side| side.title.clone()))
-                .collect::<Vec<_>>(),
-        ];
-        lines[0].extend(self.reals().map(|real| format!("{} and {SIMULATED}", real.title)));
-        for row in self.rows() {
-            let mut line = vec![row.name().to_owned()];
-            for side in &self.sides {
-                line.push(side.samples.spread(row).map_or("-".to_owned(), |spread| spread.to_string()));
-            }
-            line.extend(self.reals().map(|real| self.verdict(real, row)));
-            lines.push(line);
-        }
+        let idle = self.options.idle().as_secs_f64();
         let mut text = format!(
-            "{nodes} nodes{compression}, {runs} runs with {events} events and {kills} kills each, idle for {} s; median (smallest–largest)\n",
-            self.options.idle().as_secs_f64()
+            "{nodes} nodes{compression}, {runs} runs with {events} events and {kills} kills each, idle for {idle} s\n"
         );
+        let lines = self.lines();
         for line in &lines {
             let mut shown = String::new();
             for (place, cell) in line.iter().enumerate() {
@@ -81,17 +68,39 @@ impl Report<'_> {
         text
     }
 
+    /// A heading, then what was measured: the row's name, the sides, what they say about the simulator.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let mut heading = vec![String::new()];
+        heading.extend(self.sides.iter().map(|side| side.title.clone()));
+        heading.extend(self.reals().map(|real| format!("{} and {SIMULATED}", real.title)));
+        let mut lines = vec![heading];
+        for row in self.rows() {
+            let mut line = vec![row.name().to_owned()];
+            let shown = |side: &Side| side.samples.0.get(&row).map_or("-".to_owned(), Spread::to_string);
+            line.extend(self.sides.iter().map(shown));
+            line.extend(self.reals().map(|real| self.verdict(real, row)));
+            lines.push(line);
+        }
+        lines
+    }
+
     /// The same as JSON, with all values.
     pub(crate) fn json(&self) -> Value {
         let Options { nodes, runs, events, kills, compression, seed, .. } = self.options;
+        let values = |side: &Side, row: Row| {
+            let spread = side.samples.0.get(&row)?;
+            let Range { median, min, max } = spread.range()?;
+            let values = json!({ "median": median, "min": min, "max": max, "values": spread.values() });
+            Some((side.title.clone(), values))
+        };
         let rows = self.rows().into_iter().map(|row| {
-            let sides: serde_json::Map<String, Value> = self.sides.iter().filter_map(|side| {
-                let spread = side.samples.spread(row)?;
-                let values = json!({ "median": spread.median, "min": spread.min, "max": spread.max, "values": side.samples.0[&row] });
-                Some((side.title.clone(), values))
-            }).collect();
-            let verdicts: serde_json::Map<String, Value> = self.reals().map(|real| (real.title.clone(), self.verdict(real, row).into())).collect();
-            json!({ "row": row.name(), "sides": sides, "verdicts": verdicts })
+            let sides = self.sides.iter().filter_map(|side| values(side, row));
+            let verdicts = self.reals().map(|real| (real.title.clone(), self.verdict(real, row).into()));
+            json!({
+                "row": row.name(),
+                "sides": sides.collect::<Map<String, Value>>(),
+                "verdicts": verdicts.collect::<Map<String, Value>>(),
+            })
         });
         json!({
             "nodes": nodes,
@@ -117,9 +126,9 @@ impl Report<'_> {
 
     fn verdict(&self, real: &Side, row: Row) -> String {
         let simulated = self.sides.iter().find(|side| side.title == SIMULATED);
-        let simulated = simulated.and_then(|side| side.samples.spread(row));
-        match (real.samples.spread(row), simulated) {
-            (Some(real), Some(simulated)) => real.verdict(&simulated),
+        let range = |side: &Side| side.samples.0.get(&row).and_then(Spread::range);
+        match (range(real), simulated.and_then(range)) {
+            (Some(real), Some(simulated)) => samples::verdict(real, simulated),
             _ => "-".to_owned(),
         }
     }

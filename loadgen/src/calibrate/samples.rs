@@ -1,12 +1,12 @@
 //! What one side of the comparison measured: for each row one value of each run, event or kill.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use thane_engine::sim::Delays;
 
 use super::capture::{Counts, OTHER};
 use super::options::Options;
+use crate::spread::{Range, Spread, short};
 
 /// Bytes of the IPv4 and UDP headers of a datagram.
 const HEADERS: u64 = 28;
@@ -60,60 +60,28 @@ impl Row {
     }
 }
 
-/// The middle and the ends of a row's values.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    /// What a real side's values say about the simulated ones.
-    pub(crate) fn verdict(&self, simulated: &Spread) -> String {
-        let (apart, least) = (simulated.median - self.median, self.median.abs() * EQUAL_WITHIN);
-        if (self.min <= simulated.max && simulated.min <= self.max) || apart.abs() <= least {
-            "agree".to_owned()
-        } else if self.median == 0.0 {
-            format!("differ: simulated {} more", number(apart))
-        } else {
-            format!("differ: simulated {:+.0} %", apart / self.median * 100.0)
-        }
-    }
-}
-
-impl Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({}–{})", number(self.median), number(self.min), number(self.max))
-    }
-}
-
-/// Three digits, or all before the point.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+/// What the values of a real side say about the simulated ones.
+pub(crate) fn verdict(real: Range, simulated: Range) -> String {
+    let apart = simulated.median - real.median;
+    if (real.min <= simulated.max && simulated.min <= real.max)
+        || apart.abs() <= real.median.abs() * EQUAL_WITHIN
+    {
+        "agree".to_owned()
+    } else if real.median == 0.0 {
+        format!("differ: simulated {} more", short(apart))
+    } else {
+        format!("differ: simulated {:+.0} %", apart / real.median * 100.0)
     }
 }
 
 /// The values of all rows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Samples(pub(crate) BTreeMap<Row, Vec<f64>>);
+pub(crate) struct Samples(pub(crate) BTreeMap<Row, Spread>);
 
 impl Samples {
     /// One more value.
     pub(crate) fn add(&mut self, row: Row, value: f64) {
-        self.0.entry(row).or_default().push(value);
-    }
-
-    /// The row's middle and ends; none if nothing was measured.
-    pub(crate) fn spread(&self, row: Row) -> Option<Spread> {
-        let mut values = self.0.get(&row)?.clone();
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let upper = values[values.len() / 2];
-        Some(Spread { median: (values[(values.len() - 1) / 2] + upper) / 2.0, min, max })
+        self.0.entry(row).or_default().add(value);
     }
 
     /// Traffic of an idle cluster.
@@ -159,35 +127,21 @@ impl Samples {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn a_spread_is_middle_and_ends() {
-        let mut samples = Samples::default();
-        assert_eq!(samples.spread(Row::EventAll), None);
-        for value in [3.0, 1.0, 10.0, 2.0] {
-            samples.add(Row::EventAll, value);
-        }
-        let spread = samples.spread(Row::EventAll).unwrap();
-        assert_eq!(spread, Spread { median: 2.5, min: 1.0, max: 10.0 });
-        assert_eq!(spread.to_string(), "2.50 (1.00–10.0)");
-    }
-
-    #[test]
     fn ranges_that_overlap_agree() {
-        let spread = |median, min, max| Spread { median, min, max };
-        let real = spread(100.0, 90.0, 110.0);
-        for (simulated, verdict) in [
-            (spread(115.0, 110.0, 120.0), "agree"),
-            (spread(101.5, 101.0, 102.0), "agree"),
-            (spread(130.0, 111.0, 140.0), "differ: simulated +30 %"),
-            (spread(50.0, 40.0, 89.0), "differ: simulated -50 %"),
+        let range = |median, min, max| Range { median, min, max };
+        let real = range(100.0, 90.0, 110.0);
+        for (simulated, expected) in [
+            (range(115.0, 110.0, 120.0), "agree"),
+            (range(130.0, 111.0, 140.0), "differ: simulated +30 %"),
+            (range(50.0, 40.0, 89.0), "differ: simulated -50 %"),
         ] {
-            assert_eq!(real.verdict(&simulated), verdict);
+            assert_eq!(verdict(real, simulated), expected);
         }
-        let same = spread(100.0, 100.0, 100.0);
-        assert_eq!(same.verdict(&spread(101.0, 101.0, 101.0)), "agree", "within two percent");
-        assert_eq!(spread(0.0, 0.0, 0.0).verdict(&spread(3.0, 2.0, 4.0)), "differ: simulated 3.00 more");
+        let same = range(100.0, 100.0, 100.0);
+        assert_eq!(verdict(same, range(101.0, 101.0, 101.0)), "agree", "within two percent");
+        assert_eq!(verdict(range(0.0, 0.0, 0.0), range(3.0, 2.0, 4.0)), "differ: simulated 3 more");
     }
 }

@@ -3,7 +3,6 @@
 mod lifeguard;
 mod options;
 mod report;
-mod spread;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,7 +15,9 @@ use indicatif::ProgressBar;
 use thane_engine::sim::{Outcome, Play, Scenario, swarm};
 
 use self::options::{Options, Task};
+use self::report::Cost;
 use crate::output::{self, style};
+use crate::process;
 
 /// What a seed that failed is replayed by.
 const REPLAY: &str = "replay: cargo run --release -p thane-loadgen -- sim sweep --seed";
@@ -63,12 +64,18 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result
         if options.check {
             play.check();
         }
-        let started = Instant::now();
+        play.sample_compression(options.sample_compression);
+        let (started, cpu) = (Instant::now(), process::cpu(std::process::id()));
         let outcome = watched(play, &format!("{} seed {seed}", scenario.name), stop);
-        print!("{}", report::table(scenario, seed, &outcome, started.elapsed()));
+        let cost = Cost {
+            took: started.elapsed(),
+            cpu: process::cpu(std::process::id()).saturating_sub(cpu),
+            memory_max_bytes: process::status_kb(std::process::id(), "VmHWM:").unwrap_or_default() * 1024,
+        };
+        print!("{}", report::table(scenario, seed, &outcome, cost));
         if let Some(dir) = &options.out {
             let name = format!("{}-{}-{seed}.json", scenario.name, scenario.nodes);
-            output::write_json(dir, &name, &report::json(scenario, seed, &outcome))?;
+            output::write_json(dir, &name, &report::json(scenario, seed, &outcome, cost))?;
         }
         let code = exit_code(&outcome);
         if code != 0 {
