@@ -37,6 +37,8 @@ pub(crate) struct Streams {
     next_merge: u32,
     rejoined: Option<bool>,
     joined: bool,
+    /// This node is new in a cluster: what an exchange teaches it, others can tell as well.
+    pub(crate) growing: bool,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -223,6 +225,11 @@ impl Streams {
         std::mem::take(&mut self.joined)
     }
 
+    /// Whether a push/pull that this node asked for is under way.
+    pub(crate) fn is_exchanging(&self) -> bool {
+        self.open.values().any(|stream| matches!(stream.purpose, Purpose::PushPull { .. }))
+    }
+
     /// Opens a push/pull.
     fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
         if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
@@ -307,7 +314,9 @@ impl Streams {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
                 send_state(scope, upper, id, Role::Listener, frame.join);
                 close(scope, id);
-                self.merge(scope, frame, Source::Heard, Cause::Asked);
+                // Who joins through this node has nobody else to tell of it.
+                let source = if self.growing && !frame.join { Source::Taught } else { Source::Heard };
+                self.merge(scope, frame, source, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -322,7 +331,8 @@ impl Streams {
             (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
-                let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let joins = matches!(cause, Cause::Join(..) | Cause::Rejoin);
+                let taught = if joins { !scope.others_alive() } else { self.growing };
                 let source = if taught { Source::Taught } else { Source::Heard };
                 self.merge(scope, frame, source, cause);
             }
