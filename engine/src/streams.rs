@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
@@ -10,6 +11,7 @@ use crate::delegate::Announcements;
 use crate::egress::Scope;
 use crate::event::{Completion, Notice};
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::upper::Upper;
 use crate::wire::message::{Ack, ErrMessage, Ping};
@@ -39,6 +41,9 @@ pub(crate) struct Streams {
     joined: bool,
     /// This node is new in a cluster: what an exchange teaches it, others can tell as well.
     pub(crate) growing: bool,
+    /// How long the last push/pull took that this node asked for, until it was merged: more where the machines or
+    /// the network have much to do.
+    pub(crate) took: Duration,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -53,7 +58,7 @@ enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
-    PushPull { addr: SocketAddr, cause: Cause },
+    PushPull { addr: SocketAddr, cause: Cause, since: Time },
     /// A probe.
     Ping { seq: SeqNo, node: String },
 }
@@ -94,6 +99,7 @@ struct Merge {
     offset: usize,
     source: Source,
     cause: Cause,
+    since: Time,
 }
 
 impl Streams {
@@ -216,6 +222,9 @@ impl Streams {
             if join.is_some() {
                 upper.announce_join(scope);
             }
+            if merge.cause != Cause::Asked {
+                self.took = scope.now() - merge.since;
+            }
             self.end_exchange(scope, merge.cause, Ok(()));
         }
     }
@@ -232,7 +241,7 @@ impl Streams {
 
     /// Opens a push/pull.
     fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
-        if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
+        if self.open(scope, addr, Purpose::PushPull { addr, cause, since: scope.now() }).is_none() {
             scope.stats.count_drop(DropReason::TooManyStreams);
             self.end_exchange(scope, cause, Err("too many streams".to_owned()));
         }
@@ -316,7 +325,7 @@ impl Streams {
                 close(scope, id);
                 // Who joins through this node has nobody else to tell of it.
                 let source = if self.growing && !frame.join { Source::Taught } else { Source::Heard };
-                self.merge(scope, frame, source, Cause::Asked);
+                self.merge(scope, frame, source, Cause::Asked, scope.now());
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -328,13 +337,13 @@ impl Streams {
                 }
                 close(scope, id);
             }
-            (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
+            (Purpose::PushPull { cause, since, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
                 let joins = matches!(cause, Cause::Join(..) | Cause::Rejoin);
                 let taught = if joins { !scope.others_alive() } else { self.growing };
                 let source = if taught { Source::Taught } else { Source::Heard };
-                self.merge(scope, frame, source, cause);
+                self.merge(scope, frame, source, cause, since);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
                 close(scope, id);
@@ -360,7 +369,14 @@ impl Streams {
     }
 
     /// Checks a push/pull whole, as Serf does, then merges it in slices.
-    fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
+    fn merge(
+        &mut self,
+        scope: &mut Scope<'_>,
+        frame: PushPullFrame,
+        source: Source,
+        cause: Cause,
+        since: Time,
+    ) {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
             scope.drop_input(DropReason::IncompatibleVersions, None);
             return self.end_exchange(scope, cause, Err(text));
@@ -379,7 +395,7 @@ impl Streams {
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }
         self.next_merge = self.next_merge.wrapping_add(1);
-        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause });
+        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause, since });
         scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
     }
 
@@ -399,7 +415,7 @@ impl Streams {
 
     fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
         match purpose {
-            Purpose::PushPull { addr, cause } => {
+            Purpose::PushPull { addr, cause, .. } => {
                 if !matches!(cause, Cause::Join(..)) {
                     scope.push_pull_failed(addr, reason.clone());
                 }

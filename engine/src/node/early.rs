@@ -7,12 +7,16 @@
 use std::time::Duration;
 
 use crate::egress::Scope;
+use crate::streams::Streams;
 use crate::timers::{TimerKey, TimerKind};
 
 /// Members exchanged in a second by a node that learns of many: with short tags 300 kB each way.
 const MEMBERS_PER_SECOND: u32 = 5_000;
 /// Gossip rounds after which exchanges go on only while there is news.
 const GOSSIP_ROUNDS: u32 = 5;
+/// Of so much time a node spends one part on exchanges, unless they take longer than it should wait: where all
+/// have much to do, as many nodes on one machine, fewer exchanges are faster.
+const LOAD: u32 = 16;
 /// A view that has grown by one part in so many since the last exchange is a young one.
 const GROWTH: usize = 8;
 
@@ -31,10 +35,10 @@ pub(super) struct EarlyExchanges {
 
 impl EarlyExchanges {
     /// The node came into a cluster.
-    pub(super) fn begin(&mut self, scope: &mut Scope<'_>) {
+    pub(super) fn begin(&mut self, scope: &mut Scope<'_>, took: Duration) {
         self.generation = self.generation.wrapping_add(1);
         (self.growing, self.heard_news, self.known) = (true, false, scope.view.table_count());
-        self.interval = shortest(scope);
+        self.interval = shortest(scope, took);
         self.schedule(scope);
     }
 
@@ -43,30 +47,26 @@ impl EarlyExchanges {
         self.growing
     }
 
-    /// It is time for an exchange, unless the one before is still under way. False if none is to be made.
-    pub(super) fn go_on(&mut self, scope: &mut Scope<'_>, key: TimerKey, busy: bool) -> bool {
+    /// It is time for an exchange. False if none is to be made: the one before is still under way.
+    pub(super) fn go_on(&mut self, scope: &mut Scope<'_>, key: TimerKey, streams: &Streams) -> bool {
         if key.generation != self.generation {
             return false;
         }
-        if busy {
+        if streams.is_exchanging() {
             self.schedule(scope);
             return false;
         }
-        let (known, calm) = (scope.view.table_count(), scope.config.gossip_interval * GOSSIP_ROUNDS);
-        self.interval = if known > self.known + self.known / GROWTH {
-            shortest(scope)
-        } else if self.heard_news {
-            self.interval * 2
-        } else if self.interval < calm {
-            calm
-        } else {
-            self.growing = false;
-            return true;
+        let (known, calm) = (scope.view.table_count(), calm(scope));
+        let young = known > self.known + self.known / GROWTH;
+        let goes_on = young || self.heard_news || self.interval < calm;
+        self.interval = match (young, self.heard_news) {
+            (true, _) => shortest(scope, streams.took),
+            (false, true) => self.interval * 2,
+            (false, false) => calm,
         };
-        self.growing = self.interval < calm;
-        if self.interval < scope.config.push_pull_interval {
-            self.known = known;
-            self.heard_news = false;
+        self.growing = goes_on && (young || self.interval <= 2 * calm);
+        if goes_on && self.interval < scope.config.push_pull_interval {
+            (self.known, self.heard_news) = (known, false);
             self.schedule(scope);
         }
         true
@@ -79,10 +79,15 @@ impl EarlyExchanges {
     }
 }
 
-/// The shortest interval, so that a large state is exchanged less often.
-fn shortest(scope: &Scope<'_>) -> Duration {
+/// The shortest interval: longer for a large state, and where exchanges take long.
+fn shortest(scope: &Scope<'_>, took: Duration) -> Duration {
     let members = u32::try_from(scope.view.table_count()).unwrap_or(u32::MAX);
-    (Duration::from_secs(1) / MEMBERS_PER_SECOND)
-        .saturating_mul(members)
-        .max(scope.config.gossip_interval / 2)
+    let large = (Duration::from_secs(1) / MEMBERS_PER_SECOND).saturating_mul(members);
+    let busy = took.saturating_mul(LOAD).min(calm(scope));
+    large.max(busy).max(scope.config.gossip_interval / 2)
+}
+
+/// The interval from which on exchanges go on only while there is news.
+fn calm(scope: &Scope<'_>) -> Duration {
+    scope.config.gossip_interval * GOSSIP_ROUNDS
 }

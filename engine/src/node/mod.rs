@@ -321,12 +321,11 @@ impl Node {
 
     /// Came into a cluster: the first early exchange is due soon.
     fn on_joined(&mut self, ctx: &mut Context) {
-        self.early.begin(&mut self.shared.scope(ctx));
+        self.early.begin(&mut self.shared.scope(ctx), self.streams.took);
     }
 
     fn early_push_pull(&mut self, ctx: &mut Context, key: TimerKey) {
-        let busy = self.streams.is_exchanging();
-        if self.early.go_on(&mut self.shared.scope(ctx), key, busy) {
+        if self.early.go_on(&mut self.shared.scope(ctx), key, &self.streams) {
             self.push_pull_once(ctx);
         }
     }
