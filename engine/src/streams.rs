@@ -214,10 +214,9 @@ impl Streams {
                 Cause::Join(slot, _) => self.joins.get(&slot),
                 _ => None,
             };
-            let user_state = merge.frame.user_state();
-            if !user_state.is_empty() {
+            if !merge.frame.user_state().is_empty() {
                 let ignore_old = join.is_some_and(|join| join.ignore_old);
-                upper.merge_state(scope, user_state, merge.frame.join, ignore_old);
+                upper.merge_state(scope, &merge.frame, ignore_old);
             }
             if join.is_some() {
                 upper.announce_join(scope);

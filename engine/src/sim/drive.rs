@@ -11,7 +11,6 @@ use super::watch::Seen;
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::node::Node;
 use crate::time::Time;
-use crate::timers::TimerKey;
 
 /// What happens next.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +115,6 @@ impl World {
         let spent = match input {
             Held::Timer(key) => {
                 self.lend(id, |node, ctx| node.handle_timeout(ctx, key));
-                self.check_timer(id, key);
                 None
             }
             Held::Load(load) => self.lend(id, |node, ctx| deliver(node, ctx, load)).flatten(),
@@ -126,12 +124,6 @@ impl World {
         }
         self.drain();
         self.check_after(id);
-    }
-
-    fn check_timer(&mut self, id: NodeId, key: TimerKey) {
-        if let (Some(checker), Some(node)) = (&mut self.checker, &self.nodes[id.0 as usize]) {
-            checker.after_timer(self.ctx.now, node, key);
-        }
     }
 
     pub(super) fn check_after(&mut self, id: NodeId) {

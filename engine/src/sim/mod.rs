@@ -216,6 +216,11 @@ impl World {
         ids.iter().for_each(|&id| self.links.move_to_island(id, island));
     }
 
+    /// Lets what an island sends to island 0 pass until [`heal`](Self::heal): it is heard, but hears nothing.
+    pub fn deafen_island(&mut self, island: u32) {
+        self.links.deafen(island);
+    }
+
     /// Sets what is wrong with a node's link.
     pub fn set_link(&mut self, id: NodeId, link: Link) {
         self.links.set_link(id, Some(link));
@@ -279,6 +284,19 @@ impl World {
         let at = self.ctx.now + Duration::from_nanos(1);
         let bytes = self.flights.buffer(bytes);
         self.flights.depart(at, to, flights::Load::Datagram(from, bytes));
+    }
+
+    /// Somebody at that address connects to a node, writes these bytes and, if `closes`, closes the stream.
+    pub fn inject_stream(&mut self, to: NodeId, from: SocketAddr, bytes: Vec<u8>, closes: bool) {
+        let id = StreamId::accepted(self.accepted);
+        self.accepted += 1;
+        let closed = closes.then_some(flights::Load::Finished(id));
+        let loads = [flights::Load::Accepted(id, from), flights::Load::Bytes(id, bytes)];
+        let mut at = self.ctx.now;
+        for load in loads.into_iter().chain(closed) {
+            at = at + Duration::from_nanos(1);
+            self.flights.depart(at, to, load);
+        }
     }
 
     /// Virtual time.

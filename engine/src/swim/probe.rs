@@ -236,13 +236,13 @@ impl Swim {
         }
     }
 
-    /// A ping and, to a suspect, the accusation beside it so that it can refute at once.
+    /// A ping and, to a suspect, the accusation beside it so that it can refute at once (Lifeguard 4.3).
     fn ping_member(&mut self, scope: &mut Scope<'_>, target: MemberIndex, seq: SeqNo) {
         let known = scope.view.get(target).expect("the target was just picked");
         let fact = scope.ctx.roster.fact(known.fact);
         let (to, incarnation) = (fact.socket_addr(), fact.incarnation);
         let name = scope.ctx.roster.name(target).to_owned();
-        if known.swim != SwimState::Suspect {
+        if known.swim != SwimState::Suspect || !scope.config.buddy_system {
             return send_ping(scope, to, &name, seq);
         }
         scope.begin_packet();

@@ -1,6 +1,7 @@
 //! Members that left or were pruned stay away, whatever older news says, until they come back themselves.
 
 use thane_engine::event::{Event, MemberEventKind};
+use thane_engine::sim::Link;
 use thane_engine::wire::{Alive, Dead, DropReason, Incarnation};
 
 use super::*;
@@ -129,4 +130,42 @@ fn an_exchange_with_somebody_who_was_away_brings_nobody_back() {
         stale += ids.iter().filter(|&&id| id != leaver).map(|&id| drops(&world, id)).sum::<u64>();
     }
     assert!(stale > 0, "nobody had old news, so this shows nothing");
+}
+
+/// For three seconds a node hears nothing, so that gossip about `what` misses it.
+fn unheard_by(world: &mut World, deaf: NodeId, what: impl FnOnce(&mut World)) {
+    world.set_link(deaf, Link { inbound_loss: 1.0, ..Link::default() });
+    what(world);
+    world.run(3 * SECOND);
+    world.heal();
+}
+
+#[test]
+fn a_member_said_to_leave_that_goes_on_answering_is_asked_and_says_that_it_is_in() {
+    let (mut world, ids) = cluster(98, 5, Network::default(), |_| {});
+    unheard_by(&mut world, ids[4], |world| {
+        world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
+    });
+    assert!(status_everywhere(&world, &ids[..4], "n5", MemberStatus::Leaving));
+    let reap = world.node(ids[0]).unwrap().config().reap_interval;
+    world.run(reap + 3 * SECOND);
+    assert!(status_everywhere(&world, &ids, "n5", MemberStatus::Alive));
+}
+
+#[test]
+fn a_prune_that_gossip_did_not_bring_is_told_after_a_push_pull() {
+    let (mut world, ids) = cluster(99, 5, Network::default(), |_| {});
+    world.crash(ids[4]);
+    let failed = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::Failed);
+    world.run_until(120 * SECOND, failed).expect("it fails");
+    // SWIM forgets whom gossip goes to no more.
+    world.run(60 * SECOND);
+    unheard_by(&mut world, ids[3], |world| {
+        world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
+    });
+    assert!(status_everywhere(&world, &ids[..3], "n5", MemberStatus::None));
+    assert_eq!(world.status(ids[3], "n5"), MemberStatus::Failed);
+    let erased = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::None);
+    let interval = world.node(ids[0]).unwrap().config().push_pull_interval;
+    world.run_until(interval * 3, erased).expect("everybody exchanges states three times");
 }

@@ -1,13 +1,16 @@
 //! `thane-loadgen sim`: scenarios in the engine's World.
 
+mod lifeguard;
 mod options;
 mod report;
+mod spread;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +18,10 @@ use thane_engine::sim::{Outcome, Play, Scenario, swarm};
 
 use options::{Options, Task};
 
+/// What a seed that failed is replayed by.
+const REPLAY: &str = "replay: cargo run --release -p thane-loadgen -- sim sweep --seed";
+/// A node panicked.
+const EXIT_CRASH: u8 = 101;
 /// A rule was broken.
 const EXIT_SAFETY: u8 = 3;
 /// Views did not become equal in time.
@@ -40,6 +47,10 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Task::Play(scenario) => play_all(scenario, &options, &stop),
         Task::Sweep => sweep(&options, &stop),
+        Task::Lifeguard(scenario) => {
+            lifeguard::run(scenario, &options, &stop);
+            Ok(ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("thane-loadgen sim: {error}");
@@ -49,6 +60,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// One run for each seed, with its table.
 fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
+    let mut outcomes = Vec::new();
     for seed in options.seeds.clone() {
         let mut play = Play::new(scenario, seed);
         if options.check {
@@ -67,6 +79,10 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result
         if outcome.stopped {
             break;
         }
+        outcomes.push(outcome);
+    }
+    if outcomes.len() > 1 {
+        print!("{}", report::summary(scenario, &outcomes));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,17 +93,27 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
     bar.set_style(style("seeds {pos}/{len} {wide_bar} {eta}"));
     let (mut passed, mut steps, mut longest) = (0u64, 0u64, Duration::ZERO);
     let mut false_failures = 0;
+    let mut faults: BTreeMap<String, u64> = BTreeMap::new();
+    let current = Arc::new(AtomicU64::new(0));
+    replay_after_crash(Arc::clone(&current));
+    let single = options.seeds.end - options.seeds.start == 1;
     for seed in options.seeds.clone() {
+        current.store(seed, Ordering::Relaxed);
         let scenario = swarm::draw(seed);
+        if single {
+            println!("{}", scenario.to_toml());
+        }
         let mut play = Play::new(&scenario, seed);
         play.check();
         let outcome = play.run(|_, _| !stop.load(Ordering::Relaxed));
         let code = exit_code(&outcome);
         if code != 0 {
             bar.finish_and_clear();
-            println!("{}", scenario.to_toml());
+            if !single {
+                println!("{}", scenario.to_toml());
+            }
             print!("{}", report::faults(&outcome));
-            println!("replay: cargo run --release -p thane-loadgen -- sim sweep --seed {seed}");
+            println!("{REPLAY} {seed}");
             return Ok(ExitCode::from(code));
         }
         if outcome.stopped {
@@ -97,8 +123,11 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
         steps += outcome.steps;
         longest = longest.max(outcome.settled_in.unwrap_or_default());
         false_failures += outcome.measures.false_about_healthy;
-        if options.seeds.end - options.seeds.start == 1 {
-            println!("{}\ntrace {:016x}", scenario.to_toml(), outcome.trace_hash);
+        for fault in report::drawn(&scenario) {
+            *faults.entry(fault).or_default() += 1;
+        }
+        if single {
+            println!("trace {:016x}", outcome.trace_hash);
         }
         bar.inc(1);
     }
@@ -107,7 +136,21 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
     println!("inputs handled        {steps}");
     println!("longest settling      {:.2} s", longest.as_secs_f64());
     println!("healthy told as failed {false_failures}");
+    println!("\nof the seeds that passed, so many had");
+    for (fault, count) in faults {
+        println!("  {fault:<20}{count}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on a crash says how to see it again, and ends the process with its own exit code.
+fn replay_after_crash(seed: Arc<AtomicU64>) {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |crash| {
+        tell(crash);
+        eprintln!("{REPLAY} {}", seed.load(Ordering::Relaxed));
+        std::process::exit(i32::from(EXIT_CRASH));
+    }));
 }
 
 /// Plays with a progress bar over virtual time.

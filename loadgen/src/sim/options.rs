@@ -16,6 +16,8 @@ pub(crate) enum Task {
     Play(Box<Scenario>),
     /// Swarm mode: a scenario drawn from each seed.
     Sweep,
+    /// Lifeguard's experiment: the scenario with each part switched off in turn.
+    Lifeguard(Box<Scenario>),
 }
 
 /// The arguments.
@@ -36,6 +38,7 @@ pub(crate) fn help() -> String {
     let mut text = String::from(
         "Usage: thane-loadgen sim SCENARIO [OPTIONS]      a scenario by name, or the path of a TOML file
        thane-loadgen sim sweep --seeds 0..1000   scenarios drawn from seeds, rules checked
+       thane-loadgen sim lifeguard --seeds 1..6 --lasts 1h   false positives, each part of Lifeguard off in turn
 
       --nodes N         nodes at the start
       --seed S          the seed everything follows from [1]
@@ -43,7 +46,7 @@ pub(crate) fn help() -> String {
       --loss SHARE      share of datagrams lost, 0 to 1
       --lasts SPAN      virtual time (`90s`, `10m`)
       --push-pull SPAN  time between push/pulls, 0s for none
-      --suspicion-max N, --awareness-max N   Lifeguard's parts; 1 switches one off
+      --suspicion-max N, --awareness-max N, --no-buddy   Lifeguard's parts; 1 switches one off
       --compression     LZW, as Serf has it (slow)
       --still SPAN, --count N   for all steps that have such a key
       --check           check the protocol's rules on every transition
@@ -87,6 +90,7 @@ impl Options {
                 Long("awareness-max") => {
                     changes.push(Change::AwarenessMax(number(&mut parser, "--awareness-max")?));
                 }
+                Long("no-buddy") => changes.push(Change::NoBuddy),
                 Long("lasts") => changes.push(Change::Lasts(string(&mut parser)?.parse()?)),
                 Long("still") => changes.push(Change::Still(string(&mut parser)?.parse()?)),
                 Long("push-pull") => changes.push(Change::PushPull(string(&mut parser)?.parse()?)),
@@ -99,6 +103,10 @@ impl Options {
             Some("sweep") => {
                 return Err("`sweep` draws everything from the seeds; it takes --seeds only".to_owned());
             }
+            Some("lifeguard") if changes.iter().all(|change| matches!(change, Change::Lasts(_))) => {
+                Task::Lifeguard(Box::new(scenario("starved", &changes)?))
+            }
+            Some("lifeguard") => return Err("`lifeguard` takes --seeds and --lasts only".to_owned()),
             Some(name) => Task::Play(Box::new(scenario(name, &changes)?)),
         };
         Ok(options)
@@ -113,6 +121,7 @@ enum Change {
     PushPull(Span),
     SuspicionMax(u32),
     AwarenessMax(u32),
+    NoBuddy,
     Compression,
     Still(Span),
     Count(u32),
@@ -141,6 +150,7 @@ fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
             Change::PushPull(span) => scenario.settings.push_pull_interval = Some(span),
             Change::SuspicionMax(max) => scenario.settings.suspicion_max_timeout_mult = Some(max),
             Change::AwarenessMax(max) => scenario.settings.awareness_max_multiplier = Some(max.max(1)),
+            Change::NoBuddy => scenario.settings.buddy_system = Some(false),
             Change::Compression => scenario.settings.compression = true,
             Change::Still(span) => {
                 scenario
@@ -207,6 +217,7 @@ mod tests {
             ("event --nodes ten", "--nodes `ten`"),
             ("sweep --seeds 9..3", "no range"),
             ("sweep --nodes 3", "takes --seeds only"),
+            ("lifeguard --no-buddy", "takes --seeds and --lasts only"),
             ("missing.toml", "missing.toml: No such file"),
             ("event --bogus", "bogus"),
         ] {

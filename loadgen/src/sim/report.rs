@@ -1,10 +1,13 @@
 //! What a run is told as: a table for people, JSON for programs and pages.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use thane_engine::sim::{Delays, Departures, Outcome, Scenario};
+
+use super::spread::Spread;
 
 /// The shares of a table.
 const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.99", 0.9999), ("all", 1.0)];
@@ -68,6 +71,91 @@ pub(crate) fn table(scenario: &Scenario, seed: u64, outcome: &Outcome, took: Dur
         row("all views equal after", format!("{:.2} s", settled.as_secs_f64()));
     }
     text + &faults(outcome) + "\n"
+}
+
+/// The main figures of several seeds: medians, smallest and largest.
+pub(crate) fn summary(scenario: &Scenario, outcomes: &[Outcome]) -> String {
+    let mut rows: Vec<(String, Spread)> = Vec::new();
+    for (name, value) in outcomes.iter().flat_map(figures) {
+        match rows.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, spread)) => spread.add(value),
+            None => {
+                let mut spread = Spread::default();
+                spread.add(value);
+                rows.push((name, spread));
+            }
+        }
+    }
+    let (seeds, name, nodes) = (outcomes.len(), &scenario.name, scenario.nodes);
+    let mut text = format!("{seeds} seeds of {name}, {nodes} nodes: median (smallest–largest)\n");
+    for (name, spread) in rows {
+        let _ = writeln!(text, "{name:<28} {spread}");
+    }
+    text
+}
+
+/// The main figures of a run; delays in seconds.
+fn figures(outcome: &Outcome) -> Vec<(String, f64)> {
+    let measures = &outcome.measures;
+    let mut figures = Vec::new();
+    let mut delays = |name: &str, delays: &Delays| {
+        for (share_name, share) in SHARES {
+            if let Some(delay) = delays.quantile(share) {
+                figures.push((format!("{name} {share_name}"), delay.as_secs_f64()));
+            }
+        }
+    };
+    delays("event delivered", &measures.events);
+    delays("query acked", &measures.query_answers);
+    delays("join told", &measures.joins);
+    for (name, departures) in [("crash", &measures.crashes), ("leave", &measures.leaves)] {
+        delays(&format!("{name} suspected"), &departures.first_suspected);
+        delays(&format!("{name} declared"), &departures.first_declared);
+        delays(&format!("{name} told"), &departures.told);
+    }
+    let node_seconds = outcome.running as f64 * outcome.lasted.as_secs_f64();
+    let bytes: u64 = measures.datagrams.values().map(|traffic| traffic.bytes).sum();
+    if measures.events_sent > 0 {
+        let expected = outcome.running as u64 * measures.events_sent;
+        figures
+            .push(("event deliveries missed".to_owned(), expected as f64 - measures.events.count() as f64));
+        figures.push((
+            "event copies per node".to_owned(),
+            measures.event_copies as f64 / outcome.running as f64 / measures.events_sent as f64,
+        ));
+    }
+    figures.extend([
+        ("healthy told as failed".to_owned(), measures.false_about_healthy as f64),
+        ("faulty told as failed".to_owned(), measures.false_about_sick as f64),
+        ("datagram B per node, second".to_owned(), bytes as f64 / node_seconds),
+        ("stream B per node, second".to_owned(), measures.streams.bytes as f64 / node_seconds),
+    ]);
+    let settled = outcome.settled_in.map(|settled| settled.as_secs_f64());
+    figures.extend(settled.map(|settled| ("all views equal after".to_owned(), settled)));
+    figures
+}
+
+/// What is drawn for a scenario, in words: its steps, and what is wrong with its network.
+pub(crate) fn drawn(scenario: &Scenario) -> BTreeSet<String> {
+    let network = &scenario.network;
+    let conditions = [
+        (network.loss > 0.0, "loss"),
+        (network.duplication > 0.0, "duplication"),
+        (network.tail_share > 0.0, "delay tail"),
+        (network.bytes_per_second > 0, "bandwidth cap"),
+        (network.stream_cuts > 0.0, "stream cuts"),
+        (scenario.settings.encrypted, "encryption"),
+        (scenario.settings.queue_depth_max.is_some(), "short queues"),
+    ];
+    let present = conditions.into_iter().filter(|(present, _)| *present).map(|(_, name)| name.to_owned());
+    let steps = scenario.steps.iter().map(|step| {
+        let one_way = if step.one_way { " one way" } else { "" };
+        let snapshot = if step.snapshot { " from snapshot" } else { "" };
+        let moved = if step.moved { " elsewhere" } else { "" };
+        let flips = if step.bad.0.is_zero() { "" } else { " flip-flop" };
+        format!("{:?}{one_way}{snapshot}{moved}{flips}", step.action).to_lowercase()
+    });
+    present.chain(steps).collect()
 }
 
 /// What went wrong, if anything.
@@ -172,6 +260,9 @@ mod tests {
         let text = table(&scenario, 1, &outcome, Duration::from_secs(1));
         assert!(text.contains("event deliveries             20 of 20"), "{text}");
         assert!(text.contains(&format!("{:016x}", outcome.trace_hash)));
+        let summed = summary(&scenario, &[outcome]);
+        assert!(summed.contains("event deliveries missed      0\n"), "{summed}");
+        let outcome = Play::new(&scenario, 1).run(|_, _| true);
         let value = json(&scenario, 1, &outcome);
         assert_eq!(value["events"]["delivered"]["count"], 20);
         assert_eq!(value["events"]["delivered"]["seconds_by_percent"].as_array().map(Vec::len), Some(101));
