@@ -89,13 +89,16 @@ impl Mailbox {
         }
     }
 
-    /// Takes some of the references back that were given.
-    pub(crate) fn take_back(&self, roster: &mut Roster) {
-        let Some(mut facts) = self.given_back.pop() else { return };
-        for fact in facts.drain(facts.len().saturating_sub(GIVEN_BACK_SLICE)..) {
+    /// Takes some of the references back that were given. Returns how many.
+    pub(crate) fn take_back(&self, roster: &mut Roster) -> usize {
+        let Some(mut facts) = self.given_back.pop() else { return 0 };
+        let rest = facts.len().saturating_sub(GIVEN_BACK_SLICE);
+        let taken = facts.len() - rest;
+        for fact in facts.drain(rest..) {
             roster.release_fact(fact);
         }
         self.give_back(facts);
+        taken
     }
 
     /// Nobody is left who could leave a request.

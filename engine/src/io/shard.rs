@@ -34,6 +34,8 @@ const BATCH: usize = 256;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// What a member in a list took while it was sent.
+const LISTED_BYTES: usize = 256;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -168,7 +170,8 @@ impl Shard {
                     return;
                 }
             }
-            self.mailbox.take_back(&mut self.ctx.roster);
+            let unlisted = self.mailbox.take_back(&mut self.ctx.roster);
+            self.relief.note(unlisted * LISTED_BYTES, self.ctx.now);
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
