@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::egress::Scope;
 use crate::streams::Streams;
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 
 /// Members exchanged in a second by a node that learns of many: with short tags 300 kB each way.
@@ -29,17 +30,36 @@ pub(super) struct EarlyExchanges {
     /// Members known at the last exchange.
     known: usize,
     growing: bool,
+    /// A view that grows before this does so because many join.
+    young_until: Time,
     /// Something about a member changed since the last exchange.
-    pub(super) heard_news: bool,
+    heard_news: bool,
 }
 
 impl EarlyExchanges {
-    /// The node came into a cluster.
+    /// The node came into a cluster. Its own last push/pull took so long.
     pub(super) fn begin(&mut self, scope: &mut Scope<'_>, took: Duration) {
+        self.young_until = scope.now() + scope.config.push_pull_interval;
+        self.hurry(scope, took);
+    }
+
+    /// Something about a member changed.
+    pub(super) fn on_news(&mut self, scope: &mut Scope<'_>, took: Duration) {
+        self.heard_news = true;
+        if !self.growing && scope.now() < self.young_until && self.has_grown(scope) {
+            self.hurry(scope, took);
+        }
+    }
+
+    fn hurry(&mut self, scope: &mut Scope<'_>, took: Duration) {
         self.generation = self.generation.wrapping_add(1);
         (self.growing, self.heard_news, self.known) = (true, false, scope.view.table_count());
         self.interval = shortest(scope, took);
         self.schedule(scope);
+    }
+
+    fn has_grown(&self, scope: &Scope<'_>) -> bool {
+        scope.view.table_count() > self.known + self.known / GROWTH
     }
 
     /// Whether the node came in a short time ago, or with many others.
@@ -56,8 +76,7 @@ impl EarlyExchanges {
             self.schedule(scope);
             return false;
         }
-        let (known, calm) = (scope.view.table_count(), calm(scope));
-        let young = known > self.known + self.known / GROWTH;
+        let (young, calm) = (self.has_grown(scope), calm(scope));
         let goes_on = young || self.heard_news || self.interval < calm;
         self.interval = match (young, self.heard_news) {
             (true, _) => shortest(scope, streams.took),
@@ -65,8 +84,8 @@ impl EarlyExchanges {
             (false, false) => calm,
         };
         self.growing = goes_on && (young || self.interval <= 2 * calm);
+        (self.known, self.heard_news) = (scope.view.table_count(), false);
         if goes_on && self.interval < scope.config.push_pull_interval {
-            (self.known, self.heard_news) = (known, false);
             self.schedule(scope);
         }
         true
