@@ -53,7 +53,9 @@ impl EarlyExchanges {
 
     fn hurry(&mut self, scope: &mut Scope<'_>, took: Duration) {
         self.generation = self.generation.wrapping_add(1);
-        (self.growing, self.heard_news, self.known) = (true, false, scope.view.table_count());
+        // Without push/pulls gossip has to do it.
+        self.growing = !scope.config.push_pull_interval.is_zero();
+        (self.heard_news, self.known) = (false, scope.view.table_count());
         self.interval = shortest(scope, took);
         self.schedule(scope);
     }
@@ -77,15 +79,16 @@ impl EarlyExchanges {
             return false;
         }
         let (young, calm) = (self.has_grown(scope), calm(scope));
-        let goes_on = young || self.heard_news || self.interval < calm;
+        let wanted = young || self.heard_news || self.interval < calm;
         self.interval = match (young, self.heard_news) {
             (true, _) => shortest(scope, streams.took),
             (false, true) => self.interval * 2,
             (false, false) => calm,
         };
+        let goes_on = wanted && self.interval < scope.config.push_pull_interval;
         self.growing = goes_on && (young || self.interval <= 2 * calm);
         (self.known, self.heard_news) = (scope.view.table_count(), false);
-        if goes_on && self.interval < scope.config.push_pull_interval {
+        if goes_on {
             self.schedule(scope);
         }
         true
