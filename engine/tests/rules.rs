@@ -328,7 +328,7 @@ fn a_remotes_dead_is_only_suspected_and_its_left_has_left() {
     }
     let id = StreamId::accepted(0);
     lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Accepted(peer()));
-    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(&bytes));
+    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(bytes[..].into()));
     lone.wait(Duration::from_millis(10));
     assert_eq!(lone.state("dead").0, SwimState::Suspect);
     assert_eq!(lone.state("suspect").0, SwimState::Suspect);

@@ -26,6 +26,8 @@ mod ring;
 pub(crate) mod seat;
 #[cfg(target_os = "linux")]
 mod send;
+#[cfg(all(test, target_os = "linux"))]
+mod send_tests;
 pub(crate) mod shard;
 #[cfg(target_os = "linux")]
 pub(crate) mod shared;

@@ -28,6 +28,7 @@ use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
+use crate::wire::DropReason;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
@@ -170,8 +171,10 @@ impl Shard {
                     return;
                 }
             }
-            let unlisted = self.mailbox.take_back(&mut self.ctx.roster);
-            self.relief.note(unlisted * LISTED_BYTES, self.ctx.now);
+            if let Some(facts) = self.mailbox.take_back() {
+                self.relief.note(facts.len() * LISTED_BYTES, self.ctx.now);
+                facts.into_iter().for_each(|fact| self.ctx.roster.release_fact(fact));
+            }
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
@@ -254,7 +257,7 @@ impl Shard {
             StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
             StreamEvent::Bytes(node, id, bytes) => {
-                input(node, id, StreamInput::Bytes(&bytes));
+                input(node, id, StreamInput::Bytes(bytes[..].into()));
                 self.relief.note(bytes.len(), self.ctx.now);
             }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
@@ -436,7 +439,10 @@ impl Shard {
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
             let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
-            self.streams.operate(node, from, id, operation);
+            let unread = self.streams.operate(node, from, id, operation);
+            if let Some(seat) = seat(&mut self.seats, node).filter(|_| unread > 0) {
+                seat.node.count_drops(DropReason::StreamUnread, unread);
+            }
         }
         for (node, ticket, completion) in out.completions.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {

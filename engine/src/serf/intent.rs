@@ -64,7 +64,11 @@ impl Serf {
             }
             _ => {}
         }
-        if member == scope.me || !leave.prune {
+        if member == scope.me {
+            // Its own intent is out already; others pass on what they say.
+            return false;
+        }
+        if !leave.prune {
             return true;
         }
         if matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {

@@ -31,8 +31,8 @@ impl Serf {
         let reminders: Vec<(SocketAddr, Vec<u8>)> = answering
             .take(REMINDERS_MAX)
             .map(|(member, known)| {
-                let leave =
-                    LeaveIntent { ltime: known.status_ltime, node: roster.name(member), prune: false };
+                let prune = self.prune_when_gone.contains(&member);
+                let leave = LeaveIntent { ltime: known.status_ltime, node: roster.name(member), prune };
                 (roster.fact(known.fact).socket_addr(), encoded(&leave))
             })
             .collect();

@@ -16,7 +16,8 @@ impl Serf {
     pub(crate) fn encode_state(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
         let roster = &scope.ctx.roster;
         let members = || scope.view.iter().filter(|(_, known)| known.status != MemberStatus::None);
-        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left);
+        let left_count = scope.view.status_count(MemberStatus::Left);
+        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left).take(left_count);
         let source = PushPullSource {
             ltime: self.clock.time(),
             event_ltime: self.event_clock.time(),
@@ -25,10 +26,7 @@ impl Serf {
                 scope.view.members_count() as u32,
                 members().map(|(member, known)| (roster.name(member), told_ltime(known))),
             ),
-            left: (
-                scope.view.status_count(MemberStatus::Left) as u32,
-                left().map(|(member, _)| roster.name(member)),
-            ),
+            left: (left_count as u32, left().map(|(member, _)| roster.name(member))),
             events: self.events.slots(),
             marker: PhantomData,
         };

@@ -261,7 +261,7 @@ impl World {
     fn write(&mut self, node: NodeId, id: StreamId, mut bytes: Vec<u8>) {
         let Some(&peer) = self.peers.get(&(node, id)) else { return };
         for watcher in &mut self.watchers {
-            watcher.saw(self.ctx.now, node, Seen::Streamed(bytes.len()));
+            watcher.saw(self.ctx.now, node, Seen::Streamed(&bytes));
         }
         let sent = bytes.len();
         let Some(arrives) = self.links.cut(sent) else {
@@ -335,7 +335,7 @@ fn deliver(node: &mut Node, ctx: &mut Context, load: Load) -> Option<Vec<u8>> {
         }
         Load::Accepted(id, from) => node.handle_stream(ctx, id, StreamInput::Accepted(from)),
         Load::Opened(id) => node.handle_stream(ctx, id, StreamInput::Opened),
-        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(&bytes)),
+        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(bytes.into())),
         Load::Finished(id) => node.handle_stream(ctx, id, StreamInput::Finished),
         Load::Failed(id, reason) => node.handle_stream(ctx, id, StreamInput::Failed(reason)),
     }

@@ -21,6 +21,7 @@ mod trace;
 mod watch;
 
 pub use crate::canary::Canary;
+pub use crate::swim::push_pull_scale;
 pub use check::{Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};
@@ -52,6 +53,9 @@ use crate::random::{Nonces, Random};
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 
+/// Buffers of states kept for the next ones: about what is under way at once in a big idle cluster.
+const SPARE_STATES_MAX: usize = 16;
+
 /// Production nodes in virtual time.
 pub struct World {
     ctx: Context,
@@ -79,8 +83,10 @@ pub struct World {
 impl World {
     /// An empty world whose every choice follows from `seed`.
     pub fn new(seed: u64, network: Network) -> World {
+        let mut ctx = Context::new(seed, Nonces::seeded(seed ^ 0x5eed));
+        ctx.spare.max = SPARE_STATES_MAX;
         World {
-            ctx: Context::new(seed, Nonces::seeded(seed ^ 0x5eed)),
+            ctx,
             nodes: Vec::new(),
             by_addr: HashMap::default(),
             links: Links::new(network, Random::new(seed ^ 0x0dd5)),

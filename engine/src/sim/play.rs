@@ -120,6 +120,12 @@ impl Play {
         }
     }
 
+    /// Compresses one of so many writes to streams, beside sending it as it is, to tell what LZW would make of
+    /// the traffic without spending the time on all of it.
+    pub fn sample_compression(&mut self, every: u64) {
+        self.meter.0.borrow_mut().sample_every = every;
+    }
+
     /// The World in which it is played.
     pub fn world(&mut self) -> &mut World {
         &mut self.world
@@ -374,17 +380,19 @@ impl Play {
     }
 
     fn restart(&mut self, step: &Step) {
-        let snapshot = step.snapshot;
         for (number, config, restored) in std::mem::take(&mut self.crashed) {
+            // A snapshot from before anybody was met says whom to join as little as none does.
+            let mut others = restored.alive.iter().chain(&restored.failed);
+            let rejoins = step.snapshot && others.any(|(name, _)| *name != config.node_name);
             let id = self.world.restart(&config, |raw| {
-                if snapshot {
+                if step.snapshot {
                     raw.restored = restored;
                 }
                 if step.moved {
                     raw.advertise.set_port(raw.advertise.port() + 1);
                 }
             });
-            self.came(id, number, !snapshot);
+            self.came(id, number, !rejoins);
         }
     }
 

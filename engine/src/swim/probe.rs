@@ -254,6 +254,16 @@ impl Swim {
     }
 
     fn next_target(&mut self, scope: &mut Scope<'_>) -> Option<MemberIndex> {
+        let me = scope.view.get(scope.me).map(|known| known.swim);
+        let probed = [SwimState::Alive, SwimState::Suspect].map(|state| {
+            let counts_me = me == Some(state);
+            scope.view.swim_count(state) - usize::from(counts_me)
+        });
+        if probed == [0, 0] {
+            // Nobody to find; looking would go through all places of the view.
+            self.forget_long_gone(scope);
+            return None;
+        }
         // The rest of this round, then one whole new round.
         for _ in 0..2 {
             if let Some(order) = self.prober.order {

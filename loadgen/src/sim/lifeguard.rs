@@ -6,14 +6,15 @@ use indicatif::ProgressBar;
 use thane_engine::sim::{Play, Scenario, Settings, Span};
 
 use super::options::Options;
-use super::spread::Spread;
+use crate::spread::Spread;
 
 /// Slow members among the 128, as in the paper's tables.
 const COUNTS: [u32; 2] = [4, 16];
 /// How long their messages wait, milliseconds.
 const STILLS: [u64; 5] = [128, 512, 2_000, 8_000, 32_000];
-/// What is switched off in each column.
-const COLUMNS: [(&str, fn(&mut Settings)); 5] = [
+/// A column: its title, and what is switched off in it.
+type Column = (&'static str, fn(&mut Settings));
+const COLUMNS: [Column; 5] = [
     ("all parts", |_| {}),
     ("without dynamic suspicion", |settings| settings.suspicion_max_timeout_mult = Some(1)),
     ("without local health", |settings| settings.awareness_max_multiplier = Some(1)),

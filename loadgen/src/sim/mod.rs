@@ -3,20 +3,21 @@
 mod lifeguard;
 mod options;
 mod report;
-mod spread;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use thane_engine::sim::{Outcome, Play, Scenario, swarm};
 
-use options::{Options, Task};
+use self::options::{Options, Task};
+use self::report::Cost;
+use crate::output::{self, style};
+use crate::process;
 
 /// What a seed that failed is replayed by.
 const REPLAY: &str = "replay: cargo run --release -p thane-loadgen -- sim sweep --seed";
@@ -36,10 +37,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(crate::EXIT_USAGE);
         }
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    // A second handler can't be there: this is the only one, set once.
-    let _ = ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed));
+    let stop = output::stop_on_signal();
     let result = match &options.task {
         Task::Help => {
             print!("{}", options::help());
@@ -66,11 +64,18 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result
         if options.check {
             play.check();
         }
-        let started = Instant::now();
+        play.sample_compression(options.sample_compression);
+        let (started, cpu) = (Instant::now(), process::cpu(std::process::id()));
         let outcome = watched(play, &format!("{} seed {seed}", scenario.name), stop);
-        print!("{}", report::table(scenario, seed, &outcome, started.elapsed()));
+        let cost = Cost {
+            took: started.elapsed(),
+            cpu: process::cpu(std::process::id()).saturating_sub(cpu),
+            memory_max_bytes: process::status_kb(std::process::id(), "VmHWM:").unwrap_or_default() * 1024,
+        };
+        print!("{}", report::table(scenario, seed, &outcome, cost));
         if let Some(dir) = &options.out {
-            write(dir, scenario, seed, &outcome)?;
+            let name = format!("{}-{}-{seed}.json", scenario.name, scenario.nodes);
+            output::write_json(dir, &name, &report::json(scenario, seed, &outcome, cost))?;
         }
         let code = exit_code(&outcome);
         if code != 0 {
@@ -167,22 +172,10 @@ fn watched(play: Play, title: &str, stop: &AtomicBool) -> Outcome {
     outcome
 }
 
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the template is fixed and tested by every run")
-}
-
 fn exit_code(outcome: &Outcome) -> u8 {
     match (outcome.violations.is_empty(), &outcome.unsettled) {
         (false, _) => EXIT_SAFETY,
         (true, Some(_)) => EXIT_LIVENESS,
         (true, None) => 0,
     }
-}
-
-fn write(dir: &Path, scenario: &Scenario, seed: u64, outcome: &Outcome) -> Result<(), String> {
-    std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let path = dir.join(format!("{}-{}-{seed}.json", scenario.name, scenario.nodes));
-    let text = serde_json::to_string_pretty(&report::json(scenario, seed, outcome))
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
+use crate::arguments::{number, seeds, string, text};
+
 /// What to run.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -31,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// The protocol's rules are checked on every transition.
     pub(crate) check: bool,
+    /// One of so many writes to streams is compressed to see how small it becomes; 0: none.
+    pub(crate) sample_compression: u64,
 }
 
 /// The text of `--help`.
@@ -48,6 +52,7 @@ pub(crate) fn help() -> String {
       --push-pull SPAN  time between push/pulls, 0s for none
       --suspicion-max N, --awareness-max N, --no-buddy   Lifeguard's parts; 1 switches one off
       --compression     LZW, as Serf has it (slow)
+      --sample-compression K   send states as they are, but compress every K-th to estimate LZW's bytes
       --still SPAN, --count N   for all steps that have such a key
       --check           check the protocol's rules on every transition
       --out DIR         also write a JSON file for each run
@@ -66,7 +71,8 @@ impl Options {
     /// Reads the arguments.
     pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Options, String> {
         let mut parser = lexopt::Parser::from_args(arguments);
-        let mut options = Options { task: Task::Help, seeds: 1..2, out: None, check: false };
+        let mut options =
+            Options { task: Task::Help, seeds: 1..2, out: None, check: false, sample_compression: 0 };
         let mut changes: Vec<Change> = Vec::new();
         let mut name = None;
         while let Some(argument) = parser.next().map_err(text)? {
@@ -80,6 +86,9 @@ impl Options {
                 Long("seeds") => options.seeds = seeds(&string(&mut parser)?)?,
                 Long("out") => options.out = Some(parser.value().map_err(text)?.into()),
                 Long("check") => options.check = true,
+                Long("sample-compression") => {
+                    options.sample_compression = number(&mut parser, "--sample-compression")?;
+                }
                 Long("compression") => changes.push(Change::Compression),
                 Long("nodes") => changes.push(Change::Nodes(number(&mut parser, "--nodes")?)),
                 Long("loss") => changes.push(Change::Loss(number(&mut parser, "--loss")?)),
@@ -168,26 +177,6 @@ fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
     }
     scenario.check().map_err(|error| error.to_string())?;
     Ok(scenario)
-}
-
-fn text(error: lexopt::Error) -> String {
-    error.to_string()
-}
-
-fn string(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser.value().and_then(|value| value.string()).map_err(text)
-}
-
-fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser, option: &str) -> Result<T, String> {
-    let value = string(parser)?;
-    value.parse().map_err(|_| format!("{option} `{value}` is no number of the right kind"))
-}
-
-fn seeds(value: &str) -> Result<Range<u64>, String> {
-    let range = value.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| format!("--seeds `{value}` is no range such as `0..1000`"))
 }
 
 #[cfg(test)]

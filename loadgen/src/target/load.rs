@@ -1,17 +1,19 @@
 //! Messages at a given rate, open loop: each is due at its time whether or not the agent keeps up, and its
 //! latency counts from when it was due, so that a stalled agent is not spared (no coordinated omission).
 
+#[cfg(not(target_os = "linux"))]
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thane_engine::wire::packet::{Assembler, Scratch};
+use thane_engine::wire::packet::{Assembler, Envelope, Scratch};
 use thane_engine::wire::serf::UserEvent;
 use thane_engine::wire::{LamportTime, Message, Ping, SeqNo, message};
 
-use super::emulated;
+use super::emulated::{self, Wrapping};
 
 /// How long answers are waited for after the last message.
 const LATE: Duration = Duration::from_millis(500);
@@ -21,6 +23,27 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const SEQ_BASE: u32 = 0x4000_0000;
 /// Alive messages in one packet.
 pub(crate) const ALIVE_IN_PACKET: usize = 10;
+
+/// How many packets of a burst are sent at once.
+pub(crate) const BURST: u32 = 32;
+
+/// When what is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Packets a second.
+    pub(crate) rate: u32,
+    /// For how long.
+    pub(crate) span: Duration,
+    /// Packets that are due at the same time, and sent in one system call if they are several.
+    pub(crate) burst: u32,
+}
+
+impl Pace {
+    /// When a packet is due, since the start.
+    fn due(&self, n: u32) -> Duration {
+        Duration::from_secs(1) / self.rate.max(1) * (n - n % self.burst)
+    }
+}
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -43,36 +66,43 @@ pub(crate) struct Outcome {
     pub(crate) latency: Histogram<u64>,
 }
 
-/// Sends `rate` packets a second for `span`.
+/// Sends packets at that pace.
 ///
 /// # Errors
-/// The socket can't be made.
+/// The socket can't be made; the system can't send bursts.
 pub(crate) fn run(
     kind: &Kind,
+    wrapping: Wrapping,
     from: IpAddr,
     agent: SocketAddr,
-    rate: u32,
-    span: Duration,
+    pace: Pace,
 ) -> std::io::Result<Outcome> {
     let socket = Arc::new(UdpSocket::bind((from, 0))?);
     socket.connect(agent)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let (start, interval) = (Instant::now(), Duration::from_secs(1) / rate.max(1));
+    let mut packets = Packets::new(kind, wrapping);
+    let (mut packet, mut burst, mut sent) = (Vec::new(), Vec::new(), 0);
+    if pace.burst > 1 {
+        packets.write(0, &mut packet);
+        send_in_segments(&socket, packet.len())?;
+    }
+    let start = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let receiving = {
         let (socket, stop) = (Arc::clone(&socket), Arc::clone(&stop));
-        std::thread::spawn(move || receive(&socket, &stop, start, interval))
+        std::thread::spawn(move || receive(&socket, wrapping, &stop, start, pace))
     };
-    let packets = Packets::new(kind);
-    let count = (span.as_nanos() / interval.as_nanos()) as u32;
-    let (mut packet, mut sent) = (Vec::new(), 0);
-    for n in 0..count {
-        packets.write(n, &mut packet);
-        let due = start + interval * n;
-        if let Some(early) = due.checked_duration_since(Instant::now()) {
+    let bursts = (pace.span.as_secs_f64() * f64::from(pace.rate) / f64::from(pace.burst)) as u32;
+    for first in (0..bursts).map(|n| n * pace.burst) {
+        burst.clear();
+        for n in first..first + pace.burst {
+            packets.write(n, &mut packet);
+            burst.extend_from_slice(&packet);
+        }
+        if let Some(early) = (start + pace.due(first)).checked_duration_since(Instant::now()) {
             std::thread::sleep(early);
         }
-        sent += u64::from(socket.send(&packet).is_ok());
+        sent += if socket.send(&burst).is_ok() { u64::from(pace.burst) } else { 0 };
     }
     std::thread::sleep(LATE);
     stop.store(true, Ordering::Relaxed);
@@ -80,17 +110,37 @@ pub(crate) fn run(
     Ok(Outcome { sent, answered: latency.len(), latency })
 }
 
+/// From now on what is sent at once goes out as datagrams of that length, which the kernel makes (UDP_SEGMENT):
+/// they all arrive before the other side, which has yet to be woken, looks.
+#[cfg(target_os = "linux")]
+fn send_in_segments(socket: &UdpSocket, bytes: usize) -> std::io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+    Ok(setsockopt(socket, UdpGsoSegment, &(bytes as i32))?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_in_segments(_: &UdpSocket, _: usize) -> std::io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 /// Takes acks until it is stopped. An ack's number says when its ping was due.
-fn receive(socket: &UdpSocket, stop: &AtomicBool, start: Instant, interval: Duration) -> Histogram<u64> {
+fn receive(
+    socket: &UdpSocket,
+    wrapping: Wrapping,
+    stop: &AtomicBool,
+    start: Instant,
+    pace: Pace,
+) -> Histogram<u64> {
+    let envelope = wrapping.envelope();
     let mut latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order");
     let (mut buffer, mut scratch) = (vec![0; 65_536], Scratch::default());
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = socket.recv(&mut buffer) else { continue };
         let now = Instant::now();
-        emulated::messages(&mut buffer[..length], &mut scratch, |message| {
+        emulated::messages(&envelope, &mut buffer[..length], &mut scratch, |message| {
             let Message::Ack(ack) = message else { return };
             if let Some(n) = ack.seq.0.checked_sub(SEQ_BASE) {
-                let due = start + interval * n;
+                let due = start + pace.due(n);
                 latency.saturating_record(now.saturating_duration_since(due).as_nanos() as u64);
             }
         });
@@ -100,47 +150,80 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, start: Instant, interval: Dura
 
 /// The packets of a load, made before it begins as far as that is possible.
 enum Packets {
-    Ping(String),
+    Ping(String, Packer),
     Ready(Vec<Vec<u8>>),
 }
 
 impl Packets {
-    fn new(kind: &Kind) -> Packets {
+    fn new(kind: &Kind, wrapping: Wrapping) -> Packets {
+        let mut packer = Packer::new(wrapping.envelope());
         match kind {
-            Kind::Ping(node) => Packets::Ping(node.clone()),
-            Kind::DuplicateEvent => Packets::Ready(vec![event()]),
+            Kind::Ping(node) => Packets::Ping(node.clone(), packer),
+            Kind::DuplicateEvent => Packets::Ready(vec![packer.event()]),
             Kind::KnownAlive(members, addr) => {
                 let packets = (*members / ALIVE_IN_PACKET).max(1);
-                Packets::Ready((0..packets).map(|n| alive_packet(n * ALIVE_IN_PACKET, *addr)).collect())
+                Packets::Ready((0..packets).map(|n| packer.alives(n * ALIVE_IN_PACKET, *addr)).collect())
             }
         }
     }
 
-    fn write(&self, n: u32, out: &mut Vec<u8>) {
+    fn write(&mut self, n: u32, out: &mut Vec<u8>) {
         out.clear();
         match self {
-            Packets::Ping(node) => Ping { seq: SeqNo(SEQ_BASE + n), node, ..Ping::default() }.encode(out),
+            Packets::Ping(node, packer) => packer.write_ping(SeqNo(SEQ_BASE + n), node, out),
             Packets::Ready(packets) => out.extend_from_slice(&packets[n as usize % packets.len()]),
         }
     }
 }
 
-fn event() -> Vec<u8> {
-    let mut packet = vec![message::USER];
-    let payload = vec![b'x'; 100].into();
-    UserEvent { ltime: LamportTime(5), name: "deploy", payload, coalesce: false }.encode(&mut packet);
-    packet
+/// Makes packets.
+pub(crate) struct Packer {
+    envelope: Envelope,
+    assembler: Assembler,
+    packed: u64,
 }
 
-fn alive_packet(first: usize, addr: SocketAddr) -> Vec<u8> {
-    let (mut assembler, mut packet) = (Assembler::default(), Vec::new());
-    assembler.begin(1400);
-    for n in first..first + ALIVE_IN_PACKET {
-        let name = emulated::name(n);
-        assembler.push(|out| emulated::alive(&name, addr).encode(out));
+impl Packer {
+    pub(crate) fn new(envelope: Envelope) -> Packer {
+        Packer { envelope, assembler: Assembler::default(), packed: 0 }
     }
-    assembler.finish(&mut packet, &emulated::envelope(), false, [0; 12]);
-    packet
+
+    /// Appends a ping to the agent of that name.
+    pub(crate) fn write_ping(&mut self, seq: SeqNo, node: &str, out: &mut Vec<u8>) {
+        self.assembler.begin(1400);
+        self.assembler.push(|out| Ping { seq, node, ..Ping::default() }.encode(out));
+        self.finish(out);
+    }
+
+    /// Always the same user event.
+    pub(crate) fn event(&mut self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.assembler.begin(1400);
+        self.assembler.push(|out| {
+            out.push(message::USER);
+            let payload = vec![b'x'; 100].into();
+            UserEvent { ltime: LamportTime(5), name: "deploy", payload, coalesce: false }.encode(out);
+        });
+        self.finish(&mut packet);
+        packet
+    }
+
+    /// [`ALIVE_IN_PACKET`] alive messages.
+    pub(crate) fn alives(&mut self, first: usize, addr: SocketAddr) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.assembler.begin(1400);
+        for n in first..first + ALIVE_IN_PACKET {
+            let name = emulated::name(n);
+            self.assembler.push(|out| emulated::alive(&name, addr).encode(out));
+        }
+        self.finish(&mut packet);
+        packet
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.packed += 1;
+        self.assembler.finish(out, &self.envelope, false, emulated::nonce(self.packed));
+    }
 }
 
 #[cfg(test)]
@@ -152,20 +235,31 @@ mod tests {
     #[test]
     fn every_ping_is_answered_and_timed() {
         let ip = IpAddr::from([127, 34, 1, 2]);
-        let members = Members::start(ip, 1).unwrap();
         let kind = Kind::Ping(emulated::name(0));
-        let outcome = run(&kind, ip, members.addr(), 1_000, Duration::from_millis(100)).unwrap();
-        assert_eq!((outcome.sent, outcome.answered), (100, 100));
-        assert_eq!(members.answered(), 100);
-        assert!(outcome.latency.min() > 1_000, "loopback takes more than a microsecond");
+        for (wrapping, burst) in [(Wrapping::Plain, 1), (Wrapping::Plain, BURST), (Wrapping::Sealed, 1)] {
+            let members = Members::start(ip, 1, wrapping).unwrap();
+            let pace = Pace { rate: 1_000, span: Duration::from_millis(96), burst };
+            let outcome = run(&kind, wrapping, ip, members.addr(), pace).unwrap();
+            assert_eq!((outcome.sent, outcome.answered), (96, 96), "bursts of {burst}");
+            assert_eq!(members.answered(), 96);
+            assert!(outcome.latency.min() > 1_000, "loopback takes more than a microsecond");
+        }
+    }
+
+    #[test]
+    fn packets_of_a_burst_are_due_with_its_first() {
+        let pace = Pace { rate: 1_000, span: Duration::ZERO, burst: BURST };
+        let due = |n| pace.due(n).as_millis();
+        assert_eq!([0, 31, 32, 63, 64].map(due), [0, 0, 32, 32, 64]);
     }
 
     #[test]
     fn a_packet_holds_ten_alive_messages_within_the_budget() {
-        let mut packet = alive_packet(0, SocketAddr::from(([127, 34, 1, 3], 7946)));
+        let envelope = Wrapping::Sealed.envelope();
+        let mut packet = Packer::new(envelope.clone()).alives(0, SocketAddr::from(([127, 34, 1, 3], 7946)));
         assert!(packet.len() <= 1400, "{}", packet.len());
         let mut count = 0;
-        emulated::messages(&mut packet, &mut Scratch::default(), |message| {
+        emulated::messages(&envelope, &mut packet, &mut Scratch::default(), |message| {
             count += usize::from(matches!(message, Message::Alive(_)));
         });
         assert_eq!(count, ALIVE_IN_PACKET);

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::agent::Agent;
-use super::emulated::Members;
-use super::load::{self, ALIVE_IN_PACKET, Kind, Outcome};
+use super::bare;
+use super::emulated::{Members, Wrapping};
+use super::load::{self, ALIVE_IN_PACKET, BURST, Kind, Outcome, Pace};
 use super::options::Options;
+use crate::agent::Agent;
 
 /// Time for what was asked to come to rest before the next measurement.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// Repetitions of what is short; the median counts.
 const REPEAT: usize = 5;
 
@@ -17,7 +18,7 @@ const REPEAT: usize = 5;
 pub(crate) type Measured = Vec<(&'static str, f64)>;
 
 /// A value that could not be measured.
-const UNKNOWN: f64 = -1.0;
+pub(crate) const UNKNOWN: f64 = -1.0;
 
 /// Measures everything at one agent.
 ///
@@ -30,11 +31,11 @@ pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, Stri
     let idle = idle(agent, options.idle);
     rows.push(("alone: CPU, ms per minute", idle * 60.0 * 1e3));
     let ping = Kind::Ping(agent.node.clone());
-    pings(agent, options, &ping, idle, ALONE, &mut rows)?;
-    one_way(agent, options, &Kind::DuplicateEvent, idle, EVENTS, &mut rows)?;
+    let load = Load { agent, options, idle };
+    load.pings(&ping, ALONE, &mut rows)?;
+    load.one_way(&Kind::DuplicateEvent, EVENTS, &mut rows)?;
 
-    let members = Members::start(options.from, options.nodes)
-        .map_err(|error| format!("can't start the emulated members on {}: {error}", options.from))?;
+    let members = options.members(Wrapping::Plain)?;
     merge(agent, &members, idle, &mut rows)?;
     std::thread::sleep(SETTLE);
     rows.push(("with members: RSS, MB", megabytes(agent.rss_kb())));
@@ -45,10 +46,26 @@ pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, Stri
     list(agent, options, &mut rows)?;
     exchange(agent, &members, &mut rows)?;
     let alive = Kind::KnownAlive(options.nodes, members.addr());
-    one_way(agent, options, &alive, idle, ALIVES, &mut rows)?;
-    pings(agent, options, &ping, idle, AMONG, &mut rows)?;
+    let load = Load { agent, options, idle };
+    load.one_way(&alive, ALIVES, &mut rows)?;
+    load.pings(&ping, AMONG, &mut rows)?;
     rows.push(("at the end: RSS, MB", megabytes(agent.rss_kb())));
     rows.push(("at the end: peak RSS, MB", megabytes(agent.peak_rss_kb())));
+    Ok(rows)
+}
+
+/// Measures the loop that only answers: what it has in common with an agent.
+///
+/// # Errors
+/// A load can't be sent.
+pub(crate) fn bare(agent: &Agent, options: &Options) -> Result<Measured, String> {
+    let mut rows = Measured::new();
+    std::thread::sleep(SETTLE);
+    rows.push(("alone: RSS, MB", megabytes(agent.rss_kb())));
+    let load = Load { agent, options, idle: 0.0 };
+    load.pings(&Kind::Ping(agent.node.clone()), ALONE, &mut rows)?;
+    load.one_way(&Kind::DuplicateEvent, EVENTS, &mut rows)?;
+    load.one_way(&Kind::KnownAlive(options.nodes, agent.gossip), ALIVES, &mut rows)?;
     Ok(rows)
 }
 
@@ -60,72 +77,92 @@ fn idle(agent: &Agent, span: Duration) -> f64 {
 }
 
 /// Names of a ping load's rows.
-type PingRows = [&'static str; 5];
+type PingRows = [&'static str; 6];
 
-const ALONE: PingRows =
-    ["alone: ping to ack, CPU us", "alone: acked, %", "alone: p50, us", "alone: p99, us", "alone: p99.9, us"];
+const ALONE: PingRows = [
+    "alone: ping to ack, CPU us",
+    "alone: acked, %",
+    "alone: p50, us",
+    "alone: p99, us",
+    "alone: p99.9, us",
+    "alone: ping to ack in bursts of 32, CPU us",
+];
 const AMONG: PingRows = [
     "with members: ping to ack, CPU us",
     "with members: acked, %",
     "with members: p50, us",
     "with members: p99, us",
     "with members: p99.9, us",
+    "with members: ping to ack in bursts of 32, CPU us",
 ];
-const EVENTS: [&str; 2] = ["duplicate event, CPU us", "duplicate event: kernel drops"];
-const ALIVES: [&str; 2] = ["known alive in a packet of ten, CPU us", "known alive: kernel drops"];
+/// Each alone, in bursts, and what the kernel dropped in both.
+type OneWayRows = [&'static str; 3];
 
-fn pings(
-    agent: &Agent,
-    options: &Options,
-    kind: &Kind,
+const EVENTS: OneWayRows =
+    ["duplicate event, CPU us", "duplicate event in bursts of 32, CPU us", "duplicate event: kernel drops"];
+const ALIVES: OneWayRows = [
+    "known alive in a packet of ten, CPU us",
+    "known alive in bursts of 32 packets, CPU us",
+    "known alive: kernel drops",
+];
+
+/// Loads for one agent that needs so many seconds of processor time a second when idle.
+struct Load<'a> {
+    agent: &'a Agent,
+    options: &'a Options,
     idle: f64,
-    names: PingRows,
-    rows: &mut Measured,
-) -> Result<(), String> {
-    let (outcome, cpu) = loaded(agent, options, kind, idle)?;
-    let Outcome { sent, answered, latency } = outcome;
-    let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-    let share = 100.0 * answered as f64 / sent.max(1) as f64;
-    rows.push((names[0], known(agent, cpu * 1e6 / answered.max(1) as f64)));
-    rows.push((names[1], share));
-    rows.extend([(names[2], us(0.5)), (names[3], us(0.99)), (names[4], us(0.999))]);
-    Ok(())
 }
 
-fn one_way(
-    agent: &Agent,
-    options: &Options,
-    kind: &Kind,
-    idle: f64,
-    names: [&'static str; 2],
-    rows: &mut Measured,
-) -> Result<(), String> {
-    let before = agent.kernel_drops();
-    let (outcome, cpu) = loaded(agent, options, kind, idle)?;
-    let drops = agent.kernel_drops() - before;
-    let each = if matches!(kind, Kind::KnownAlive(..)) { ALIVE_IN_PACKET as u64 } else { 1 };
-    let taken = (outcome.sent.saturating_sub(drops) * each).max(1);
-    rows.push((names[0], known(agent, cpu * 1e6 / taken as f64)));
-    rows.push((names[1], drops as f64));
-    Ok(())
-}
+impl Load<'_> {
+    fn pings(&self, kind: &Kind, names: PingRows, rows: &mut Measured) -> Result<(), String> {
+        let (outcome, cpu) = self.run(kind, 1)?;
+        let each = |cpu: f64, answered: u64| known(self.agent, cpu * 1e6 / answered.max(1) as f64);
+        let Outcome { sent, answered, latency } = outcome;
+        let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        rows.push((names[0], each(cpu, answered)));
+        rows.push((names[1], 100.0 * answered as f64 / sent.max(1) as f64));
+        rows.extend([(names[2], us(0.5)), (names[3], us(0.99)), (names[4], us(0.999))]);
+        let (outcome, cpu) = self.run(kind, BURST)?;
+        rows.push((names[5], each(cpu, outcome.answered)));
+        Ok(())
+    }
 
-/// A load, and the processor seconds that it cost beyond idling.
-fn loaded(agent: &Agent, options: &Options, kind: &Kind, idle: f64) -> Result<(Outcome, f64), String> {
-    let (before, start) = (agent.cpu(), std::time::Instant::now());
-    let outcome = load::run(kind, options.from, agent.gossip, options.rate, options.span)
-        .map_err(|error| format!("can't send from {}: {error}", options.from))?;
-    let used = (agent.cpu() - before).as_secs_f64();
-    Ok((outcome, (used - idle * start.elapsed().as_secs_f64()).max(0.0)))
+    fn one_way(&self, kind: &Kind, names: OneWayRows, rows: &mut Measured) -> Result<(), String> {
+        let messages = if matches!(kind, Kind::KnownAlive(..)) { ALIVE_IN_PACKET as u64 } else { 1 };
+        let mut all_drops = 0;
+        for (name, burst) in [(names[0], 1), (names[1], BURST)] {
+            let before = self.agent.kernel_drops();
+            let (outcome, cpu) = self.run(kind, burst)?;
+            let drops = self.agent.kernel_drops() - before;
+            let taken = (outcome.sent.saturating_sub(drops) * messages).max(1);
+            rows.push((name, known(self.agent, cpu * 1e6 / taken as f64)));
+            all_drops += drops;
+        }
+        rows.push((names[2], all_drops as f64));
+        Ok(())
+    }
+
+    /// Sends a load; gives its outcome and the processor seconds that it cost beyond idling.
+    fn run(&self, kind: &Kind, burst: u32) -> Result<(Outcome, f64), String> {
+        let &Load { agent, options, idle } = self;
+        let (before, start) = (agent.cpu(), std::time::Instant::now());
+        let pace = Pace { rate: options.rate, span: options.span, burst };
+        let outcome = load::run(kind, Wrapping::Plain, options.from, agent.gossip, pace)
+            .map_err(|error| format!("can't send from {}: {error}", options.from))?;
+        let used = (agent.cpu() - before).as_secs_f64();
+        Ok((outcome, (used - idle * start.elapsed().as_secs_f64()).max(0.0)))
+    }
 }
 
 fn merge(agent: &Agent, members: &Members, idle: f64, rows: &mut Measured) -> Result<(), String> {
     let (before, start) = (agent.cpu(), std::time::Instant::now());
+    let used = || (agent.cpu() - before).as_secs_f64() - idle * start.elapsed().as_secs_f64();
     let took = agent.join(members.addr())?;
     rows.push(("join: wall, ms", millis(took)));
+    rows.push(("join: CPU until it is answered, ms", known(agent, used() * 1e3)));
     std::thread::sleep(SETTLE);
-    let used = (agent.cpu() - before).as_secs_f64() - idle * start.elapsed().as_secs_f64();
-    rows.push(("join and merge: CPU, ms", known(agent, used * 1e3)));
+    rows.push(("join: CPU until 2 s later, ms", known(agent, used() * 1e3)));
+    rows.push(("join: exchanges until 2 s later", members.exchanged() as f64));
     Ok(())
 }
 
@@ -159,11 +196,11 @@ fn exchange(agent: &Agent, members: &Members, rows: &mut Measured) -> Result<(),
     Ok(())
 }
 
-fn known(agent: &Agent, value: f64) -> f64 {
+pub(crate) fn known(agent: &Agent, value: f64) -> f64 {
     if agent.pid.is_some() { value } else { UNKNOWN }
 }
 
-fn megabytes(kb: u64) -> f64 {
+pub(crate) fn megabytes(kb: u64) -> f64 {
     if kb == 0 { UNKNOWN } else { kb as f64 / 1024.0 }
 }
 
@@ -176,32 +213,54 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(UNKNOWN)
 }
 
-/// The columns side by side; with two, how many times the second the first is.
-pub(crate) fn table(options: &Options, columns: &[(String, Measured)]) -> String {
+/// Says what the table shows.
+pub(crate) fn heading(options: &Options) -> String {
     let Options { nodes, rate, span, .. } = options;
-    let mut out = format!("{nodes} members, loads of {rate} packets a second for {} s\n", span.as_secs());
-    let name_width = columns.iter().flat_map(|(_, rows)| rows).map(|row| row.0.len()).max().unwrap_or(0);
+    format!("{nodes} members, loads of {rate} packets a second for {} s", span.as_secs())
+}
+
+/// The columns side by side. If there are two, beside the bare one, how many times the second the first is; what
+/// the last of them takes over the bare one.
+pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
+    let mut out = format!("{heading}\n");
+    // An agent has all rows, the bare loop some of them.
+    let rows = columns.iter().map(|(_, rows)| rows).max_by_key(|rows| rows.len());
+    let names: Vec<&str> = rows.into_iter().flatten().map(|row| row.0).collect();
+    let name_width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let width = columns.iter().map(|(title, _)| title.len()).max().unwrap_or(0).max(12);
+    let (bare, agents): (Vec<_>, Vec<_>) = columns.iter().partition(|(title, _)| title == bare::COMMAND);
     let _ = write!(out, "{:name_width$}", "");
     for (title, _) in columns {
-        let _ = write!(out, "  {title:>12}");
+        let _ = write!(out, "  {title:>width$}");
     }
-    out.push('\n');
-    let rows = columns.first().map_or(0, |(_, rows)| rows.len());
-    for row in 0..rows {
-        let values: Vec<f64> = columns.iter().map(|(_, rows)| rows[row].1).collect();
-        let _ = write!(out, "{:name_width$}", columns[0].1[row].0);
-        for &value in &values {
-            let _ = write!(out, "  {:>12}", shown(value));
+    let times = if agents.len() == 2 { "times" } else { "" };
+    let over = if bare.is_empty() || agents.is_empty() { "" } else { "over bare" };
+    let _ = writeln!(out, "  {times:>9}  {over:>9}");
+    for name in names {
+        let value = |column: &(String, Measured)| {
+            let row = column.1.iter().find(|row| row.0 == name);
+            row.map_or(UNKNOWN, |row| row.1)
+        };
+        let _ = write!(out, "{name:name_width$}");
+        for column in columns {
+            let _ = write!(out, "  {:>width$}", shown(value(column)));
         }
-        if let &[first, second] = values.as_slice()
-            && first > 0.0
-            && second > 0.0
-        {
-            let _ = write!(out, "  {:>8.1} x", first / second);
-        }
-        out.push('\n');
+        let times = match agents.as_slice() {
+            [first, second] if value(first) > 0.0 && value(second) > 0.0 => {
+                format!("{:.1}", value(first) / value(second))
+            }
+            _ => String::new(),
+        };
+        let over = match (agents.last(), bare.first()) {
+            (Some(agent), Some(bare)) if value(agent) > 0.0 && value(bare) > 0.0 => {
+                format!("{:.2}", value(agent) - value(bare))
+            }
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "  {times:>9}  {over:>9}");
     }
-    out
+    // What is missing at the ends of lines leaves blanks.
+    out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// Three digits or so.
@@ -222,16 +281,18 @@ mod tests {
     #[test]
     fn the_table_shows_what_was_measured_and_ratios() {
         let options = Options::parse(&["--against".into(), "serf,thane".into()]).unwrap();
+        let heading = heading(&options);
         let columns = [
             ("serf".to_owned(), vec![("ping", 120.0), ("drops", 0.0), ("CLI", UNKNOWN)]),
             ("thane".to_owned(), vec![("ping", 8.0), ("drops", 0.0), ("CLI", 1.5)]),
+            (bare::COMMAND.to_owned(), vec![("ping", 5.0)]),
         ];
         let expected = "5000 members, loads of 2000 packets a second for 5 s\n\
-            \x20              serf         thane\n\
-            ping            120          8.00      15.0 x\n\
-            drops          0.00          0.00\n\
-            CLI               -          1.50\n";
-        assert_eq!(table(&options, &columns), expected);
+            \x20              serf         thane          bare      times  over bare\n\
+            ping            120          8.00          5.00       15.0       3.00\n\
+            drops          0.00          0.00             -\n\
+            CLI               -          1.50             -\n";
+        assert_eq!(table(&heading, &columns), expected);
     }
 
     #[test]
