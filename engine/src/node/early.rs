@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::egress::Scope;
 use crate::streams::Streams;
-use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 
 /// Members exchanged in a second by a node that learns of many: with short tags 300 kB each way.
@@ -30,38 +29,19 @@ pub(super) struct EarlyExchanges {
     /// Members known at the last exchange.
     known: usize,
     growing: bool,
-    /// A view that grows before this does so because many join.
-    young_until: Time,
     /// Something about a member changed since the last exchange.
-    heard_news: bool,
+    pub(super) heard_news: bool,
 }
 
 impl EarlyExchanges {
     /// The node came into a cluster. Its own last push/pull took so long.
     pub(super) fn begin(&mut self, scope: &mut Scope<'_>, took: Duration) {
-        self.young_until = scope.now() + scope.config.push_pull_interval;
-        self.hurry(scope, took);
-    }
-
-    /// Something about a member changed.
-    pub(super) fn on_news(&mut self, scope: &mut Scope<'_>, took: Duration) {
-        self.heard_news = true;
-        if !self.growing && scope.now() < self.young_until && self.has_grown(scope) {
-            self.hurry(scope, took);
-        }
-    }
-
-    fn hurry(&mut self, scope: &mut Scope<'_>, took: Duration) {
         self.generation = self.generation.wrapping_add(1);
         // Without push/pulls gossip has to do it.
         self.growing = !scope.config.push_pull_interval.is_zero();
         (self.heard_news, self.known) = (false, scope.view.table_count());
         self.interval = shortest(scope, took);
         self.schedule(scope);
-    }
-
-    fn has_grown(&self, scope: &Scope<'_>) -> bool {
-        scope.view.table_count() > self.known + self.known / GROWTH
     }
 
     /// Whether the node came in a short time ago, or with many others.
@@ -78,7 +58,8 @@ impl EarlyExchanges {
             self.schedule(scope);
             return false;
         }
-        let (young, calm) = (self.has_grown(scope), calm(scope));
+        let (known, calm) = (scope.view.table_count(), calm(scope));
+        let young = known > self.known + self.known / GROWTH;
         let wanted = young || self.heard_news || self.interval < calm;
         self.interval = match (young, self.heard_news) {
             (true, _) => shortest(scope, streams.took),
@@ -86,8 +67,8 @@ impl EarlyExchanges {
             (false, false) => calm,
         };
         let goes_on = wanted && self.interval < scope.config.push_pull_interval;
-        self.growing = goes_on && (young || self.interval <= 2 * calm);
-        (self.known, self.heard_news) = (scope.view.table_count(), false);
+        self.growing = goes_on && (young || self.interval < calm);
+        (self.known, self.heard_news) = (known, false);
         if goes_on {
             self.schedule(scope);
         }
@@ -105,7 +86,7 @@ impl EarlyExchanges {
 fn shortest(scope: &Scope<'_>, took: Duration) -> Duration {
     let members = u32::try_from(scope.view.table_count()).unwrap_or(u32::MAX);
     let large = (Duration::from_secs(1) / MEMBERS_PER_SECOND).saturating_mul(members);
-    let busy = took.saturating_mul(LOAD).min(calm(scope));
+    let busy = took.saturating_mul(LOAD).min(scope.config.push_pull_interval / 4);
     large.max(busy).max(scope.config.gossip_interval / 2)
 }
 

@@ -350,9 +350,7 @@ impl Node {
     /// if there is something to tell and somebody to hear it, and who waited for a broadcast is told.
     fn settle(&mut self, ctx: &mut Context) {
         let mut changes = std::mem::take(&mut self.swim.changes);
-        if !changes.is_empty() {
-            self.early.on_news(&mut self.shared.scope(ctx), self.streams.took);
-        }
+        self.early.heard_news |= !changes.is_empty();
         self.streams.growing = self.early.is_growing();
         for change in changes.drain(..) {
             self.upper.on_change(&mut self.shared.scope(ctx), change);
