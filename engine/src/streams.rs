@@ -240,6 +240,11 @@ impl Streams {
         std::mem::take(&mut self.joined)
     }
 
+    /// What others tell this node.
+    pub(crate) fn heard(&self) -> Source {
+        if self.growing { Source::HeardYoung } else { Source::Heard }
+    }
+
     /// Whether a push/pull that this node asked for is under way.
     pub(crate) fn is_exchanging(&self) -> bool {
         self.open.values().any(|stream| matches!(stream.purpose, Purpose::PushPull { .. }))
@@ -347,7 +352,7 @@ impl Streams {
                 send_state(scope, upper, id, Role::Listener, frame.join);
                 close(scope, id);
                 // Who joins through this node has nobody else to tell of it.
-                let source = if self.growing && !frame.join { Source::Taught } else { Source::Heard };
+                let source = if frame.join { Source::Heard } else { self.heard() };
                 self.merge(scope, frame, source, Cause::Asked, scope.now());
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
@@ -363,9 +368,8 @@ impl Streams {
             (Purpose::PushPull { cause, since, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
-                let joins = matches!(cause, Cause::Join(..) | Cause::Rejoin);
-                let taught = if joins { !scope.others_alive() } else { self.growing };
-                let source = if taught { Source::Taught } else { Source::Heard };
+                let lone = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let source = if lone { Source::Taught } else { self.heard() };
                 self.merge(scope, frame, source, cause, since);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {

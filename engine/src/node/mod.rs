@@ -306,10 +306,7 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
             Ok(Message::Alive(alive)) => {
                 // While all are new to each other exchanges are faster than gossip, which they would fill.
-                let stranger = || scope.view.by_name(&scope.ctx.roster, alive.node).is_none();
-                let source =
-                    if self.early.is_growing() && stranger() { Source::Taught } else { Source::Heard };
-                self.swim.on_alive(scope, &alive, source, Some(from));
+                self.swim.on_alive(scope, &alive, self.streams.heard(), Some(from));
             }
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
             Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),

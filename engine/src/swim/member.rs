@@ -25,6 +25,9 @@ pub(crate) enum Source {
     Heard,
     /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
     Taught,
+    /// Gossip, or a push/pull, to a node whose view is still young: that a stranger lives is not passed on, all
+    /// else is.
+    HeardYoung,
 }
 
 impl Swim {
@@ -100,6 +103,7 @@ impl Swim {
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
+                let source = if source == Source::HeardYoung { Source::Taught } else { source };
                 let member = self.store_alive(scope, &alive, source);
                 self.changes.push(Change::Joined(member));
             }
@@ -290,7 +294,7 @@ impl Swim {
 
     fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
         match source {
-            Source::Heard => {
+            Source::Heard | Source::HeardYoung => {
                 let from = scope.ctx.roster.intern_name(from);
                 scope.broadcast_member(member, from);
                 scope.ctx.roster.release_name(from);
