@@ -150,7 +150,7 @@ impl Sender {
         let header = &mut self.headers[self.messages - 1].msg_hdr;
         if header.msg_iovlen == 1 {
             let control = &mut self.controls[self.messages - 1];
-            let control_bytes = control.add_segments(header.msg_controllen as usize, segment_bytes as u16);
+            let control_bytes = control.add_segments(header.msg_controllen, segment_bytes as u16);
             header.msg_controllen = control_bytes as _;
         }
         header.msg_iovlen += 1;
@@ -212,9 +212,9 @@ impl Sender {
         counters: &mut UdpCounters,
     ) {
         let mut header = self.headers[message].msg_hdr;
-        let datagrams = header.msg_iovlen as usize;
+        let datagrams = header.msg_iovlen;
         header.msg_iovlen = 1;
-        header.msg_controllen = SendControl::length_without_segments(header.msg_controllen as usize) as _;
+        header.msg_controllen = SendControl::length_without_segments(header.msg_controllen) as _;
         for _ in 0..datagrams {
             // SAFETY: as for sendmmsg; the header points to the next of the message's iovecs.
             let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
