@@ -165,6 +165,7 @@ impl Shard {
                     return;
                 }
             }
+            self.mailbox.take_back(&mut self.ctx.roster);
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
