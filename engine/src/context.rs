@@ -6,6 +6,7 @@
 //! [`Outputs`] in a fixed order: snapshot records, datagrams, stream operations, completions, events,
 //! notices, keyrings, ended nodes. The crate's manual says why.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -49,8 +50,8 @@ pub enum StreamInput<'a> {
     Accepted(SocketAddr),
     /// The connection that the node asked for is there.
     Opened,
-    /// Bytes arrived, cut anywhere.
-    Bytes(&'a [u8]),
+    /// Bytes arrived, cut anywhere. Given away they are not copied if they are the first ones.
+    Bytes(Cow<'a, [u8]>),
     /// The other side will send no more.
     Finished,
     /// The connection failed or could not be made; carries the system's reason. The id is over.
@@ -159,6 +160,33 @@ pub struct Context {
     pub assembler: Assembler,
     /// Buffers for decompression.
     pub scratch: Scratch,
+    pub(crate) spare: Spare,
+}
+
+/// Buffers of states that were merged, for the next ones to be sent. States of big clusters have megabytes, and
+/// memory that comes fresh from the system costs more than filling it.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// How many are kept. None by default: an agent rather gives the memory back.
+    pub(crate) max: usize,
+}
+
+impl Spare {
+    /// An empty buffer with room for so many bytes.
+    pub(crate) fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.reserve(bytes);
+        buffer
+    }
+
+    /// Takes a buffer that is not needed any more.
+    pub(crate) fn give(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < self.max {
+            self.buffers.push(buffer);
+        }
+    }
 }
 
 impl Context {
@@ -174,6 +202,7 @@ impl Context {
             out: Outputs::default(),
             assembler: Assembler::default(),
             scratch: Scratch::default(),
+            spare: Spare::default(),
         }
     }
 }
@@ -181,5 +210,23 @@ impl Context {
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Context(at {}, {:?}, {} timers)", self.now, self.roster, self.timers.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_buffers_come_back_empty_and_no_more_than_wanted() {
+        let mut spare = Spare { max: 1, ..Spare::default() };
+        spare.give(vec![7; 1000]);
+        spare.give(vec![8; 2000]);
+        let buffer = spare.take(10);
+        assert_eq!((buffer.len(), buffer.capacity()), (0, 1000));
+        assert!(spare.take(50).capacity() >= 50);
+        let mut none = Spare::default();
+        none.give(vec![7; 1000]);
+        assert_eq!(none.take(0).capacity(), 0);
     }
 }

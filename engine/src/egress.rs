@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::context::{Context, Datagram, NodeId};
 use crate::delegate::Delegate;
+use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::stats::Stats;
 use crate::swim::broadcast::{BroadcastId, Class};
@@ -18,6 +19,9 @@ use crate::view::{SwimState, View};
 use crate::wire::keyring::Keyring;
 use crate::wire::packet::Envelope;
 use crate::wire::{limits, message};
+
+/// How many of the last notices are looked at for one that a further refusal can join.
+const NOTICES_JOINED: usize = 4;
 
 /// The sending side of one node.
 pub(crate) struct Egress {
@@ -87,14 +91,24 @@ impl Scope<'_> {
     }
 
     /// Tells the application's log.
-    pub(crate) fn notice(&mut self, notice: crate::event::Notice) {
+    pub(crate) fn notice(&mut self, notice: Notice) {
         self.ctx.out.notices.push((self.node, notice));
     }
 
     /// Refuses an input: counted by reason, told to the log.
     pub(crate) fn drop_input(&mut self, reason: crate::wire::DropReason, from: Option<SocketAddr>) {
         self.stats.count_drop(reason);
-        self.notice(crate::event::Notice::Dropped { reason, from });
+        let recent = self.ctx.out.notices.iter_mut().rev().take(NOTICES_JOINED);
+        for (node, notice) in recent {
+            if let Notice::Dropped { reason: told, count, .. } = notice
+                && *told == reason
+                && *node == self.node
+            {
+                *count += 1;
+                return;
+            }
+        }
+        self.notice(Notice::Dropped { reason, from, count: 1 });
     }
 
     /// Queues the member's current state for gossip, replacing what is queued about it. `from` is whom the
@@ -167,7 +181,7 @@ impl Scope<'_> {
     /// Whether what a method of the delegate gave is short enough; else the log is told.
     pub(crate) fn fits(&mut self, method: &'static str, bytes: usize, bytes_max: usize) -> bool {
         if bytes > bytes_max {
-            self.notice(crate::event::Notice::DelegateTooLong { method, bytes, bytes_max });
+            self.notice(Notice::DelegateTooLong { method, bytes, bytes_max });
         }
         bytes <= bytes_max
     }

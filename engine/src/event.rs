@@ -277,12 +277,14 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-    /// A peer's input was refused (also counted by reason).
+    /// Input of peers was refused (also counted by reason).
     Dropped {
         /// Why.
         reason: crate::wire::DropReason,
-        /// From where, if known.
+        /// Where the first of it came from, if known.
         from: Option<SocketAddr>,
+        /// How many inputs in a row, at least 1: a flood of junk makes few notices.
+        count: u64,
     },
     /// The delegate refused to believe that a member is alive (also counted).
     AliveVetoed {

@@ -198,7 +198,7 @@
 //!                 match (operation, peer) {
 //!                     (StreamOperation::Open(addr), _) => self.connect(ctx, node, id, addr),
 //!                     (StreamOperation::Write(bytes), Some((peer, at))) => {
-//!                         self.input(ctx, peer, at, StreamInput::Bytes(&bytes));
+//!                         self.input(ctx, peer, at, StreamInput::Bytes(bytes.into()));
 //!                     }
 //!                     (StreamOperation::Close | StreamOperation::Abort, Some((peer, at))) => {
 //!                         self.streams.remove(&(node, id));
@@ -278,6 +278,7 @@ pub mod sim;
 pub mod stats;
 mod streams;
 pub mod swim;
+mod sync;
 pub mod time;
 pub mod timers;
 mod upper;

@@ -1,6 +1,7 @@
 //! The streams of one node: push/pull in both directions, probes over a stream, and merges that go on in
 //! slices (PROTOCOL section 4).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -19,8 +20,13 @@ use crate::wire::stream::{
 use crate::wire::{DropReason, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
 
-/// Streams of one node at one time; memberlist takes 128 push/pulls, probes come on top.
+/// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
+/// As many again it may open itself, whatever others do.
 const STREAMS_MAX: usize = 256;
+/// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
+/// states of the largest clusters fit; one message alone has at most
+/// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Joins under way at one time.
 const JOINS_MAX: usize = 64;
 /// Merges under way at one time. Beyond it the other side has its answer and ours is dropped.
@@ -206,15 +212,15 @@ impl Streams {
                 Cause::Join(slot, _) => self.joins.get(&slot),
                 _ => None,
             };
-            let user_state = merge.frame.user_state();
-            if !user_state.is_empty() {
+            if !merge.frame.user_state().is_empty() {
                 let ignore_old = join.is_some_and(|join| join.ignore_old);
-                upper.merge_state(scope, user_state, merge.frame.join, ignore_old);
+                upper.merge_state(scope, &merge.frame, ignore_old);
             }
             if join.is_some() {
                 upper.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
+            scope.ctx.spare.give(merge.frame.into_bytes());
         }
     }
 
@@ -247,7 +253,8 @@ impl Streams {
     }
 
     fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
-        if self.open.len() >= STREAMS_MAX {
+        let alike = |open: &&StreamId| open.is_accepted() == id.is_accepted();
+        if self.open.len() >= STREAMS_MAX && self.open.keys().filter(alike).count() >= STREAMS_MAX {
             return None;
         }
         let deadline = scope.now() + scope.config.tcp_timeout;
@@ -283,14 +290,30 @@ impl Streams {
         swim: &mut Swim,
         upper: &mut Upper,
         id: StreamId,
-        bytes: &[u8],
+        bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
         match decoded {
-            Ok(None) => {}
+            Ok(None) => self.make_room(scope),
             Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
             Err(reason) => self.refuse(scope, id, reason),
+        }
+    }
+
+    /// Bytes that streams and merges hold.
+    fn held(&self) -> usize {
+        let collected: usize = self.open.values().map(|stream| stream.decoder.buffered()).sum();
+        collected + self.merges.values().map(|merge| merge.frame.len()).sum::<usize>()
+    }
+
+    /// Cuts the longest stream while all of them hold too much: whoever fills the memory with messages that
+    /// never get whole is cut, not whoever comes next.
+    fn make_room(&mut self, scope: &mut Scope<'_>) {
+        while self.held() > HELD_BYTES_MAX {
+            let collected = |(&id, stream): (&StreamId, &Stream)| (stream.decoder.buffered(), id);
+            let Some((_, longest)) = self.open.iter().map(collected).max() else { return };
+            self.refuse(scope, longest, DropReason::StreamsFull);
         }
     }
 
@@ -364,7 +387,7 @@ impl Streams {
             scope.notice(Notice::MergeVetoed { reason: reason.clone() });
             return self.end_exchange(scope, cause, Err(reason));
         }
-        if self.merges.len() >= MERGES_MAX {
+        if self.merges.len() >= MERGES_MAX || self.held() + frame.len() > HELD_BYTES_MAX {
             scope.drop_input(DropReason::QueueFull, None);
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }
@@ -435,14 +458,15 @@ impl Streams {
 const RECORD_BYTES_GUESS: usize = 128;
 
 fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
-    let mut user_state = Vec::new();
+    let mut user_state = scope.ctx.spare.take(0);
     upper.encode_state(scope, join, &mut user_state);
     let count = scope.view.table_count();
-    let mut raw = Vec::with_capacity(count * RECORD_BYTES_GUESS + user_state.len());
+    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
     encode_push_pull_header(count, user_state.len(), join, &mut raw);
     let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
     assert_eq!(encoded, count, "the table's count is kept with every change");
     raw.extend_from_slice(&user_state);
+    scope.ctx.spare.give(user_state);
     send(scope, id, role, raw);
 }
 
@@ -452,6 +476,7 @@ fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
     let bytes = if envelope.wraps_streams(role) {
         let mut bytes = Vec::with_capacity(raw.len() + 64);
         encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        scope.ctx.spare.give(raw);
         bytes
     } else {
         raw

@@ -20,6 +20,7 @@ use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
+use crate::wire::stream::PushPullFrame;
 use crate::wire::{DropReason, LamportTime};
 
 /// What runs on top of SWIM.
@@ -131,10 +132,10 @@ impl Upper {
 
     /// Merges the other side's part, which is not empty. `ignore_old`: user events from before this node's
     /// join are not delivered.
-    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, bytes: &[u8], join: bool, ignore_old: bool) {
+    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
         match (self, &mut *scope.delegate) {
-            (Upper::Serf(serf), _) => serf.merge_state(scope, None, bytes, ignore_old),
-            (Upper::Plain, Some(delegate)) => delegate.merge_state(bytes, join),
+            (Upper::Serf(serf), _) => serf.merge_state(scope, frame, ignore_old),
+            (Upper::Plain, Some(delegate)) => delegate.merge_state(frame.user_state(), frame.join),
             (Upper::Plain, None) => scope.drop_input(DropReason::Unhandled, None),
         }
     }

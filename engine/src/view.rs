@@ -116,6 +116,7 @@ const PICK_TRIES: u32 = 16;
 
 impl View {
     /// The entry of a member, if the node knows it.
+    #[inline]
     pub fn get(&self, member: MemberIndex) -> Option<Known> {
         let entry = self.entries.get(member.0 as usize)?;
         if entry.fact == 0 {

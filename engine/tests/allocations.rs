@@ -230,7 +230,7 @@ fn a_member_costs_at_most_220_bytes() {
     alone.clear();
     let measured = allocation_counter::measure(|| {
         for part in frame.chunks(16 * 1024) {
-            alone.node.handle_stream(&mut alone.ctx, id, StreamInput::Bytes(part));
+            alone.node.handle_stream(&mut alone.ctx, id, StreamInput::Bytes(part.into()));
         }
         while alone.node.view().table_count() < MEMBERS + 1 {
             alone.pass(Duration::from_millis(1));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::{decode, envelope, vectors};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput};
+use thane_engine::event::Notice;
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
 use thane_engine::wire::keyring::Keyring;
@@ -252,6 +253,20 @@ fn check_datagrams(change: impl Fn(&mut RawConfig), cases: Vec<Case>) {
     }
 }
 
+/// One notice for each reason stands for a whole flood.
+#[test]
+fn a_flood_of_junk_makes_few_notices() {
+    let (mut node, mut ctx) = node(&|_: &mut RawConfig| {});
+    ctx.out.notices.clear();
+    for n in 0..200u8 {
+        let mut bytes = if n.is_multiple_of(2) { vec![] } else { b"\x0c\0\0\0\0junk".to_vec() };
+        node.handle_datagram(&mut ctx, peer(), &mut bytes);
+    }
+    let notices: Vec<Notice> = ctx.out.notices.drain(..).map(|(_, notice)| notice).collect();
+    let told = |reason| Notice::Dropped { reason, from: Some(peer()), count: 100 };
+    assert_eq!(notices, [told(DropReason::Empty), told(DropReason::BadChecksum)]);
+}
+
 fn envelope_cases(key: &[u8]) -> Vec<Case> {
     let ping = ping();
     if key.is_empty() {
@@ -416,7 +431,7 @@ fn every_refused_stream_is_counted_under_its_reason() {
         let (mut node, mut ctx) = node(&change);
         let id = StreamId::accepted(0);
         node.handle_stream(&mut ctx, id, StreamInput::Accepted(peer()));
-        node.handle_stream(&mut ctx, id, StreamInput::Bytes(&bytes));
+        node.handle_stream(&mut ctx, id, StreamInput::Bytes(bytes[..].into()));
         // A push/pull that is whole is merged on the next turn.
         ctx.now = ctx.now + Duration::from_millis(10);
         while let Some((_, key)) = ctx.timers.pop_due(ctx.now) {

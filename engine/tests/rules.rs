@@ -14,14 +14,17 @@ use thane_engine::node::Node;
 use thane_engine::random::Nonces;
 use thane_engine::time::Time;
 use thane_engine::timers::TimerKind;
-use thane_engine::view::SwimState;
+use thane_engine::view::{MemberStatus, SwimState};
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::message::IndirectPing;
 use thane_engine::wire::packet::{self, Envelope, Scratch};
-use thane_engine::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, UserEvent};
+use thane_engine::wire::serf::{
+    FLAG_ACK, FLAG_NO_BROADCAST, Filter, JoinIntent, LeaveIntent, Query, UserEvent,
+};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
-    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, WireState,
+    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage,
+    Suspect, WireState,
 };
 
 struct Lone {
@@ -35,7 +38,12 @@ fn peer() -> SocketAddr {
 
 impl Lone {
     fn new() -> Lone {
-        let raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
+        Lone::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut RawConfig)) -> Lone {
+        let mut raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
+        change(&mut raw);
         let mut ctx = Context::new(1, Nonces::seeded(1));
         let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
         node.start(&mut ctx);
@@ -85,12 +93,22 @@ impl Lone {
                     Message::Ack(ack) => format!("ack {} with {}", ack.seq.0, ack.payload.len()),
                     Message::Nack(nack) => format!("nack {}", nack.seq.0),
                     Message::Ping(ping) => format!("ping {} {}", ping.seq.0, ping.node),
+                    Message::Suspect(suspect) => format!("suspect {}", suspect.node),
+                    Message::User(bytes) => match SerfMessage::decode(bytes).unwrap() {
+                        SerfMessage::Join(join) => format!("join {} {}", join.ltime.0, join.node),
+                        SerfMessage::Leave(leave) => format!("leave {} {}", leave.ltime.0, leave.node),
+                        _ => return,
+                    },
                     _ => return,
                 };
                 sent.push((datagram.to, text));
             });
         }
         sent
+    }
+
+    fn status(&self, name: &str) -> MemberStatus {
+        self.node.view().by_name(&self.ctx.roster, name).unwrap().1.status
     }
 
     fn state(&self, name: &str) -> (SwimState, u32) {
@@ -231,6 +249,62 @@ fn news_needs_a_larger_incarnation_and_port_0_is_the_own_one() {
 }
 
 #[test]
+fn serf_intents_who_is_said_to_leave_and_does_not_says_so_even_at_the_time_of_its_own_join() {
+    let mut lone = Lone::new();
+    lone.hear(|out| alive("n2", 1, 7946).encode(out));
+    lone.wait(Duration::from_secs(20));
+    let said = |lone: &mut Lone, ltime: u64| {
+        lone.sent();
+        lone.hear_serf(|out| LeaveIntent { ltime: LamportTime(ltime), node: "n1", prune: false }.encode(out));
+        lone.wait(Duration::from_secs(1));
+        lone.sent().into_iter().any(|(_, text)| text == format!("join {} n1", ltime + 1))
+    };
+    assert!(said(&mut lone, 5));
+    assert!(said(&mut lone, 6), "whoever hears of the leave first takes no join of the same time for news");
+    assert!(!said(&mut lone, 6), "its newer join is out already");
+}
+
+#[test]
+fn serf_intents_for_a_member_not_known_yet_wait_for_it_and_the_newest_counts() {
+    let leave = |ltime| (ltime, true);
+    let join = |ltime| (ltime, false);
+    for (intents, expected) in [
+        (vec![leave(5)], MemberStatus::Leaving),
+        (vec![leave(5), join(6)], MemberStatus::Alive),
+        (vec![leave(6), join(5)], MemberStatus::Leaving),
+        (vec![join(5), leave(6)], MemberStatus::Leaving),
+    ] {
+        let mut lone = Lone::new();
+        for &(ltime, leaves) in &intents {
+            let (ltime, node) = (LamportTime(ltime), "n2");
+            lone.hear_serf(|out| match leaves {
+                true => LeaveIntent { ltime, node, prune: false }.encode(out),
+                false => JoinIntent { ltime, node }.encode(out),
+            });
+        }
+        lone.hear(|out| alive("n2", 1, 7946).encode(out));
+        assert_eq!(lone.status("n2"), expected, "{intents:?}");
+    }
+}
+
+#[test]
+fn lifeguard_4_3_a_ping_to_a_suspect_carries_the_accusation_if_the_buddy_system_is_on() {
+    for buddy_system in [true, false] {
+        let mut lone = Lone::with(|raw| raw.buddy_system = buddy_system);
+        lone.hear(|out| alive("n2", 1, 7946).encode(out));
+        lone.hear(|out| Suspect { incarnation: Incarnation(1), node: "n2", from: "n3" }.encode(out));
+        // Until gossip has sent it as often as it may.
+        lone.wait(Duration::from_millis(1_500));
+        lone.sent();
+        lone.wait(Duration::from_millis(1_500));
+        let sent = lone.sent();
+        let has = |what: &str| sent.iter().any(|(to, text)| *to == peer() && text.starts_with(what));
+        assert!(has("ping"), "{sent:?}");
+        assert_eq!(has("suspect n2"), buddy_system, "{sent:?}");
+    }
+}
+
+#[test]
 fn a_remotes_dead_is_only_suspected_and_its_left_has_left() {
     let mut lone = Lone::new();
     for name in ["dead", "left", "suspect"] {
@@ -254,7 +328,7 @@ fn a_remotes_dead_is_only_suspected_and_its_left_has_left() {
     }
     let id = StreamId::accepted(0);
     lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Accepted(peer()));
-    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(&bytes));
+    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(bytes[..].into()));
     lone.wait(Duration::from_millis(10));
     assert_eq!(lone.state("dead").0, SwimState::Suspect);
     assert_eq!(lone.state("suspect").0, SwimState::Suspect);

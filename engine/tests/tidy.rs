@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Where `unsafe` may stand: what calls the kernel, and the bare system calls that it is measured beside.
+const UNSAFE: [&str; 2] = ["engine/src/io/", "bench/benches/udp_path/bare"];
+
 /// Longest source file, lines.
 const LINES_MAX: usize = 520;
 
@@ -57,11 +60,11 @@ fn data_flows_one_way() {
 }
 
 #[test]
-fn unsafe_stands_in_io_only_and_says_why() {
+fn unsafe_stands_where_the_kernel_is_called_and_says_why() {
     for (path, text) in sources() {
         let block = ["unsafe", " {"].concat();
         for (place, _) in text.match_indices(&block) {
-            assert!(path.starts_with("engine/src/io/"), "{path} has unsafe code");
+            assert!(UNSAFE.iter().any(|place| path.starts_with(place)), "{path} has unsafe code");
             let before = &text[..place];
             let comment =
                 before.rfind("// SAFETY:").unwrap_or_else(|| panic!("{path}: unsafe without SAFETY"));

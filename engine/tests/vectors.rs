@@ -195,7 +195,7 @@ fn sealed_datagrams_seal_back_with_their_nonce() {
 }
 
 #[test]
-fn lzw_streams_of_go_decompress_and_ours_round_trip() {
+fn lzw_streams_of_go_decompress_and_ours_are_the_same() {
     let all: Vec<Value> = serde_json::from_str(include_str!("vectors/lzw.json")).unwrap();
     assert!(!all.is_empty());
     for vector in all {
@@ -208,10 +208,9 @@ fn lzw_streams_of_go_decompress_and_ours_round_trip() {
             let too_small = lzw::decompress(&stream, raw.len() - 1, &mut Vec::new());
             assert_eq!(too_small, Err(DropReason::DecompressedTooLarge), "{}", vector["name"]);
         }
-        let (mut ours, mut back) = (Vec::new(), Vec::new());
+        let mut ours = Vec::new();
         lzw::compress(&raw, &mut ours);
-        lzw::decompress(&ours, raw.len(), &mut back).unwrap();
-        assert_eq!(back, raw);
+        assert_eq!(ours, stream, "{}", vector["name"]);
     }
 }
 

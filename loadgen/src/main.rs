@@ -2,9 +2,14 @@
 //!
 //! Each subcommand is one row of [`COMMANDS`] and one module.
 
+mod agent;
+mod arguments;
+mod calibrate;
 mod fleet;
+mod output;
 mod process;
 mod sim;
+mod spread;
 mod target;
 
 use std::ffi::OsString;
@@ -24,6 +29,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "calibrate", about: "real agents and the simulator side by side", run: calibrate::run },
     Command { name: "fleet", about: "complete nodes on real UDP and TCP on 127.0.0.0/8", run: fleet::run },
     Command { name: "sim", about: "production nodes in virtual time, from one seed", run: sim::run },
     Command { name: "target", about: "emulated members around one agent, ours or Serf's", run: target::run },
@@ -39,6 +45,9 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let name = arguments.remove(0).to_string_lossy().into_owned();
+    if name == target::sender::COMMAND {
+        return target::sender::run(arguments);
+    }
     if name == target::bare::COMMAND {
         return target::bare::run(arguments);
     }
@@ -59,7 +68,7 @@ fn main() -> ExitCode {
 fn overview() -> String {
     let mut text = String::from("Usage: thane-loadgen COMMAND [ARGUMENTS], or COMMAND --help\n\n");
     for command in COMMANDS {
-        text.push_str(&format!("  {:<8} {}\n", command.name, command.about));
+        text.push_str(&format!("  {:<10} {}\n", command.name, command.about));
     }
     text
 }

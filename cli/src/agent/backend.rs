@@ -193,6 +193,7 @@ impl Backend {
     /// If the node has stopped.
     pub(crate) async fn stats(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, ApiError> {
         let node = self.handle.stats().await?;
+        let udp = self.handle.udp_counters().await?;
         let mut serf = section([
             ("members", node.members.to_string()),
             ("failed", node.failed.to_string()),
@@ -218,6 +219,12 @@ impl Backend {
             ("datagrams_sent", sent.to_string()),
             ("datagram_bytes_received", bytes_received.to_string()),
             ("datagram_bytes_sent", bytes_sent.to_string()),
+            ("datagrams_sent_as_segments", udp.sent_as_segments.to_string()),
+            ("datagrams_truncated", udp.truncated.to_string()),
+            ("kernel_drops", udp.kernel_drops.to_string()),
+            ("receive_errors", udp.receive_errors.to_string()),
+            ("send_errors", udp.send_errors.to_string()),
+            ("send_buffer_full", udp.send_would_block.to_string()),
         ]);
         let mut drops = section(node.drops.iter().map(|&(reason, count)| (reason, count.to_string())));
         if node.outlet_dropped > 0 {

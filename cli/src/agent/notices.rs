@@ -58,6 +58,7 @@ impl NoticeLog {
             self.log.add_all(Level::Info, "serf", lines);
         }
         let Some(line) = Line::of(notice) else { return };
+        let times = if let Notice::Dropped { count, .. } = notice { *count } else { 1 };
         if let Some((kind, per_window)) = line.limit {
             let (level, component) = (line.level, line.component);
             let window = self.windows.entry(kind).or_insert(Window {
@@ -67,9 +68,11 @@ impl NoticeLog {
                 count: 0,
                 left_out: 0,
             });
-            window.count += 1;
-            if window.count > per_window {
-                window.left_out += 1;
+            let room = per_window.saturating_sub(window.count);
+            window.count += times;
+            // One line stands for the first; the others of the same notice are told of with those left out.
+            window.left_out += times - room.min(1);
+            if room == 0 {
                 return;
             }
         }
@@ -145,7 +148,7 @@ impl Line {
                 Line::memberlist(Err, format!("Push/Pull with {addr} failed: {}", shown(reason)))
                     .limited("Failed push/pulls", REPEATS_PER_WINDOW)
             }
-            Notice::Dropped { reason, from } => refusal(*reason, *from),
+            Notice::Dropped { reason, from, .. } => refusal(*reason, *from),
             Notice::AliveVetoed { name, reason } => Line::memberlist(
                 Warn,
                 format!("ignoring alive message for '{}': {}", shown(name), shown(reason)),
@@ -316,7 +319,7 @@ mod tests {
     }
 
     fn refused(reason: DropReason) -> Notice {
-        Notice::Dropped { reason, from: Some(addr()) }
+        Notice::Dropped { reason, from: Some(addr()), count: 1 }
     }
 
     #[test]
@@ -433,7 +436,7 @@ mod tests {
                 "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
             ),
             (
-                Notice::Dropped { reason: DropReason::UnknownSeq, from: None },
+                Notice::Dropped { reason: DropReason::UnknownSeq, from: None, count: 1 },
                 "[DEBUG] memberlist: Refused input: unknown_seq",
             ),
         ];
@@ -455,7 +458,8 @@ mod tests {
     fn refused_input_is_told_of_once_and_then_counted() {
         let bad = refused(DropReason::BadMsgpack);
         let mut notices = vec![(0, bad.clone()), (1, refused(DropReason::WrongKey))];
-        notices.extend((0..1000).map(|n| (n / 111, bad.clone())));
+        notices.extend((0..900).map(|n| (n / 100, bad.clone())));
+        notices.push((9, Notice::Dropped { reason: DropReason::BadMsgpack, from: None, count: 100 }));
         notices.push((10, bad.clone()));
         notices.push((11, bad.clone()));
         notices.push((30, bad));

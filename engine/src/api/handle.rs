@@ -12,6 +12,7 @@ use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats, ShardOwn
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
+use crate::io::UdpCounters;
 use crate::io::mailbox::{Call, Request};
 use crate::io::seat::Reply;
 use crate::node::Node;
@@ -247,6 +248,16 @@ impl Handle {
     pub async fn coordinate(&self, node_name: &str) -> Result<Option<Coordinate>, ApiError> {
         let name = node_name.to_owned();
         self.call(move |node, ctx| node.coordinate(ctx, &name)).await
+    }
+
+    /// What the sockets of the node's shard counted, those of its other nodes included.
+    ///
+    /// # Errors
+    /// The engine has stopped, or the shard is too busy to be asked.
+    pub async fn udp_counters(&self) -> Result<UdpCounters, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.shard.mailbox.push(Request::Census(reply))?;
+        Ok(answer.await.map_err(|_| ApiError::Stopped)?.udp)
     }
 
     /// Its numbers.

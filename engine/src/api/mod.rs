@@ -36,6 +36,8 @@ mod options;
 mod outlet;
 mod resolve;
 mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -68,22 +68,63 @@ pub(super) const CONTROL_BYTES: usize = 32;
 /// A control message's header in the kernel's form on 64 bits: its length, level and type.
 const CONTROL_HEADER_BYTES: usize = 16;
 
-/// An IP_PKTINFO control message: header, interface, the address to send from, the address it came to.
+/// Room for a received IP_PKTINFO control message: header, interface, the address to send from, the address it
+/// came to.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Control(pub(super) [u8; CONTROL_BYTES]);
 
 impl Control {
     pub(super) const EMPTY: Control = Control([0; CONTROL_BYTES]);
+}
 
-    /// Asks the kernel to send from `source`.
-    pub(super) fn encode(&mut self, source: Ipv4Addr) {
-        self.0 = [0; CONTROL_BYTES];
-        let length = CONTROL_HEADER_BYTES + size_of::<libc::in_pktinfo>();
-        self.0[..8].copy_from_slice(&length.to_ne_bytes());
-        self.0[8..12].copy_from_slice(&libc::IPPROTO_IP.to_ne_bytes());
-        self.0[12..16].copy_from_slice(&libc::IP_PKTINFO.to_ne_bytes());
-        self.0[20..24].copy_from_slice(&source.octets());
+/// Bytes of the control message that tells the length of a message's segments (UDP_SEGMENT), padded.
+const SEGMENT_CONTROL_BYTES: usize = 24;
+
+/// The control messages of one that is sent: the address to send from, the length of its segments.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendControl {
+    bytes: [u8; CONTROL_BYTES + SEGMENT_CONTROL_BYTES],
+}
+
+impl SendControl {
+    pub(super) const EMPTY: SendControl = SendControl { bytes: [0; CONTROL_BYTES + SEGMENT_CONTROL_BYTES] };
+
+    /// Begins anew: the kernel is to send from `source`, if that is given. Returns the length.
+    pub(super) fn begin(&mut self, source: Option<Ipv4Addr>) -> usize {
+        let Some(source) = source else { return 0 };
+        self.bytes[..CONTROL_BYTES].fill(0);
+        self.write_header(0, size_of::<libc::in_pktinfo>(), libc::IPPROTO_IP, libc::IP_PKTINFO);
+        self.bytes[20..24].copy_from_slice(&source.octets());
+        CONTROL_BYTES
+    }
+
+    /// Adds after the first `length` bytes that the kernel is to cut the message into segments of so many
+    /// bytes. Returns the new length.
+    pub(super) fn add_segments(&mut self, length: usize, segment_bytes: u16) -> usize {
+        let value = length + CONTROL_HEADER_BYTES;
+        self.bytes[length..length + SEGMENT_CONTROL_BYTES].fill(0);
+        self.write_header(length, size_of::<u16>(), libc::SOL_UDP, libc::UDP_SEGMENT);
+        self.bytes[value..value + 2].copy_from_slice(&segment_bytes.to_ne_bytes());
+        length + SEGMENT_CONTROL_BYTES
+    }
+
+    /// How many of `length` bytes come before what tells of segments.
+    pub(super) fn length_without_segments(length: usize) -> usize {
+        length - SEGMENT_CONTROL_BYTES
+    }
+
+    fn write_header(&mut self, at: usize, value_bytes: usize, level: libc::c_int, kind: libc::c_int) {
+        let header = &mut self.bytes[at..at + CONTROL_HEADER_BYTES];
+        header[..8].copy_from_slice(&(CONTROL_HEADER_BYTES + value_bytes).to_ne_bytes());
+        header[8..12].copy_from_slice(&level.to_ne_bytes());
+        header[12..].copy_from_slice(&kind.to_ne_bytes());
+    }
+
+    /// Where the kernel is to read them.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
     }
 }
 

@@ -1,16 +1,16 @@
 //! How requests from other threads reach a shard: a bounded lock-free queue and a wake-up.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crossbeam::queue::{ArrayQueue, SegQueue};
-use tokio::sync::{Notify, mpsc, oneshot};
+use crossbeam::queue::SegQueue;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told, WatchRing};
 use crate::context::{Context, NodeId};
 use crate::io::seat::Seat;
 use crate::roster::{FactIndex, Roster};
+use crate::sync::{ArrayQueue, AtomicBool, Notify, OnceLock, Ordering, fence};
 
 /// Requests that may wait for a shard at one time.
 const DEPTH: usize = 1024;
@@ -74,7 +74,7 @@ impl Mailbox {
         }
         self.requests.push(request).map_err(|_| ApiError::Busy)?;
         self.arrived.notify_one();
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed_meanwhile() {
             // It closed between the two looks and nobody pops any more.
             self.close();
         }
@@ -121,7 +121,12 @@ impl Mailbox {
 
     /// The ring of events, made for whoever watches first.
     pub(crate) fn watch(&self) -> &Arc<WatchRing> {
-        self.watch.get_or_init(WatchRing::for_shard)
+        let ring = self.watch.get_or_init(WatchRing::for_shard);
+        if self.closed_meanwhile() {
+            // Whoever closed it may not have seen this ring.
+            ring.close();
+        }
+        ring
     }
 
     /// The ring of events, if anybody watches.
@@ -132,10 +137,18 @@ impl Mailbox {
     /// Takes no more requests. Those that wait are dropped, which tells whoever waits for an answer.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         while self.requests.pop().is_some() {}
         if let Some(ring) = self.watch.get() {
             ring.close();
         }
+    }
+
+    /// Whether it has closed, asked by somebody who has just left something. With the fence here and the one in
+    /// `close` either this is true or `close` finds what was left.
+    fn closed_meanwhile(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.closed.load(Ordering::Acquire)
     }
 }
 

@@ -3,10 +3,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::net::TcpStream;
@@ -17,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::event::Notice;
+use crate::io::alarm::Alarm;
 use crate::io::bind::bind_both;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
@@ -28,12 +28,10 @@ use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions};
 use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
+use crate::wire::DropReason;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
-/// Wait when nothing is scheduled.
-const IDLE: Duration = Duration::from_secs(3600);
-
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -120,6 +118,7 @@ struct Shard {
     /// When the journals' buffers are to be written, if any holds something.
     flush_at: Option<Time>,
     relief: Relief,
+    alarm: Alarm,
 }
 
 impl Shard {
@@ -148,12 +147,12 @@ impl Shard {
             by_socket: Vec::new(),
             flush_at: None,
             relief: Relief::default(),
+            alarm: Alarm::new()?,
         })
     }
 
     /// Serves until it is stopped.
     async fn run(mut self) {
-        let mut sleep = pin!(tokio::time::sleep(IDLE));
         loop {
             self.receive();
             self.fire_timers();
@@ -171,24 +170,23 @@ impl Shard {
             }
             self.flush_journals(false);
             self.relief.look(self.ctx.now);
-            let wake_at = self.wake_at();
-            if sleep.deadline() != wake_at.into() {
-                sleep.as_mut().reset(wake_at.into());
-            }
+            let due = self.due();
+            // A timer that can't be set would be a bug here, and the shard is better late than gone.
+            let _ = self.alarm.set(due);
             tokio::select! {
                 () = self.udp.readable() => {}
                 () = self.mailbox.arrived() => {}
                 event = self.streams.events.recv() => self.on_stream_events(event),
-                () = &mut sleep => {}
+                () = self.alarm.rings() => {}
             }
         }
     }
 
     /// When something is due, on the machine's clock.
-    fn wake_at(&self) -> Instant {
+    fn due(&self) -> Option<Instant> {
         let later = self.flush_at.into_iter().chain(self.relief.due());
         let earliest = self.ctx.timers.next_deadline().into_iter().chain(later).min();
-        earliest.map_or_else(|| Instant::now() + IDLE, |at| self.clock.instant(at))
+        earliest.map(|at| self.clock.instant(at))
     }
 
     fn receive(&mut self) {
@@ -248,7 +246,7 @@ impl Shard {
             StreamEvent::AcceptedAt(IpAddr::V6(_), ..) => {}
             StreamEvent::Opened(node, id) => input(node, id, StreamInput::Opened),
             StreamEvent::Bytes(node, id, bytes) => {
-                input(node, id, StreamInput::Bytes(&bytes));
+                input(node, id, StreamInput::Bytes(bytes[..].into()));
                 self.relief.note(bytes.len(), self.ctx.now);
             }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
@@ -419,7 +417,10 @@ impl Shard {
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
             let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
-            self.streams.operate(node, from, id, operation);
+            let unread = self.streams.operate(node, from, id, operation);
+            if let Some(seat) = seat(&mut self.seats, node).filter(|_| unread > 0) {
+                seat.node.count_drops(DropReason::StreamUnread, unread);
+            }
         }
         for (node, ticket, completion) in out.completions.drain(..) {
             if let Some(seat) = seat(&mut self.seats, node) {

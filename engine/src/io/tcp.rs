@@ -1,9 +1,11 @@
 //! Streams: one task each moves bytes between a connection and the shard. Deadlines are the node's; a task
 //! ends when the node closes or aborts its stream.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -24,6 +26,9 @@ const READ_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// A peer that takes no bytes for so long is cut off: the longest stream timeout of Serf's profiles.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that wait for the peers of one node to read them. Beyond it the oldest answer is cut off: an honest
+/// peer has read it long since.
+const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Wait after a failed accept (out of descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -48,6 +53,10 @@ pub(crate) enum StreamEvent {
 /// The streams of all nodes of a shard.
 pub(crate) struct Streams {
     open: HashMap<(NodeId, StreamId), Open>,
+    /// Streams ever opened.
+    opened: u64,
+    /// Bytes that wait to be sent, of all nodes.
+    unread: Unread,
     events_in: mpsc::Sender<StreamEvent>,
     /// What happened, in order for each stream.
     pub(crate) events: mpsc::Receiver<StreamEvent>,
@@ -57,12 +66,42 @@ pub(crate) struct Streams {
 struct Open {
     operations: mpsc::UnboundedSender<StreamOperation>,
     task: AbortHandle,
+    /// How many streams were opened before it.
+    before: u64,
+    /// The node is through with it; what it wrote is still on its way.
+    closed: bool,
+    unread: Unread,
+}
+
+/// Bytes that the peer has yet to take, shared with the task that writes them. Whatever ends the task, they no
+/// longer count in the total.
+#[derive(Clone, Default)]
+struct Unread {
+    bytes: Rc<Cell<usize>>,
+    of_all: Option<Rc<Cell<usize>>>,
+}
+
+impl Unread {
+    fn part_of(total: &Unread) -> Unread {
+        Unread { bytes: Rc::default(), of_all: Some(Rc::clone(&total.bytes)) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    fn set(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        if let Some(total) = &self.of_all {
+            total.set(total.get() + bytes - before);
+        }
+    }
 }
 
 impl Default for Streams {
     fn default() -> Streams {
         let (events_in, events) = mpsc::channel(EVENTS_DEPTH);
-        Streams { open: HashMap::new(), events_in, events }
+        Streams { open: HashMap::new(), opened: 0, unread: Unread::default(), events_in, events }
     }
 }
 
@@ -111,46 +150,74 @@ impl Streams {
     }
 
     /// Does what a node wants done with a stream. Operations for a stream that is over are ignored.
-    /// `from` is the address to connect from, if the node's is not the only one.
+    /// `from` is the address to connect from, if the node's is not the only one. Returns how many older streams
+    /// were cut off because too much waits to be read.
     pub(crate) fn operate(
         &mut self,
         node: NodeId,
         from: Option<Ipv4Addr>,
         id: StreamId,
         operation: StreamOperation,
-    ) {
+    ) -> usize {
         match operation {
             StreamOperation::Open(to) => {
                 self.spawn(node, id, |task, operations| task.connect(from, to, operations));
             }
-            StreamOperation::Write(_) => {
-                if let Some(open) = self.open.get(&(node, id)) {
+            StreamOperation::Write(ref bytes) => {
+                if let Some(open) = self.open.get(&(node, id)).filter(|open| !open.closed) {
+                    open.unread.set(open.unread.bytes() + bytes.len());
                     // A task that has ended has said so; the node hears it next.
                     let _ = open.operations.send(operation);
+                    return self.make_room(node, id);
                 }
             }
             StreamOperation::Close => {
-                if let Some(open) = self.open.remove(&(node, id)) {
+                if let Some(open) = self.open.get_mut(&(node, id)) {
+                    open.closed = true;
                     let _ = open.operations.send(operation);
                 }
             }
             StreamOperation::Abort => {
                 if let Some(open) = self.open.remove(&(node, id)) {
-                    open.task.abort();
+                    open.abort();
                 }
             }
         }
+        0
+    }
+
+    /// Cuts the node's oldest answers off while its peers leave too much unread. What it asks for itself and
+    /// the stream that was written last are spared.
+    fn make_room(&mut self, node: NodeId, last: StreamId) -> usize {
+        let mut cut = 0;
+        // Looking at all streams is for the rare case that all nodes together have that much.
+        while self.unread.bytes() > UNREAD_BYTES_MAX {
+            let of_node =
+                || self.open.iter().filter(|((owner, _), open)| *owner == node && open.unread.bytes() > 0);
+            if of_node().map(|(_, open)| open.unread.bytes()).sum::<usize>() <= UNREAD_BYTES_MAX {
+                break;
+            }
+            let answers = of_node().filter(|((_, id), open)| open.closed && *id != last);
+            let Some((&oldest, _)) = answers.min_by_key(|(_, open)| open.before) else { break };
+            if let Some(open) = self.open.remove(&oldest) {
+                open.abort();
+                cut += 1;
+            }
+        }
+        cut
     }
 
     /// A stream's task has ended.
     pub(crate) fn forget(&mut self, node: NodeId, id: StreamId) {
-        self.open.remove(&(node, id));
+        if let Some(open) = self.open.remove(&(node, id)) {
+            open.unread.set(0);
+        }
     }
 
     /// Ends all streams of a node.
     pub(crate) fn abort_node(&mut self, node: NodeId) {
         for (_, open) in self.open.extract_if(|&(owner, _), _| owner == node) {
-            open.task.abort();
+            open.abort();
         }
     }
 
@@ -162,9 +229,20 @@ impl Streams {
     ) {
         // Not bounded here: what a node writes on one stream is one message, whose size is capped.
         let (operations_in, operations) = mpsc::unbounded_channel();
-        let task = Task { node, id, events: self.events_in.clone() };
+        let unread = Unread::part_of(&self.unread);
+        let task = Task { node, id, events: self.events_in.clone(), unread: unread.clone() };
         let task = spawn_local(start(task, operations)).abort_handle();
-        self.open.insert((node, id), Open { operations: operations_in, task });
+        let before = self.opened;
+        self.opened += 1;
+        self.open.insert((node, id), Open { operations: operations_in, task, before, closed: false, unread });
+    }
+}
+
+impl Open {
+    /// Ends it; what was not sent is lost.
+    fn abort(self) {
+        self.task.abort();
+        self.unread.set(0);
     }
 }
 
@@ -173,6 +251,7 @@ struct Task {
     node: NodeId,
     id: StreamId,
     events: mpsc::Sender<StreamEvent>,
+    unread: Unread,
 }
 
 impl Task {
@@ -199,7 +278,7 @@ impl Task {
         let _ = stream.set_nodelay(true);
         let (reading, writing) = stream.split();
         let mut read = pin!(read(self.node, self.id, &self.events, reading));
-        let mut write = pin!(write(writing, operations));
+        let mut write = pin!(write(writing, operations, &self.unread));
         let mut all_read = false;
         let written = loop {
             tokio::select! {
@@ -236,10 +315,12 @@ async fn connect(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream
 async fn write(
     mut to: WriteHalf<'_>,
     mut operations: mpsc::UnboundedReceiver<StreamOperation>,
+    unread: &Unread,
 ) -> io::Result<()> {
     while let Some(StreamOperation::Write(bytes)) = operations.recv().await {
         let sent = tokio::time::timeout(SEND_TIMEOUT, to.write_all(&bytes)).await;
         sent.map_err(|_| io::ErrorKind::TimedOut)??;
+        unread.set(unread.bytes() - bytes.len());
     }
     to.shutdown().await
 }
@@ -269,5 +350,55 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const NODE: NodeId = NodeId(3);
+    const ANSWER_BYTES: usize = 20 * 1024 * 1024;
+
+    /// Answers `count` connections and closes; returns the peers' ends and how many streams were cut off.
+    async fn answer(streams: &mut Streams, ids: std::ops::Range<u64>) -> (Vec<TcpStream>, usize) {
+        let listener = TcpListener::bind("127.46.5.1:0").await.unwrap();
+        let (mut peers, mut cut) = (Vec::new(), 0);
+        for id in ids.map(StreamId::accepted) {
+            let connected = TcpStream::connect(listener.local_addr().unwrap());
+            let (peer, accepted) = tokio::join!(connected, listener.accept());
+            peers.push(peer.unwrap());
+            streams.adopt(NODE, id, accepted.unwrap().0);
+            cut += streams.operate(NODE, None, id, StreamOperation::Write(vec![1; ANSWER_BYTES]));
+            cut += streams.operate(NODE, None, id, StreamOperation::Close);
+        }
+        (peers, cut)
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn answers_that_nobody_reads_are_cut_off_oldest_first() {
+        let mut streams = Streams::default();
+        let (mut peers, cut) = answer(&mut streams, 0..5).await;
+        assert_eq!(cut, 2, "three of 20 MiB fit into 64");
+        assert!(streams.unread.bytes() <= UNREAD_BYTES_MAX);
+        let mut bytes = Vec::new();
+        for (place, peer) in peers.iter_mut().enumerate() {
+            bytes.clear();
+            let read = peer.read_to_end(&mut bytes).await;
+            let whole = read.is_ok() && bytes.len() == ANSWER_BYTES;
+            assert_eq!(whole, place >= 2, "{place}: {read:?}");
+        }
+        // What was read counts no more.
+        drop(peers);
+        let mut ended = 0;
+        while ended < 3 {
+            if let StreamEvent::Ended(node, id) = streams.events.recv().await.unwrap() {
+                streams.forget(node, id);
+                ended += 1;
+            }
+        }
+        assert_eq!((streams.unread.bytes(), streams.open.len()), (0, 0));
+        assert_eq!(answer(&mut streams, 10..13).await.1, 0);
     }
 }

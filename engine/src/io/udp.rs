@@ -155,6 +155,10 @@ pub struct UdpCounters {
     pub received: u64,
     /// Datagrams the kernel took.
     pub sent: u64,
+    /// Of those, datagrams that went to the kernel as segments of one message with their neighbours (Linux).
+    pub sent_as_segments: u64,
+    /// 1 once the kernel or the device has refused segments; from then on each datagram is a message.
+    pub segments_refused: u64,
     /// Datagrams longer than [`UdpOptions::datagram_bytes_max`], dropped.
     pub truncated: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full (Linux only).

@@ -222,6 +222,11 @@ impl Node {
         &self.shared.stats
     }
 
+    /// Counts what its owner refused in its name.
+    pub(crate) fn count_drops(&mut self, reason: crate::wire::DropReason, count: usize) {
+        (0..count).for_each(|_| self.shared.stats.count_drop(reason));
+    }
+
     /// Its settings.
     pub fn config(&self) -> &Config {
         &self.shared.config

@@ -24,12 +24,12 @@ impl Node {
         &mut self,
         ctx: &mut Context,
         everybody: &View,
-        joined_at: LamportTime,
+        last_joined_at: LamportTime,
     ) {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
         if let Ok(serf) = self.upper.serf() {
-            serf.clock.witness(joined_at);
+            serf.clock.witness(last_joined_at);
         }
     }
 

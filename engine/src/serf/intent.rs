@@ -46,12 +46,13 @@ impl Serf {
         let Some((member, status, status_ltime)) = listed else {
             return self.wait(scope, leave.node, leave.ltime, true);
         };
-        if leave.ltime <= status_ltime {
+        if member == scope.me && !self.leaving && leave.ltime >= status_ltime {
+            // Somebody says that this node leaves, and it does not: say so. At the time of the own join, too
+            // (Serf does not): who hears of the leave first does not take that join for news.
+            self.announce_join(scope);
             return false;
         }
-        if member == scope.me && !self.leaving {
-            // Somebody says that this node leaves, and it does not: say so.
-            self.announce_join(scope);
+        if leave.ltime <= status_ltime {
             return false;
         }
         scope.view.set_status_ltime(member, leave.ltime);
@@ -63,7 +64,11 @@ impl Serf {
             }
             _ => {}
         }
-        if member == scope.me || !leave.prune {
+        if member == scope.me {
+            // Its own intent is out already; others pass on what they say.
+            return false;
+        }
+        if !leave.prune {
             return true;
         }
         if matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {

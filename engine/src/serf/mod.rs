@@ -10,6 +10,7 @@ mod internal;
 mod lamport;
 mod query;
 mod reconnect;
+mod reminder;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -290,7 +291,7 @@ impl Serf {
         }
     }
 
-    /// Erases who is gone for long enough, and old intents.
+    /// Erases who is gone for long enough, and old intents; reminds who should be gone.
     pub(crate) fn reap(&mut self, scope: &mut Scope<'_>) {
         let now = scope.ctx.now;
         for member in scope.view.departed() {
@@ -314,6 +315,7 @@ impl Serf {
                 _ => self.erase(scope, member, false),
             }
         }
+        self.remind_leaving(scope);
         self.intents.expire(now, scope.config.recent_intent_timeout);
         self.queries.expire(now);
         scope.schedule(now + scope.config.reap_interval, TimerKind::Reap, 0, 0);

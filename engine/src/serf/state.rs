@@ -1,12 +1,14 @@
 //! Serf's part of a push/pull (PROTOCOL 5.8).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 
 use crate::egress::Scope;
 use crate::serf::Serf;
+use crate::serf::reminder::pruned_after;
 use crate::view::{Known, MemberStatus};
 use crate::wire::serf::{JoinIntent, LeaveIntent, PushPullSource, UserEvent, encode_push_pull};
+use crate::wire::stream::PushPullFrame;
 use crate::wire::{DropReason, LamportTime, SerfMessage};
 
 impl Serf {
@@ -14,7 +16,8 @@ impl Serf {
     pub(crate) fn encode_state(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
         let roster = &scope.ctx.roster;
         let members = || scope.view.iter().filter(|(_, known)| known.status != MemberStatus::None);
-        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left);
+        let left_count = scope.view.status_count(MemberStatus::Left);
+        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left).take(left_count);
         let source = PushPullSource {
             ltime: self.clock.time(),
             event_ltime: self.event_clock.time(),
@@ -23,10 +26,7 @@ impl Serf {
                 scope.view.members_count() as u32,
                 members().map(|(member, known)| (roster.name(member), told_ltime(known))),
             ),
-            left: (
-                scope.view.status_count(MemberStatus::Left) as u32,
-                left().map(|(member, _)| roster.name(member)),
-            ),
+            left: (left_count as u32, left().map(|(member, _)| roster.name(member))),
             events: self.events.slots(),
             marker: PhantomData,
         };
@@ -35,17 +35,11 @@ impl Serf {
 
     /// Merges somebody's part. What it teaches is not broadcast. `ignore_old`: user events from before this
     /// node's join are not delivered.
-    pub(crate) fn merge_state(
-        &mut self,
-        scope: &mut Scope<'_>,
-        from: Option<SocketAddr>,
-        bytes: &[u8],
-        ignore_old: bool,
-    ) {
-        let state = match SerfMessage::decode(bytes) {
+    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
+        let state = match SerfMessage::decode(frame.user_state()) {
             Ok(SerfMessage::PushPull(state)) => state,
-            Ok(_) => return scope.drop_input(DropReason::MisplacedType, from),
-            Err(reason) => return scope.drop_input(reason, from),
+            Ok(_) => return scope.drop_input(DropReason::MisplacedType, None),
+            Err(reason) => return scope.drop_input(reason, None),
         };
         let mut sane = true;
         for (clock, ltime) in [
@@ -57,17 +51,23 @@ impl Serf {
             sane &= ltime.0 == 0 || clock.witness(LamportTime(ltime.0 - 1));
         }
         if !sane {
-            return scope.drop_input(DropReason::LamportTimeExhausted, from);
+            return scope.drop_input(DropReason::LamportTimeExhausted, None);
         }
-        let left: std::collections::BTreeSet<&str> = state.left_members().collect();
-        let mut hint = 0;
+        let left: BTreeSet<&str> = state.left_members().collect();
+        let (mut hint, mut missed) = (0, BTreeMap::new());
         for (node, ltime) in state.status_ltimes() {
-            if left.contains(node) {
+            if is_known(scope, node, ltime, &mut hint) && !left.contains(node) {
+                continue;
+            }
+            if let Some(pruned) = pruned_after(scope, node, ltime) {
+                missed.insert(node, pruned);
+            } else if left.contains(node) {
                 self.on_departure(scope, node, ltime);
-            } else if !is_known(scope, node, ltime, &mut hint) {
+            } else {
                 self.on_join_intent(scope, &JoinIntent { ltime, node });
             }
         }
+        self.repeat_prunes(scope, frame, missed);
         if ignore_old {
             self.event_min = self.event_min.max(state.event_ltime);
         }

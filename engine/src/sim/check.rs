@@ -15,7 +15,6 @@ use crate::roster::{MemberIndex, Roster};
 use crate::sim::World;
 use crate::swim::{push_pull_scale, suspicion_min};
 use crate::time::Time;
-use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::UDP_PACKET_BYTES_MAX;
 use crate::wire::message::USER;
@@ -100,6 +99,10 @@ impl Checker {
             self.broken(at, id, "Lamport clocks never fall", detail);
         }
         shadow.clocks = clocks;
+        let (depths, max) = (node.queue_depths(), node.config().queue_depth_max);
+        if depths.iter().any(|&depth| depth > max) {
+            self.broken(at, id, "queues stay within their limit", format!("{depths:?} above {max}"));
+        }
         shadow.entries.resize(node.view().index_end() as usize, None);
         for (place, before) in shadow.entries.iter_mut().enumerate() {
             let member = MemberIndex(place as u32);
@@ -126,16 +129,6 @@ impl Checker {
             }
         }
         self.shadows.insert(id, shadow);
-    }
-
-    /// Right after a node looked at its queues.
-    pub(super) fn after_timer(&mut self, at: Time, node: &Node, key: TimerKey) {
-        let depths = node.queue_depths();
-        let max = node.config().queue_depth_max;
-        if key.kind == TimerKind::QueueCheck && depths.iter().any(|&depth| depth > max) {
-            let detail = format!("{depths:?} above {max}");
-            self.broken(at, node.shared.id, "queues stay within their limit", detail);
-        }
     }
 
     /// A datagram goes out.
@@ -263,7 +256,34 @@ impl World {
                 return Some(format!("{}, which is gone: {known:?}", of(member)));
             }
         }
-        None
+        self.disagreement_about_the_gone()
+    }
+
+    /// Somebody lists a member as failed although another view knows of a leave that is no older, or as
+    /// failed or left although another has erased it later.
+    fn disagreement_about_the_gone(&self) -> Option<String> {
+        use MemberStatus::{Failed, Left, None as Erased};
+        let mut newest: BTreeMap<MemberIndex, [Option<LamportTime>; 2]> = BTreeMap::new();
+        let nodes = || self.nodes.iter().flatten().filter(|node| !node.has_left());
+        for (member, known) in nodes().flat_map(|node| node.view().iter()) {
+            let [left, erased] = newest.entry(member).or_default();
+            match known.status {
+                Left => *left = (*left).max(Some(known.status_ltime)),
+                Erased => *erased = (*erased).max(Some(known.status_ltime)),
+                _ => {}
+            }
+        }
+        nodes().find_map(|node| {
+            let (member, known) = node.view().iter().find(|(member, known)| {
+                let [left, erased] = newest[member];
+                let time = Some(known.status_ltime);
+                known.status == Failed && left >= time
+                    || matches!(known.status, Failed | Left) && erased > time
+            })?;
+            let (node, name) = (&node.config().node_name, self.ctx.roster.name(member));
+            let [left, erased] = newest[&member];
+            Some(format!("{node} about {name}, left at {left:?}, erased at {erased:?}: {known:?}"))
+        })
     }
 }
 

@@ -8,15 +8,12 @@ use crate::time::Time;
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::LamportTime;
 
-/// The Lamport time of the join intents that everybody has seen.
-const JOINED_AT: LamportTime = LamportTime(1);
-
 impl World {
     /// A world of `n` nodes that all know each other, as after a join that settled long ago.
     pub fn converged(seed: u64, network: Network, n: u32, mut change: impl FnMut(&mut RawConfig)) -> World {
         let mut world = World::new(seed, network);
         let mut template = View::default();
-        for _ in 0..n {
+        for number in 1..=n {
             let config = world.next_config(&mut change);
             let id = world.seat(config);
             let node = world.nodes[id.0 as usize].as_mut().expect("it was just seated");
@@ -24,10 +21,11 @@ impl World {
             let member = template.set_fact(&mut world.ctx.roster, fact);
             template.set_swim(member, SwimState::Alive, Time::ZERO);
             template.set_status(member, MemberStatus::Alive, Time::ZERO);
-            template.set_status_ltime(member, JOINED_AT);
+            // One joined after the other, each at a time of its own: what every push/pull then carries.
+            template.set_status_ltime(member, LamportTime(u64::from(number)));
         }
         for node in world.nodes.iter_mut().flatten() {
-            node.know_from_the_start(&mut world.ctx, &template, JOINED_AT);
+            node.know_from_the_start(&mut world.ctx, &template, LamportTime(u64::from(n)));
         }
         // What nodes told about themselves while they started is no news.
         let out = &mut world.ctx.out;

@@ -11,7 +11,6 @@ use super::watch::Seen;
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::node::Node;
 use crate::time::Time;
-use crate::timers::TimerKey;
 
 /// What happens next.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +115,6 @@ impl World {
         let spent = match input {
             Held::Timer(key) => {
                 self.lend(id, |node, ctx| node.handle_timeout(ctx, key));
-                self.check_timer(id, key);
                 None
             }
             Held::Load(load) => self.lend(id, |node, ctx| deliver(node, ctx, load)).flatten(),
@@ -126,12 +124,6 @@ impl World {
         }
         self.drain();
         self.check_after(id);
-    }
-
-    fn check_timer(&mut self, id: NodeId, key: TimerKey) {
-        if let (Some(checker), Some(node)) = (&mut self.checker, &self.nodes[id.0 as usize]) {
-            checker.after_timer(self.ctx.now, node, key);
-        }
     }
 
     pub(super) fn check_after(&mut self, id: NodeId) {
@@ -269,7 +261,7 @@ impl World {
     fn write(&mut self, node: NodeId, id: StreamId, mut bytes: Vec<u8>) {
         let Some(&peer) = self.peers.get(&(node, id)) else { return };
         for watcher in &mut self.watchers {
-            watcher.saw(self.ctx.now, node, Seen::Streamed(bytes.len()));
+            watcher.saw(self.ctx.now, node, Seen::Streamed(&bytes));
         }
         let sent = bytes.len();
         let Some(arrives) = self.links.cut(sent) else {
@@ -343,7 +335,7 @@ fn deliver(node: &mut Node, ctx: &mut Context, load: Load) -> Option<Vec<u8>> {
         }
         Load::Accepted(id, from) => node.handle_stream(ctx, id, StreamInput::Accepted(from)),
         Load::Opened(id) => node.handle_stream(ctx, id, StreamInput::Opened),
-        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(&bytes)),
+        Load::Bytes(id, bytes) => node.handle_stream(ctx, id, StreamInput::Bytes(bytes.into())),
         Load::Finished(id) => node.handle_stream(ctx, id, StreamInput::Finished),
         Load::Failed(id, reason) => node.handle_stream(ctx, id, StreamInput::Failed(reason)),
     }

@@ -11,6 +11,7 @@ use crate::context::NodeId;
 use crate::event::{Completion, Event, MemberEventKind, Notice};
 use crate::time::Time;
 use crate::wire::message;
+use crate::wire::packet::encode_compress;
 
 /// Packets and bytes of one kind.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,12 @@ pub struct Measures {
     pub datagrams: BTreeMap<&'static str, Traffic>,
     /// Writes to streams.
     pub streams: Traffic,
+    /// Of these: which were also compressed in order to see how small they become.
+    pub sampled: Traffic,
+    /// Bytes of `sampled` as compress messages.
+    pub sampled_compressed_bytes: u64,
+    /// One of so many is; 0: none.
+    pub(super) sample_every: u64,
     /// Longest queue seen: intents, queries, events.
     pub queue_depths: [usize; 3],
     /// The number of each node's name: restarted nodes have one name and several ids.
@@ -105,8 +112,12 @@ impl Watcher for Meter {
                 }
             }
             Seen::Streamed(bytes) => {
+                if measures.sample_every > 0 && measures.streams.packets.is_multiple_of(measures.sample_every)
+                {
+                    measures.sample(bytes);
+                }
                 measures.streams.packets += 1;
-                measures.streams.bytes += bytes as u64;
+                measures.streams.bytes += bytes.len() as u64;
             }
         }
     }
@@ -134,6 +145,20 @@ impl Measures {
     pub(super) fn event_sent(&mut self, payload: &[u8], at: Time) {
         self.events_sent += 1;
         self.event_times.insert(payload.to_vec(), at);
+    }
+
+    /// Bytes of all writes to streams if they were compressed: estimated from those that were sampled.
+    pub fn streams_compressed_bytes(&self) -> Option<f64> {
+        let share = self.sampled_compressed_bytes as f64 / self.sampled.bytes as f64;
+        (self.sampled.bytes > 0).then_some(share * self.streams.bytes as f64)
+    }
+
+    fn sample(&mut self, bytes: &[u8]) {
+        let mut compressed = Vec::new();
+        encode_compress(bytes, &mut compressed);
+        self.sampled.packets += 1;
+        self.sampled.bytes += bytes.len() as u64;
+        self.sampled_compressed_bytes += compressed.len() as u64;
     }
 
     /// The number in a node's name.

@@ -21,6 +21,7 @@ mod trace;
 mod watch;
 
 pub use crate::canary::Canary;
+pub use crate::swim::push_pull_scale;
 pub use check::{Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};
@@ -52,6 +53,9 @@ use crate::random::{Nonces, Random};
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 
+/// Buffers of states kept for the next ones: about what is under way at once in a big idle cluster.
+const SPARE_STATES_MAX: usize = 16;
+
 /// Production nodes in virtual time.
 pub struct World {
     ctx: Context,
@@ -79,8 +83,10 @@ pub struct World {
 impl World {
     /// An empty world whose every choice follows from `seed`.
     pub fn new(seed: u64, network: Network) -> World {
+        let mut ctx = Context::new(seed, Nonces::seeded(seed ^ 0x5eed));
+        ctx.spare.max = SPARE_STATES_MAX;
         World {
-            ctx: Context::new(seed, Nonces::seeded(seed ^ 0x5eed)),
+            ctx,
             nodes: Vec::new(),
             by_addr: HashMap::default(),
             links: Links::new(network, Random::new(seed ^ 0x0dd5)),
@@ -216,6 +222,11 @@ impl World {
         ids.iter().for_each(|&id| self.links.move_to_island(id, island));
     }
 
+    /// Lets what an island sends to island 0 pass until [`heal`](Self::heal): it is heard, but hears nothing.
+    pub fn deafen_island(&mut self, island: u32) {
+        self.links.deafen(island);
+    }
+
     /// Sets what is wrong with a node's link.
     pub fn set_link(&mut self, id: NodeId, link: Link) {
         self.links.set_link(id, Some(link));
@@ -279,6 +290,19 @@ impl World {
         let at = self.ctx.now + Duration::from_nanos(1);
         let bytes = self.flights.buffer(bytes);
         self.flights.depart(at, to, flights::Load::Datagram(from, bytes));
+    }
+
+    /// Somebody at that address connects to a node, writes these bytes and, if `closes`, closes the stream.
+    pub fn inject_stream(&mut self, to: NodeId, from: SocketAddr, bytes: Vec<u8>, closes: bool) {
+        let id = StreamId::accepted(self.accepted);
+        self.accepted += 1;
+        let closed = closes.then_some(flights::Load::Finished(id));
+        let loads = [flights::Load::Accepted(id, from), flights::Load::Bytes(id, bytes)];
+        let mut at = self.ctx.now;
+        for load in loads.into_iter().chain(closed) {
+            at = at + Duration::from_nanos(1);
+            self.flights.depart(at, to, load);
+        }
     }
 
     /// Virtual time.

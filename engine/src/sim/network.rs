@@ -77,6 +77,8 @@ pub(super) struct Links {
     chance: Random,
     /// Where nodes are; only nodes with the same number reach each other.
     islands: Vec<u32>,
+    /// Islands that are heard by the mainland, although they hear nothing.
+    deaf: BTreeSet<u32>,
     links: Vec<Option<Box<Link>>>,
     /// Directions in which nothing passes.
     blocked: BTreeSet<(NodeId, NodeId)>,
@@ -90,6 +92,7 @@ impl Links {
             network,
             chance,
             islands: Vec::new(),
+            deaf: BTreeSet::new(),
             links: Vec::new(),
             blocked: BTreeSet::new(),
             uplinks: Vec::new(),
@@ -107,6 +110,10 @@ impl Links {
         self.islands[id.0 as usize] = island;
     }
 
+    pub(super) fn deafen(&mut self, island: u32) {
+        self.deaf.insert(island);
+    }
+
     pub(super) fn set_link(&mut self, id: NodeId, link: Option<Link>) {
         self.links[id.0 as usize] = link.map(Box::new);
     }
@@ -118,6 +125,7 @@ impl Links {
     /// Ends islands, bad links and blocks.
     pub(super) fn heal(&mut self) {
         self.islands.fill(0);
+        self.deaf.clear();
         self.links.fill(None);
         self.blocked.clear();
     }
@@ -172,7 +180,8 @@ impl Links {
     /// Share of packets that the two nodes' links lose in that direction, the network's own loss left out.
     fn link_loss(&self, now: Time, from: NodeId, to: NodeId) -> f64 {
         let (a, b) = (from.0 as usize, to.0 as usize);
-        if self.islands[a] != self.islands[b] {
+        let heard = self.islands[b] == 0 && self.deaf.contains(&self.islands[a]);
+        if self.islands[a] != self.islands[b] && !heard {
             return 1.0;
         }
         if !self.blocked.is_empty() && self.blocked.contains(&(from, to)) {
@@ -241,6 +250,18 @@ mod tests {
         assert!(links.stream(Time::ZERO, B, A, 10).is_none());
         links.heal();
         assert!(links.stream(Time::ZERO, A, B, 10).is_some());
+    }
+
+    #[test]
+    fn a_deaf_island_is_heard_and_hears_nothing() {
+        let mut links = links(Network::default());
+        links.move_to_island(A, 1);
+        links.deafen(1);
+        assert_eq!(arrivals(&mut links, Time::ZERO, A, B), 10_000);
+        assert_eq!(arrivals(&mut links, Time::ZERO, B, A), 0);
+        assert!(links.stream(Time::ZERO, A, B, 10).is_none(), "a stream needs both directions");
+        links.heal();
+        assert_eq!(arrivals(&mut links, Time::ZERO, B, A), 10_000);
     }
 
     #[test]

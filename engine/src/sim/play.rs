@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::random::Random;
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
+use crate::wire::message;
 
 /// A failed join is tried again after that long, and up to as much again by chance.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
@@ -119,6 +120,12 @@ impl Play {
         }
     }
 
+    /// Compresses one of so many writes to streams, beside sending it as it is, to tell what LZW would make of
+    /// the traffic without spending the time on all of it.
+    pub fn sample_compression(&mut self, every: u64) {
+        self.meter.0.borrow_mut().sample_every = every;
+    }
+
     /// The World in which it is played.
     pub fn world(&mut self) -> &mut World {
         &mut self.world
@@ -213,7 +220,7 @@ impl Play {
             Action::Heal => self.heal(),
             Action::Event => self.send_event(step.bytes),
             Action::Query => self.ask(),
-            Action::Restart => self.restart(step.snapshot),
+            Action::Restart => self.restart(step),
             Action::Move => self.move_away(),
             Action::Prune => self.prune(),
             Action::Join => (0..step.count.unwrap_or(1)).for_each(|_| self.join_new()),
@@ -225,6 +232,9 @@ impl Play {
                 let ids = self.pick(step);
                 self.sicken(&ids);
                 self.world.move_to_island(&ids, self.islands);
+                if step.one_way {
+                    self.world.deafen_island(self.islands);
+                }
             }
             _ => {
                 for id in self.pick(step) {
@@ -239,11 +249,7 @@ impl Play {
         match step.action {
             Action::Crash => self.crash(id),
             Action::Leave => self.leave(id),
-            Action::Hostile => {
-                let bytes: Vec<u8> =
-                    (0..self.chance.below(200)).map(|_| self.chance.below(256) as u8).collect();
-                self.world.inject(id, SocketAddr::from(([127, 255, 0, 1], 7946)), &bytes);
-            }
+            Action::Hostile => self.send_nonsense(id),
             Action::Link => {
                 self.sicken(&[id]);
                 let flips = step.bad != Default::default() && step.good != Default::default();
@@ -360,14 +366,33 @@ impl Play {
         }
     }
 
-    fn restart(&mut self, snapshot: bool) {
+    /// Random bytes, half of them behind a type byte that there is, as a datagram or over a stream.
+    fn send_nonsense(&mut self, id: NodeId) {
+        let mut bytes: Vec<u8> = (0..self.chance.below(200)).map(|_| self.chance.below(256) as u8).collect();
+        if let Some(first) = bytes.first_mut().filter(|_| self.chance.below(2) == 0) {
+            *first %= message::ERR + 1;
+        }
+        let from = SocketAddr::from(([127, 255, 0, 1], 7946));
+        match self.chance.below(3) {
+            0 => self.world.inject_stream(id, from, bytes, self.chance.below(2) == 0),
+            _ => self.world.inject(id, from, &bytes),
+        }
+    }
+
+    fn restart(&mut self, step: &Step) {
         for (number, config, restored) in std::mem::take(&mut self.crashed) {
+            // A snapshot from before anybody was met says whom to join as little as none does.
+            let mut others = restored.alive.iter().chain(&restored.failed);
+            let rejoins = step.snapshot && others.any(|(name, _)| *name != config.node_name);
             let id = self.world.restart(&config, |raw| {
-                if snapshot {
+                if step.snapshot {
                     raw.restored = restored;
                 }
+                if step.moved {
+                    raw.advertise.set_port(raw.advertise.port() + 1);
+                }
             });
-            self.came(id, number, !snapshot);
+            self.came(id, number, !rejoins);
         }
     }
 

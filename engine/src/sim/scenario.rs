@@ -121,6 +121,9 @@ pub struct Settings {
     /// Time between push/pulls; `0s`: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push_pull_interval: Option<Span>,
+    /// Queues of intents, queries and events are cut to this length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_depth_max: Option<usize>,
     /// Factor of the suspicion timeout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspicion_mult: Option<u32>,
@@ -130,6 +133,9 @@ pub struct Settings {
     /// The health score stays below this; 1 switches Lifeguard's local health off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awareness_max_multiplier: Option<u32>,
+    /// Whether a ping tells a suspect of the accusation; `false` switches Lifeguard's buddy system off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buddy_system: Option<bool>,
 }
 
 impl Settings {
@@ -143,10 +149,12 @@ impl Settings {
             // Longer than any scenario lasts.
             raw.push_pull_interval = if interval.0.is_zero() { SPAN_MAX * 100 } else { interval.0 };
         }
+        raw.queue_depth_max = self.queue_depth_max.unwrap_or(raw.queue_depth_max);
         raw.suspicion_mult = self.suspicion_mult.unwrap_or(raw.suspicion_mult);
         raw.suspicion_max_timeout_mult =
             self.suspicion_max_timeout_mult.unwrap_or(raw.suspicion_max_timeout_mult);
         raw.awareness_max_multiplier = self.awareness_max_multiplier.unwrap_or(raw.awareness_max_multiplier);
+        raw.buddy_system = self.buddy_system.unwrap_or(raw.buddy_system);
     }
 }
 
@@ -177,6 +185,12 @@ pub struct Step {
     /// `restart`: from snapshots; else they join the first node.
     #[serde(skip_serializing_if = "is_default")]
     pub snapshot: bool,
+    /// `restart`: under new addresses.
+    #[serde(skip_serializing_if = "is_default")]
+    pub moved: bool,
+    /// `partition`: those cut off hear nothing, but are heard.
+    #[serde(skip_serializing_if = "is_default")]
+    pub one_way: bool,
     /// `link`: share of incoming packets lost.
     #[serde(skip_serializing_if = "is_default")]
     pub inbound_loss: f64,
@@ -223,7 +237,7 @@ pub enum Action {
     Query,
     /// Nodes are gone without a word.
     Crash,
-    /// All nodes that crashed start again under their names and addresses.
+    /// All nodes that crashed start again under their names.
     Restart,
     /// Nodes leave gracefully.
     Leave,
@@ -246,7 +260,7 @@ pub enum Action {
     Pause,
     /// Nodes' clocks run at another rate.
     Skew,
-    /// Nodes get a datagram of random bytes each.
+    /// Nodes get a datagram or a stream of random bytes each.
     Hostile,
     /// A key is added everywhere.
     InstallKey,

@@ -17,11 +17,14 @@ pub fn draw(seed: u64) -> Scenario {
     let nodes = NODES.0 + draw.0.below(NODES.1 - NODES.0 + 1);
     let start = if draw.on(0.3) { Start::Join } else { Start::Converged };
     let encrypted = draw.on(0.2);
-    let settings = Settings { encrypted, compression: draw.on(0.2), ..Settings::default() };
+    let queue_depth_max = draw.on(0.2).then(|| 4 + draw.0.below(60) as usize);
+    let compression = draw.on(0.2);
+    let settings = Settings { encrypted, compression, queue_depth_max, ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
-    let kinds: [(f64, DrawStep); 12] = [
+    let kinds: [(f64, DrawStep); 14] = [
         (0.7, |draw| draw.step(Action::Event, 30)),
+        (0.2, Draw::burst),
         (0.5, |draw| draw.step(Action::Query, 5)),
         (0.5, |draw| draw.step(Action::Crash, 3)),
         (0.4, |draw| draw.step(Action::Leave, 2)),
@@ -32,7 +35,8 @@ pub fn draw(seed: u64) -> Scenario {
         (0.2, Draw::hold_messages),
         (0.3, Draw::pause),
         (0.2, Draw::skew),
-        (0.3, |draw| draw.step(Action::Hostile, 20)),
+        (0.3, |draw| draw.step(Action::Hostile, 40)),
+        (0.4, |draw| draw.step(Action::Prune, 4)),
     ];
     for (share, step) in kinds {
         if draw.on(share) {
@@ -41,8 +45,9 @@ pub fn draw(seed: u64) -> Scenario {
     }
     for (action, share) in [(Action::Restart, 0.6), (Action::Move, 0.5), (Action::Heal, 0.5)] {
         if draw.on(share) {
-            let snapshot = action == Action::Restart && draw.on(0.5);
-            steps.push(Step { snapshot, ..draw.step(action, 2) });
+            let restarts = action == Action::Restart;
+            let (snapshot, moved) = (restarts && draw.on(0.5), restarts && draw.on(0.3));
+            steps.push(Step { snapshot, moved, ..draw.step(action, 2) });
         }
     }
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
@@ -98,8 +103,15 @@ impl Draw {
         Some(f64::from(1 + self.0.below(6)) / 10.0)
     }
 
+    /// More events than a node can send on as fast as they come.
+    fn burst(&mut self) -> Step {
+        let every = self.span(1, 20);
+        Step { every, times: 200, bytes: self.0.below(400) as usize, ..self.step(Action::Event, 1) }
+    }
+
     fn partition(&mut self) -> Step {
-        Step { share: self.share_of_nodes(), ..self.step(Action::Partition, 2) }
+        let one_way = self.on(0.3);
+        Step { share: self.share_of_nodes(), one_way, ..self.step(Action::Partition, 2) }
     }
 
     fn link(&mut self) -> Step {
@@ -146,6 +158,6 @@ mod tests {
             assert_eq!(draw(seed), scenario);
             kinds.extend(scenario.steps.iter().map(|step| format!("{:?}", step.action)));
         }
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
     }
 }

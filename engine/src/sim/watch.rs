@@ -18,8 +18,8 @@ pub enum Seen<'a> {
     Sent(&'a [u8]),
     /// A datagram arrives at the node.
     Arrived(&'a [u8]),
-    /// The node wrote that many bytes to a stream.
-    Streamed(usize),
+    /// The node wrote to a stream.
+    Streamed(&'a [u8]),
 }
 
 /// Is told everything that happens.

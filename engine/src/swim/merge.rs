@@ -1,11 +1,11 @@
 //! Push/pull: exchanging whole states (PROTOCOL 4.3, 4.5, 7.2, 9.5).
 
 use crate::egress::Scope;
-use crate::roster::Roster;
+use crate::roster::{Fact, MemberIndex, Roster};
 use crate::swim::{Source, Swim};
 use crate::view::{SwimState, View};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{Alive, Dead, Incarnation, NodeState, Suspect, WireState};
+use crate::wire::{Alive, Dead, NodeState, Suspect, WireState};
 
 /// Records merged in one go, so that no ack waits behind a big merge: at 0.5 to 1 µs for a record that is
 /// known already and 2 µs for a new one, about a millisecond.
@@ -20,10 +20,13 @@ impl Swim {
         offset: &mut usize,
         source: Source,
     ) -> bool {
-        let mut hint = 0;
+        let mut next = Expected { member: MemberIndex(0), in_order: true, record: Vec::new() };
         for _ in 0..SLICE_RECORDS {
+            if next.is_next(scope, frame, offset) {
+                continue;
+            }
             let Some(state) = frame.next_node(offset) else { return true };
-            if !is_known(scope, &state, &mut hint) {
+            if !next.is_known(scope, &state) {
                 self.merge_state(scope, &state, source);
             }
         }
@@ -54,20 +57,63 @@ impl Swim {
     }
 }
 
-/// Whether a record says exactly what the view holds about another alive member. Most do, and change nothing.
-fn is_known(scope: &Scope<'_>, state: &NodeState<'_>, hint: &mut u32) -> bool {
-    let roster = &scope.ctx.roster;
-    let Some(member) = roster.member_near(state.name, hint) else { return false };
-    let Some(known) = scope.view.get(member) else { return false };
-    let fact = roster.fact(known.fact);
-    state.state == WireState::Alive
-        && known.swim == SwimState::Alive
-        && member != scope.me
-        && fact.incarnation == state.incarnation
-        && fact.port == state.port
-        && fact.addr() == &*state.addr
-        && fact.versions_bytes() == &*state.versions
-        && fact.meta() == &*state.meta
+/// The record that probably comes next: nodes of one implementation list members in similar orders, and most
+/// records say what is known already.
+struct Expected {
+    member: MemberIndex,
+    /// Whether the last record was about the expected member.
+    in_order: bool,
+    record: Vec<u8>,
+}
+
+impl Expected {
+    /// Whether the next record is, byte for byte, what this node would say about the expected member. Then it
+    /// changes nothing, and needs no decoding to tell.
+    fn is_next(&mut self, scope: &Scope<'_>, frame: &PushPullFrame, offset: &mut usize) -> bool {
+        let Some(known) = scope.view.get(self.member).filter(|known| known.swim == SwimState::Alive) else {
+            return false;
+        };
+        if !self.in_order || self.member == scope.me {
+            return false;
+        }
+        self.record.clear();
+        let roster = &scope.ctx.roster;
+        record(roster, self.member, roster.fact(known.fact), WireState::Alive).encode(&mut self.record);
+        let is_it = frame.skip_record(offset, &self.record);
+        self.member.0 += u32::from(is_it);
+        is_it
+    }
+
+    /// Whether a record says exactly what the view holds about another alive member.
+    fn is_known(&mut self, scope: &Scope<'_>, state: &NodeState<'_>) -> bool {
+        let roster = &scope.ctx.roster;
+        let expected = self.member;
+        let Some(member) = roster.member_near(state.name, &mut self.member.0) else { return false };
+        self.in_order = member == expected;
+        let Some(known) = scope.view.get(member) else { return false };
+        let fact = roster.fact(known.fact);
+        state.state == WireState::Alive
+            && known.swim == SwimState::Alive
+            && member != scope.me
+            && fact.incarnation == state.incarnation
+            && fact.port == state.port
+            && fact.addr() == &*state.addr
+            && fact.versions_bytes() == &*state.versions
+            && fact.meta() == &*state.meta
+    }
+}
+
+/// What a push/pull says about a member.
+fn record<'r>(roster: &'r Roster, member: MemberIndex, fact: Fact<'r>, state: WireState) -> NodeState<'r> {
+    NodeState {
+        name: roster.name(member),
+        addr: fact.addr().into(),
+        port: fact.port,
+        meta: fact.meta().into(),
+        incarnation: fact.incarnation,
+        state,
+        versions: fact.versions_bytes().into(),
+    }
 }
 
 /// Appends the records of all members in the SWIM table. Returns how many.
@@ -81,17 +127,7 @@ pub(crate) fn encode_local_states(view: &View, roster: &Roster, out: &mut Vec<u8
             SwimState::Dead => WireState::Dead,
             SwimState::Left => WireState::Left,
         };
-        let fact = roster.fact(known.fact);
-        let record = NodeState {
-            name: roster.name(member),
-            addr: fact.addr().into(),
-            port: fact.port,
-            meta: fact.meta().into(),
-            incarnation: Incarnation(fact.incarnation.0),
-            state,
-            versions: fact.versions_bytes().into(),
-        };
-        record.encode(out);
+        record(roster, member, roster.fact(known.fact), state).encode(out);
         count += 1;
     }
     count
@@ -180,7 +216,7 @@ impl Range {
 
 /// Stretches the push/pull interval in big clusters: times ceil(log2(n) - log2(32)) + 1 beyond 32
 /// members (PROTOCOL 9.1). 33 gives 2, 65 gives 3, 10,000 gives 10.
-pub(crate) fn push_pull_scale(n: usize) -> u32 {
+pub fn push_pull_scale(n: usize) -> u32 {
     if n <= 32 { 1 } else { n.div_ceil(32).next_power_of_two().ilog2() + 1 }
 }
 

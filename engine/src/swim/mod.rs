@@ -15,7 +15,8 @@ mod probe;
 mod suspicion;
 
 pub(crate) use member::{Source, encoded_meta};
-pub(crate) use merge::{encode_local_states, push_pull_scale, verify_versions};
+pub use merge::push_pull_scale;
+pub(crate) use merge::{encode_local_states, verify_versions};
 pub(crate) use probe::{Acked, StreamPing};
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;

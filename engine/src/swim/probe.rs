@@ -236,13 +236,13 @@ impl Swim {
         }
     }
 
-    /// A ping and, to a suspect, the accusation beside it so that it can refute at once.
+    /// A ping and, to a suspect, the accusation beside it so that it can refute at once (Lifeguard 4.3).
     fn ping_member(&mut self, scope: &mut Scope<'_>, target: MemberIndex, seq: SeqNo) {
         let known = scope.view.get(target).expect("the target was just picked");
         let fact = scope.ctx.roster.fact(known.fact);
         let (to, incarnation) = (fact.socket_addr(), fact.incarnation);
         let name = scope.ctx.roster.name(target).to_owned();
-        if known.swim != SwimState::Suspect {
+        if known.swim != SwimState::Suspect || !scope.config.buddy_system {
             return send_ping(scope, to, &name, seq);
         }
         scope.begin_packet();
@@ -254,6 +254,16 @@ impl Swim {
     }
 
     fn next_target(&mut self, scope: &mut Scope<'_>) -> Option<MemberIndex> {
+        let me = scope.view.get(scope.me).map(|known| known.swim);
+        let probed = [SwimState::Alive, SwimState::Suspect].map(|state| {
+            let counts_me = me == Some(state);
+            scope.view.swim_count(state) - usize::from(counts_me)
+        });
+        if probed == [0, 0] {
+            // Nobody to find; looking would go through all places of the view.
+            self.forget_long_gone(scope);
+            return None;
+        }
         // The rest of this round, then one whole new round.
         for _ in 0..2 {
             if let Some(order) = self.prober.order {

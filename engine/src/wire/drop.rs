@@ -124,6 +124,10 @@ drop_reasons! {
     QueueFull = "queue_full",
     /// More streams at a time than allowed.
     TooManyStreams = "too_many_streams",
+    /// All streams together hold more bytes than allowed: the one with the most.
+    StreamsFull = "streams_full",
+    /// More answers that nobody reads than allowed: the oldest.
+    StreamUnread = "stream_unread",
     /// A frame above its cap.
     StreamTooLarge = "stream_too_large",
     /// A stream that ended in the middle of a message.

@@ -43,6 +43,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next marker byte, left unread.
+    #[inline]
     pub fn peek(&self) -> Result<u8> {
         self.bytes.get(self.at).copied().ok_or(DropReason::Truncated)
     }
@@ -54,6 +55,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips `n` raw bytes and gives them.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(n).ok_or(DropReason::Truncated)?;
         let taken = self.bytes.get(self.at..end).ok_or(DropReason::Truncated)?;
@@ -67,6 +69,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(value))
     }
 
+    #[inline]
     fn marker(&mut self) -> Result<u8> {
         let marker = self.peek()?;
         self.at += 1;
@@ -99,25 +102,40 @@ impl<'a> Reader<'a> {
     }
 
     /// A non-negative integer that fits 64 bits.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64> {
-        if let Some(&small @ 0x00..=0x7f) = self.bytes.get(self.at) {
-            self.at += 1;
-            return Ok(u64::from(small));
+        match self.bytes.get(self.at..) {
+            Some(&[small @ 0x00..=0x7f, ..]) => {
+                self.at += 1;
+                Ok(u64::from(small))
+            }
+            // Ports.
+            Some(&[0xcd, high, low, ..]) => {
+                self.at += 3;
+                Ok(u64::from(u16::from_be_bytes([high, low])))
+            }
+            _ => self.long_u64(),
         }
+    }
+
+    fn long_u64(&mut self) -> Result<u64> {
         u64::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 32 bits.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32> {
         u32::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 16 bits.
+    #[inline]
     pub fn u16(&mut self) -> Result<u16> {
         u16::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
 
     /// A non-negative integer that fits 8 bits.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8> {
         u8::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
     }
@@ -147,9 +165,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a raw, string or binary value; nil is empty.
+    #[inline]
     pub fn raw(&mut self) -> Result<&'a [u8]> {
+        if let marker @ 0xa0..=0xbf = self.peek()? {
+            self.at += 1;
+            return self.take(usize::from(marker & 0x1f));
+        }
+        self.long_raw()
+    }
+
+    fn long_raw(&mut self) -> Result<&'a [u8]> {
         let len = match self.marker()? {
-            marker @ 0xa0..=0xbf => u64::from(marker & 0x1f),
             0xc0 => 0,
             0xc4 | 0xd9 => self.big_endian(1)?,
             0xc5 | 0xda => self.big_endian(2)?,
@@ -177,15 +203,21 @@ impl<'a> Reader<'a> {
     }
 
     /// A UTF-8 string; nil is empty.
+    #[inline]
     pub fn str(&mut self) -> Result<&'a str> {
         std::str::from_utf8(self.raw()?).map_err(|_| DropReason::BadUtf8)
     }
 
     /// Bytes; an array of small integers counts too (Go takes it, nobody is known to send it).
+    #[inline]
     pub fn bytes(&mut self) -> Result<Cow<'a, [u8]>> {
         if !matches!(self.peek()?, 0x90..=0x9f | 0xdc | 0xdd) {
             return self.raw().map(Cow::Borrowed);
         }
+        self.bytes_in_array()
+    }
+
+    fn bytes_in_array(&mut self) -> Result<Cow<'a, [u8]>> {
         let len = self.array()?;
         // Each element takes a byte at least, so this can't reserve more than arrived.
         if len as usize > self.rest().len() {
@@ -333,12 +365,14 @@ pub fn write_array(out: &mut Vec<u8>, len: u32) {
 }
 
 /// Writes a string or bytes in the old raw family, as all gossip does.
+#[inline]
 pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
     write_raw_header(out, bytes.len());
     out.extend_from_slice(bytes);
 }
 
 /// Writes what comes before the bytes of a string of that length.
+#[inline]
 pub fn write_raw_header(out: &mut Vec<u8>, bytes: usize) {
     match bytes {
         len @ 0..=31 => out.push(0xa0 | len as u8),
@@ -359,6 +393,7 @@ pub fn write_raw_or_nil(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Writes a non-negative integer in its shortest form.
+#[inline]
 pub fn write_uint(out: &mut Vec<u8>, value: u64) {
     match value {
         0..=0x7f => out.push(value as u8),

@@ -293,7 +293,7 @@ pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) 
 }
 
 /// Appends a compress message.
-pub(super) fn encode_compress(raw: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_compress(raw: &[u8], out: &mut Vec<u8>) {
     out.push(COMPRESS);
     write_map(out, 2);
     write_raw(out, b"Algo");

@@ -60,6 +60,19 @@ impl PushPullFrame {
         &self.bytes[self.user_start..]
     }
 
+    /// Whether the record at `offset` is exactly this one; goes on to the next if so.
+    pub(crate) fn skip_record(&self, offset: &mut usize, record: &[u8]) -> bool {
+        let records = &self.bytes[self.nodes_start..self.user_start];
+        let is_it = records.get(*offset..).is_some_and(|rest| rest.starts_with(record));
+        *offset += if is_it { record.len() } else { 0 };
+        is_it
+    }
+
+    /// Its buffer, for another one.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Bytes the frame holds in memory.
     pub fn len(&self) -> usize {
         self.bytes.len()

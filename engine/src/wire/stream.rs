@@ -1,6 +1,8 @@
 //! Streams (PROTOCOL section 4): one request and at most one answer per connection. Outbound: compress,
 //! encrypt, label. Inbound: label, decrypt, decompress, decode. Bytes may arrive cut anywhere.
 
+use std::borrow::Cow;
+
 use zerocopy::byteorder::{BigEndian, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -163,11 +165,15 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// `StreamTooLarge` if more is collected than any message may have.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    pub fn feed<'b>(&mut self, bytes: impl Into<Cow<'b, [u8]>>) -> Result<(), DropReason> {
+        let bytes = bytes.into();
         if self.buffer.len() + bytes.len() > STREAM_PLAIN_BYTES_MAX + FEED_SLACK_BYTES {
             return Err(DropReason::StreamTooLarge);
         }
-        self.buffer.extend_from_slice(bytes);
+        match bytes {
+            Cow::Owned(bytes) if self.buffer.is_empty() => self.buffer = bytes,
+            bytes => self.buffer.extend_from_slice(&bytes),
+        }
         Ok(())
     }
 

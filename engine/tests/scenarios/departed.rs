@@ -1,7 +1,9 @@
 //! Members that left or were pruned stay away, whatever older news says, until they come back themselves.
 
 use thane_engine::event::{Event, MemberEventKind};
-use thane_engine::wire::{Alive, Dead, DropReason, Incarnation};
+use thane_engine::sim::Link;
+use thane_engine::wire::stream::encode_push_pull_header;
+use thane_engine::wire::{Alive, Dead, DropReason, Incarnation, NodeState, WireState};
 
 use super::*;
 
@@ -129,4 +131,88 @@ fn an_exchange_with_somebody_who_was_away_brings_nobody_back() {
         stale += ids.iter().filter(|&&id| id != leaver).map(|&id| drops(&world, id)).sum::<u64>();
     }
     assert!(stale > 0, "nobody had old news, so this shows nothing");
+}
+
+/// For three seconds a node hears nothing, so that gossip about `what` misses it.
+fn unheard_by(world: &mut World, deaf: NodeId, what: impl FnOnce(&mut World)) {
+    world.set_link(deaf, Link { inbound_loss: 1.0, ..Link::default() });
+    what(world);
+    world.run(3 * SECOND);
+    world.heal();
+}
+
+#[test]
+fn a_member_said_to_leave_that_goes_on_answering_is_asked_and_says_that_it_is_in() {
+    let (mut world, ids) = cluster(98, 5, Network::default(), |_| {});
+    unheard_by(&mut world, ids[4], |world| {
+        world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
+    });
+    assert!(status_everywhere(&world, &ids[..4], "n5", MemberStatus::Leaving));
+    let reap = world.node(ids[0]).unwrap().config().reap_interval;
+    world.run(reap + 3 * SECOND);
+    assert!(status_everywhere(&world, &ids, "n5", MemberStatus::Alive));
+}
+
+#[test]
+fn a_prune_that_gossip_did_not_bring_is_told_after_a_push_pull() {
+    let (mut world, ids) = cluster(99, 5, Network::default(), |_| {});
+    world.crash(ids[4]);
+    let failed = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::Failed);
+    world.run_until(120 * SECOND, failed).expect("it fails");
+    // SWIM forgets whom gossip goes to no more.
+    world.run(60 * SECOND);
+    unheard_by(&mut world, ids[3], |world| {
+        world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
+    });
+    assert!(status_everywhere(&world, &ids[..3], "n5", MemberStatus::None));
+    assert_eq!(world.status(ids[3], "n5"), MemberStatus::Failed);
+    let erased = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::None);
+    let interval = world.node(ids[0]).unwrap().config().push_pull_interval;
+    world.run_until(interval * 3, erased).expect("everybody exchanges states three times");
+}
+
+/// A member comes back under another address, and the answer to its join is lost: the cluster knows it, but it
+/// never announces its join. Somebody who was away then tells of its departure.
+#[test]
+fn a_member_back_without_a_join_intent_does_not_stay_leaving() {
+    let mut shown = 0;
+    for seed in 300..304 {
+        let (mut world, ids) = cluster(seed, 6, Network::default(), |_| {});
+        let (first, away, leaver) = (ids[0], ids[4], ids[5]);
+        let mut config = RawConfig::clone(world.node(leaver).unwrap().config());
+        world.with(leaver, |node, ctx| node.leave(ctx, Ticket(1))).unwrap();
+        world.run(5 * SECOND);
+        world.crash(leaver);
+        // Longer than SWIM lists who left.
+        world.run(45 * SECOND);
+        world.move_to_island(&[away], 1);
+        let old = config.advertise;
+        config.advertise.set_port(old.port() + 1);
+        let port = config.advertise.port();
+        let back = world.add(|raw| *raw = config);
+        let std::net::IpAddr::V4(ip) = old.ip() else { panic!("the World has IPv4 addresses") };
+        let ip = ip.octets();
+        let record = NodeState {
+            name: "n6",
+            addr: ip[..].into(),
+            port,
+            meta: b"\xff\x80"[..].into(),
+            incarnation: Incarnation(1),
+            state: WireState::Alive,
+            versions: [1, 5, 2, 2, 5, 5][..].into(),
+        };
+        let mut frame = Vec::new();
+        encode_push_pull_header(1, 0, true, &mut frame);
+        record.encode(&mut frame);
+        world.inject_stream(first, old, frame, true);
+        world.run(2 * SECOND);
+        assert_eq!(world.status(first, "n6"), MemberStatus::Alive);
+        world.move_to_island(&[away], 0);
+        let leaving = |w: &World| ids[..5].iter().any(|&id| w.status(id, "n6") == MemberStatus::Leaving);
+        shown += u32::from(world.run_until(90 * SECOND, leaving).is_some());
+        world.run(120 * SECOND);
+        let all = [&ids[..5], &[back]].concat();
+        assert!(status_everywhere(&world, &all, "n6", MemberStatus::Alive), "seed {seed}");
+    }
+    assert!(shown > 0, "nobody ever took it for leaving, so this shows nothing");
 }

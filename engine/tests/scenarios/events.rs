@@ -150,8 +150,8 @@ fn a_force_leave_completes_once_it_went_out_and_alone_at_once() {
 
 #[test]
 fn a_prune_of_a_leaving_member_waits_for_its_departure() {
-    // In seed 64 the gossip of the prune misses a member that has heard of the departure, as it may in Serf.
-    for seed in 40..60 {
+    // In seed 64, for one, the gossip of the prune misses a member; a push/pull shows that to another one.
+    for seed in 40..70 {
         prune_while_leaving(seed);
     }
 }
@@ -167,7 +167,7 @@ fn prune_while_leaving(seed: u64) {
     world.with(pruner, |node, ctx| node.force_leave(ctx, Ticket(1), "n3", true)).unwrap();
     let others: Vec<NodeId> = ids.iter().copied().filter(|id| *id != ids[2]).collect();
     let erased = |w: &World| status_everywhere(w, &others, "n3", MemberStatus::None);
-    world.run_until(30 * SECOND, erased).unwrap_or_else(|| panic!("seed {seed}: it is erased everywhere"));
+    world.run_until(90 * SECOND, erased).unwrap_or_else(|| panic!("seed {seed}: it is erased everywhere"));
     world.run(60 * SECOND);
     assert!(erased(&world), "and nothing brings it back");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use thane_engine::command::Ticket;
 use thane_engine::context::NodeId;
 use thane_engine::event::Notice;
-use thane_engine::sim::{Link, Network, World};
+use thane_engine::sim::{Link, Network, Play, World, catalog};
 use thane_engine::time::Time;
 use thane_engine::view::{MemberStatus, SwimState};
 
@@ -69,6 +69,18 @@ fn swim_3_2_news_travels_on_pings_and_acks() {
 }
 
 #[test]
+fn swim_4_1_each_member_sends_news_a_logarithmic_number_of_times() {
+    for (n, copies) in [(9, 4.0), (10, 8.0), (99, 8.0), (100, 12.0)] {
+        let mut scenario = catalog::named("event").unwrap();
+        scenario.nodes = n;
+        let outcome = Play::new(&scenario, 1).run(|_, _| true);
+        // Each sends it 4 ceil(log10(n + 1)) times.
+        let per_node = outcome.measures.event_copies as f64 / f64::from(n);
+        assert_eq!(per_node, copies, "{n} nodes");
+    }
+}
+
+#[test]
 fn swim_4_2_the_accused_refutes_with_a_higher_incarnation() {
     let (mut world, ids) = cluster(4, 6);
     world.pause(ids[2], 5 * SECOND);
@@ -122,6 +134,17 @@ fn lifeguard_4_1_who_misses_nacks_doubts_itself_and_slows_down() {
     world.heal();
     world.run(120 * SECOND);
     assert_eq!(world.node(ids[0]).unwrap().health_score(), 0, "acks restore it");
+}
+
+#[test]
+fn lifeguard_4_1_who_has_to_refute_doubts_itself() {
+    let (mut world, ids) = cluster(12, 6);
+    world.pause(ids[2], 3 * SECOND);
+    let refutes = |w: &World| {
+        w.notices().iter().any(|(_, id, notice)| *id == ids[2] && matches!(notice, Notice::Refuting { .. }))
+    };
+    world.run_until(20 * SECOND, refutes).expect("it was accused");
+    assert!(world.node(ids[2]).unwrap().health_score() > 0);
 }
 
 #[test]

@@ -114,3 +114,19 @@ fn moved() {
         [[step]]\nat = \"1s\"\ndo = \"leave\"\n[[step]]\nat = \"15s\"\ndo = \"move\""
     ));
 }
+
+#[test]
+fn prune() {
+    expect(&format!(
+        "name = \"prune\"\nabout = \"a failed member is pruned: it left, and is erased everywhere\"\nlasts = \"40s\"\n{FIVE}
+        [[step]]\nat = \"1s\"\ndo = \"crash\"\n[[step]]\nat = \"25s\"\ndo = \"prune\""
+    ));
+}
+
+#[test]
+fn join_event_and_query() {
+    expect(&format!(
+        "name = \"join-event-and-query\"\nabout = \"a newcomer is told of all and told to all; each hears event and query once, although datagrams come twice\"\nlasts = \"20s\"\n{FIVE}
+        [network]\nduplication = 1.0\n[[step]]\nat = \"1s\"\ndo = \"join\"\n[[step]]\nat = \"5s\"\ndo = \"event\"\n[[step]]\nat = \"10s\"\ndo = \"query\""
+    ));
+}

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
+use crate::arguments::{number, seeds, string, text};
+
 /// What to run.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -16,6 +18,8 @@ pub(crate) enum Task {
     Play(Box<Scenario>),
     /// Swarm mode: a scenario drawn from each seed.
     Sweep,
+    /// Lifeguard's experiment: the scenario with each part switched off in turn.
+    Lifeguard(Box<Scenario>),
 }
 
 /// The arguments.
@@ -29,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// The protocol's rules are checked on every transition.
     pub(crate) check: bool,
+    /// One of so many writes to streams is compressed to see how small it becomes; 0: none.
+    pub(crate) sample_compression: u64,
 }
 
 /// The text of `--help`.
@@ -36,6 +42,7 @@ pub(crate) fn help() -> String {
     let mut text = String::from(
         "Usage: thane-loadgen sim SCENARIO [OPTIONS]      a scenario by name, or the path of a TOML file
        thane-loadgen sim sweep --seeds 0..1000   scenarios drawn from seeds, rules checked
+       thane-loadgen sim lifeguard --seeds 1..6 --lasts 1h   false positives, each part of Lifeguard off in turn
 
       --nodes N         nodes at the start
       --seed S          the seed everything follows from [1]
@@ -43,8 +50,9 @@ pub(crate) fn help() -> String {
       --loss SHARE      share of datagrams lost, 0 to 1
       --lasts SPAN      virtual time (`90s`, `10m`)
       --push-pull SPAN  time between push/pulls, 0s for none
-      --suspicion-max N, --awareness-max N   Lifeguard's parts; 1 switches one off
+      --suspicion-max N, --awareness-max N, --no-buddy   Lifeguard's parts; 1 switches one off
       --compression     LZW, as Serf has it (slow)
+      --sample-compression K   send states as they are, but compress every K-th to estimate LZW's bytes
       --still SPAN, --count N   for all steps that have such a key
       --check           check the protocol's rules on every transition
       --out DIR         also write a JSON file for each run
@@ -63,7 +71,8 @@ impl Options {
     /// Reads the arguments.
     pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Options, String> {
         let mut parser = lexopt::Parser::from_args(arguments);
-        let mut options = Options { task: Task::Help, seeds: 1..2, out: None, check: false };
+        let mut options =
+            Options { task: Task::Help, seeds: 1..2, out: None, check: false, sample_compression: 0 };
         let mut changes: Vec<Change> = Vec::new();
         let mut name = None;
         while let Some(argument) = parser.next().map_err(text)? {
@@ -77,6 +86,9 @@ impl Options {
                 Long("seeds") => options.seeds = seeds(&string(&mut parser)?)?,
                 Long("out") => options.out = Some(parser.value().map_err(text)?.into()),
                 Long("check") => options.check = true,
+                Long("sample-compression") => {
+                    options.sample_compression = number(&mut parser, "--sample-compression")?;
+                }
                 Long("compression") => changes.push(Change::Compression),
                 Long("nodes") => changes.push(Change::Nodes(number(&mut parser, "--nodes")?)),
                 Long("loss") => changes.push(Change::Loss(number(&mut parser, "--loss")?)),
@@ -87,6 +99,7 @@ impl Options {
                 Long("awareness-max") => {
                     changes.push(Change::AwarenessMax(number(&mut parser, "--awareness-max")?));
                 }
+                Long("no-buddy") => changes.push(Change::NoBuddy),
                 Long("lasts") => changes.push(Change::Lasts(string(&mut parser)?.parse()?)),
                 Long("still") => changes.push(Change::Still(string(&mut parser)?.parse()?)),
                 Long("push-pull") => changes.push(Change::PushPull(string(&mut parser)?.parse()?)),
@@ -99,6 +112,10 @@ impl Options {
             Some("sweep") => {
                 return Err("`sweep` draws everything from the seeds; it takes --seeds only".to_owned());
             }
+            Some("lifeguard") if changes.iter().all(|change| matches!(change, Change::Lasts(_))) => {
+                Task::Lifeguard(Box::new(scenario("starved", &changes)?))
+            }
+            Some("lifeguard") => return Err("`lifeguard` takes --seeds and --lasts only".to_owned()),
             Some(name) => Task::Play(Box::new(scenario(name, &changes)?)),
         };
         Ok(options)
@@ -113,6 +130,7 @@ enum Change {
     PushPull(Span),
     SuspicionMax(u32),
     AwarenessMax(u32),
+    NoBuddy,
     Compression,
     Still(Span),
     Count(u32),
@@ -141,6 +159,7 @@ fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
             Change::PushPull(span) => scenario.settings.push_pull_interval = Some(span),
             Change::SuspicionMax(max) => scenario.settings.suspicion_max_timeout_mult = Some(max),
             Change::AwarenessMax(max) => scenario.settings.awareness_max_multiplier = Some(max.max(1)),
+            Change::NoBuddy => scenario.settings.buddy_system = Some(false),
             Change::Compression => scenario.settings.compression = true,
             Change::Still(span) => {
                 scenario
@@ -158,26 +177,6 @@ fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
     }
     scenario.check().map_err(|error| error.to_string())?;
     Ok(scenario)
-}
-
-fn text(error: lexopt::Error) -> String {
-    error.to_string()
-}
-
-fn string(parser: &mut lexopt::Parser) -> Result<String, String> {
-    parser.value().and_then(|value| value.string()).map_err(text)
-}
-
-fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser, option: &str) -> Result<T, String> {
-    let value = string(parser)?;
-    value.parse().map_err(|_| format!("{option} `{value}` is no number of the right kind"))
-}
-
-fn seeds(value: &str) -> Result<Range<u64>, String> {
-    let range = value.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| format!("--seeds `{value}` is no range such as `0..1000`"))
 }
 
 #[cfg(test)]
@@ -207,6 +206,7 @@ mod tests {
             ("event --nodes ten", "--nodes `ten`"),
             ("sweep --seeds 9..3", "no range"),
             ("sweep --nodes 3", "takes --seeds only"),
+            ("lifeguard --no-buddy", "takes --seeds and --lasts only"),
             ("missing.toml", "missing.toml: No such file"),
             ("event --bogus", "bogus"),
         ] {

@@ -93,11 +93,16 @@ mod tests {
         let mut buffer = [0; 2048];
         let length = asking.recv(&mut buffer).unwrap();
         let mut acked = Vec::new();
-        emulated::messages(&mut buffer[..length], &mut Scratch::default(), |message| {
-            if let Message::Ack(ack) = message {
-                acked.push((ack.seq, ack.payload.len()));
-            }
-        });
+        emulated::messages(
+            &emulated::envelope(&[]),
+            &mut buffer[..length],
+            &mut Scratch::default(),
+            |message| {
+                if let Message::Ack(ack) = message {
+                    acked.push((ack.seq, ack.payload.len()));
+                }
+            },
+        );
         assert_eq!(acked, [(SeqNo(0x4000_0007), 130)]);
     }
 }

@@ -8,11 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
 use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
-use thane_engine::wire::stream::{Role, StreamDecoder, StreamMessage, encode_push_pull_header};
+use thane_engine::wire::stream::{
+    Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream,
+};
 use thane_engine::wire::{Ack, Alive, Incarnation, LamportTime, Message, NodeState, SeqNo, ip_to_bytes};
+
+use crate::agent::Launch;
 
 /// Pause between looks at whether it is time to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,17 +28,56 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 const META: &[u8] = b"\xff\x83\xa2dc\xa4east\xa4rack\xa3r12\xa4role\xa3web";
 const VERSIONS: &[u8] = &[1, 5, 2, 2, 5, 4];
 
-/// Neither label nor key, and nothing compressed: what every agent takes.
-pub(crate) fn envelope() -> Envelope {
+/// What agents that are started here have as their only key, unless they have none.
+pub(crate) const KEY: [u8; 16] = *b"of thane-loadgen";
+
+/// How datagrams and streams are wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrapping {
+    /// Not at all.
+    Plain,
+    /// Sealed with [`KEY`].
+    Sealed,
+}
+
+impl Wrapping {
+    /// The same agent, with the key that this takes.
+    pub(crate) fn launched(self, launch: &Launch) -> Launch {
+        let mut launch = launch.clone();
+        if self == Wrapping::Sealed {
+            launch.flags.push(format!("-encrypt={}", BASE64_STANDARD.encode(KEY)));
+        }
+        launch
+    }
+
+    /// No label, and nothing compressed: what every agent takes.
+    pub(crate) fn envelope(self) -> Envelope {
+        match self {
+            Wrapping::Plain => envelope(&[]),
+            Wrapping::Sealed => envelope(&[KEY.to_vec()]),
+        }
+    }
+}
+
+/// An envelope with these keys, and nothing else.
+pub(crate) fn envelope(keys: &[Vec<u8>]) -> Envelope {
     Envelope {
         label: Vec::new(),
-        keyring: Keyring::new(&[]).expect("no keys are valid keys"),
+        keyring: Keyring::new(keys).expect("keys have 16 bytes"),
         compress: false,
         version: 1,
         verify_incoming: true,
         verify_outgoing: true,
         skip_inbound_label_check: false,
     }
+}
+
+/// The n-th nonce of this process.
+pub(crate) fn nonce(n: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[..4].copy_from_slice(&std::process::id().to_be_bytes());
+    nonce[4..].copy_from_slice(&n.to_be_bytes());
+    nonce
 }
 
 /// The name of the n-th emulated member, 20 bytes.
@@ -53,8 +98,13 @@ pub(crate) fn alive(name: &str, addr: SocketAddr) -> Alive<'_> {
 }
 
 /// Hands one message to `visit` for each that is in a datagram.
-pub(crate) fn messages(datagram: &mut [u8], scratch: &mut Scratch, mut visit: impl FnMut(Message<'_>)) {
-    let Ok(plain) = packet::open(&envelope(), datagram) else { return };
+pub(crate) fn messages(
+    envelope: &Envelope,
+    datagram: &mut [u8],
+    scratch: &mut Scratch,
+    mut visit: impl FnMut(Message<'_>),
+) {
+    let Ok(plain) = packet::open(envelope, datagram) else { return };
     packet::for_each_message(plain, scratch, &mut |message| {
         if let Ok(message) = message {
             visit(message);
@@ -70,6 +120,7 @@ pub(crate) struct Members {
     answered: Arc<AtomicU64>,
     exchanged: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
+    wrapping: Wrapping,
     /// A push/pull with all members, without the wish to join.
     state: Arc<[u8]>,
 }
@@ -79,7 +130,7 @@ impl Members {
     ///
     /// # Errors
     /// The address can't be bound.
-    pub(crate) fn start(ip: IpAddr, count: usize) -> std::io::Result<Members> {
+    pub(crate) fn start(ip: IpAddr, count: usize, wrapping: Wrapping) -> std::io::Result<Members> {
         let listener = TcpListener::bind((ip, 0))?;
         let addr = listener.local_addr()?;
         let udp = UdpSocket::bind(addr)?;
@@ -90,13 +141,13 @@ impl Members {
         let state: Arc<[u8]> = push_pull(count, addr).into();
         let answer = {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            std::thread::spawn(move || answer_datagrams(&udp, &stop, &answered))
+            std::thread::spawn(move || answer_datagrams(&udp, wrapping, &stop, &answered))
         };
         let accept = {
             let (stop, state, exchanged) = (Arc::clone(&stop), Arc::clone(&state), Arc::clone(&exchanged));
-            std::thread::spawn(move || accept_streams(&listener, &stop, &state, &exchanged))
+            std::thread::spawn(move || accept_streams(&listener, wrapping, &stop, &state, &exchanged))
         };
-        Ok(Members { addr, stop, answered, exchanged, threads: vec![answer, accept], state })
+        Ok(Members { addr, stop, answered, exchanged, threads: vec![answer, accept], wrapping, state })
     }
 
     /// Where all of them are.
@@ -126,9 +177,9 @@ impl Members {
         stream.set_read_timeout(Some(STREAM_TIMEOUT)).map_err(failed)?;
         // Written beside the reading: the agent may answer before it has taken everything.
         let mut writing = stream.try_clone().map_err(failed)?;
-        let state = Arc::clone(&self.state);
-        let written = std::thread::spawn(move || writing.write_all(&state));
-        let message = read_message(&mut stream, Role::Dialler).map_err(failed)?;
+        let (state, wrapping) = (Arc::clone(&self.state), self.wrapping);
+        let written = std::thread::spawn(move || write_message(&mut writing, &state, wrapping));
+        let message = read_message(&mut stream, Role::Dialler, wrapping).map_err(failed)?;
         let took = start.elapsed();
         written.join().map_err(|_| "the writing thread ended early".to_owned())?.map_err(failed)?;
         match message {
@@ -178,14 +229,22 @@ fn push_pull(count: usize, addr: SocketAddr) -> Vec<u8> {
     [out, records, user].concat()
 }
 
+/// A push/pull of nobody, wrapped: it asks for the agent's state.
+pub(crate) fn push_pull_request(wrapping: Wrapping) -> Vec<u8> {
+    let mut out = Vec::new();
+    let request = push_pull(0, SocketAddr::from(([127, 0, 0, 1], 0)));
+    encode_stream(&request, &wrapping.envelope(), Role::Listener, nonce(0), &mut out);
+    out
+}
+
 /// Acks whatever asks, for whomever.
-fn answer_datagrams(udp: &UdpSocket, stop: &AtomicBool, answered: &AtomicU64) {
+fn answer_datagrams(udp: &UdpSocket, wrapping: Wrapping, stop: &AtomicBool, answered: &AtomicU64) {
     let (mut buffer, mut scratch) = (vec![0; 65_536], Scratch::default());
-    let (mut assembler, envelope, mut out) = (Assembler::default(), envelope(), Vec::new());
+    let (mut assembler, envelope, mut out) = (Assembler::default(), wrapping.envelope(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, from)) = udp.recv_from(&mut buffer) else { continue };
         let mut asked: Option<SeqNo> = None;
-        messages(&mut buffer[..length], &mut scratch, |message| match message {
+        messages(&envelope, &mut buffer[..length], &mut scratch, |message| match message {
             Message::Ping(ping) => asked = Some(ping.seq),
             Message::IndirectPing(request) => asked = Some(request.seq),
             _ => {}
@@ -194,14 +253,20 @@ fn answer_datagrams(udp: &UdpSocket, stop: &AtomicBool, answered: &AtomicU64) {
         assembler.begin(1400);
         assembler.push(|out| Ack { seq, ..Ack::default() }.encode(out));
         out.clear();
-        assembler.finish(&mut out, &envelope, false, [0; 12]);
+        assembler.finish(&mut out, &envelope, false, nonce(answered.load(Ordering::Relaxed)));
         if udp.send_to(&out, from).is_ok() {
             answered.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn accept_streams(listener: &TcpListener, stop: &AtomicBool, state: &Arc<[u8]>, exchanged: &AtomicU64) {
+fn accept_streams(
+    listener: &TcpListener,
+    wrapping: Wrapping,
+    stop: &AtomicBool,
+    state: &Arc<[u8]>,
+    exchanged: &AtomicU64,
+) {
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -209,7 +274,7 @@ fn accept_streams(listener: &TcpListener, stop: &AtomicBool, state: &Arc<[u8]>, 
                 let state = Arc::clone(state);
                 std::thread::spawn(move || {
                     // What went wrong on a stream of the agent shows in what the agent reports.
-                    let _ = answer_stream(stream, &state);
+                    let _ = answer_stream(stream, wrapping, &state);
                 });
             }
             Err(_) => std::thread::sleep(LOOK / 10),
@@ -217,24 +282,32 @@ fn accept_streams(listener: &TcpListener, stop: &AtomicBool, state: &Arc<[u8]>, 
     }
 }
 
-fn answer_stream(mut stream: TcpStream, state: &[u8]) -> std::io::Result<()> {
+fn answer_stream(mut stream: TcpStream, wrapping: Wrapping, state: &[u8]) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(STREAM_TIMEOUT))?;
-    match read_message(&mut stream, Role::Listener)? {
-        StreamMessage::PushPull(_) => stream.write_all(state)?,
+    match read_message(&mut stream, Role::Listener, wrapping)? {
+        StreamMessage::PushPull(_) => write_message(&mut stream, state, wrapping)?,
         StreamMessage::Ping { seq, .. } => {
             let mut out = Vec::new();
             Ack { seq, ..Ack::default() }.encode(&mut out);
-            stream.write_all(&out)?;
+            write_message(&mut stream, &out, wrapping)?;
         }
         StreamMessage::Ack { .. } | StreamMessage::User(_) | StreamMessage::Err(_) => {}
     }
     stream.shutdown(std::net::Shutdown::Write)
 }
 
+fn write_message(stream: &mut TcpStream, message: &[u8], wrapping: Wrapping) -> std::io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(1 << 63);
+    let (mut out, nonce) = (Vec::new(), nonce(COUNT.fetch_add(1, Ordering::Relaxed)));
+    // Without a label both sides write the same.
+    encode_stream(message, &wrapping.envelope(), Role::Listener, nonce, &mut out);
+    stream.write_all(&out)
+}
+
 /// Reads the one message of a stream.
-fn read_message(stream: &mut TcpStream, role: Role) -> std::io::Result<StreamMessage> {
-    let (mut decoder, envelope) = (StreamDecoder::new(role), envelope());
+fn read_message(stream: &mut TcpStream, role: Role, wrapping: Wrapping) -> std::io::Result<StreamMessage> {
+    let (mut decoder, envelope) = (StreamDecoder::new(role), wrapping.envelope());
     let mut part = vec![0; 65_536];
     let refused = |reason| std::io::Error::new(ErrorKind::InvalidData, format!("refused: {reason:?}"));
     loop {
@@ -261,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_ping_is_acked_with_its_number() {
-        let members = Members::start(loopback(), 10).unwrap();
+        let members = Members::start(loopback(), 10, Wrapping::Plain).unwrap();
         let socket = UdpSocket::bind((loopback(), 0)).unwrap();
         socket.set_read_timeout(Some(STREAM_TIMEOUT)).unwrap();
         let mut ping = Vec::new();
@@ -271,7 +344,7 @@ mod tests {
         let mut buffer = [0; 2048];
         let length = socket.recv(&mut buffer).unwrap();
         let mut acked = None;
-        messages(&mut buffer[..length], &mut Scratch::default(), |message| {
+        messages(&envelope(&[]), &mut buffer[..length], &mut Scratch::default(), |message| {
             if let Message::Ack(ack) = message {
                 acked = Some(ack.seq);
             }
@@ -281,9 +354,12 @@ mod tests {
 
     #[test]
     fn two_sets_of_members_exchange_whole_states() {
-        let (one, two) = (Members::start(loopback(), 5).unwrap(), Members::start(loopback(), 2_000).unwrap());
-        assert_eq!(one.push_pull(two.addr()).unwrap().1, 2_000);
-        assert_eq!(two.push_pull(one.addr()).unwrap().1, 5);
+        for wrapping in [Wrapping::Plain, Wrapping::Sealed] {
+            let members = |count| Members::start(loopback(), count, wrapping).unwrap();
+            let (one, two) = (members(5), members(2_000));
+            assert_eq!(one.push_pull(two.addr()).unwrap().1, 2_000);
+            assert_eq!(two.push_pull(one.addr()).unwrap().1, 5);
+        }
         assert_eq!(name(42).len(), 20);
     }
 }

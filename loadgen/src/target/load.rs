@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thane_engine::wire::packet::{Assembler, Scratch};
+use thane_engine::wire::packet::{Assembler, Envelope, Scratch};
 use thane_engine::wire::serf::UserEvent;
 use thane_engine::wire::{LamportTime, Message, Ping, SeqNo, message};
 
-use super::emulated;
+use super::emulated::{self, Wrapping};
 
 /// How long answers are waited for after the last message.
 const LATE: Duration = Duration::from_millis(500);
@@ -70,11 +70,17 @@ pub(crate) struct Outcome {
 ///
 /// # Errors
 /// The socket can't be made; the system can't send bursts.
-pub(crate) fn run(kind: &Kind, from: IpAddr, agent: SocketAddr, pace: Pace) -> std::io::Result<Outcome> {
+pub(crate) fn run(
+    kind: &Kind,
+    wrapping: Wrapping,
+    from: IpAddr,
+    agent: SocketAddr,
+    pace: Pace,
+) -> std::io::Result<Outcome> {
     let socket = Arc::new(UdpSocket::bind((from, 0))?);
     socket.connect(agent)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let packets = Packets::new(kind);
+    let mut packets = Packets::new(kind, wrapping);
     let (mut packet, mut burst, mut sent) = (Vec::new(), Vec::new(), 0);
     if pace.burst > 1 {
         packets.write(0, &mut packet);
@@ -84,7 +90,7 @@ pub(crate) fn run(kind: &Kind, from: IpAddr, agent: SocketAddr, pace: Pace) -> s
     let stop = Arc::new(AtomicBool::new(false));
     let receiving = {
         let (socket, stop) = (Arc::clone(&socket), Arc::clone(&stop));
-        std::thread::spawn(move || receive(&socket, &stop, start, pace))
+        std::thread::spawn(move || receive(&socket, wrapping, &stop, start, pace))
     };
     let bursts = (pace.span.as_secs_f64() * f64::from(pace.rate) / f64::from(pace.burst)) as u32;
     for first in (0..bursts).map(|n| n * pace.burst) {
@@ -118,13 +124,20 @@ fn send_in_segments(_: &UdpSocket, _: usize) -> std::io::Result<()> {
 }
 
 /// Takes acks until it is stopped. An ack's number says when its ping was due.
-fn receive(socket: &UdpSocket, stop: &AtomicBool, start: Instant, pace: Pace) -> Histogram<u64> {
+fn receive(
+    socket: &UdpSocket,
+    wrapping: Wrapping,
+    stop: &AtomicBool,
+    start: Instant,
+    pace: Pace,
+) -> Histogram<u64> {
+    let envelope = wrapping.envelope();
     let mut latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order");
     let (mut buffer, mut scratch) = (vec![0; 65_536], Scratch::default());
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = socket.recv(&mut buffer) else { continue };
         let now = Instant::now();
-        emulated::messages(&mut buffer[..length], &mut scratch, |message| {
+        emulated::messages(&envelope, &mut buffer[..length], &mut scratch, |message| {
             let Message::Ack(ack) = message else { return };
             if let Some(n) = ack.seq.0.checked_sub(SEQ_BASE) {
                 let due = start + pace.due(n);
@@ -137,47 +150,80 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, start: Instant, pace: Pace) ->
 
 /// The packets of a load, made before it begins as far as that is possible.
 enum Packets {
-    Ping(String),
+    Ping(String, Packer),
     Ready(Vec<Vec<u8>>),
 }
 
 impl Packets {
-    fn new(kind: &Kind) -> Packets {
+    fn new(kind: &Kind, wrapping: Wrapping) -> Packets {
+        let mut packer = Packer::new(wrapping.envelope());
         match kind {
-            Kind::Ping(node) => Packets::Ping(node.clone()),
-            Kind::DuplicateEvent => Packets::Ready(vec![event()]),
+            Kind::Ping(node) => Packets::Ping(node.clone(), packer),
+            Kind::DuplicateEvent => Packets::Ready(vec![packer.event()]),
             Kind::KnownAlive(members, addr) => {
                 let packets = (*members / ALIVE_IN_PACKET).max(1);
-                Packets::Ready((0..packets).map(|n| alive_packet(n * ALIVE_IN_PACKET, *addr)).collect())
+                Packets::Ready((0..packets).map(|n| packer.alives(n * ALIVE_IN_PACKET, *addr)).collect())
             }
         }
     }
 
-    fn write(&self, n: u32, out: &mut Vec<u8>) {
+    fn write(&mut self, n: u32, out: &mut Vec<u8>) {
         out.clear();
         match self {
-            Packets::Ping(node) => Ping { seq: SeqNo(SEQ_BASE + n), node, ..Ping::default() }.encode(out),
+            Packets::Ping(node, packer) => packer.write_ping(SeqNo(SEQ_BASE + n), node, out),
             Packets::Ready(packets) => out.extend_from_slice(&packets[n as usize % packets.len()]),
         }
     }
 }
 
-fn event() -> Vec<u8> {
-    let mut packet = vec![message::USER];
-    let payload = vec![b'x'; 100].into();
-    UserEvent { ltime: LamportTime(5), name: "deploy", payload, coalesce: false }.encode(&mut packet);
-    packet
+/// Makes packets.
+pub(crate) struct Packer {
+    envelope: Envelope,
+    assembler: Assembler,
+    packed: u64,
 }
 
-fn alive_packet(first: usize, addr: SocketAddr) -> Vec<u8> {
-    let (mut assembler, mut packet) = (Assembler::default(), Vec::new());
-    assembler.begin(1400);
-    for n in first..first + ALIVE_IN_PACKET {
-        let name = emulated::name(n);
-        assembler.push(|out| emulated::alive(&name, addr).encode(out));
+impl Packer {
+    pub(crate) fn new(envelope: Envelope) -> Packer {
+        Packer { envelope, assembler: Assembler::default(), packed: 0 }
     }
-    assembler.finish(&mut packet, &emulated::envelope(), false, [0; 12]);
-    packet
+
+    /// Appends a ping to the agent of that name.
+    pub(crate) fn write_ping(&mut self, seq: SeqNo, node: &str, out: &mut Vec<u8>) {
+        self.assembler.begin(1400);
+        self.assembler.push(|out| Ping { seq, node, ..Ping::default() }.encode(out));
+        self.finish(out);
+    }
+
+    /// Always the same user event.
+    pub(crate) fn event(&mut self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.assembler.begin(1400);
+        self.assembler.push(|out| {
+            out.push(message::USER);
+            let payload = vec![b'x'; 100].into();
+            UserEvent { ltime: LamportTime(5), name: "deploy", payload, coalesce: false }.encode(out);
+        });
+        self.finish(&mut packet);
+        packet
+    }
+
+    /// [`ALIVE_IN_PACKET`] alive messages.
+    pub(crate) fn alives(&mut self, first: usize, addr: SocketAddr) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.assembler.begin(1400);
+        for n in first..first + ALIVE_IN_PACKET {
+            let name = emulated::name(n);
+            self.assembler.push(|out| emulated::alive(&name, addr).encode(out));
+        }
+        self.finish(&mut packet);
+        packet
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.packed += 1;
+        self.assembler.finish(out, &self.envelope, false, emulated::nonce(self.packed));
+    }
 }
 
 #[cfg(test)]
@@ -189,14 +235,13 @@ mod tests {
     #[test]
     fn every_ping_is_answered_and_timed() {
         let ip = IpAddr::from([127, 34, 1, 2]);
-        let members = Members::start(ip, 1).unwrap();
         let kind = Kind::Ping(emulated::name(0));
-        for burst in [1, BURST] {
+        for (wrapping, burst) in [(Wrapping::Plain, 1), (Wrapping::Plain, BURST), (Wrapping::Sealed, 1)] {
+            let members = Members::start(ip, 1, wrapping).unwrap();
             let pace = Pace { rate: 1_000, span: Duration::from_millis(96), burst };
-            let before = members.answered();
-            let outcome = run(&kind, ip, members.addr(), pace).unwrap();
+            let outcome = run(&kind, wrapping, ip, members.addr(), pace).unwrap();
             assert_eq!((outcome.sent, outcome.answered), (96, 96), "bursts of {burst}");
-            assert_eq!(members.answered() - before, 96);
+            assert_eq!(members.answered(), 96);
             assert!(outcome.latency.min() > 1_000, "loopback takes more than a microsecond");
         }
     }
@@ -210,10 +255,11 @@ mod tests {
 
     #[test]
     fn a_packet_holds_ten_alive_messages_within_the_budget() {
-        let mut packet = alive_packet(0, SocketAddr::from(([127, 34, 1, 3], 7946)));
+        let envelope = Wrapping::Sealed.envelope();
+        let mut packet = Packer::new(envelope.clone()).alives(0, SocketAddr::from(([127, 34, 1, 3], 7946)));
         assert!(packet.len() <= 1400, "{}", packet.len());
         let mut count = 0;
-        emulated::messages(&mut packet, &mut Scratch::default(), |message| {
+        emulated::messages(&envelope, &mut packet, &mut Scratch::default(), |message| {
             count += usize::from(matches!(message, Message::Alive(_)));
         });
         assert_eq!(count, ALIVE_IN_PACKET);

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::agent::Agent;
-use super::emulated::Members;
+use super::bare;
+use super::emulated::{Members, Wrapping};
 use super::load::{self, ALIVE_IN_PACKET, BURST, Kind, Outcome, Pace};
-use super::options::{BARE, Options};
+use super::options::Options;
+use crate::agent::Agent;
 
 /// Time for what was asked to come to rest before the next measurement.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// Repetitions of what is short; the median counts.
 const REPEAT: usize = 5;
 
@@ -17,7 +18,7 @@ const REPEAT: usize = 5;
 pub(crate) type Measured = Vec<(&'static str, f64)>;
 
 /// A value that could not be measured.
-const UNKNOWN: f64 = -1.0;
+pub(crate) const UNKNOWN: f64 = -1.0;
 
 /// Measures everything at one agent.
 ///
@@ -34,8 +35,7 @@ pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, Stri
     load.pings(&ping, ALONE, &mut rows)?;
     load.one_way(&Kind::DuplicateEvent, EVENTS, &mut rows)?;
 
-    let members = Members::start(options.from, options.nodes)
-        .map_err(|error| format!("can't start the emulated members on {}: {error}", options.from))?;
+    let members = options.members(Wrapping::Plain)?;
     merge(agent, &members, idle, &mut rows)?;
     std::thread::sleep(SETTLE);
     rows.push(("with members: RSS, MB", megabytes(agent.rss_kb())));
@@ -147,7 +147,7 @@ impl Load<'_> {
         let &Load { agent, options, idle } = self;
         let (before, start) = (agent.cpu(), std::time::Instant::now());
         let pace = Pace { rate: options.rate, span: options.span, burst };
-        let outcome = load::run(kind, options.from, agent.gossip, pace)
+        let outcome = load::run(kind, Wrapping::Plain, options.from, agent.gossip, pace)
             .map_err(|error| format!("can't send from {}: {error}", options.from))?;
         let used = (agent.cpu() - before).as_secs_f64();
         Ok((outcome, (used - idle * start.elapsed().as_secs_f64()).max(0.0)))
@@ -196,11 +196,11 @@ fn exchange(agent: &Agent, members: &Members, rows: &mut Measured) -> Result<(),
     Ok(())
 }
 
-fn known(agent: &Agent, value: f64) -> f64 {
+pub(crate) fn known(agent: &Agent, value: f64) -> f64 {
     if agent.pid.is_some() { value } else { UNKNOWN }
 }
 
-fn megabytes(kb: u64) -> f64 {
+pub(crate) fn megabytes(kb: u64) -> f64 {
     if kb == 0 { UNKNOWN } else { kb as f64 / 1024.0 }
 }
 
@@ -213,17 +213,22 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(UNKNOWN)
 }
 
+/// Says what the table shows.
+pub(crate) fn heading(options: &Options) -> String {
+    let Options { nodes, rate, span, .. } = options;
+    format!("{nodes} members, loads of {rate} packets a second for {} s", span.as_secs())
+}
+
 /// The columns side by side. If there are two, beside the bare one, how many times the second the first is; what
 /// the last of them takes over the bare one.
-pub(crate) fn table(options: &Options, columns: &[(String, Measured)]) -> String {
-    let Options { nodes, rate, span, .. } = options;
-    let mut out = format!("{nodes} members, loads of {rate} packets a second for {} s\n", span.as_secs());
+pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
+    let mut out = format!("{heading}\n");
     // An agent has all rows, the bare loop some of them.
     let rows = columns.iter().map(|(_, rows)| rows).max_by_key(|rows| rows.len());
     let names: Vec<&str> = rows.into_iter().flatten().map(|row| row.0).collect();
     let name_width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     let width = columns.iter().map(|(title, _)| title.len()).max().unwrap_or(0).max(12);
-    let (bare, agents): (Vec<_>, Vec<_>) = columns.iter().partition(|(title, _)| title == BARE);
+    let (bare, agents): (Vec<_>, Vec<_>) = columns.iter().partition(|(title, _)| title == bare::COMMAND);
     let _ = write!(out, "{:name_width$}", "");
     for (title, _) in columns {
         let _ = write!(out, "  {title:>width$}");
@@ -276,17 +281,18 @@ mod tests {
     #[test]
     fn the_table_shows_what_was_measured_and_ratios() {
         let options = Options::parse(&["--against".into(), "serf,thane".into()]).unwrap();
+        let heading = heading(&options);
         let columns = [
             ("serf".to_owned(), vec![("ping", 120.0), ("drops", 0.0), ("CLI", UNKNOWN)]),
             ("thane".to_owned(), vec![("ping", 8.0), ("drops", 0.0), ("CLI", 1.5)]),
-            (BARE.to_owned(), vec![("ping", 5.0)]),
+            (bare::COMMAND.to_owned(), vec![("ping", 5.0)]),
         ];
         let expected = "5000 members, loads of 2000 packets a second for 5 s\n\
             \x20              serf         thane          bare      times  over bare\n\
             ping            120          8.00          5.00       15.0       3.00\n\
             drops          0.00          0.00             -\n\
             CLI               -          1.50             -\n";
-        assert_eq!(table(&options, &columns), expected);
+        assert_eq!(table(&heading, &columns), expected);
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! `thane-loadgen target`: emulated members around one agent, ours or Serf's, through its public ports only.
 
-mod agent;
 pub(crate) mod bare;
-mod emulated;
+mod deck;
+pub(crate) mod emulated;
+mod flood;
+mod junk;
 mod load;
 mod measure;
 mod options;
+pub(crate) mod sender;
+mod streams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use self::agent::Agent;
 use self::measure::Measured;
-use self::options::{Options, USAGE};
+use self::options::{Options, Phase, USAGE};
+use crate::agent::Agent;
 
 /// The command with its arguments.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -45,13 +49,21 @@ fn measure_all(options: &Options) -> Result<(), String> {
         let agent = Agent::running(gossip, options.node.clone(), options.rpc(gossip.ip()), options.pid);
         columns.push((agent.title.clone(), measure::measure(&agent, options)?));
     }
-    for subject in options.subjects() {
-        let (title, is_bare) = (subject.title.clone(), subject.is_bare());
-        eprintln!("{title}: {} on {}", subject.program.display(), subject.ip);
-        let agent = Agent::start(subject)?;
-        let measure = if is_bare { measure::bare } else { measure::measure };
-        columns.push((title, measure(&agent, options)?));
+    for launch in options.subjects() {
+        eprintln!("{}: {} on {}", launch.title, launch.program.display(), launch.ip);
+        let rows = match options.phase {
+            Phase::Steady if launch.is_bare() => measure::bare(&Agent::start(&launch)?, options),
+            Phase::Steady => measure::measure(&Agent::start(&launch)?, options),
+            Phase::Flood => flood::measure(&launch, options),
+            Phase::Junk => junk::measure(&launch, options),
+        };
+        columns.push((launch.title, rows?));
     }
-    print!("{}", measure::table(options, &columns));
+    let heading = match options.phase {
+        Phase::Steady => measure::heading(options),
+        Phase::Flood => flood::heading(options),
+        Phase::Junk => junk::heading(options),
+    };
+    print!("{}", measure::table(&heading, &columns));
     Ok(())
 }

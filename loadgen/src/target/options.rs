@@ -1,8 +1,13 @@
 //! What `thane-loadgen target` is told.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
+
+use super::emulated::{Members, Wrapping};
+use crate::agent::{Launch, program, title};
+
+/// The node name of an agent that is started here.
+const NODE: &str = "subject";
 
 /// Shown when the arguments make no sense.
 pub(crate) const USAGE: &str = "\
@@ -24,27 +29,12 @@ Measures one agent from outside: memory, processor time per message, latency, me
   --idle N           seconds of idling that are measured (10)
   --from IP          where the emulated members are (127.34.9.1)
   --agents IP        where agents are started, each on the next address (127.34.8.1)
+  --flood            measure instead how much gossip the agents take, plain and encrypted, and how fast they
+                     answer meanwhile (with --against)
+  --junk             measure instead what becomes of encrypted agents among junk from 250 addresses and
+                     streams that stall (with --against)
   --anywhere         allow addresses that are neither loopback nor private
 ";
-
-/// An agent to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subject {
-    pub(crate) title: String,
-    pub(crate) program: PathBuf,
-    pub(crate) flags: Vec<String>,
-    pub(crate) ip: IpAddr,
-}
-
-impl Subject {
-    /// It is no agent but the loop that only answers.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.title == BARE
-    }
-}
-
-/// The word for the loop that only answers.
-pub(crate) const BARE: &str = "bare";
 
 /// What `thane-loadgen target` is told.
 #[derive(Clone, Debug)]
@@ -60,6 +50,18 @@ pub(crate) struct Options {
     pub(crate) idle: Duration,
     pub(crate) from: IpAddr,
     agents: Ipv4Addr,
+    pub(crate) phase: Phase,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Memory, processor time and latency at a steady rate.
+    Steady,
+    /// How much gossip is too much.
+    Flood,
+    /// What nobody should send.
+    Junk,
 }
 
 impl Options {
@@ -71,7 +73,7 @@ impl Options {
         let mut options = Options {
             addr: None,
             rpc: None,
-            node: super::agent::NODE.to_owned(),
+            node: NODE.to_owned(),
             pid: None,
             against: Vec::new(),
             nodes: 5000,
@@ -80,6 +82,7 @@ impl Options {
             idle: Duration::from_secs(10),
             from: IpAddr::from([127, 34, 9, 1]),
             agents: Ipv4Addr::new(127, 34, 8, 1),
+            phase: Phase::Steady,
         };
         let mut anywhere = false;
         let mut rest = arguments.iter();
@@ -96,6 +99,8 @@ impl Options {
                 "--idle" => options.idle = Duration::from_secs(parsed(argument, value()?)?),
                 "--from" => options.from = parsed(argument, value()?)?,
                 "--agents" => options.agents = parsed(argument, value()?)?,
+                "--flood" => options.phase = Phase::Flood,
+                "--junk" => options.phase = Phase::Junk,
                 "--anywhere" => anywhere = true,
                 _ if !argument.starts_with('-') && options.addr.is_none() => {
                     options.addr = Some(parsed("ADDR", argument)?);
@@ -113,16 +118,38 @@ impl Options {
     }
 
     /// The agents to start.
-    pub(crate) fn subjects(&self) -> Vec<Subject> {
+    pub(crate) fn subjects(&self) -> Vec<Launch> {
         let first = u32::from(self.agents);
         let subject = |(n, words): (u32, &String)| {
             let mut words = words.split_whitespace();
             let word = words.next().unwrap_or_default();
             let flags: Vec<String> = words.map(str::to_owned).collect();
-            let title = [&[title(word)], flags.as_slice()].concat().join(" ");
-            Subject { title, program: program(word), flags, ip: Ipv4Addr::from(first.wrapping_add(n)).into() }
+            Launch {
+                title: [&[title(word)], flags.as_slice()].concat().join(" "),
+                program: program(word),
+                node: NODE.to_owned(),
+                ip: Ipv4Addr::from(first.wrapping_add(n)).into(),
+                flags,
+            }
         };
         (0..).zip(&self.against).map(subject).collect()
+    }
+
+    /// Starts the emulated members.
+    ///
+    /// # Errors
+    /// Their address can't be bound.
+    pub(crate) fn members(&self, wrapping: Wrapping) -> Result<Members, String> {
+        Members::start(self.from, self.nodes, wrapping)
+            .map_err(|error| format!("can't start the emulated members on {}: {error}", self.from))
+    }
+
+    /// The first address that a flood comes from: the next network after that of the emulated members.
+    pub(crate) fn flood_from(&self) -> Ipv4Addr {
+        match self.from {
+            IpAddr::V4(ip) => Ipv4Addr::from((u32::from(ip) & !0xff).wrapping_add(0x101)),
+            IpAddr::V6(_) => Ipv4Addr::LOCALHOST,
+        }
     }
 
     fn check(&self, anywhere: bool) -> Result<(), String> {
@@ -131,6 +158,9 @@ impl Options {
         }
         if self.nodes == 0 || self.nodes > 65_000 || self.rate == 0 || self.span.is_zero() {
             return Err("--nodes goes from 1 to 65000; --rate and --seconds begin at 1".to_owned());
+        }
+        if self.phase != Phase::Steady && (self.against.is_empty() || self.from.is_ipv6()) {
+            return Err("--flood and --junk start agents: they need --against, and --from in IPv4".to_owned());
         }
         let mut addresses =
             [self.from, self.agents.into()].into_iter().chain(self.addr.map(|addr| addr.ip()));
@@ -152,24 +182,6 @@ fn is_near(ip: IpAddr) -> bool {
     }
 }
 
-/// The file's name.
-fn title(word: &str) -> String {
-    PathBuf::from(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// `thane` is the one that was built with this program, if it was, and the bare loop is in this program; other
-/// words are found as a shell finds them.
-fn program(word: &str) -> PathBuf {
-    let me = std::env::current_exe().ok();
-    if let (BARE, Some(me)) = (word, &me) {
-        return me.clone();
-    }
-    match me.map(|me| me.with_file_name(word)) {
-        Some(sibling) if word == "thane" && sibling.is_file() => sibling,
-        _ => PathBuf::from(word),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -183,15 +195,19 @@ mod tests {
     fn agents_get_addresses_of_their_own() {
         let arguments = ["--against", "serf,/opt/old/thane -a -b=1,bare", "--agents", "127.34.8.255"];
         let subjects = Options::parse(&arguments.map(str::to_owned)).unwrap().subjects();
-        let subject = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Subject {
+        let launch = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Launch {
             title: title.to_owned(),
             program: program.into(),
+            node: NODE.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             ip: ip.into(),
         };
-        assert_eq!(subjects[0], subject("serf", "serf", &[], [127, 34, 8, 255]));
-        let with_flags = subject("thane -a -b=1", "/opt/old/thane", &["-a", "-b=1"], [127, 34, 9, 0]);
+        assert_eq!(subjects[0], launch("serf", "serf", &[], [127, 34, 8, 255]));
+        let with_flags = launch("thane -a -b=1", "/opt/old/thane", &["-a", "-b=1"], [127, 34, 9, 0]);
         assert_eq!(subjects[1], with_flags);
+        assert_eq!(Wrapping::Plain.launched(&subjects[1]), with_flags);
+        let sealed = Wrapping::Sealed.launched(&subjects[0]);
+        assert_eq!(sealed.flags, ["-encrypt=b2YgdGhhbmUtbG9hZGdlbg=="]);
         assert!(subjects[2].is_bare() && !subjects[1].is_bare());
     }
 
@@ -204,6 +220,10 @@ mod tests {
             ("8.8.8.8:7946", "8.8.8.8 is neither loopback nor private: --anywhere allows it"),
             ("--against serf --nodes x", "--nodes can't be \"x\""),
             ("--against", "--against needs a value"),
+            (
+                "127.0.0.1:7946 --flood",
+                "--flood and --junk start agents: they need --against, and --from in IPv4",
+            ),
             ("--what", "unknown argument \"--what\""),
         ] {
             assert_eq!(parse(line).unwrap_err(), expected, "{line}");

@@ -390,6 +390,7 @@ fn numbers_have_serfs_sections_and_ours() {
         assert_eq!(stats.at("tags").at("role").text(), "web");
         assert_eq!(stats.at("event_handlers").at("user:x").text(), "true");
         assert_eq!(stats.at("io").at("driver").text(), "portable");
+        assert_eq!(stats.at("io").at("kernel_drops").text(), "0");
         assert_eq!(stats.at("drops"), &Tree::Map(Default::default()));
         agent.end().await;
     });

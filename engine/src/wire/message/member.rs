@@ -6,7 +6,7 @@ use super::{
     ALIVE, DEAD, Incarnation, SUSPECT, addr, meta, name, versions, write_str_field, write_uint_field,
 };
 use crate::wire::drop::DropReason;
-use crate::wire::msgpack::{Reader, raw_len, uint_len, write_int, write_map, write_raw};
+use crate::wire::msgpack::{Reader, raw_len, uint_len, write_map, write_raw, write_uint};
 
 type Result<T> = std::result::Result<T, DropReason>;
 
@@ -254,23 +254,24 @@ impl<'a> NodeState<'a> {
         };
         reader.literal(b"\xa3Vsn")?;
         let versions = versions(reader).ok()?;
-        let whole = !name.is_empty() && !addr.is_empty();
-        whole.then_some(NodeState { name, addr, port, meta, incarnation, state, versions })
+        (!name.is_empty()).then_some(NodeState { name, addr, port, meta, incarnation, state, versions })
     }
 
-    /// Appends the record.
+    /// Appends the record: a map of seven, each key with its marker.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        write_map(out, 7);
-        write_raw(out, b"Addr");
+        out.extend_from_slice(b"\x87\xa4Addr");
         write_raw(out, &self.addr);
-        write_uint_field(out, "Incarnation", u64::from(self.incarnation.0));
-        write_raw(out, b"Meta");
+        out.extend_from_slice(b"\xabIncarnation");
+        write_uint(out, u64::from(self.incarnation.0));
+        out.extend_from_slice(b"\xa4Meta");
         write_raw(out, &self.meta);
-        write_str_field(out, "Name", self.name);
-        write_uint_field(out, "Port", u64::from(self.port));
-        write_raw(out, b"State");
-        write_int(out, self.state as i64);
-        write_raw(out, b"Vsn");
+        out.extend_from_slice(b"\xa4Name");
+        write_raw(out, self.name.as_bytes());
+        out.extend_from_slice(b"\xa4Port");
+        write_uint(out, u64::from(self.port));
+        out.extend_from_slice(b"\xa5State");
+        out.push(self.state as u8);
+        out.extend_from_slice(b"\xa3Vsn");
         write_raw(out, &self.versions);
     }
 }

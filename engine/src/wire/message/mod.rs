@@ -192,6 +192,7 @@ pub fn ip_to_bytes(ip: IpAddr) -> Vec<u8> {
     }
 }
 
+#[inline]
 pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str> {
     let name = reader.str()?;
     if name.len() > NODE_NAME_BYTES_MAX {
@@ -200,6 +201,7 @@ pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str> {
     Ok(name)
 }
 
+#[inline]
 pub(super) fn addr<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let addr = reader.bytes()?;
     if matches!(addr.len(), 4 | 16) { Ok(addr) } else { Err(DropReason::BadAddress) }
@@ -210,11 +212,13 @@ pub(super) fn optional_addr<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>
     if matches!(addr.len(), 0 | 4 | 16) { Ok(addr) } else { Err(DropReason::BadAddress) }
 }
 
+#[inline]
 fn meta<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let meta = reader.bytes()?;
     if meta.len() > META_BYTES_MAX { Err(DropReason::MetaTooLong) } else { Ok(meta) }
 }
 
+#[inline]
 fn versions<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let versions = reader.bytes()?;
     if versions.len() > 6 { Err(DropReason::BadVersions) } else { Ok(versions) }

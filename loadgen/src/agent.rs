@@ -1,22 +1,41 @@
-//! The agent under test: how it is started, asked and measured from outside.
+//! An agent, ours or Serf's: how it is started, asked and measured from outside.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request};
+use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request, Stats};
 
-use super::bare;
-use super::options::Subject;
 use crate::process;
+use crate::target::bare;
 
+/// Where agents gossip that are started here.
+pub(crate) const GOSSIP_PORT: u16 = 7946;
 /// How long an agent may take until it answers.
 const START_WITHIN: Duration = Duration::from_secs(10);
-/// The node name of an agent that is started here.
-pub(crate) const NODE: &str = "subject";
 
-/// An agent under test; one that was started here ends with this.
+/// How an agent is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Launch {
+    /// What the report calls it.
+    pub(crate) title: String,
+    pub(crate) program: PathBuf,
+    pub(crate) node: String,
+    pub(crate) ip: IpAddr,
+    /// Besides name, addresses and log level.
+    pub(crate) flags: Vec<String>,
+}
+
+impl Launch {
+    /// It is no agent but the loop that only answers.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.title == bare::COMMAND
+    }
+}
+
+/// An agent; one that was started here ends with this.
 #[derive(Debug)]
 pub(crate) struct Agent {
     /// What the report calls it.
@@ -39,21 +58,20 @@ impl Agent {
     ///
     /// # Errors
     /// It can't be started or does not answer.
-    pub(crate) fn start(subject: Subject) -> Result<Agent, String> {
-        let is_bare = subject.is_bare();
-        let Subject { title, program, flags, ip } = subject;
-        let (gossip, rpc) = (SocketAddr::new(ip, 7946), SocketAddr::new(ip, 7373).to_string());
-        let mut command = Command::new(&program);
+    pub(crate) fn start(launch: &Launch) -> Result<Agent, String> {
+        let is_bare = launch.is_bare();
+        let Launch { title, program, node, ip, flags } = launch.clone();
+        let (gossip, rpc) = (SocketAddr::new(ip, GOSSIP_PORT), SocketAddr::new(ip, 7373).to_string());
+        let mut command = bound_to_this_process(&program)?;
         if is_bare {
             command.args([bare::COMMAND, &gossip.to_string()]);
         } else {
-            command.args(["agent", "-log-level=err", "-node", NODE]);
+            command.args(["agent", "-log-level=err", "-node", &node]);
             command.args(["-bind", &gossip.to_string(), "-rpc-addr", &rpc]).args(flags);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("can't start {}: {error}", program.display()))?;
         let pid = Some(child.id());
-        let node = NODE.to_owned();
         let mut agent = Agent { title, gossip, node, rpc, pid, program: Some(program), child: Some(child) };
         let deadline = Instant::now() + START_WITHIN;
         while let Err(error) = agent.is_there(is_bare) {
@@ -108,6 +126,35 @@ impl Agent {
         Ok((start.elapsed(), response.members.len()))
     }
 
+    /// How many members it lists as alive.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn alive(&self) -> Result<usize, String> {
+        let response = self
+            .client()?
+            .fetch::<MembersResponse>(&Request::Members)
+            .map_err(|error| format!("{} does not tell its members: {error}", self.title))?;
+        Ok(response.members.iter().filter(|member| member.status == "alive").count())
+    }
+
+    /// What it counted as refused, by reason; None for an agent that does not count.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn drops(&self) -> Result<Option<BTreeMap<String, u64>>, String> {
+        let mut client = self.client()?;
+        let mut stats = client
+            .fetch::<Stats>(&Request::Stats)
+            .map_err(|error| format!("{} does not tell its numbers: {error}", self.title))?;
+        let number = |(reason, count): (String, String)| Some((reason, count.parse().ok()?));
+        // Thane's own notices that its application had no room for are no input.
+        if let Some(drops) = stats.get_mut("drops") {
+            drops.remove("outlet");
+        }
+        Ok(stats.remove("drops").map(|drops| drops.into_iter().filter_map(number).collect()))
+    }
+
     /// How long its own `members` command takes; None if its program isn't known.
     pub(crate) fn members_command(&self) -> Option<Duration> {
         let mut command = Command::new(self.program.as_ref()?);
@@ -143,7 +190,11 @@ impl Agent {
         text.lines().filter_map(drops).sum()
     }
 
-    fn client(&self) -> Result<Client, String> {
+    /// A connection to its RPC port.
+    ///
+    /// # Errors
+    /// It refuses or is gone.
+    pub(crate) fn client(&self) -> Result<Client, String> {
         Client::connect(&self.rpc, "").map_err(|error| format!("{}: {error}", self.title))
     }
 }
@@ -156,6 +207,47 @@ impl Drop for Agent {
             let _ = child.wait();
         }
     }
+}
+
+/// A command that the kernel ends with this process, however that ends: where a panic aborts nothing is dropped.
+/// Without `setpriv`, which every Linux has, it is an ordinary command.
+fn bound_to_this_process(program: &Path) -> Result<Command, String> {
+    let missing = || {
+        format!("can't start {}: there is no such program; install it, or give its path", program.display())
+    };
+    // setpriv would tell it to a terminal that nobody looks at.
+    let program = find(program).ok_or_else(missing)?;
+    let Some(setpriv) = find(Path::new("setpriv")) else { return Ok(Command::new(program)) };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    Ok(command)
+}
+
+/// A program as a shell finds it: a path, or a name in one of PATH's folders.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// The program that a word of the command line means. `thane` is the one that was built with this program, if
+/// it was; the bare loop is in this program; other words are found as a shell finds them.
+pub(crate) fn program(word: &str) -> PathBuf {
+    let me = std::env::current_exe().ok();
+    if let (bare::COMMAND, Some(me)) = (word, &me) {
+        return me.clone();
+    }
+    match me.map(|me| me.with_file_name(word)) {
+        Some(sibling) if word == "thane" && sibling.is_file() => sibling,
+        _ => PathBuf::from(word),
+    }
+}
+
+/// What a report calls that program: the file's name.
+pub(crate) fn title(word: &str) -> String {
+    Path::new(word).file_name().map_or(word.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// An IPv4 address as /proc/net/udp writes it: the number in the machine's byte order, then the port.

@@ -1,0 +1,9 @@
+//! What threads meet in, by one name: `tests/interleavings.rs` compiles the mailbox and the broadcast ring once
+//! more, with models in the place of these.
+
+pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+pub(crate) use arc_swap::ArcSwapOption;
+pub(crate) use crossbeam::queue::ArrayQueue;
+pub(crate) use tokio::sync::Notify;

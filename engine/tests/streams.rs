@@ -1,0 +1,121 @@
+//! Streams of peers that mean no good: what they hold together is capped, and they keep nobody out.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::config::RawConfig;
+use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
+use thane_engine::node::Node;
+use thane_engine::random::Nonces;
+use thane_engine::wire::DropReason;
+use thane_engine::wire::keyring::Keyring;
+use thane_engine::wire::packet::Envelope;
+use thane_engine::wire::stream::{Role, encode_push_pull_header, encode_stream};
+
+const KEY: [u8; 16] = [7; 16];
+const MIB: usize = 1024 * 1024;
+/// An encrypted frame of 20 MiB, the longest that is allowed: type and length.
+const FRAME: [u8; 5] = [10, 1, 0x40, 0, 0];
+
+fn addr(last: u8) -> SocketAddr {
+    SocketAddr::from(([127, 46, 4, last], 7946))
+}
+
+struct Alone {
+    node: Node,
+    ctx: Context,
+}
+
+impl Alone {
+    fn new() -> Alone {
+        let mut raw = RawConfig::lan("myself", addr(1));
+        raw.keys = vec![KEY.to_vec()];
+        let mut ctx = Context::new(1, Nonces::seeded(1));
+        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
+        node.start(&mut ctx);
+        Alone { node, ctx }
+    }
+
+    fn input(&mut self, id: StreamId, input: StreamInput<'_>) {
+        self.node.handle_stream(&mut self.ctx, id, input);
+    }
+
+    fn accept(&mut self, n: u64) -> StreamId {
+        let id = StreamId::accepted(n);
+        self.input(id, StreamInput::Accepted(addr(2)));
+        id
+    }
+
+    /// What the node wants done with that stream since the last time.
+    fn operations(&mut self, id: StreamId) -> Vec<StreamOperation> {
+        self.ctx
+            .out
+            .streams
+            .extract_if(.., |(_, of, _)| *of == id)
+            .map(|(_, _, operation)| operation)
+            .collect()
+    }
+
+    fn feed(&mut self, id: StreamId, bytes: usize) {
+        let part = [0; 16 * 1024];
+        for _ in 0..bytes / part.len() {
+            self.input(id, StreamInput::Bytes(&part));
+        }
+    }
+}
+
+/// A push/pull of nobody, sealed.
+fn request() -> Vec<u8> {
+    let envelope = Envelope {
+        label: Vec::new(),
+        keyring: Keyring::new(&[KEY.to_vec()]).unwrap(),
+        compress: false,
+        version: 1,
+        verify_incoming: true,
+        verify_outgoing: true,
+        skip_inbound_label_check: false,
+    };
+    let (mut raw, mut out) = (Vec::new(), Vec::new());
+    encode_push_pull_header(0, 0, false, &mut raw);
+    encode_stream(&raw, &envelope, Role::Dialler, [3; 12], &mut out);
+    out
+}
+
+#[test]
+fn streams_together_hold_no_more_than_allowed_and_the_longest_goes() {
+    let mut alone = Alone::new();
+    let measured = allocation_counter::measure(|| {
+        // 19 + 18 + ... MiB announced frames that never get whole.
+        let greedy: Vec<StreamId> = (0..12).map(|n| alone.accept(n)).collect();
+        for (n, &id) in greedy.iter().enumerate() {
+            alone.input(id, StreamInput::Bytes(&FRAME));
+            alone.feed(id, (19 - n) * MIB);
+        }
+        let cut = alone.node.stats().drops(DropReason::StreamsFull);
+        // 19, 18, 17 fit; from then on the longest goes whenever 64 MiB are passed.
+        assert!(cut >= 3, "{cut} were cut");
+        assert!(!alone.operations(greedy[0]).is_empty(), "the longest is over");
+        assert!(alone.operations(greedy[11]).is_empty(), "the shortest is not");
+
+        let honest = alone.accept(100);
+        alone.input(honest, StreamInput::Bytes(&request()));
+        let answered = alone.operations(honest);
+        assert!(matches!(answered[..], [StreamOperation::Write(_), StreamOperation::Close]), "{answered:?}");
+    });
+    // Buffers grow by doubling, and the old one is there while the new one is filled.
+    assert!(measured.bytes_max < 200 * MIB as u64, "{} MiB", measured.bytes_max / MIB as u64);
+}
+
+#[test]
+fn streams_of_others_leave_room_for_the_nodes_own() {
+    let mut alone = Alone::new();
+    let ids: Vec<StreamId> = (0..300).map(|n| alone.accept(n)).collect();
+    let refused = ids.iter().filter(|&&id| alone.operations(id) == [StreamOperation::Abort]).count();
+    assert_eq!(refused, 44);
+    assert_eq!(alone.node.stats().drops(DropReason::TooManyStreams), 44);
+    let target = JoinTarget { label: String::new(), node: None, addr: addr(3) };
+    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
+    assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(addr(3))]);
+}

@@ -1,0 +1,257 @@
+//! Real agents that know each other, and everything they tell, stamped as it arrives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use thane_engine::ipc::{EventRequest, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
+use thane_engine::random::Random;
+
+use super::options::Options;
+use crate::agent::{Agent, Launch, program, title};
+
+/// How long agents may take to know each other.
+const VIEWS_WITHIN: Duration = Duration::from_secs(120);
+/// Pause between looks.
+const LOOK: Duration = Duration::from_millis(50);
+/// Longest time between two starts, up to a hundred agents: with a chance between none and this, ticks of 200 ms
+/// and a second, which begin with the process, are spread as those of machines that don't know of each other.
+const START_PACE: Duration = Duration::from_millis(200);
+/// The same for more agents, which come together only if they start gently (BASELINES.md).
+const START_PACE_MANY: Duration = Duration::from_millis(660);
+/// The name of the user events.
+const EVENT: &str = "calibrate";
+
+/// Something that an agent told.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    /// Which agent.
+    pub(crate) place: usize,
+    pub(crate) what: What,
+}
+
+/// What an agent told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A user event, with this payload.
+    Event(Vec<u8>),
+    /// It suspects the member itself, having got no ack.
+    Suspect(String),
+    /// The member failed.
+    Failed(String),
+}
+
+/// Whether the user wants an end.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(pub(crate) Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether an end is wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits, unless an end is wanted.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) fn sleep(&self, span: Duration) -> Result<(), String> {
+        let end = Instant::now() + span;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.check()?;
+            std::thread::sleep(left.min(LOOK));
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.is_wanted() { Err("stopped".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Real agents; they end with this.
+#[derive(Debug)]
+pub(crate) struct Cluster<'a> {
+    options: &'a Options,
+    word: &'a str,
+    stop: &'a Stop,
+    agents: Vec<Option<Agent>>,
+    told: Sender<Heard>,
+    heard: Receiver<Heard>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Starts the agents and waits until each knows all.
+    ///
+    /// # Errors
+    /// One can't be started, they don't come together, or an end is wanted.
+    pub(crate) fn start(
+        options: &'a Options,
+        word: &'a str,
+        stop: &'a Stop,
+        random: &mut Random,
+    ) -> Result<Cluster<'a>, String> {
+        let (told, heard) = channel();
+        let mut cluster = Cluster { options, word, stop, agents: Vec::new(), told, heard };
+        let pace = if options.nodes <= 100 { START_PACE } else { START_PACE_MANY };
+        for place in 0..options.nodes {
+            let due = Instant::now() + random.duration(pace);
+            let agent = cluster.launch(place)?;
+            cluster.agents.push(Some(agent));
+            stop.sleep(due.saturating_duration_since(Instant::now()))?;
+        }
+        cluster.wait_for_views()?;
+        Ok(cluster)
+    }
+
+    /// The name of the n-th agent, counted from 0; as long as those of the simulator.
+    pub(crate) fn name(place: usize) -> String {
+        format!("n{}", place + 1)
+    }
+
+    /// Kills an agent; returns the moment before.
+    pub(crate) fn kill(&mut self, place: usize) -> Instant {
+        let at = Instant::now();
+        self.agents[place] = None;
+        at
+    }
+
+    /// Starts an agent again that was killed, and waits until all know all.
+    ///
+    /// # Errors
+    /// It can't be started, or does not come back.
+    pub(crate) fn restart(&mut self, place: usize) -> Result<(), String> {
+        self.agents[place] = Some(self.launch(place)?);
+        self.wait_for_views()
+    }
+
+    /// Has an agent send a user event; returns the moment before.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub(crate) fn send_event(&self, place: usize, payload: &[u8]) -> Result<Instant, String> {
+        let agent = self.agents[place].as_ref().ok_or("the sender was killed")?;
+        let mut client = agent.client()?;
+        let request = EventRequest { name: EVENT.to_owned(), payload: payload.to_vec(), coalesce: false };
+        let at = Instant::now();
+        client.call(&Request::Event(request)).map_err(|error| format!("{}: {error}", agent.title))?;
+        Ok(at)
+    }
+
+    /// The next thing an agent tells before `deadline`; none if there is none.
+    ///
+    /// # Errors
+    /// An end is wanted.
+    pub(crate) fn next(&self, deadline: Instant) -> Result<Option<Heard>, String> {
+        loop {
+            self.stop.check()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.heard.recv_timeout(left.min(LOOK)) {
+                Ok(heard) => return Ok(Some(heard)),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Forgets what was told until now.
+    pub(crate) fn forget(&self) {
+        while self.heard.try_recv().is_ok() {}
+    }
+
+    fn launch(&self, place: usize) -> Result<Agent, String> {
+        let mut flags = Vec::new();
+        if place > 0 {
+            flags.push(format!("-join={}", self.options.ip(0)));
+        }
+        if !self.options.compression {
+            flags.push("-disable-compression".to_owned());
+        }
+        let agent = Agent::start(&Launch {
+            title: title(self.word),
+            program: program(self.word),
+            node: Self::name(place),
+            ip: self.options.ip(place).into(),
+            flags,
+        })?;
+        self.listen(&agent, place)?;
+        Ok(agent)
+    }
+
+    /// Passes on what the agent tells, until it ends.
+    fn listen(&self, agent: &Agent, place: usize) -> Result<(), String> {
+        let failed = |error| format!("{} on {}: {error}", agent.title, agent.rpc);
+        let mut client = agent.client()?;
+        let events = StreamRequest { filter: "user".to_owned() };
+        client.begin(&Request::Stream(events)).map_err(failed)?;
+        // Not the stream of member events: agents hold those back for a second or more, to tell several at once.
+        let log = MonitorRequest { log_level: "INFO".to_owned() };
+        client.begin(&Request::Monitor(log)).map_err(failed)?;
+        let told = self.told.clone();
+        std::thread::spawn(move || {
+            while let Ok((_, record)) = client.record() {
+                let at = Instant::now();
+                if let Some(what) = what(record)
+                    && told.send(Heard { at, place, what }).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn wait_for_views(&self) -> Result<(), String> {
+        let deadline = Instant::now() + VIEWS_WITHIN;
+        for agent in self.agents.iter().flatten() {
+            loop {
+                let alive = agent.alive()?;
+                if alive == self.options.nodes {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let (node, nodes) = (&agent.node, self.options.nodes);
+                    return Err(format!("{node} knows only {alive} of {nodes} agents in time"));
+                }
+                self.stop.sleep(LOOK)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a record tells, if it is about an event or a failure.
+fn what(record: Record) -> Option<What> {
+    match record {
+        Record::Event(StreamRecord::User(event)) if event.name == EVENT => Some(What::Event(event.payload)),
+        Record::Log(line) => what_line(&line.log),
+        _ => None,
+    }
+}
+
+fn what_line(line: &str) -> Option<What> {
+    let after = |mark: &str| {
+        let (_, rest) = line.split_once(mark)?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    // An agent that starts sends what it logged so far, but nothing about failures is in that.
+    let failed = after("[INFO] serf: EventMemberFailed: ").map(What::Failed);
+    failed.or_else(|| after("[INFO] memberlist: Suspect ").map(What::Suspect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_about_failures_are_understood() {
+        let line = |rest: &str| what_line(&format!("2026/11/27 22:10:19 [INFO] {rest}"));
+        assert_eq!(line("serf: EventMemberFailed: n3 127.42.0.3"), Some(What::Failed("n3".to_owned())));
+        let suspect = "memberlist: Suspect n3 has failed, no acks received";
+        assert_eq!(line(suspect), Some(What::Suspect("n3".to_owned())));
+        assert_eq!(line("serf: EventMemberJoin: n3 127.42.0.3"), None);
+        assert_eq!(line("agent: Received event: member-failed"), None);
+    }
+}

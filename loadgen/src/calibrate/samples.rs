@@ -1,0 +1,147 @@
+//! What one side of the comparison measured: for each row one value of each run, event or kill.
+
+use std::collections::BTreeMap;
+
+use thane_engine::sim::Delays;
+
+use super::capture::{Counts, OTHER};
+use super::options::Options;
+use crate::spread::{Range, Spread, short};
+
+/// Bytes of the IPv4 and UDP headers of a datagram.
+const HEADERS: u64 = 28;
+/// Medians that differ by less are called equal even where no two runs are.
+const EQUAL_WITHIN: f64 = 0.02;
+
+/// A row of the table.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Row {
+    Datagrams,
+    DatagramBytes,
+    Pings,
+    PingBytes,
+    Acks,
+    AckBytes,
+    Others,
+    Streams,
+    StreamBytes,
+    EventHalf,
+    EventMost,
+    EventAll,
+    EventMissed,
+    Suspected,
+    FirstFailed,
+    AllFailed,
+    FailedMissed,
+}
+
+impl Row {
+    /// What the table says.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Row::Datagrams => "idle: datagrams per node and s",
+            Row::DatagramBytes => "idle: their bytes per node and s, headers included",
+            Row::Pings => "idle: pings per node and s",
+            Row::PingBytes => "idle: bytes of a ping, headers not included",
+            Row::Acks => "idle: acks per node and s",
+            Row::AckBytes => "idle: bytes of an ack, headers not included",
+            Row::Others => "idle: other datagrams per node and s",
+            Row::Streams => "idle: push/pulls begun per node and minute",
+            Row::StreamBytes => "idle: stream bytes per node and s, headers not included",
+            Row::EventHalf => "event: p50, s",
+            Row::EventMost => "event: p99, s",
+            Row::EventAll => "event: all, s",
+            Row::EventMissed => "event: agents not told",
+            Row::Suspected => "kill: first suspicion, s",
+            Row::FirstFailed => "kill: first told as failed, s",
+            Row::AllFailed => "kill: all told, s",
+            Row::FailedMissed => "kill: agents not told",
+        }
+    }
+}
+
+/// What the values of a real side say about the simulated ones.
+pub(crate) fn verdict(real: Range, simulated: Range) -> String {
+    let apart = simulated.median - real.median;
+    if (real.min <= simulated.max && simulated.min <= real.max)
+        || apart.abs() <= real.median.abs() * EQUAL_WITHIN
+    {
+        "agree".to_owned()
+    } else if real.median == 0.0 {
+        format!("differ: simulated {} more", short(apart))
+    } else {
+        format!("differ: simulated {:+.0} %", apart / real.median * 100.0)
+    }
+}
+
+/// The values of all rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(pub(crate) BTreeMap<Row, Spread>);
+
+impl Samples {
+    /// One more value.
+    pub(crate) fn add(&mut self, row: Row, value: f64) {
+        self.0.entry(row).or_default().add(value);
+    }
+
+    /// Traffic of an idle cluster.
+    pub(crate) fn add_idle(&mut self, counts: &Counts, options: &Options) {
+        let seconds = options.nodes as f64 * options.idle().as_secs_f64();
+        let of = |kind: &str| counts.datagrams.get(kind).copied().unwrap_or_default();
+        let packets: u64 = counts.datagrams.values().map(|count| count.packets).sum();
+        let bytes: u64 = counts.datagrams.values().map(|count| count.bytes).sum();
+        self.add(Row::Datagrams, packets as f64 / seconds);
+        self.add(Row::DatagramBytes, (bytes + packets * HEADERS) as f64 / seconds);
+        for (kind, often, size) in [("ping", Row::Pings, Row::PingBytes), ("ack", Row::Acks, Row::AckBytes)] {
+            self.add(often, of(kind).packets as f64 / seconds);
+            self.add(size, of(kind).bytes as f64 / of(kind).packets.max(1) as f64);
+        }
+        self.add(Row::Others, of(OTHER).packets as f64 / seconds);
+        self.add(Row::Streams, counts.opened as f64 / seconds * 60.0);
+        self.add(Row::StreamBytes, counts.streams.bytes as f64 / seconds);
+    }
+
+    /// One event: when each agent was told, its sender too.
+    pub(crate) fn add_event(&mut self, delays: &Delays, options: &Options) {
+        self.add(Row::EventMissed, (options.nodes as u64).saturating_sub(delays.count()) as f64);
+        for (row, share) in [(Row::EventHalf, 0.5), (Row::EventMost, 0.99), (Row::EventAll, 1.0)] {
+            if let Some(delay) = delays.quantile(share) {
+                self.add(row, delay.as_secs_f64());
+            }
+        }
+    }
+
+    /// One kill: when it was first suspected, and when the others were told.
+    pub(crate) fn add_kill(&mut self, suspected: &Delays, told: &Delays, options: &Options) {
+        let missed = (options.nodes as u64 - 1).saturating_sub(told.count());
+        self.add(Row::FailedMissed, missed as f64);
+        for (row, delays, share) in
+            [(Row::Suspected, suspected, 0.0), (Row::FirstFailed, told, 0.0), (Row::AllFailed, told, 1.0)]
+        {
+            if let Some(delay) = delays.quantile(share) {
+                self.add(row, delay.as_secs_f64());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_overlap_agree() {
+        let range = |median, min, max| Range { median, min, max };
+        let real = range(100.0, 90.0, 110.0);
+        for (simulated, expected) in [
+            (range(115.0, 110.0, 120.0), "agree"),
+            (range(130.0, 111.0, 140.0), "differ: simulated +30 %"),
+            (range(50.0, 40.0, 89.0), "differ: simulated -50 %"),
+        ] {
+            assert_eq!(verdict(real, simulated), expected);
+        }
+        let same = range(100.0, 100.0, 100.0);
+        assert_eq!(verdict(same, range(101.0, 101.0, 101.0)), "agree", "within two percent");
+        assert_eq!(verdict(range(0.0, 0.0, 0.0), range(3.0, 2.0, 4.0)), "differ: simulated 3 more");
+    }
+}

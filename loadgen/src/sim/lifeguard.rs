@@ -1,0 +1,93 @@
+//! Lifeguard's experiment: slow members, each part of Lifeguard switched off in turn, false positives counted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::ProgressBar;
+use thane_engine::sim::{Play, Scenario, Settings, Span};
+
+use super::options::Options;
+use crate::spread::Spread;
+
+/// Slow members among the 128, as in the paper's tables.
+const COUNTS: [u32; 2] = [4, 16];
+/// How long their messages wait, milliseconds.
+const STILLS: [u64; 5] = [128, 512, 2_000, 8_000, 32_000];
+/// A column: its title, and what is switched off in it.
+type Column = (&'static str, fn(&mut Settings));
+const COLUMNS: [Column; 5] = [
+    ("all parts", |_| {}),
+    ("without dynamic suspicion", |settings| settings.suspicion_max_timeout_mult = Some(1)),
+    ("without local health", |settings| settings.awareness_max_multiplier = Some(1)),
+    ("without buddy", |settings| settings.buddy_system = Some(false)),
+    ("none (plain SWIM)", |settings| {
+        settings.suspicion_max_timeout_mult = Some(1);
+        settings.awareness_max_multiplier = Some(1);
+        settings.buddy_system = Some(false);
+    }),
+];
+
+/// Plays the matrix and prints two tables: false positives about healthy members, told at any member and at
+/// healthy ones. Stopped early, it prints the rows that are complete.
+pub(crate) fn run(base: &Scenario, options: &Options, stop: &AtomicBool) {
+    let seeds = options.seeds.end - options.seeds.start;
+    let rows: Vec<(u32, u64)> = COUNTS.iter().flat_map(|&count| STILLS.map(|still| (count, still))).collect();
+    let bar = ProgressBar::new(rows.len() as u64 * COLUMNS.len() as u64 * seeds);
+    bar.set_style(super::style("runs {pos}/{len} {wide_bar} {eta}"));
+    let (mut anywhere, mut at_healthy) = (String::new(), String::new());
+    for (count, still) in rows {
+        let mut cells = [Vec::new(), Vec::new()];
+        for (_, switch) in COLUMNS {
+            let scenario = cell(base, count, still, switch);
+            let [mut told, mut told_healthy] = [Spread::default(), Spread::default()];
+            for seed in options.seeds.clone() {
+                let outcome = Play::new(&scenario, seed).run(|_, _| !stop.load(Ordering::Relaxed));
+                told.add(outcome.measures.false_about_healthy as f64);
+                told_healthy.add(outcome.measures.false_at_healthy as f64);
+                bar.inc(1);
+            }
+            cells[0].push(told.to_string());
+            cells[1].push(told_healthy.to_string());
+        }
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let still = Span(std::time::Duration::from_millis(still));
+        for (table, cells) in [&mut anywhere, &mut at_healthy].into_iter().zip(cells) {
+            table.push_str(&format!("| {count} | {still} | {} |\n", cells.join(" | ")));
+        }
+    }
+    bar.finish_and_clear();
+    let names = COLUMNS.map(|(name, _)| name).join(" | ");
+    let ruler = "| --- ".repeat(2 + COLUMNS.len());
+    for (title, table) in [("told anywhere", anywhere), ("told at healthy members", at_healthy)] {
+        println!("Healthy members as failed, {title}, in {}:\n", base.lasts);
+        println!("| slow members | D | {names} |\n{ruler}|\n{table}");
+    }
+}
+
+fn cell(base: &Scenario, count: u32, still: u64, switch: fn(&mut Settings)) -> Scenario {
+    let mut scenario = base.clone();
+    for step in &mut scenario.steps {
+        step.count = Some(count);
+        step.still = Span(std::time::Duration::from_millis(still));
+    }
+    switch(&mut scenario.settings);
+    scenario
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thane_engine::sim::catalog;
+
+    #[test]
+    fn each_column_switches_something_else_off() {
+        let base = catalog::named("starved").expect("it comes with the engine");
+        let cells = COLUMNS.map(|(_, switch)| cell(&base, 16, 8_000, switch));
+        for (place, one) in cells.iter().enumerate() {
+            assert_eq!(one.steps[0].count, Some(16));
+            assert_eq!(one.steps[0].still.to_string(), "8s");
+            assert!(cells[..place].iter().all(|other| other.settings != one.settings), "column {place}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The packets of a flood, made before it begins and dealt in turn.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use thane_engine::random::Random;
+use thane_engine::wire::SeqNo;
+
+use super::emulated::{self, Wrapping};
+use super::load::{ALIVE_IN_PACKET, Packer};
+
+/// Different packets of one kind of junk; dealt again and again.
+const JUNK_PACKETS: usize = 2_000;
+/// Packets with alive messages, at the most.
+const ALIVE_PACKETS_MAX: usize = 500;
+/// Sequence numbers of a flood's pings; far from those that agents count up from 1 and from a load's.
+const SEQ_BASE: u32 = 0x2000_0000;
+/// A key that agents under test do not have.
+const OTHER_KEY: [u8; 16] = *b"not the agent's!";
+
+/// What a flood is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deck {
+    /// In turn a ping, ten known alive messages and a duplicate event.
+    Gossip,
+    /// Random bytes.
+    Garbage,
+    /// Packets that end early.
+    Cut,
+    /// Packets without a seal, for an agent that wants one.
+    Unsealed,
+    /// Packets sealed with a key that the agent does not have.
+    WrongKey,
+    /// Packets that were right once: pings, known alive messages, an old event.
+    Replayed,
+}
+
+impl Deck {
+    /// All kinds of junk.
+    pub(crate) const JUNK: [Deck; 5] =
+        [Deck::Garbage, Deck::Cut, Deck::Unsealed, Deck::WrongKey, Deck::Replayed];
+
+    /// Of how many packets in a row one is a ping, which is answered; 0: none is.
+    pub(crate) fn ping_every(self) -> u64 {
+        match self {
+            Deck::Gossip | Deck::Replayed => 3,
+            _ => 0,
+        }
+    }
+
+    /// The packets for the agent called `node`, which has heard of so many emulated members at that address.
+    pub(crate) fn packets(
+        self,
+        wrapping: Wrapping,
+        node: &str,
+        members: usize,
+        addr: SocketAddr,
+    ) -> Vec<Vec<u8>> {
+        let mut random = Random::new(46);
+        let gossip = |mut packer: Packer| {
+            let alives = (members / ALIVE_IN_PACKET).clamp(1, ALIVE_PACKETS_MAX);
+            let mut packets = Vec::new();
+            for n in 0..alives {
+                let mut ping = Vec::new();
+                packer.write_ping(SeqNo(SEQ_BASE + n as u32), node, &mut ping);
+                packets.extend([ping, packer.alives(n * ALIVE_IN_PACKET, addr), packer.event()]);
+            }
+            packets
+        };
+        match self {
+            Deck::Gossip | Deck::Replayed => gossip(Packer::new(wrapping.envelope())),
+            Deck::Unsealed => gossip(Packer::new(Wrapping::Plain.envelope())),
+            Deck::WrongKey => gossip(Packer::new(emulated::envelope(&[OTHER_KEY.to_vec()]))),
+            Deck::Cut => {
+                let mut packets = gossip(Packer::new(wrapping.envelope()));
+                for packet in &mut packets {
+                    packet.truncate(1 + random.below(packet.len() as u32 - 1) as usize);
+                }
+                packets
+            }
+            Deck::Garbage => (0..JUNK_PACKETS)
+                .map(|_| (0..1 + random.below(1400)).map(|_| random.u64() as u8).collect())
+                .collect(),
+        }
+    }
+}
+
+impl Deck {
+    /// The word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Deck::Gossip => "gossip",
+            Deck::Garbage => "garbage",
+            Deck::Cut => "cut",
+            Deck::Unsealed => "unsealed",
+            Deck::WrongKey => "wrong-key",
+            Deck::Replayed => "replayed",
+        }
+    }
+}
+
+impl FromStr for Deck {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Deck, ()> {
+        let mut all = [Deck::Gossip].into_iter().chain(Deck::JUNK);
+        all.find(|deck| deck.as_str() == word).ok_or(())
+    }
+}
+
+/// The n-th address from `first` on, leaving out those that end in 0 or 255.
+pub(crate) fn source(first: Ipv4Addr, n: u32) -> IpAddr {
+    let last = u32::from(first.octets()[3].max(1)) - 1 + n;
+    let network = u32::from(first) & !0xff;
+    IpAddr::V4(Ipv4Addr::from(network + (last / 254) * 256 + last % 254 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use thane_engine::wire::packet::{self, Scratch};
+    use thane_engine::wire::{DropReason, Message};
+
+    fn packets(deck: Deck) -> Vec<Vec<u8>> {
+        deck.packets(Wrapping::Sealed, "subject", 100, SocketAddr::from(([127, 46, 1, 1], 7946)))
+    }
+
+    #[test]
+    fn a_third_of_gossip_is_pings_and_the_agents_key_opens_all() {
+        let (mut pings, mut alives, mut events) = (0, 0, 0);
+        for mut packet in packets(Deck::Gossip) {
+            let envelope = Wrapping::Sealed.envelope();
+            emulated::messages(&envelope, &mut packet, &mut Scratch::default(), |message| match message {
+                Message::Ping(_) => pings += 1,
+                Message::Alive(_) => alives += 1,
+                Message::User(_) => events += 1,
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!((pings, alives, events), (10, 100, 10));
+    }
+
+    #[test]
+    fn the_agents_key_opens_no_junk() {
+        let envelope = Wrapping::Sealed.envelope();
+        for deck in [Deck::Garbage, Deck::Cut, Deck::Unsealed, Deck::WrongKey] {
+            for mut packet in packets(deck) {
+                let refused = packet::open(&envelope, &mut packet).unwrap_err();
+                if deck == Deck::WrongKey {
+                    assert_eq!(refused, DropReason::WrongKey);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_and_addresses() {
+        for deck in [Deck::Gossip].into_iter().chain(Deck::JUNK) {
+            assert_eq!(deck.as_str().parse(), Ok(deck));
+        }
+        assert!("what".parse::<Deck>().is_err());
+        let source = |n| super::source(Ipv4Addr::new(127, 46, 1, 254), n).to_string();
+        assert_eq!([source(0), source(1), source(254)], ["127.46.1.254", "127.46.2.1", "127.46.2.254"]);
+    }
+}
