@@ -61,7 +61,7 @@ impl Alone {
     fn feed(&mut self, id: StreamId, bytes: usize) {
         let part = [0; 16 * 1024];
         for _ in 0..bytes / part.len() {
-            self.input(id, StreamInput::Bytes(&part));
+            self.input(id, StreamInput::Bytes(part[..].into()));
         }
     }
 }
@@ -90,7 +90,7 @@ fn streams_together_hold_no_more_than_allowed_and_the_longest_goes() {
         // 19 + 18 + ... MiB announced frames that never get whole.
         let greedy: Vec<StreamId> = (0..12).map(|n| alone.accept(n)).collect();
         for (n, &id) in greedy.iter().enumerate() {
-            alone.input(id, StreamInput::Bytes(&FRAME));
+            alone.input(id, StreamInput::Bytes(FRAME[..].into()));
             alone.feed(id, (19 - n) * MIB);
         }
         let cut = alone.node.stats().drops(DropReason::StreamsFull);
@@ -100,7 +100,7 @@ fn streams_together_hold_no_more_than_allowed_and_the_longest_goes() {
         assert!(alone.operations(greedy[11]).is_empty(), "the shortest is not");
 
         let honest = alone.accept(100);
-        alone.input(honest, StreamInput::Bytes(&request()));
+        alone.input(honest, StreamInput::Bytes(request().into()));
         let answered = alone.operations(honest);
         assert!(matches!(answered[..], [StreamOperation::Write(_), StreamOperation::Close]), "{answered:?}");
     });

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
-use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::event::Notice;
 use crate::io::alarm::Alarm;
 use crate::io::bind::bind_both;
@@ -32,6 +32,8 @@ use crate::wire::DropReason;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
+/// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
+const STREAM_BATCH: usize = 32;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -218,7 +220,7 @@ impl Shard {
     fn on_stream_events(&mut self, first: Option<StreamEvent>) {
         self.ctx.now = self.clock.now();
         let mut next = first;
-        for _ in 0..BATCH {
+        for _ in 0..STREAM_BATCH {
             let Some(event) = next else { break };
             self.on_stream_event(event);
             next = self.streams.events.try_recv().ok();
@@ -416,6 +418,9 @@ impl Shard {
         self.send_datagrams();
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
+            if matches!(operation, StreamOperation::Close | StreamOperation::Abort) {
+                self.relief.stream_ended(self.ctx.now);
+            }
             let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
             let unread = self.streams.operate(node, from, id, operation);
             if let Some(seat) = seat(&mut self.seats, node).filter(|_| unread > 0) {
