@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{ApiError, Handle, ShardOwner};
-use crate::event::{Member, MemberRef};
+use crate::event::{Member, MemberRef, Members};
 use crate::io::mailbox::Request;
 use crate::roster::{FactIndex, MemberIndex, Roster};
 use crate::view::MemberStatus;
-use crate::wire::{Versions, ip_from_bytes};
 
 /// Members looked up for a list at one time: 5 ns each.
 const LOOK_SLICE: u32 = 8192;
@@ -27,7 +26,7 @@ pub struct Listing {
     /// How many were asked for so far.
     asked: usize,
     /// The next piece, which the shard copies while the last one is worked with.
-    coming: Option<oneshot::Receiver<MembersPiece>>,
+    coming: Option<oneshot::Receiver<Members>>,
 }
 
 /// A member in a list.
@@ -104,7 +103,7 @@ impl Listing {
     ///
     /// # Errors
     /// The node has stopped, or its mailbox is full.
-    pub async fn next(&mut self) -> Result<Option<MembersPiece>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<Members>, ApiError> {
         if self.coming.is_none() {
             self.ask()?;
         }
@@ -130,7 +129,7 @@ impl Listing {
         // The call may run after the listing is gone; its facts must not be.
         let held = Arc::clone(&self.held);
         let call = Box::new(move |_: &mut _, ctx: &mut crate::context::Context| {
-            let _ = reply.send(MembersPiece::copy(&ctx.roster, &wanted));
+            let _ = reply.send(copied(&ctx.roster, &wanted));
             drop(held);
         });
         self.held.shard.mailbox.push(Request::Call(self.handle.id, call))?;
@@ -139,78 +138,13 @@ impl Listing {
     }
 }
 
-/// Some members of a [`Listing`].
-#[derive(Debug)]
-pub struct MembersPiece {
-    records: Vec<Record>,
-    /// Name, address, meta of one member after the other.
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Record {
-    name_bytes: usize,
-    addr_bytes: usize,
-    meta_bytes: usize,
-    port: u16,
-    status: MemberStatus,
-    versions: Versions,
-}
-
-impl MembersPiece {
-    fn copy(roster: &Roster, listed: &[Listed]) -> MembersPiece {
-        let mut piece = MembersPiece {
-            records: Vec::with_capacity(listed.len()),
-            bytes: Vec::with_capacity(listed.len() * 128),
-        };
-        for &Listed { fact, status } in listed {
-            let fact = roster.fact(fact);
-            let name = roster.name(fact.member);
-            for part in [name.as_bytes(), fact.addr(), fact.meta()] {
-                piece.bytes.extend_from_slice(part);
-            }
-            piece.records.push(Record {
-                name_bytes: name.len(),
-                addr_bytes: fact.addr().len(),
-                meta_bytes: fact.meta().len(),
-                port: fact.port,
-                status,
-                versions: fact.versions(),
-            });
-        }
-        piece
+/// What the roster says about them.
+fn copied(roster: &Roster, listed: &[Listed]) -> Members {
+    let mut members = Members::with_capacity(listed.len());
+    for &Listed { fact, status } in listed {
+        members.push(&MemberRef::of(roster, fact, status));
     }
-
-    /// How many they are.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there is nobody.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// The members.
-    pub fn iter(&self) -> impl Iterator<Item = MemberRef<'_>> {
-        let mut rest = self.bytes.as_slice();
-        self.records.iter().map(move |record| {
-            let mut take = |bytes| {
-                let (part, after) = rest.split_at(bytes);
-                rest = after;
-                part
-            };
-            let (name, addr) = (take(record.name_bytes), take(record.addr_bytes));
-            MemberRef {
-                name: std::str::from_utf8(name).expect("names are kept as UTF-8"),
-                addr: ip_from_bytes(addr).unwrap_or([0, 0, 0, 0].into()),
-                port: record.port,
-                meta: take(record.meta_bytes),
-                status: record.status,
-                versions: record.versions,
-            }
-        })
-    }
+    members
 }
 
 impl Handle {

@@ -185,6 +185,7 @@ impl Node {
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
+        self.upper.clear(&mut ctx.roster);
         self.shared.egress.dissemination.clear(&mut ctx.roster);
         self.shared.view.clear(&mut ctx.roster);
         ctx.roster.release_name(self.shared.me);
