@@ -10,12 +10,16 @@ const WORTH_BYTES: usize = 1 << 20;
 /// Quiet after the last burst before memory is given back.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How long after a burst the end of a stream may still free what came with it: the longest a stream may take.
+const STREAMS_LAST: Duration = Duration::from_secs(30);
+
 /// Gives free memory back once a burst of stream bytes is over. The allocator keeps what was freed in case it
 /// is needed again, which after a push/pull with ten thousands of members is several times what stays in use.
 #[derive(Debug, Default)]
 pub(super) struct Relief {
     bytes: usize,
     due: Option<Time>,
+    last_burst: Option<Time>,
 }
 
 impl Relief {
@@ -24,6 +28,14 @@ impl Relief {
         self.bytes += bytes;
         if self.bytes >= WORTH_BYTES {
             self.bytes = 0;
+            self.due = Some(now + QUIET);
+            self.last_burst = Some(now);
+        }
+    }
+
+    /// A stream ended, perhaps one that held what came in a burst and never got whole.
+    pub(super) fn stream_ended(&mut self, now: Time) {
+        if self.last_burst.is_some_and(|at| now <= at + STREAMS_LAST) {
             self.due = Some(now + QUIET);
         }
     }
@@ -68,5 +80,9 @@ mod tests {
         assert!(!relief.look(at(2_008)));
         assert!(relief.look(at(2_009)));
         assert!(!relief.look(at(9_000)), "once");
+        relief.stream_ended(at(11_009));
+        assert!(relief.look(at(12_009)), "a stream may have held it for so long");
+        relief.stream_ended(at(31_010));
+        assert_eq!(relief.due(), None, "nothing of the burst is left");
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
-use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::event::Notice;
 use crate::io::bind::bind_both;
 use crate::io::clock::Clock;
@@ -32,6 +32,8 @@ use crate::wire::DropReason;
 
 /// Datagrams, timers and stream events handled before outputs are carried out.
 const BATCH: usize = 256;
+/// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
+const STREAM_BATCH: usize = 32;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -229,7 +231,7 @@ impl Shard {
     fn on_stream_events(&mut self, first: Option<StreamEvent>) {
         self.ctx.now = self.clock.now();
         let mut next = first;
-        for _ in 0..BATCH {
+        for _ in 0..STREAM_BATCH {
             let Some(event) = next else { break };
             self.on_stream_event(event);
             next = self.streams.events.try_recv().ok();
@@ -438,6 +440,9 @@ impl Shard {
         self.send_datagrams();
         let out = &mut self.ctx.out;
         for (node, id, operation) in out.streams.drain(..) {
+            if matches!(operation, StreamOperation::Close | StreamOperation::Abort) {
+                self.relief.stream_ended(self.ctx.now);
+            }
             let from = self.seats.get(node.0 as usize).and_then(|seat| seat.as_ref()?.door.ip());
             let unread = self.streams.operate(node, from, id, operation);
             if let Some(seat) = seat(&mut self.seats, node).filter(|_| unread > 0) {

@@ -11,6 +11,9 @@ use super::load::{ALIVE_IN_PACKET, Packer};
 
 /// Different packets of one kind of junk; dealt again and again.
 const JUNK_PACKETS: usize = 2_000;
+/// Packets of one kind in a row: as they are equally long they leave the sender as one message, without which it
+/// would be slower than an agent.
+const RUN: usize = 16;
 /// Packets with alive messages, at the most.
 const ALIVE_PACKETS_MAX: usize = 500;
 /// Sequence numbers of a flood's pings; far from those that agents count up from 1 and from a load's.
@@ -21,7 +24,7 @@ const OTHER_KEY: [u8; 16] = *b"not the agent's!";
 /// What a flood is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deck {
-    /// In turn a ping, ten known alive messages and a duplicate event.
+    /// In turn some pings, packets with ten known alive messages each, and duplicate events.
     Gossip,
     /// Random bytes.
     Garbage,
@@ -60,10 +63,15 @@ impl Deck {
         let gossip = |mut packer: Packer| {
             let alives = (members / ALIVE_IN_PACKET).clamp(1, ALIVE_PACKETS_MAX);
             let mut packets = Vec::new();
-            for n in 0..alives {
-                let mut ping = Vec::new();
-                packer.write_ping(SeqNo(SEQ_BASE + n as u32), node, &mut ping);
-                packets.extend([ping, packer.alives(n * ALIVE_IN_PACKET, addr), packer.event()]);
+            for first in (0..alives).step_by(RUN) {
+                let run = first..alives.min(first + RUN);
+                for n in run.clone() {
+                    let mut ping = Vec::new();
+                    packer.write_ping(SeqNo(SEQ_BASE + n as u32), node, &mut ping);
+                    packets.push(ping);
+                }
+                packets.extend(run.clone().map(|n| packer.alives(n * ALIVE_IN_PACKET, addr)));
+                packets.extend(run.map(|_| packer.event()));
             }
             packets
         };

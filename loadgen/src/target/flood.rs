@@ -68,8 +68,8 @@ const SEALED: Names = Names {
 /// Says what the table shows.
 pub(crate) fn heading(options: &Options) -> String {
     format!(
-        "{} members; a flood from a process of its own: in turn a ping, ten known alive messages, a duplicate \
-         event; {} s a step",
+        "{} members; a flood from a process of its own, in equal parts pings, packets of ten known alive \
+         messages, duplicate events; {} s a step",
         options.nodes,
         options.span.as_secs()
     )
@@ -219,7 +219,7 @@ mod tests {
             cpu: Duration::ZERO,
         };
         assert_eq!(outcome(3_000, 1_000, 0).loss(), 0.0);
-        assert_eq!(outcome(3_000, 900, 30).loss(), 0.1);
+        assert_eq!(outcome(3_000, 750, 30).loss(), 0.25);
         assert_eq!(outcome(3_000, 1_000, 1_500).loss(), 0.5);
         assert_eq!(outcome(3_000, 1_000, 1_500).handled(), 750.0);
     }
