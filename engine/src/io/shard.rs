@@ -14,7 +14,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
+use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told, end_lists};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::event::Notice;
 use crate::io::bind::bind_both;
@@ -37,8 +37,6 @@ const STREAM_BATCH: usize = 32;
 /// Wait when nothing is scheduled.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// What a member in a list took while it was sent.
-const LISTED_BYTES: usize = 256;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -173,10 +171,7 @@ impl Shard {
                     return;
                 }
             }
-            if let Some(facts) = self.mailbox.take_back() {
-                self.relief.note(facts.len() * LISTED_BYTES, self.ctx.now);
-                facts.into_iter().for_each(|fact| self.ctx.roster.release_fact(fact));
-            }
+            self.relief.note(end_lists(&self.mailbox, &mut self.ctx.roster), self.ctx.now);
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
