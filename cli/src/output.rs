@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::process;
 
 use serde::Serialize;
@@ -48,32 +49,117 @@ pub(crate) fn formatted(format: &str, text: String, value: &impl Serialize) -> R
 
 /// Rows in columns, two spaces apart. A `|` inside a cell makes two cells of it: Serf's rows are written with
 /// `|` between their cells, and scripts count what comes out.
-pub(crate) fn columns(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<&str>> =
-        rows.iter().map(|row| row.iter().flat_map(|cell| cell.split('|')).map(str::trim).collect()).collect();
-    let mut widths = Vec::new();
-    for row in &rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    /// What was added, one after the other.
+    text: String,
+    cells: Vec<Cell>,
+    rows: Vec<Row>,
+    /// The widest cell of each column, letters.
+    widths: Vec<usize>,
+}
+
+/// What is shown of what was added.
+#[derive(Debug)]
+struct Cell {
+    text: Range<usize>,
+    letters: usize,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// The first cell, as it was added.
+    first: Range<usize>,
+    cells: Range<usize>,
+}
+
+impl Columns {
+    /// Begins a row with its first cell.
+    pub(crate) fn row(&mut self, first: &str) {
+        let (start, cells) = (self.text.len(), self.cells.len());
+        self.rows.push(Row { first: start..start + first.len(), cells: cells..cells });
+        self.cell(|text| text.push_str(first));
     }
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let last = row.len().saturating_sub(1);
-            let mut line = String::new();
-            for (place, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                if place < last {
-                    line.push_str(&format!("{cell:width$}  "));
-                } else {
-                    line.push_str(cell);
-                }
+
+    /// Adds a cell to the row that was begun last: what `write` appends.
+    pub(crate) fn cell(&mut self, write: impl FnOnce(&mut String)) {
+        let mut start = self.text.len();
+        write(&mut self.text);
+        if !self.text[start..].bytes().any(|byte| byte == b'|') {
+            return self.part(start..self.text.len());
+        }
+        while let Some(bar) = self.text[start..].find('|') {
+            self.part(start..start + bar);
+            start += bar + 1;
+        }
+        self.part(start..self.text.len());
+    }
+
+    /// Adds a cell of that text, without the space around it.
+    fn part(&mut self, mut text: Range<usize>) {
+        let Some(row) = self.rows.last_mut() else { return };
+        let part = &self.text[text.clone()];
+        let ends = [part.as_bytes().first(), part.as_bytes().last()];
+        if !ends.iter().flatten().all(|end| end.is_ascii_graphic()) {
+            text.start += part.len() - part.trim_start().len();
+            text.end = text.start + part.trim().len();
+        }
+        let cell = &self.text[text.clone()];
+        let letters = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+        let column = self.cells.len() - row.cells.start;
+        match self.widths.get_mut(column) {
+            Some(width) => *width = letters.max(*width),
+            None => self.widths.push(letters),
+        }
+        self.cells.push(Cell { text, letters });
+        row.cells.end = self.cells.len();
+    }
+
+    /// Puts the rows in the order of their first cells.
+    pub(crate) fn sort(&mut self) {
+        let Columns { text, rows, .. } = self;
+        rows.sort_by(|left, right| text[left.first.clone()].cmp(&text[right.first.clone()]));
+    }
+
+    /// A line for each row, with an end after each but the last.
+    pub(crate) fn into_text(self) -> String {
+        let width = self.widths.iter().map(|width| width + 2).sum::<usize>();
+        let mut out = String::with_capacity(self.text.len() + self.rows.len() * width / 2);
+        for (place, row) in self.rows.iter().enumerate() {
+            if place > 0 {
+                out.push('\n');
             }
-            line
-        })
-        .collect();
-    lines.join("\n")
+            let mut padding = 0;
+            for (cell, width) in self.cells[row.cells.clone()].iter().zip(&self.widths) {
+                pad(&mut out, padding);
+                out.push_str(&self.text[cell.text.clone()]);
+                padding = width - cell.letters + 2;
+            }
+        }
+        out
+    }
+}
+
+fn pad(out: &mut String, mut letters: usize) {
+    const SPACES: &str = "                                ";
+    while letters > 0 {
+        let step = letters.min(SPACES.len());
+        out.push_str(&SPACES[..step]);
+        letters -= step;
+    }
+}
+
+/// Rows that are there already.
+impl<const N: usize> FromIterator<[String; N]> for Columns {
+    fn from_iter<I: IntoIterator<Item = [String; N]>>(rows: I) -> Columns {
+        let mut columns = Columns::default();
+        for row in rows {
+            let mut cells = row.iter();
+            columns.row(cells.next().map_or("", String::as_str));
+            cells.for_each(|cell| columns.cell(|text| text.push_str(cell)));
+        }
+        columns
+    }
 }
 
 #[cfg(test)]
@@ -81,21 +167,28 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
-        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    fn shown<const N: usize>(rows: &[[&str; N]]) -> String {
+        rows.iter().map(|row| row.map(str::to_owned)).collect::<Columns>().into_text()
     }
 
     #[test]
     fn columns_line_up_and_a_bar_makes_another_one() {
-        let text = columns(&rows(&[
-            &["aa", "127.0.0.1:7946", "failed", ""],
-            &["d\u{e9}dd", "[::1]:70", "alive", "x=1|2"],
-        ]));
+        let text = shown(&[
+            ["aa", "127.0.0.1:7946", "failed", ""],
+            ["d\u{e9}dd", " [::1]:70", "alive\u{2003}", "x=1| 2"],
+        ]);
         assert_eq!(text, "aa    127.0.0.1:7946  failed  \nd\u{e9}dd  [::1]:70        alive   x=1  2");
-        let detailed =
-            columns(&rows(&[&["a", "", "Version: 5", "Range"], &["a", "x=1|2", "Version: 5", "Range"]]));
+        let detailed = shown(&[["a", "", "Version: 5", "Range"], ["a", "x=1|2", "Version: 5", "Range"]]);
         assert_eq!(detailed, "a       Version: 5  Range\na  x=1  2           Version: 5  Range");
-        assert_eq!(columns(&[]), "");
+        assert_eq!(shown::<1>(&[]), "");
+    }
+
+    #[test]
+    fn rows_are_sorted_by_what_was_added_first() {
+        let mut columns: Columns =
+            [["b|1"], ["a|2"], ["a|1"], [" b"]].map(|[row]| [row.to_owned()]).into_iter().collect();
+        columns.sort();
+        assert_eq!(columns.into_text(), "b\na  1\na  2\nb  1");
     }
 
     #[test]

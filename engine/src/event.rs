@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::command::QueryToken;
 use crate::view::MemberStatus;
+use crate::wire::serf::decode_tags;
 use crate::wire::{LamportTime, Versions};
 
 /// A member as the application sees it.
@@ -25,6 +26,36 @@ pub struct Member {
     pub status: MemberStatus,
     /// SWIM and Serf protocol versions.
     pub versions: Versions,
+}
+
+/// A [`Member`] that is only looked at.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct MemberRef<'a> {
+    /// Node name.
+    pub name: &'a str,
+    /// IP address.
+    pub addr: IpAddr,
+    /// Gossip port.
+    pub port: u16,
+    /// What it announced beside its address: encoded tags, or a program's own.
+    pub meta: &'a [u8],
+    /// Status.
+    pub status: MemberStatus,
+    /// SWIM and Serf protocol versions.
+    pub versions: Versions,
+}
+
+impl MemberRef<'_> {
+    /// The tags; none where the meta is not made of tags.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        decode_tags(self.meta).unwrap_or_default()
+    }
+
+    /// The member with what it says.
+    pub fn to_owned(&self) -> Member {
+        let MemberRef { name, addr, port, status, versions, .. } = *self;
+        Member { name: name.to_owned(), addr, port, tags: self.tags(), status, versions }
+    }
 }
 
 /// What happened to members.

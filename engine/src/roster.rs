@@ -238,10 +238,12 @@ impl Roster {
     /// Interns what an alive message says and takes a reference to it; the caller owes one
     /// [`release_fact`](Self::release_fact).
     pub fn intern_fact(&mut self, alive: &Alive<'_>) -> FactIndex {
-        let member = match self.member(alive.node) {
-            Some(member) => member,
-            None => self.add_name(alive.node),
-        };
+        self.intern_fact_of(self.member(alive.node), alive)
+    }
+
+    /// The same for a name that was looked up already: `member` is what [`member`](Self::member) says about it.
+    pub(crate) fn intern_fact_of(&mut self, member: Option<MemberIndex>, alive: &Alive<'_>) -> FactIndex {
+        let member = member.unwrap_or_else(|| self.add_name(alive.node));
         let mut index = self.names[member.0 as usize].first_fact;
         while index != 0 {
             let fact = &mut self.facts[index as usize];

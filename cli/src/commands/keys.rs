@@ -7,7 +7,7 @@ use thane_engine::ipc::{Client, KeyRequest, KeyResponse, Request};
 
 use crate::commands::{Command, Failure};
 use crate::flags::Argument;
-use crate::output::{columns, say};
+use crate::output::{Columns, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
@@ -91,13 +91,13 @@ fn list_keys(client: &mut Client) -> Result<ExitCode, Failure> {
         request: Request::ListKeys,
     };
     let response = ask(client, &list)?;
-    let rows: Vec<Vec<String>> = response
+    let keys: Columns = response
         .keys
         .unwrap_or_default()
         .into_iter()
-        .map(|(key, have)| vec![key, format!("[{have}/{}]", response.num_nodes)])
+        .map(|(key, have)| [key, format!("[{have}/{}]", response.num_nodes)])
         .collect();
-    say(format_args!("==> {}\n\n{}", list.done, columns(&rows)));
+    say(format_args!("==> {}\n\n{}", list.done, keys.into_text()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,7 +111,9 @@ fn ask(client: &mut Client, change: &Change) -> Result<KeyResponse, Failure> {
 }
 
 fn failures(messages: BTreeMap<String, String>) -> String {
-    let rows: Vec<Vec<String>> =
-        messages.into_iter().map(|(node, message)| vec!["failed: ".to_owned(), node, message]).collect();
-    if rows.is_empty() { String::new() } else { columns(&rows) + "\n" }
+    if messages.is_empty() {
+        return String::new();
+    }
+    let rows = messages.into_iter().map(|(node, message)| ["failed: ".to_owned(), node, message]);
+    rows.collect::<Columns>().into_text() + "\n"
 }

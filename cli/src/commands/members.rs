@@ -1,15 +1,17 @@
 //! `thane members`: lists members.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use thane_engine::ipc::{Member, MembersRequest, MembersResponse, Request};
+use thane_engine::ipc::{
+    Client, ClientError, Member, MembersRequest, MembersResponse, ReceivedMember, ReceivedTags, Request,
+};
 
 use crate::commands::{Command, Failure, tags};
 use crate::flags::Argument;
-use crate::output::{columns, formatted, say};
+use crate::output::{Columns, formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
@@ -51,41 +53,75 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     if deprecated {
         tags.insert("role".to_owned(), role);
     }
-    let filtered = Request::MembersFiltered(MembersRequest { tags, status, name });
-    let mut members: Vec<Member> = rpc
-        .connect()?
-        .fetch::<MembersResponse>(&filtered)
-        .map_err(|error| Failure::of("Error retrieving members", error))?
-        .members;
+    let filter = MembersRequest { tags, status, name };
+    let mut client = rpc.connect()?;
+    if format == "text" {
+        say(text(&mut client, filter, detailed).map_err(failed)?.trim());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let response = client.fetch::<MembersResponse>(&Request::MembersFiltered(filter)).map_err(failed)?;
+    let mut members = response.members;
     members.sort_by(|left, right| left.name.cmp(&right.name));
-    say(formatted(&format, text(&members, detailed), &Listing::of(&members))?);
+    say(formatted(&format, String::new(), &Listing::of(&members))?);
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(members: &[Member], detailed: bool) -> String {
-    let rows: Vec<Vec<String>> = members
-        .iter()
-        .map(|member| {
-            let tags: Vec<String> =
-                member.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let mut row = vec![member.name.clone(), addr(member), member.status.clone(), tags.join(",")];
-            if detailed {
-                let Member { delegate_cur, delegate_min, delegate_max, .. } = member;
-                row.push(format!("Protocol Version: {delegate_cur}"));
-                row.push(format!("Available Protocol Range: [{delegate_min}, {delegate_max}]"));
-            }
-            row
-        })
-        .collect();
-    columns(&rows)
+fn failed(error: ClientError) -> Failure {
+    Failure::of("Error retrieving members", error)
+}
+
+fn text(client: &mut Client, filter: MembersRequest, detailed: bool) -> Result<String, ClientError> {
+    let mut rows = Columns::default();
+    client.members(filter, |member| {
+        rows.row(&member.name);
+        rows.cell(|text| push_addr(text, member.addr, member.port));
+        rows.cell(|text| text.push_str(&member.status));
+        rows.cell(|text| push_tags(text, &member.tags));
+        if detailed {
+            let ReceivedMember { delegate_cur, delegate_min, delegate_max, .. } = member;
+            let range = format!("Available Protocol Range: [{delegate_min}, {delegate_max}]");
+            rows.cell(|text| text.push_str(&format!("Protocol Version: {delegate_cur}")));
+            rows.cell(|text| text.push_str(&range));
+        }
+    })?;
+    rows.sort();
+    Ok(rows.into_text())
+}
+
+fn push_tags(text: &mut String, tags: &ReceivedTags<'_>) {
+    let mut between = "";
+    tags.for_each(|name, value| {
+        for part in [between, name, "=", value] {
+            text.push_str(part);
+        }
+        between = ",";
+    });
 }
 
 /// `address:port`, an IPv6 address in brackets; nothing before the colon where the address is not known.
-fn addr(member: &Member) -> String {
-    match member.addr {
-        Some(ip) => SocketAddr::new(ip, member.port).to_string(),
-        None => format!(":{}", member.port),
+fn push_addr(text: &mut String, addr: Option<IpAddr>, port: u16) {
+    match addr {
+        // The system's way to write one costs as much as all else in a row.
+        Some(IpAddr::V4(ip)) => {
+            for (place, octet) in ip.octets().into_iter().enumerate() {
+                if place > 0 {
+                    text.push('.');
+                }
+                push_number(text, octet.into());
+            }
+        }
+        Some(IpAddr::V6(ip)) => text.push_str(&format!("[{ip}]")),
+        None => {}
     }
+    text.push(':');
+    push_number(text, port);
+}
+
+fn push_number(text: &mut String, number: u16) {
+    if number >= 10 {
+        push_number(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
 }
 
 /// The JSON form.
@@ -117,6 +153,12 @@ impl Listing<'_> {
     }
 }
 
+fn addr(member: &Member) -> String {
+    let mut text = String::new();
+    push_addr(&mut text, member.addr, member.port);
+    text
+}
+
 impl Listed<'_> {
     fn of(member: &Member) -> Listed<'_> {
         Listed {
@@ -131,5 +173,26 @@ impl Listed<'_> {
                 version: member.delegate_cur,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_system_writes_them() {
+        for addr in
+            ["0.0.0.0:0", "127.44.100.9:7946", "255.10.1.255:65535", "[::1]:70", "[2001:db8::7:0]:10000"]
+        {
+            let parsed: std::net::SocketAddr = addr.parse().unwrap();
+            let mut text = String::new();
+            push_addr(&mut text, Some(parsed.ip()), parsed.port());
+            assert_eq!(text, addr);
+        }
+        let mut text = String::new();
+        push_addr(&mut text, None, 7946);
+        assert_eq!(text, ":7946");
     }
 }

@@ -16,7 +16,6 @@ use crate::io::UdpCounters;
 use crate::io::mailbox::{Call, Request};
 use crate::io::seat::Reply;
 use crate::node::Node;
-use crate::roster::MemberIndex;
 use crate::view::MemberStatus;
 use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
@@ -234,27 +233,6 @@ impl Handle {
         self.call(move |node, ctx| node.send(ctx, &member, &message)).await?.map_err(Into::into)
     }
 
-    /// Everybody this node lists, by name.
-    ///
-    /// # Errors
-    /// If the node has stopped.
-    pub async fn members(&self) -> Result<Vec<Member>, ApiError> {
-        let mut members = Vec::new();
-        let mut from = Some(MemberIndex(0));
-        while let Some(start) = from {
-            let slice = self.call(move |node, ctx| {
-                let mut members = Vec::new();
-                let next = node.members_slice(ctx, start, &mut members);
-                (members, next)
-            });
-            let (slice, next) = slice.await?;
-            members.extend(slice);
-            from = next;
-        }
-        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(members)
-    }
-
     /// The own member record.
     ///
     /// # Errors
@@ -295,7 +273,7 @@ impl Handle {
     }
 
     /// Calls the node and waits for what the call returns.
-    async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Node, &mut Context) -> T + Send + 'static,
     ) -> Result<T, ApiError> {

@@ -31,6 +31,7 @@
 
 mod census;
 mod handle;
+mod listing;
 mod options;
 mod outlet;
 mod resolve;
@@ -49,6 +50,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
+pub use self::listing::{Listing, MembersPiece};
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub use self::outlet::{Answer, Answers, Outlet, Told};
 pub(crate) use self::watch::WatchRing;

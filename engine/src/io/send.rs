@@ -134,6 +134,7 @@ impl Sender {
 
     /// Makes the datagram a segment of the message added last, if it may be one. All segments are as long as
     /// the first, only the last may be shorter.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn joins_last(&mut self, departure: &Departure<'_>) -> bool {
         let length = departure.bytes.len();
         let Some(run) = &mut self.run else { return false };
@@ -202,6 +203,7 @@ impl Sender {
 
     /// Sends the datagrams of a message that was refused. If the error may mean its segments (a device that
     /// sums no checksums, a narrow way, an old kernel) and they are taken one by one, there will be no more.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn send_one_by_one(
         &mut self,
         fd: RawFd,

@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs}
 use std::time::Duration;
 
 use crate::ipc::{
-    AuthRequest, Command, Frames, HandshakeRequest, IPC_VERSION, KeyResponse, LogRecord, QueryRecord,
-    RESPONSE_BYTES_MAX, Request, ResponseHeader, StreamRecord, Value,
+    AuthRequest, Command, Container, FrameError, Frames, HandshakeRequest, IPC_VERSION, KeyResponse,
+    LogRecord, MembersRequest, QueryRecord, RESPONSE_BYTES_MAX, ReceivedMember, Request, ResponseHeader,
+    StreamRecord, Value, members,
 };
+use crate::wire::DropReason;
+use crate::wire::msgpack::Reader;
 
 /// How long a connection may take to open, and each write to be taken. Reads wait for ever: a leave or a
 /// query takes as long as it takes.
@@ -97,6 +100,43 @@ impl Client {
         self.body()
     }
 
+    /// Asks for members and calls `each` with every one as it arrives, in no order. After an error no use can
+    /// be made of the connection.
+    ///
+    /// # Errors
+    /// The agent refuses, or is gone; some members may have been told of by then.
+    pub fn members(
+        &mut self,
+        filter: MembersRequest,
+        mut each: impl FnMut(&ReceivedMember<'_>),
+    ) -> Result<(), ClientError> {
+        self.call(&Request::MembersFiltered(filter))?;
+        let mut bytes_left = RESPONSE_BYTES_MAX;
+        for _ in 0..self.next(|frames| frames.enter(Container::Map))? {
+            if self.body::<String>()? != members::MEMBERS {
+                self.value(|_| Ok(()))?;
+                continue;
+            }
+            for _ in 0..self.next(|frames| frames.enter(Container::Array))? {
+                // Nearly all are there and as usual; looking for a value's end first would take as long again.
+                let mut reader = Reader::new(self.frames.rest());
+                let bytes = match ReceivedMember::read_usual(&mut reader) {
+                    Some(member) => {
+                        each(&member);
+                        let bytes = reader.position();
+                        self.frames.take(bytes);
+                        bytes
+                    }
+                    None => self.value(|bytes| {
+                        ReceivedMember::decode(bytes).map(|member| each(&member)).map(|()| bytes.len())
+                    })?,
+                };
+                bytes_left = bytes_left.checked_sub(bytes).ok_or(ClientError::Closed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does one of the key commands. They say in the body which node failed why, so it is read after an
     /// error too, unless the command as such was refused.
     ///
@@ -179,9 +219,23 @@ impl Client {
     }
 
     fn body<B: Value>(&mut self) -> Result<B, ClientError> {
+        self.value(B::decode)
+    }
+
+    /// Waits for a whole value and reads it.
+    fn value<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, DropReason>) -> Result<T, ClientError> {
+        let value = self.next(|frames| frames.poll_range())?;
+        read(self.frames.value(value)).map_err(|_| ClientError::Closed)
+    }
+
+    /// Reads until what is awaited is there.
+    fn next<T>(
+        &mut self,
+        mut awaited: impl FnMut(&mut Frames) -> Result<Option<T>, FrameError>,
+    ) -> Result<T, ClientError> {
         loop {
-            if let Some(value) = self.frames.poll().map_err(|_| ClientError::Closed)? {
-                return B::decode(value).map_err(|_| ClientError::Closed);
+            if let Some(value) = awaited(&mut self.frames).map_err(|_| ClientError::Closed)? {
+                return Ok(value);
             }
             match self.stream.read(&mut self.part) {
                 Ok(0) => return Err(ClientError::Closed),

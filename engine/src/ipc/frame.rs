@@ -36,7 +36,43 @@ impl Frames {
         Ok(self.poll_range()?.map(|value| &self.bytes[value]))
     }
 
-    fn poll_range(&mut self) -> Result<Option<Range<usize>>, FrameError> {
+    /// The start of a container, taken out: how many pairs or elements follow, none for nil. `None` until more
+    /// bytes are fed. Call it between values only.
+    ///
+    /// # Errors
+    /// Something else comes. The connection is of no use any more.
+    pub fn enter(&mut self, container: Container) -> Result<Option<u64>, FrameError> {
+        let rest = &self.bytes[self.start..];
+        let Some(head) = Head::read(rest) else { return Ok(None) };
+        let Head { bytes, values } = head?;
+        let inside = match (container, rest[0]) {
+            (_, 0xc0) => 0,
+            (Container::Map, 0x80..=0x8f | 0xde | 0xdf) => values / 2,
+            (Container::Array, 0x90..=0x9f | 0xdc | 0xdd) => values,
+            _ => return Err(FrameError::OtherKind),
+        };
+        self.start += bytes;
+        Ok(Some(inside))
+    }
+
+    /// What arrived and was not taken out.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Takes a whole value of `bytes` out, which the caller has found at the start of [`rest`](Self::rest).
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.scan = Scan::default();
+    }
+
+    /// A value that [`poll_range`](Self::poll_range) took out, until more is fed.
+    pub(super) fn value(&self, value: Range<usize>) -> &[u8] {
+        &self.bytes[value]
+    }
+
+    /// [`poll`](Self::poll), for whom a loan would be in the way.
+    pub(super) fn poll_range(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some(len) = self.scan.resume(&self.bytes[self.start..], self.value_bytes_max)? else {
             return Ok(None);
         };
@@ -61,9 +97,21 @@ pub enum FrameError {
     /// Containers inside each other, too many.
     #[error("a message is nested too deeply")]
     TooDeep,
+    /// A map or an array was to come.
+    #[error("a message of another kind")]
+    OtherKind,
     /// A byte that msgpack doesn't have.
     #[error("bytes that are not msgpack")]
     NotMsgpack,
+}
+
+/// What [`Frames::enter`] looks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// Keys and values.
+    Map,
+    /// A list.
+    Array,
 }
 
 /// How far the value at the front has been looked at.
@@ -200,6 +248,22 @@ mod tests {
         let mut frames = Frames::new(60);
         frames.feed(&[&b"\xd9\x3a"[..], &[b'x'; 58]].concat());
         assert_eq!(frames.poll().unwrap().unwrap().len(), 60);
+    }
+
+    #[test]
+    fn containers_are_entered() {
+        let mut frames = Frames::new(60);
+        frames.feed(b"\x81");
+        assert_eq!(frames.enter(Container::Array), Err(FrameError::OtherKind));
+        assert_eq!(frames.enter(Container::Map), Ok(Some(1)));
+        frames.feed(b"\xa1k\xdc");
+        assert_eq!(frames.poll(), Ok(Some(&b"\xa1k"[..])));
+        assert_eq!(frames.enter(Container::Array), Ok(None));
+        frames.feed(b"\x00\x02\x07\xc0");
+        assert_eq!(frames.enter(Container::Array), Ok(Some(2)));
+        assert_eq!(frames.enter(Container::Map), Err(FrameError::OtherKind));
+        assert_eq!(frames.poll(), Ok(Some(&b"\x07"[..])));
+        assert_eq!(frames.enter(Container::Array), Ok(Some(0)));
     }
 
     #[test]

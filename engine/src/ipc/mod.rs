@@ -5,16 +5,21 @@
 //! [`ResponseHeader`] and, for some commands, a body. Streams, monitors and queries answer with a header and
 //! then with any number of records, each after a header with the `Seq` of the request that started it.
 //!
+//! A list of members is long, so it need not be held as one [`MembersResponse`]: [`write_members`] and
+//! [`write_member`] make the same bytes piece by piece, [`Client::members`] reads them as they come.
+//!
 //! [`Frames`] cuts a byte stream into whole values, [`Value`] turns them into types and back.
 
 pub mod client;
 pub mod frame;
+pub mod members;
 pub mod request;
 pub mod response;
 pub mod value;
 
 pub use client::{Client, ClientError, Record};
-pub use frame::{FrameError, Frames};
+pub use frame::{Container, FrameError, Frames};
+pub use members::{ReceivedMember, ReceivedTags, write_member, write_members};
 pub use request::{
     AuthRequest, Command, CoordinateRequest, EventRequest, ForceLeaveRequest, HandshakeRequest, JoinRequest,
     KeyRequest, MembersRequest, MonitorRequest, QueryRequest, Request, RequestHeader, RespondRequest,

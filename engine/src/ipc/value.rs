@@ -116,7 +116,7 @@ pub(super) fn write_str(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Writes bytes in the bin family; nil where empty, as Serf 0.9.4 does.
-fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
         0 => out.push(0xc0),
         len @ 1..=0xff => out.extend_from_slice(&[0xc4, len as u8]),

@@ -25,6 +25,9 @@ pub(crate) enum Source {
     Heard,
     /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
     Taught,
+    /// Gossip, or a push/pull, to a node whose view is still young: that a stranger lives is not passed on, all
+    /// else is.
+    HeardYoung,
 }
 
 impl Swim {
@@ -92,7 +95,8 @@ impl Swim {
             let (name, reason) = (alive.node.to_owned(), veto.to_string());
             return scope.notice(Notice::AliveVetoed { name, reason });
         }
-        let listed = scope.view.by_name(&scope.ctx.roster, alive.node);
+        let named = scope.ctx.roster.member(alive.node);
+        let listed = named.and_then(|member| Some((member, scope.view.get(member)?)));
         if let Some((_, known)) = listed
             && is_older_than_tombstone(scope, known, &alive)
         {
@@ -100,7 +104,8 @@ impl Swim {
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
-                let member = self.store_alive(scope, &alive, source);
+                let source = if source == Source::HeardYoung { Source::Taught } else { source };
+                let member = self.store_alive(scope, named, &alive, source);
                 self.changes.push(Change::Joined(member));
             }
             return;
@@ -133,7 +138,7 @@ impl Swim {
             return;
         }
         self.end_suspicion(scope, member);
-        self.store_alive(scope, &alive, source);
+        self.store_alive(scope, named, &alive, source);
         match known.swim {
             SwimState::Dead | SwimState::Left => self.changes.push(Change::Joined(member)),
             _ if meta_changed => self.changes.push(Change::Updated(member)),
@@ -280,21 +285,36 @@ impl Swim {
         scope.broadcast_member(scope.me, scope.me);
     }
 
-    fn store_alive(&mut self, scope: &mut Scope<'_>, alive: &Alive<'_>, source: Source) -> MemberIndex {
-        let fact = scope.ctx.roster.intern_fact(alive);
+    /// `named` is the member of that name, if the roster has it.
+    fn store_alive(
+        &mut self,
+        scope: &mut Scope<'_>,
+        named: Option<MemberIndex>,
+        alive: &Alive<'_>,
+        source: Source,
+    ) -> MemberIndex {
+        let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
-        self.pass_on(scope, member, alive.node, source);
+        self.pass_on_from(scope, member, member, source);
         member
     }
 
     fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
+        let from = scope.ctx.roster.intern_name(from);
+        self.pass_on_from(scope, member, from, source);
+        scope.ctx.roster.release_name(from);
+    }
+
+    fn pass_on_from(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        from: MemberIndex,
+        source: Source,
+    ) {
         match source {
-            Source::Heard => {
-                let from = scope.ctx.roster.intern_name(from);
-                scope.broadcast_member(member, from);
-                scope.ctx.roster.release_name(from);
-            }
+            Source::Heard | Source::HeardYoung => scope.broadcast_member(member, from),
             // What is queued about the member is older than what was just learnt.
             Source::Taught => scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member),
         }

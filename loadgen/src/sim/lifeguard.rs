@@ -1,6 +1,7 @@
 //! Lifeguard's experiment: slow members, each part of Lifeguard switched off in turn, false positives counted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use thane_engine::sim::{Play, Scenario, Settings, Span};
@@ -26,15 +27,22 @@ const COLUMNS: [Column; 5] = [
     }),
 ];
 
-/// Plays the matrix and prints two tables: false positives about healthy members, told at any member and at
+/// All rows of the matrix, or those with that number of slow members and that length of their silence.
+pub(crate) fn rows(count: Option<u32>, still: Option<Span>) -> Vec<(u32, Span)> {
+    let counts = count.map_or(COUNTS.to_vec(), |only| vec![only]);
+    let all = STILLS.map(|millis| Span(Duration::from_millis(millis)));
+    let stills = still.map_or(all.to_vec(), |only| vec![only]);
+    counts.iter().flat_map(|&count| stills.iter().map(move |&still| (count, still))).collect()
+}
+
+/// Plays rows of the matrix and prints two tables: false positives about healthy members, told at any member and at
 /// healthy ones. Stopped early, it prints the rows that are complete.
-pub(crate) fn run(base: &Scenario, options: &Options, stop: &AtomicBool) {
+pub(crate) fn run(base: &Scenario, rows: &[(u32, Span)], options: &Options, stop: &AtomicBool) {
     let seeds = options.seeds.end - options.seeds.start;
-    let rows: Vec<(u32, u64)> = COUNTS.iter().flat_map(|&count| STILLS.map(|still| (count, still))).collect();
     let bar = ProgressBar::new(rows.len() as u64 * COLUMNS.len() as u64 * seeds);
     bar.set_style(super::style("runs {pos}/{len} {wide_bar} {eta}"));
     let (mut anywhere, mut at_healthy) = (String::new(), String::new());
-    for (count, still) in rows {
+    for &(count, still) in rows {
         let mut cells = [Vec::new(), Vec::new()];
         for (_, switch) in COLUMNS {
             let scenario = cell(base, count, still, switch);
@@ -51,7 +59,6 @@ pub(crate) fn run(base: &Scenario, options: &Options, stop: &AtomicBool) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let still = Span(std::time::Duration::from_millis(still));
         for (table, cells) in [&mut anywhere, &mut at_healthy].into_iter().zip(cells) {
             table.push_str(&format!("| {count} | {still} | {} |\n", cells.join(" | ")));
         }
@@ -65,11 +72,11 @@ pub(crate) fn run(base: &Scenario, options: &Options, stop: &AtomicBool) {
     }
 }
 
-fn cell(base: &Scenario, count: u32, still: u64, switch: fn(&mut Settings)) -> Scenario {
+fn cell(base: &Scenario, count: u32, still: Span, switch: fn(&mut Settings)) -> Scenario {
     let mut scenario = base.clone();
     for step in &mut scenario.steps {
         step.count = Some(count);
-        step.still = Span(std::time::Duration::from_millis(still));
+        step.still = still;
     }
     switch(&mut scenario.settings);
     scenario
@@ -81,9 +88,17 @@ mod tests {
     use thane_engine::sim::catalog;
 
     #[test]
+    fn the_matrix_has_all_rows_or_those_asked_for() {
+        let eight = Span(Duration::from_secs(8));
+        assert_eq!(rows(None, None).len(), 10);
+        assert_eq!(rows(Some(16), Some(eight)), [(16, eight)]);
+        assert_eq!(rows(None, Some(eight)).len(), 2);
+    }
+
+    #[test]
     fn each_column_switches_something_else_off() {
         let base = catalog::named("starved").expect("it comes with the engine");
-        let cells = COLUMNS.map(|(_, switch)| cell(&base, 16, 8_000, switch));
+        let cells = COLUMNS.map(|(_, switch)| cell(&base, 16, Span(Duration::from_secs(8)), switch));
         for (place, one) in cells.iter().enumerate() {
             assert_eq!(one.steps[0].count, Some(16));
             assert_eq!(one.steps[0].still.to_string(), "8s");

@@ -45,8 +45,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Task::Play(scenario) => play_all(scenario, &options, &stop),
         Task::Sweep => sweep(&options, &stop),
-        Task::Lifeguard(scenario) => {
-            lifeguard::run(scenario, &options, &stop);
+        Task::Lifeguard(scenario, count, still) => {
+            lifeguard::run(scenario, &lifeguard::rows(*count, *still), &options, &stop);
             Ok(ExitCode::SUCCESS)
         }
     };
@@ -143,7 +143,7 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
     println!("healthy told as failed {false_failures}");
     println!("\nof the seeds that passed, so many had");
     for (fault, count) in faults {
-        println!("  {fault:<20}{count}");
+        println!("  {fault:<34}{count}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,8 +18,9 @@ pub(crate) enum Task {
     Play(Box<Scenario>),
     /// Swarm mode: a scenario drawn from each seed.
     Sweep,
-    /// Lifeguard's experiment: the scenario with each part switched off in turn.
-    Lifeguard(Box<Scenario>),
+    /// Lifeguard's experiment: a scenario with each part switched off in turn; one number of slow members, and
+    /// one length of their silence, or all.
+    Lifeguard(Box<Scenario>, Option<u32>, Option<Span>),
 }
 
 /// The arguments.
@@ -112,10 +113,7 @@ impl Options {
             Some("sweep") => {
                 return Err("`sweep` draws everything from the seeds; it takes --seeds only".to_owned());
             }
-            Some("lifeguard") if changes.iter().all(|change| matches!(change, Change::Lasts(_))) => {
-                Task::Lifeguard(Box::new(scenario("starved", &changes)?))
-            }
-            Some("lifeguard") => return Err("`lifeguard` takes --seeds and --lasts only".to_owned()),
+            Some("lifeguard") => lifeguard(&changes)?,
             Some(name) => Task::Play(Box::new(scenario(name, &changes)?)),
         };
         Ok(options)
@@ -134,6 +132,19 @@ enum Change {
     Compression,
     Still(Span),
     Count(u32),
+}
+
+fn lifeguard(changes: &[Change]) -> Result<Task, String> {
+    let (mut count, mut still) = (None, None);
+    for change in changes {
+        match change {
+            Change::Count(only) => count = Some(*only),
+            Change::Still(only) => still = Some(*only),
+            Change::Lasts(_) => {}
+            _ => return Err("`lifeguard` takes --seeds, --lasts, --count and --still only".to_owned()),
+        }
+    }
+    Ok(Task::Lifeguard(Box::new(scenario("starved", changes)?), count, still))
 }
 
 fn scenario(name: &str, changes: &[Change]) -> Result<Scenario, String> {
@@ -206,7 +217,7 @@ mod tests {
             ("event --nodes ten", "--nodes `ten`"),
             ("sweep --seeds 9..3", "no range"),
             ("sweep --nodes 3", "takes --seeds only"),
-            ("lifeguard --no-buddy", "takes --seeds and --lasts only"),
+            ("lifeguard --no-buddy", "takes --seeds, --lasts, --count and --still only"),
             ("missing.toml", "missing.toml: No such file"),
             ("event --bogus", "bogus"),
         ] {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use thane_engine::api::ApiError;
+use thane_engine::api::{ApiError, Listing, MembersPiece};
 use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::ipc::{
     Coordinate, CoordinateResponse, JoinResponse, KeyResponse, MembersRequest, MembersResponse,
-    MonitorRequest, QueryRequest, Request, RespondRequest, Stats, StreamRequest,
+    MonitorRequest, QueryRequest, Request, RespondRequest, Stats, StreamRequest, write_member, write_members,
 };
 
-use super::members::{MemberFilter, to_wire};
+use super::members::MemberFilter;
 use super::session::{Ending, Session, evaluation};
 use super::streams::{EventStream, run_monitor, run_query};
 use crate::agent::filter::EventFilter;
@@ -71,14 +71,31 @@ impl Session {
         }
     }
 
+    /// The list is sent while it is read. A client that reads slowly holds up nobody and costs little more than
+    /// its outbox.
     async fn members(&mut self, request: &MembersRequest) -> Result<(), Ending> {
         let filter = MemberFilter::new(request).map_err(evaluation)?;
-        let (outcome, members) = match self.backend.handle.members().await {
-            Ok(members) => (Ok(()), members),
-            Err(error) => (Err(error), Vec::new()),
+        let (mut listing, mut next) = match self.listing(&filter).await {
+            Ok(begun) => begun,
+            Err(error) => return self.reply_with(Err(error), &MembersResponse::default()).await,
         };
-        let members = members.into_iter().filter(|member| filter.matches(member)).map(to_wire).collect();
-        self.reply_with(outcome, &MembersResponse { members }).await
+        let mut reply = self.outbox.long(self.seq()).await?;
+        reply.part(|bytes| write_members(bytes, listing.len())).await?;
+        while let Some(piece) = next {
+            reply.part(|bytes| piece.iter().for_each(|member| write_member(bytes, &member))).await?;
+            next = listing.next().await.map_err(evaluation)?;
+        }
+        Ok(())
+    }
+
+    /// The members that match, and the first of them.
+    async fn listing(&self, filter: &MemberFilter) -> Result<(Listing, Option<MembersPiece>), ApiError> {
+        let mut listing = self.backend.handle.list().await?;
+        if !filter.is_empty() {
+            listing.retain(|member| filter.matches(member)).await?;
+        }
+        let first = listing.next().await?;
+        Ok((listing, first))
     }
 
     /// What members answered stands in the body, after an error too.

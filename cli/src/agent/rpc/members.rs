@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use thane_engine::event::Member;
+use thane_engine::event::{Member, MemberRef};
 use thane_engine::ipc::{self, MembersRequest};
 
 /// Memory that one compiled expression may take; the same bound as for the expressions in queries.
@@ -35,15 +35,22 @@ impl MemberFilter {
         })
     }
 
+    /// Whether everybody matches.
+    pub(super) fn is_empty(&self) -> bool {
+        self.name.is_none() && self.status.is_none() && self.tags.is_empty()
+    }
+
     /// Whether the member matches all of it. A missing tag is empty.
-    pub(super) fn matches(&self, member: &Member) -> bool {
+    pub(super) fn matches(&self, member: &MemberRef<'_>) -> bool {
         let matches = |regex: &Option<Regex>, value| regex.as_ref().is_none_or(|regex| regex.is_match(value));
-        matches(&self.name, &member.name)
-            && matches(&self.status, member.status.as_str())
-            && self
-                .tags
-                .iter()
-                .all(|(tag, regex)| regex.is_match(member.tags.get(tag).map_or("", String::as_str)))
+        if !matches(&self.status, member.status.as_str()) || !matches(&self.name, member.name) {
+            return false;
+        }
+        if self.tags.is_empty() {
+            return true;
+        }
+        let has = member.tags();
+        self.tags.iter().all(|(tag, regex)| regex.is_match(has.get(tag).map_or("", String::as_str)))
     }
 }
 
@@ -80,42 +87,43 @@ pub(super) fn to_wire(member: Member) -> ipc::Member {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use thane_engine::view::MemberStatus;
-    use thane_engine::wire::Versions;
+    use thane_engine::wire::{Versions, encode_tags};
 
     use super::*;
-
-    fn member(name: &str, tags: &[(&str, &str)]) -> Member {
-        Member {
-            name: name.to_owned(),
-            addr: "127.16.0.1".parse().unwrap(),
-            port: 7946,
-            tags: pairs(tags),
-            status: MemberStatus::Alive,
-            versions: Versions::SERF,
-        }
-    }
 
     fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    fn names(request: MembersRequest) -> Vec<String> {
-        let members = [member("aa", &[("dc", "east")]), member("bb", &[("dc", "west")]), member("zz", &[])];
+    fn names(request: MembersRequest) -> Vec<&'static str> {
         let filter = MemberFilter::new(&request).unwrap();
-        members.into_iter().filter(|member| filter.matches(member)).map(|member| member.name).collect()
+        let members = [("aa", vec![("dc", "east")]), ("bb", vec![("dc", "west")]), ("zz", vec![])];
+        let matches = |(name, tags): &(&str, Vec<(&str, &str)>)| {
+            let mut meta = Vec::new();
+            encode_tags(&pairs(tags), &mut meta);
+            filter.matches(&MemberRef {
+                name,
+                addr: "127.16.0.1".parse().unwrap(),
+                port: 7946,
+                meta: &meta,
+                status: MemberStatus::Alive,
+                versions: Versions::SERF,
+            })
+        };
+        members.into_iter().filter(matches).map(|(name, _)| name).collect()
     }
 
-    fn by_name(expr: &str) -> Vec<String> {
+    fn by_name(expr: &str) -> Vec<&'static str> {
         names(MembersRequest { name: expr.to_owned(), ..MembersRequest::default() })
     }
 
-    fn by_tag(tag: &str, expr: &str) -> Vec<String> {
+    fn by_tag(tag: &str, expr: &str) -> Vec<&'static str> {
         names(MembersRequest { tags: pairs(&[(tag, expr)]), ..MembersRequest::default() })
     }
 
     #[test]
     fn expressions_are_anchored_without_a_group() {
-        assert_eq!(by_name("a"), Vec::<String>::new());
+        assert_eq!(by_name("a"), Vec::<&str>::new());
         assert_eq!(by_name("a+"), ["aa"]);
         assert_eq!(by_name("zz|b"), ["bb", "zz"]);
         assert_eq!(by_name("(zz|b)"), ["zz"]);

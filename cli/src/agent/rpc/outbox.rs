@@ -30,6 +30,8 @@ pub(super) struct Outbox {
 struct State {
     bytes: Vec<u8>,
     phase: Phase,
+    /// A long reply is being added; all others wait.
+    long: bool,
 }
 
 #[derive(Copy, Clone, Default, PartialEq, Eq)]
@@ -64,15 +66,27 @@ impl Outbox {
         Ok(())
     }
 
+    /// Begins a reply whose body comes in parts. Waits for room.
+    pub(super) async fn long(&self, seq: u64) -> Result<LongReply<'_>, Gone> {
+        self.room().await?;
+        self.push(|bytes| ResponseHeader { error: String::new(), seq }.encode(bytes));
+        self.state.borrow_mut().long = true;
+        Ok(LongReply(self))
+    }
+
     /// Waits until a message may be added.
     pub(super) async fn room(&self) -> Result<(), Gone> {
+        self.room_when(|state| !state.long && state.bytes.len() < WAITING_BYTES_MAX).await
+    }
+
+    async fn room_when(&self, is_room: impl Fn(&State) -> bool) -> Result<(), Gone> {
         loop {
             let emptied = {
                 let state = self.state.borrow();
                 if state.phase != Phase::Open {
                     return Err(Gone);
                 }
-                if state.bytes.len() < WAITING_BYTES_MAX {
+                if is_room(&state) {
                     return Ok(());
                 }
                 self.emptied.notified()
@@ -119,7 +133,7 @@ impl Outbox {
     /// The socket failed, or took nothing for [`STUCK_AFTER`].
     pub(super) async fn run(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
         let outcome = self.write_to(&mut socket).await;
-        *self.state.borrow_mut() = State { bytes: Vec::new(), phase: Phase::Ended };
+        *self.state.borrow_mut() = State { phase: Phase::Ended, ..State::default() };
         self.emptied.notify_waiters();
         outcome
     }
@@ -141,6 +155,25 @@ impl Outbox {
                 return Ok(());
             }
         }
+    }
+}
+
+/// A reply that is sent in parts. Until it is dropped nothing else is sent.
+pub(super) struct LongReply<'a>(&'a Outbox);
+
+impl LongReply<'_> {
+    /// Adds a part. Waits for room.
+    pub(super) async fn part(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), Gone> {
+        self.0.room_when(|state| state.bytes.len() < WAITING_BYTES_MAX).await?;
+        self.0.push(encode);
+        Ok(())
+    }
+}
+
+impl Drop for LongReply<'_> {
+    fn drop(&mut self) {
+        self.0.state.borrow_mut().long = false;
+        self.0.emptied.notify_waiters();
     }
 }
 
@@ -195,6 +228,30 @@ mod tests {
             let mut received = Vec::new();
             far.read_to_end(&mut received).await.unwrap();
             assert_eq!(received, b"\x82\xa5Error\xa0\xa3Seq\x07\x82\xa5Error\xa2no\xa3Seq\x08");
+        });
+    }
+
+    #[test]
+    fn nothing_comes_between_the_parts_of_a_long_reply() {
+        local(async {
+            let (near, mut far) = pair().await;
+            let outbox = Rc::new(Outbox::default());
+            let mut reply = outbox.long(7).await.unwrap();
+            let record = {
+                let outbox = outbox.clone();
+                tokio::task::spawn_local(async move { outbox.send(8, String::new()).await })
+            };
+            for part in [b"ab", b"cd"] {
+                tokio::task::yield_now().await;
+                reply.part(|bytes| bytes.extend_from_slice(part)).await.unwrap();
+            }
+            drop(reply);
+            record.await.unwrap().unwrap();
+            outbox.finish();
+            outbox.run(near.into_split().1).await.unwrap();
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, b"\x82\xa5Error\xa0\xa3Seq\x07abcd\x82\xa5Error\xa0\xa3Seq\x08");
         });
     }
 

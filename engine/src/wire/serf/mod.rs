@@ -9,7 +9,7 @@ mod tags;
 pub use internal::{KeyRequest, KeyResponse, MemberRecord};
 pub use query::{Filter, Query, QueryResponse, Relay};
 pub use state::{EventSlot, PushPullSource, PushPullState, SlotRef, encode_push_pull};
-pub use tags::{TAG_MAGIC, decode_tags, encode_tags};
+pub use tags::{FewTags, TAG_MAGIC, decode_tags, encode_tags};
 
 use std::borrow::Cow;
 

@@ -47,6 +47,39 @@ pub(super) fn decode_tag_map(reader: &mut Reader<'_>) -> Result<BTreeMap<String,
     Ok(tags)
 }
 
+/// A few tags that lie in order in a map of strings, each once; read where they lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FewTags<'a> {
+    pairs: [(&'a str, &'a str); FEW],
+    len: usize,
+}
+
+/// As many as nearly everybody has at most.
+const FEW: usize = 8;
+
+impl<'a> FewTags<'a> {
+    /// The map at the reader. None if it is out of order, large or no map of strings; the reader is anywhere
+    /// then.
+    pub fn read(reader: &mut Reader<'a>) -> Option<FewTags<'a>> {
+        let start = reader.position();
+        let len = usize::try_from(reader.map().ok()?).ok().filter(|len| *len <= FEW)?;
+        let (mut pairs, mut last) = ([("", ""); FEW], None);
+        for pair in &mut pairs[..len] {
+            *pair = (reader.str().ok()?, reader.str().ok()?);
+            if last.is_some_and(|last| last >= pair.0) {
+                return None;
+            }
+            last = Some(pair.0);
+        }
+        (reader.position() - start <= 2 * META_BYTES_MAX).then_some(FewTags { pairs, len })
+    }
+
+    /// Names and values, by name.
+    pub fn pairs(&self) -> &[(&'a str, &'a str)] {
+        &self.pairs[..self.len]
+    }
+}
+
 pub(super) fn write_tag_map(tags: &BTreeMap<String, String>, out: &mut Vec<u8>) {
     write_map(out, tags.len() as u32);
     for (tag, value) in tags {
