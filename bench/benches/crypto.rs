@@ -2,9 +2,11 @@
 //! sizes of a ping, a small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way.
 #![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
+use std::hint::black_box;
+
+use crate::common::{ProcessorTime, criterion};
 use aes_gcm::aead::AeadInPlace;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -14,7 +16,7 @@ use thane_bench::{Bench, envelope, packet_of_bytes, ping_packet};
 const SIZES: [usize; 4] = [60, 300, 1_400, 65_536];
 const NONCE: [u8; 12] = [5; 12];
 
-fn ours<C: AeadInPlace + KeyInit>(c: &mut Criterion, name: &str, key: &[u8]) {
+fn ours<C: AeadInPlace + KeyInit>(c: &mut Criterion<ProcessorTime>, name: &str, key: &[u8]) {
     let cipher = C::new_from_slice(key).expect("the key has the cipher's size");
     let nonce = aes_gcm::aead::Nonce::<C>::from_slice(&NONCE);
     let mut group = c.benchmark_group(name);
@@ -38,7 +40,12 @@ fn ours<C: AeadInPlace + KeyInit>(c: &mut Criterion, name: &str, key: &[u8]) {
     group.finish();
 }
 
-fn rings(c: &mut Criterion, name: &str, algorithm: &'static ring::aead::Algorithm, key: &[u8]) {
+fn rings(
+    c: &mut Criterion<ProcessorTime>,
+    name: &str,
+    algorithm: &'static ring::aead::Algorithm,
+    key: &[u8],
+) {
     let key = LessSafeKey::new(UnboundKey::new(algorithm, key).expect("the key has the cipher's size"));
     let nonce = || ring::aead::Nonce::assume_unique_for_key(NONCE);
     let mut group = c.benchmark_group(name);
@@ -62,7 +69,7 @@ fn rings(c: &mut Criterion, name: &str, algorithm: &'static ring::aead::Algorith
     group.finish();
 }
 
-fn ciphers(c: &mut Criterion) {
+fn ciphers(c: &mut Criterion<ProcessorTime>) {
     // Both seal to the same bytes, or they would not do the same work.
     let (mut one, mut other) = ([7; 60], [7; 60]);
     let cipher = Aes128Gcm::new_from_slice(&[1; 16]).expect("16 bytes");
@@ -80,7 +87,7 @@ fn ciphers(c: &mut Criterion) {
 }
 
 /// A datagram's whole way through a node, with and without a key: the difference is what sealing is of it.
-fn whole_way(c: &mut Criterion) {
+fn whole_way(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("whole way through a node");
     for (name, key) in [("plain", None), ("aes-128", Some(&[1; 16][..])), ("aes-256", Some(&[1; 32][..]))] {
         let envelope = envelope(key, false);
@@ -106,9 +113,7 @@ fn whole_way(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = criterion();
     targets = ciphers, whole_way
 }
 criterion_main!(benches);

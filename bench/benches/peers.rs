@@ -3,6 +3,8 @@
 //! running instance with sockets, so it appears with its codec and its queue only.
 #![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
+mod common;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU32};
@@ -12,6 +14,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::common::{ProcessorTime, criterion};
 use bytes::BufMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use foca::{Codec, Config, Foca, Header, Identity, Notification, PostcardCodec, Runtime, Timer};
@@ -139,7 +142,7 @@ fn list_decode(mut bytes: &[u8]) -> usize {
 /// Ours: msgpack as Go's memberlist writes it, the packet with its checksum. foca: postcard (no field names), the
 /// update with owned strings, which its codec makes. memberlist: protobuf-like with tags, borrowed when decoded; its
 /// framing of a packet (checksum, label) is private, so ten messages one after another.
-fn codec(c: &mut Criterion) {
+fn codec(c: &mut Criterion<ProcessorTime>) {
     let ten = members(10);
     let mut out = Vec::new();
     let mut group = c.benchmark_group("codec");
@@ -259,7 +262,7 @@ fn list_queue(queued: &[Member]) -> TransmitLimitedQueue<News, Arc<AtomicUsize>>
 /// A packet of 1,400 bytes is filled from so many queued. Ours and foca's is the whole way from a ping to an ack
 /// that carries them, encoded; memberlist's the queue alone, which gives messages that are still to be encoded.
 /// foca sends an update 255 times at the most, so its queue is made anew every hundred.
-fn queue(c: &mut Criterion) {
+fn queue(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("packet filled from a queue");
     for queued in [1_000, 10_000] {
         let all = members(queued);
@@ -296,7 +299,7 @@ fn queue(c: &mut Criterion) {
 
 /// A thousand members are learnt at once, or told again. Ours decodes a push/pull of 115 kB, verifies it and tells
 /// an event of each new member; foca takes members that are decoded already and tells the same.
-fn merge(c: &mut Criterion) {
+fn merge(c: &mut Criterion<ProcessorTime>) {
     let all = members(1_000);
     let frame = push_pull(&all);
     let mut group = c.benchmark_group("merge of 1000");
@@ -333,7 +336,7 @@ fn merge(c: &mut Criterion) {
 }
 
 /// Ten known members in a packet, whole way through a node that knows so many.
-fn table(c: &mut Criterion) {
+fn table(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("packet of ten known members");
     for count in [100, 1_000, 10_000] {
         let all = members(count);
@@ -358,9 +361,7 @@ fn table(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = criterion();
     targets = codec, queue, merge, table
 }
 criterion_main!(benches);

@@ -29,6 +29,9 @@ mod context {
 mod event {
     pub(crate) use thane_engine::event::Event;
 }
+mod roster {
+    pub(crate) struct FactIndex;
+}
 mod io {
     pub(crate) mod seat {
         pub(crate) struct Seat;

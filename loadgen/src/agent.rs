@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersResponse, Request, Stats};
+use thane_engine::ipc::{Client, JoinRequest, JoinResponse, MembersRequest, MembersResponse, Request, Stats};
 
 use crate::process;
 use crate::target::bare;
@@ -120,10 +120,11 @@ impl Agent {
     pub(crate) fn members(&self) -> Result<(Duration, usize), String> {
         let mut client = self.client()?;
         let start = Instant::now();
-        let response = client
-            .fetch::<MembersResponse>(&Request::Members)
+        let mut count = 0;
+        client
+            .members(MembersRequest::default(), |_| count += 1)
             .map_err(|error| format!("{} does not tell its members: {error}", self.title))?;
-        Ok((start.elapsed(), response.members.len()))
+        Ok((start.elapsed(), count))
     }
 
     /// How many members it lists as alive.

@@ -20,20 +20,28 @@ pub(crate) trait Bare {
     fn receive(&mut self, count: usize, on: &mut dyn FnMut(&mut [u8]));
 }
 
-/// sendto and recvfrom.
-pub(crate) struct OneByOne(pub(crate) UdpSocket);
+/// sendto and recvfrom, with a poll before the first of those that have arrived together if it has to wait.
+pub(crate) struct OneByOne {
+    pub(crate) socket: UdpSocket,
+    pub(crate) polls: bool,
+}
 
 impl Bare for OneByOne {
     fn send(&mut self, packets: &[Vec<u8>], to: SocketAddrV4) {
         for packet in packets {
-            self.0.send_to(packet, SocketAddr::V4(to)).expect("loopback takes it");
+            self.socket.send_to(packet, SocketAddr::V4(to)).expect("loopback takes it");
         }
     }
 
     fn receive(&mut self, count: usize, on: &mut dyn FnMut(&mut [u8])) {
+        if self.polls {
+            let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd, as said; the kernel writes its revents.
+            taken(unsafe { libc::poll(&mut poll, 1, -1) });
+        }
         let mut buffer = [0; BUFFER_BYTES];
         for _ in 0..count {
-            let (bytes, _) = self.0.recv_from(&mut buffer).expect("it was sent");
+            let (bytes, _) = self.socket.recv_from(&mut buffer).expect("it was sent");
             on(&mut buffer[..bytes]);
         }
     }

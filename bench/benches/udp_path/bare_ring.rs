@@ -31,6 +31,8 @@ pub(crate) struct BareRing {
     names: Vec<libc::sockaddr_in>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::msghdr>,
+    /// Of the multishot receive: a vector in it would limit what a provided buffer takes.
+    template: Box<libc::msghdr>,
     /// Slots given to the kernel so far.
     given: u16,
     armed: bool,
@@ -61,6 +63,7 @@ impl BareRing {
             names: vec![EMPTY_NAME; BATCH],
             vectors: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH],
             headers: vec![empty; BATCH],
+            template: Box::new(empty),
             given: 0,
             armed: false,
         };
@@ -69,7 +72,7 @@ impl BareRing {
             // SAFETY: the slots are boxed, aligned to a page and live as long as the ring; see Drop.
             unsafe { bare.ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0) }?;
             (0..BUFFERS).for_each(|buffer| bare.give(buffer));
-            bare.headers[0].msg_namelen = NAME_BYTES;
+            bare.template.msg_namelen = NAME_BYTES;
         }
         Ok(bare)
     }
@@ -116,8 +119,7 @@ impl BareRing {
         let mut left = count;
         while left > 0 {
             if !self.armed {
-                self.headers[0].msg_namelen = NAME_BYTES;
-                let header = &raw const self.headers[0];
+                let header = &raw const *self.template;
                 let request = self.on_socket(
                     |fd| opcode::RecvMsgMulti::new(fd, header, GROUP).build(),
                     |fixed| opcode::RecvMsgMulti::new(fixed, header, GROUP).build(),
@@ -133,7 +135,8 @@ impl BareRing {
                 self.armed = cqueue::more(completion.flags());
                 let buffer = cqueue::buffer_select(completion.flags()).expect("a buffer was there");
                 let filled = &mut self.buffers[usize::from(buffer)][..completion.result() as usize];
-                let out = RecvMsgOut::parse(filled, &self.headers[0]).expect("the kernel writes its head");
+                let out = RecvMsgOut::parse(filled, &self.template).expect("the kernel writes its head");
+                assert!(!out.is_payload_truncated(), "a buffer takes a datagram");
                 let payload = out.payload_data().len();
                 let start = filled.len() - payload;
                 on(&mut filled[start..]);

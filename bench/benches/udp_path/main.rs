@@ -201,9 +201,17 @@ fn beside_bare() {
             let key = sealed.then(|| vec![1; 16]);
             let load = load(bytes, key.clone(), batch);
             let mut contestants = vec![
-                ("sendto, recvfrom".to_owned(), bare_loop(|near| Box::new(OneByOne(near)))),
+                (
+                    "sendto, recvfrom".to_owned(),
+                    bare_loop(|near| Box::new(OneByOne { socket: near, polls: false })),
+                ),
                 ("sendmmsg, recvmmsg".to_owned(), bare_loop(|near| Box::new(Together::new(near, BATCH)))),
             ];
+            if batch == 1 {
+                // One at a time has to be waited for, and what waits does not know that it has arrived.
+                let polls = bare_loop(|near| Box::new(OneByOne { socket: near, polls: true }));
+                contestants = vec![("poll, sendto, recvfrom".to_owned(), polls)];
+            }
             let all = Uses { registered_descriptor: true, provided_buffers: true };
             contestants.extend(ring(all).map(|ring| ("ring".to_owned(), ring)));
             let bare = contestants.len();
@@ -245,7 +253,10 @@ fn steps() {
         let together = bare_loop(|near| Box::new(Together::new(near, batch)));
         (format!("sendmmsg, recvmmsg of {batch}"), together)
     });
-    let mut contestants = vec![("sendto, recvfrom".to_owned(), bare_loop(|near| Box::new(OneByOne(near))))];
+    let mut contestants = vec![(
+        "sendto, recvfrom".to_owned(),
+        bare_loop(|near| Box::new(OneByOne { socket: near, polls: false })),
+    )];
     contestants.extend(batches);
     for (registered_descriptor, provided_buffers) in [(false, false), (false, true), (true, true)] {
         let receive = if provided_buffers { "multishot into provided buffers" } else { "one request each" };

@@ -1,20 +1,24 @@
 //! The snapshot file: whom a node knew and how far its clocks had come, so that it finds back after a
 //! restart (PROTOCOL 10.1). Serf's format, read and written.
 //!
-//! Lines are appended to a buffer that the shard flushes half a second after the first of them, so a
+//! Lines are appended to a buffer that goes to the writer's thread half a second after the first of them, so a
 //! `kill -9` loses no more than that; a graceful leave and an orderly end are synced to disk. A file that
 //! grew well beyond what it says is rewritten beside itself and renamed, which also repairs one that could
-//! not be written.
+//! not be written. While the disk is stuck lines wait, up to a bound; beyond it the file is rewritten later.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::config::Restored;
 use crate::event::SnapshotRecord;
+use crate::io::writer::{Change, LogFile, Writer};
 use crate::wire::LamportTime;
 
 /// Longest time that lines wait in the buffer.
@@ -22,6 +26,8 @@ pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// A file above this, and above twice [`MEMBER_BYTES`] for each member, is rewritten (Serf's numbers).
 const COMPACT_BYTES_MIN: u64 = 128 * 1024;
 const MEMBER_BYTES: u64 = 128;
+/// Lines that wait while an earlier write is under way. Beyond it they are dropped: what they say is rewritten.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
 /// Begins our own line about a failed member. To Serf it is a comment.
 const FAILED: &str = "#failed: ";
 /// A snapshot larger than this is no snapshot: a million members with long names.
@@ -30,16 +36,19 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// One node's snapshot file.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    path: PathBuf,
-    file: File,
+    file: Arc<LogFile>,
+    writer: Writer,
+    /// What the file has once all that was sent to the writer is written.
     file_bytes: u64,
     buffer: Vec<u8>,
     /// What the file says, once the buffer is flushed.
     state: State,
     /// After the own graceful leave only clocks are recorded.
     left: bool,
-    /// A write failed: what the file holds is not known, it must be rewritten.
+    /// A write failed or lines were dropped: the file must be rewritten.
     broken: bool,
+    /// The last write, until it is known how it went.
+    under_way: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +98,6 @@ impl Journal {
         // A last line without its end was cut by a crash; what is appended must not become a part of it.
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64)?;
-        file.seek(SeekFrom::End(0))?;
         let (state, remarks) = replay(&bytes[..whole], rejoin_after_leave);
         let listed = |members: &BTreeMap<_, _>| {
             members.iter().map(|(name, addr)| (String::clone(name), *addr)).collect()
@@ -102,13 +110,14 @@ impl Journal {
             failed: listed(&state.failed),
         };
         let journal = Journal {
-            path: path.to_owned(),
-            file,
+            file: Arc::new(LogFile::new(path, file, whole as u64)),
+            writer: Writer::get()?,
             file_bytes: whole as u64,
             buffer: Vec::new(),
             state,
             left: false,
             broken: false,
+            under_way: None,
         };
         Ok(Opened { journal, restored, remarks })
     }
@@ -144,29 +153,64 @@ impl Journal {
         leave
     }
 
-    /// Writes the buffered lines. A file that can't be written is rewritten by the next flush.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    /// Has the buffered lines written, unless an earlier write is under way; a file that can't be written is
+    /// rewritten by the next flush after that. True while it is not known how the last write went: ask again.
+    ///
+    /// # Errors
+    /// Why the last write failed, once.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        match self.under_way.as_mut().map(oneshot::Receiver::try_recv) {
+            Some(Err(TryRecvError::Empty)) => {
+                if self.buffer.len() > WAITING_BYTES_MAX {
+                    (self.buffer, self.broken) = (Vec::new(), true);
+                }
+                return Ok(true);
+            }
+            Some(Ok(Err(error))) => {
+                (self.under_way, self.broken) = (None, true);
+                return Err(error);
+            }
+            Some(_) | None => self.under_way = None,
+        }
+        if self.buffer.is_empty() {
+            return Ok(false);
+        }
         let members = (self.state.alive.len() + self.state.failed.len()) as u64;
         let grown = self.file_bytes + self.buffer.len() as u64;
         let compact = grown > COMPACT_BYTES_MIN.max(2 * MEMBER_BYTES * members) && !self.left;
-        let result = if self.broken || compact { self.rewrite() } else { self.file.write_all(&self.buffer) };
-        self.broken = result.is_err();
-        if result.is_ok() && !compact {
-            self.file_bytes += self.buffer.len() as u64;
-        }
-        // After a failure the state holds all of it, and a rewrite writes the state.
-        self.buffer.clear();
-        result
+        let change = if self.broken || compact { self.replacement() } else { self.addition() };
+        self.under_way = Some(self.send(change, false)?);
+        Ok(true)
     }
 
-    /// Writes the buffered lines and waits until they are on disk.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.file.sync_data()
+    /// Has the buffered lines written and synced. Whoever waits for what comes back knows that they are on disk,
+    /// or why not.
+    ///
+    /// # Errors
+    /// Nothing can be written.
+    pub(crate) fn sync(&mut self) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+        // What is under way may fail; then only the whole would do.
+        let change =
+            if self.broken || self.under_way.take().is_some() { self.replacement() } else { self.addition() };
+        self.send(change, true)
     }
 
-    /// Writes what counts into a new file and puts it in the old one's place.
-    fn rewrite(&mut self) -> io::Result<()> {
+    fn send(&mut self, change: Change, sync: bool) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+        let sent = self.writer.change(&self.file, change, sync);
+        self.broken = sent.is_err();
+        sent
+    }
+
+    /// The buffered lines.
+    fn addition(&mut self) -> Change {
+        self.file_bytes += self.buffer.len() as u64;
+        Change::Append(std::mem::take(&mut self.buffer))
+    }
+
+    /// All that counts.
+    fn replacement(&mut self) -> Change {
+        // The state holds what the buffer says.
+        self.buffer = Vec::new();
         let mut lines = Vec::new();
         for (name, &addr) in &self.state.alive {
             write_line(&mut lines, &SnapshotRecord::Alive { name: name.clone(), addr });
@@ -184,16 +228,8 @@ impl Journal {
         if self.left {
             write_line(&mut lines, &SnapshotRecord::Leave);
         }
-        let mut name = self.path.clone().into_os_string();
-        name.push(".compact");
-        let beside = PathBuf::from(name);
-        let mut file = File::create(&beside)?;
-        file.write_all(&lines)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.path)?;
-        self.file = file;
         self.file_bytes = lines.len() as u64;
-        Ok(())
+        Change::Replace(lines)
     }
 }
 
@@ -272,6 +308,18 @@ mod tests {
         SnapshotRecord::Alive { name: name.into(), addr: "127.0.0.1:7946".parse().unwrap() }
     }
 
+    /// Flushes and waits.
+    fn flush(journal: &mut Journal) -> io::Result<()> {
+        while journal.flush()? {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn sync(journal: &mut Journal) {
+        journal.sync().unwrap().blocking_recv().unwrap().unwrap();
+    }
+
     fn open(path: &Path) -> Opened {
         Journal::open(path, false).unwrap()
     }
@@ -291,7 +339,7 @@ mod tests {
         ] {
             assert!(!opened.journal.append(record));
         }
-        opened.journal.flush().unwrap();
+        flush(&mut opened.journal).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("alive: a b 127.0.0.1:7946\nalive: c"), "{text}");
         let restored = open(&path).restored;
@@ -308,7 +356,7 @@ mod tests {
         assert!(journal.append(SnapshotRecord::Leave), "a leave is synced");
         journal.append(SnapshotRecord::NotAlive { name: "a".into() });
         journal.append(SnapshotRecord::Clock(LamportTime(3)));
-        journal.sync().unwrap();
+        sync(&mut journal);
         let kept = Journal::open(&path, true).unwrap();
         assert_eq!((kept.restored.alive.len(), kept.restored.clock), (1, 3));
         assert_eq!(kept.remarks, ["Ignoring previous leave in snapshot"]);
@@ -325,7 +373,7 @@ mod tests {
             std::fs::write(&path, &text[..cut]).unwrap();
             let mut opened = open(&path);
             opened.journal.append(SnapshotRecord::QueryClock(LamportTime(4)));
-            opened.journal.flush().unwrap();
+            flush(&mut opened.journal).unwrap();
             let again = open(&path);
             assert_eq!(again.restored.query_clock, 4, "cut at {cut}");
             assert!(again.restored.clock == 12 || again.restored.clock == 0, "never half a number");
@@ -342,10 +390,10 @@ mod tests {
         for time in 0..20_000 {
             journal.append(SnapshotRecord::Clock(LamportTime(time)));
             if time % 100 == 0 {
-                journal.flush().unwrap();
+                flush(&mut journal).unwrap();
             }
         }
-        journal.sync().unwrap();
+        sync(&mut journal);
         assert!(std::fs::metadata(&path).unwrap().len() < 2 * COMPACT_BYTES_MIN);
         let restored = open(&path).restored;
         assert_eq!((restored.clock, restored.alive.len()), (19_999, 1));
@@ -357,11 +405,42 @@ mod tests {
         let path = dir.path().join("snap");
         let mut journal = open(&path).journal;
         journal.append(alive("a"));
-        // A descriptor that can't be written stands for a disk that fails.
-        journal.file = File::open(&path).unwrap();
-        journal.flush().unwrap_err();
+        journal.file.break_it();
+        flush(&mut journal).unwrap_err();
         journal.append(alive("b"));
-        journal.flush().unwrap();
+        flush(&mut journal).unwrap();
+        assert_eq!(open(&path).restored.alive.len(), 2);
+    }
+
+    #[test]
+    fn while_the_disk_is_stuck_lines_wait_and_then_the_file_is_rewritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        let (disk, under_way) = oneshot::channel();
+        journal.under_way = Some(under_way);
+        for n in 0..40_000 {
+            journal.append(alive(&format!("a-name-of-some-length-{n:06}")));
+            if n % 1_000 == 0 {
+                assert!(journal.flush().unwrap(), "it is under way");
+                assert!(journal.buffer.len() < 2 * WAITING_BYTES_MAX);
+            }
+        }
+        disk.send(Ok(())).unwrap();
+        flush(&mut journal).unwrap();
+        assert_eq!(open(&path).restored.alive.len(), 40_000);
+    }
+
+    #[test]
+    fn what_is_synced_holds_whatever_becomes_of_the_write_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let mut journal = open(&path).journal;
+        journal.append(alive("a"));
+        journal.file.break_it();
+        assert!(journal.flush().unwrap());
+        journal.append(alive("b"));
+        sync(&mut journal);
         assert_eq!(open(&path).restored.alive.len(), 2);
     }
 
@@ -377,7 +456,7 @@ mod tests {
             journal.append(SnapshotRecord::NotAlive { name: name.into() });
         }
         journal.append(alive("\u{1b}[2J #"));
-        journal.flush().unwrap();
+        flush(&mut journal).unwrap();
         let Opened { restored, remarks, .. } = open(&path);
         assert_eq!((restored.alive.len(), restored.clock, remarks), (1, 0, Vec::new()));
     }
@@ -394,14 +473,15 @@ mod tests {
         }
         journal.append(alive("a"));
         journal.append(SnapshotRecord::NotAlive { name: "b".into() });
-        journal.flush().unwrap();
+        flush(&mut journal).unwrap();
         let read = |path: &Path| {
             let Restored { alive, failed, .. } = open(path).restored;
             [alive, failed].map(|list| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
         };
         assert_eq!(read(&path), [["a"], ["c d"]]);
         journal.broken = true;
-        journal.flush().unwrap();
+        journal.append(SnapshotRecord::Clock(LamportTime(1)));
+        flush(&mut journal).unwrap();
         assert_eq!(read(&path), [["a"], ["c d"]], "a rewritten file says the same");
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told, WatchRing};
 use crate::context::{Context, NodeId};
 use crate::io::seat::Seat;
-use crate::roster::{FactIndex, Roster};
+use crate::roster::FactIndex;
 use crate::sync::{ArrayQueue, AtomicBool, Notify, OnceLock, Ordering, fence};
 
 /// Requests that may wait for a shard at one time.
@@ -89,13 +89,12 @@ impl Mailbox {
         }
     }
 
-    /// Takes some of the references back that were given.
-    pub(crate) fn take_back(&self, roster: &mut Roster) {
-        let Some(mut facts) = self.given_back.pop() else { return };
-        for fact in facts.drain(facts.len().saturating_sub(GIVEN_BACK_SLICE)..) {
-            roster.release_fact(fact);
-        }
+    /// Some of the references that were given back, if any were.
+    pub(crate) fn take_back(&self) -> Option<Vec<FactIndex>> {
+        let mut facts = self.given_back.pop()?;
+        let some = facts.split_off(facts.len().saturating_sub(GIVEN_BACK_SLICE));
         self.give_back(facts);
+        Some(some)
     }
 
     /// Nobody is left who could leave a request.

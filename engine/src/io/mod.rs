@@ -41,6 +41,7 @@ mod udp_tests;
 mod uring;
 #[cfg(target_os = "linux")]
 mod wake;
+mod writer;
 
 pub use socket::bind_udp_with_retry;
 pub use udp::{Arrival, Departure, Driver, DriverChoice, SocketIndex, Udp, UdpCounters, UdpOptions};

@@ -1,6 +1,7 @@
 //! What a shard keeps for one of its nodes beside the node: who waits for which answer, and the way to the
 //! application.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -29,8 +30,13 @@ pub(crate) struct Seat {
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
+    /// The snapshot's last lines on their way to the disk.
+    synced: Option<Synced>,
     keyring_file: Option<PathBuf>,
 }
+
+/// Tells when a snapshot is on disk, or why it is not.
+pub(crate) type Synced = oneshot::Receiver<io::Result<()>>;
 
 /// Through what a node is reached.
 pub(crate) enum Door {
@@ -82,32 +88,47 @@ impl Seat {
             door,
             accepted: 0,
             journal,
+            synced: None,
             keyring_file,
         }
     }
 
-    /// Ends the node without a word. What the snapshot has yet to write goes to disk. Once the task that comes
-    /// back has ended, the node's own listener is closed.
-    pub(crate) fn close(mut self, ctx: &mut Context) -> Option<JoinHandle<()>> {
-        self.flush_journal(true);
+    /// Ends the node without a word. Once the first that comes back is there, its snapshot is on disk; once the
+    /// second has ended, its own listener is closed.
+    pub(crate) fn close(mut self, ctx: &mut Context) -> (Option<Synced>, Option<JoinHandle<()>>) {
+        self.sync_journal();
         self.node.stop(ctx);
-        match self.door {
+        let accepting = match self.door {
             Door::Own { accepting, .. } => {
                 accepting.abort();
                 Some(accepting)
             }
             Door::Shared { .. } => None,
+        };
+        (self.synced, accepting)
+    }
+
+    /// Has the snapshot's buffer written. A failure is told, and repaired later. True if it is to be asked again
+    /// how it went.
+    pub(crate) fn flush_journal(&mut self) -> bool {
+        let flushed = self.journal.as_mut().map_or(Ok(false), Journal::flush);
+        flushed.unwrap_or_else(|error| {
+            self.tell_unwritten(&error);
+            false
+        })
+    }
+
+    /// Has the snapshot's buffer written down to the disk.
+    pub(crate) fn sync_journal(&mut self) {
+        match self.journal.as_mut().map(Journal::sync) {
+            Some(Ok(synced)) => self.synced = Some(synced),
+            Some(Err(error)) => self.tell_unwritten(&error),
+            None => {}
         }
     }
 
-    /// Writes the snapshot's buffer, with `sync` down to the disk. A failure is told, and repaired later.
-    pub(crate) fn flush_journal(&mut self, sync: bool) {
-        let Some(journal) = &mut self.journal else { return };
-        let flushed = if sync { journal.sync() } else { journal.flush() };
-        if let Err(error) = flushed {
-            let remark = format!("can't write the snapshot, will try again: {error}");
-            self.tell(Told::Notice(Notice::Snapshot { remark }));
-        }
+    fn tell_unwritten(&mut self, error: &io::Error) {
+        self.tell(Told::Notice(unwritten(error)));
     }
 
     /// Writes the keyring file, if there is one: the node's keys changed.
@@ -151,7 +172,17 @@ impl Seat {
             // A caller that dropped its receiver wants no more answers; the query ends by itself.
             let _ = answers.send(answer);
         } else if let Some(Reply::Completion(reply)) = self.replies.remove(&ticket) {
-            let _ = reply.send(Ok(completion));
+            let Some(synced) = self.synced.take_if(|_| completion == Completion::Left) else {
+                let _ = reply.send(Ok(completion));
+                return;
+            };
+            let outlet = self.outlet.clone();
+            tokio::task::spawn_local(async move {
+                if let Ok(Err(error)) = synced.await {
+                    offer(&outlet, Told::Notice(unwritten(&error)));
+                }
+                let _ = reply.send(Ok(completion));
+            });
         }
     }
 
@@ -159,6 +190,10 @@ impl Seat {
     pub(crate) fn tell(&mut self, told: Told) {
         self.outlet_dropped += u64::from(!offer(&self.outlet, told));
     }
+}
+
+fn unwritten(error: &io::Error) -> Notice {
+    Notice::Snapshot { remark: format!("can't write the snapshot, will try again: {error}") }
 }
 
 /// Whether there was room. Notices leave half of it to events: peers can cause a notice with any packet, and

@@ -134,6 +134,7 @@ impl Sender {
 
     /// Makes the datagram a segment of the message added last, if it may be one. All segments are as long as
     /// the first, only the last may be shorter.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn joins_last(&mut self, departure: &Departure<'_>) -> bool {
         let length = departure.bytes.len();
         let Some(run) = &mut self.run else { return false };
@@ -149,7 +150,7 @@ impl Sender {
         let header = &mut self.headers[self.messages - 1].msg_hdr;
         if header.msg_iovlen == 1 {
             let control = &mut self.controls[self.messages - 1];
-            let control_bytes = control.add_segments(header.msg_controllen as usize, segment_bytes as u16);
+            let control_bytes = control.add_segments(header.msg_controllen, segment_bytes as u16);
             header.msg_controllen = control_bytes as _;
         }
         header.msg_iovlen += 1;
@@ -202,6 +203,7 @@ impl Sender {
 
     /// Sends the datagrams of a message that was refused. If the error may mean its segments (a device that
     /// sums no checksums, a narrow way, an old kernel) and they are taken one by one, there will be no more.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn send_one_by_one(
         &mut self,
         fd: RawFd,
@@ -210,9 +212,9 @@ impl Sender {
         counters: &mut UdpCounters,
     ) {
         let mut header = self.headers[message].msg_hdr;
-        let datagrams = header.msg_iovlen as usize;
+        let datagrams = header.msg_iovlen;
         header.msg_iovlen = 1;
-        header.msg_controllen = SendControl::length_without_segments(header.msg_controllen as usize) as _;
+        header.msg_controllen = SendControl::length_without_segments(header.msg_controllen) as _;
         for _ in 0..datagrams {
             // SAFETY: as for sendmmsg; the header points to the next of the message's iovecs.
             let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };

@@ -22,7 +22,7 @@ use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
 use crate::io::mailbox::{Added, Mailbox, Request};
 use crate::io::memory::Relief;
-use crate::io::seat::{Door, Seat};
+use crate::io::seat::{Door, Seat, Synced};
 use crate::io::tcp::{StreamEvent, Streams};
 use crate::io::{Departure, Driver, SocketIndex, Udp, UdpOptions};
 use crate::node::Node;
@@ -34,6 +34,8 @@ use crate::wire::DropReason;
 const BATCH: usize = 256;
 /// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
 const STREAM_BATCH: usize = 32;
+/// What a member in a list took while it was sent.
+const LISTED_BYTES: usize = 256;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -119,6 +121,8 @@ struct Shard {
     by_ip: HashMap<Ipv4Addr, NodeId>,
     /// When the journals' buffers are to be written, if any holds something.
     flush_at: Option<Time>,
+    /// Snapshots of nodes that have ended, on their way to the disk.
+    syncing: Vec<Synced>,
     relief: Relief,
     alarm: Alarm,
 }
@@ -148,6 +152,7 @@ impl Shard {
             seats: Vec::new(),
             by_socket: Vec::new(),
             flush_at: None,
+            syncing: Vec::new(),
             relief: Relief::default(),
             alarm: Alarm::new()?,
         })
@@ -166,11 +171,14 @@ impl Shard {
                     return;
                 }
             }
-            self.mailbox.take_back(&mut self.ctx.roster);
+            if let Some(facts) = self.mailbox.take_back() {
+                self.relief.note(facts.len() * LISTED_BYTES, self.ctx.now);
+                facts.into_iter().for_each(|fact| self.ctx.roster.release_fact(fact));
+            }
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
-            self.flush_journals(false);
+            self.flush_journals();
             self.relief.look(self.ctx.now);
             let due = self.due();
             // A timer that can't be set would be a bug here, and the shard is better late than gone.
@@ -390,14 +398,24 @@ impl Shard {
                 self.by_ip.remove(&ip);
             }
         }
-        seat.close(&mut self.ctx)
+        let (synced, accepting) = seat.close(&mut self.ctx);
+        self.syncing.extend(synced);
+        accepting
     }
 
-    /// Ends a node and returns when its address is free.
+    /// Ends a node and returns when its address is free and its snapshot on disk.
     async fn close(&mut self, id: NodeId) {
         if let Some(accepting) = self.remove(id) {
             // It was aborted, which is the error it ends with.
             let _ = accepting.await;
+        }
+        self.synced().await;
+    }
+
+    /// Returns when the snapshots of all nodes that have ended are on disk; nobody is left to be told of a failure.
+    async fn synced(&mut self) {
+        for synced in self.syncing.drain(..) {
+            let _ = synced.await;
         }
     }
 
@@ -405,6 +423,7 @@ impl Shard {
         for id in 0..self.seats.len() as u32 {
             self.close(NodeId(id)).await;
         }
+        self.synced().await;
         self.mailbox.close();
         self.udp.close().await;
     }
@@ -468,27 +487,26 @@ impl Shard {
     }
 
     fn write_records(&mut self) {
-        let mut now = false;
         for (node, record) in self.ctx.out.records.drain(..) {
-            if let Some(journal) = seat(&mut self.seats, node).and_then(|seat| seat.journal.as_mut()) {
-                now |= journal.append(record);
-                self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
+            let Some(seat) = seat(&mut self.seats, node) else { continue };
+            let Some(journal) = &mut seat.journal else { continue };
+            self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
+            if journal.append(record) {
+                seat.sync_journal();
             }
-        }
-        if now {
-            self.flush_journals(true);
         }
     }
 
-    /// Writes the journals' buffers if it is time, or now and down to the disk.
-    fn flush_journals(&mut self, sync: bool) {
-        if !sync && self.flush_at.is_none_or(|at| at > self.ctx.now) {
+    /// Has the journals' buffers written if it is time.
+    fn flush_journals(&mut self) {
+        if self.flush_at.is_none_or(|at| at > self.ctx.now) {
             return;
         }
-        self.flush_at = None;
+        let mut again = false;
         for seat in self.seats.iter_mut().flatten() {
-            seat.flush_journal(sync);
+            again |= seat.flush_journal();
         }
+        self.flush_at = again.then(|| self.ctx.now + FLUSH_AFTER);
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod bootstrap;
 mod busy;
 mod delegates;
 mod departed;

@@ -14,7 +14,7 @@ const EACH: usize = 64;
 /// Between two bytes of a stream that drips.
 const DRIP: Duration = Duration::from_millis(50);
 /// Bytes written at once to a stream that announced too much.
-const CHUNK: [u8; 65_536] = [0; 65_536];
+static CHUNK: [u8; 65_536] = [0; 65_536];
 /// An encrypted frame of 20 MiB, the longest that is allowed: type and length.
 const FRAME: [u8; 5] = [10, 1, 0x40, 0, 0];
 

@@ -105,8 +105,13 @@ fn total(case: &Case, runs: usize) -> Result<u64, String> {
     let total = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
     match total {
         Some(total) if output.status.success() => Ok(total),
-        _ => Err(format!("{}: {said}", case.name)),
+        _ => Err(format!("{}: {}", case.name, words_of(&said))),
     }
+}
+
+/// What the program itself said, without valgrind's lines.
+fn words_of(said: &str) -> String {
+    said.lines().filter(|line| !line.starts_with("==")).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
 fn update(counted: &Baseline) -> Result<(), String> {
