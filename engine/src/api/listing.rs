@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{ApiError, Handle, ShardOwner};
 use crate::event::{Member, MemberRef, Members};
-use crate::io::mailbox::Request;
+use crate::io::mailbox::{Mailbox, Request};
 use crate::roster::{FactIndex, MemberIndex, Roster};
 use crate::view::MemberStatus;
 
@@ -14,6 +14,8 @@ use crate::view::MemberStatus;
 const LOOK_SLICE: u32 = 8192;
 /// Members copied at one time: about 100 ns each, with what they announced.
 const COPY_SLICE: usize = 512;
+/// About what a member takes while a list is sent.
+const SENT_BYTES: usize = 256;
 
 /// The members that a node listed at one time, each as it was then, also if it has changed or gone since. Takes
 /// 8 bytes for each while it lives.
@@ -47,6 +49,15 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.shard.mailbox.give_back(self.listed.drain(..).map(|listed| listed.fact).collect());
     }
+}
+
+/// Takes the references of some members back whose lists have ended. Returns how many bytes they took while they
+/// were sent.
+pub(crate) fn end_lists(mailbox: &Mailbox, roster: &mut Roster) -> usize {
+    let facts = mailbox.take_back().unwrap_or_default();
+    let bytes = facts.len() * SENT_BYTES;
+    facts.into_iter().for_each(|fact| roster.release_fact(fact));
+    bytes
 }
 
 impl Listing {

@@ -13,7 +13,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
+use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told, end_lists};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::event::Notice;
 use crate::io::alarm::Alarm;
@@ -34,8 +34,6 @@ use crate::wire::DropReason;
 const BATCH: usize = 256;
 /// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
 const STREAM_BATCH: usize = 32;
-/// What a member in a list took while it was sent.
-const LISTED_BYTES: usize = 256;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -171,10 +169,7 @@ impl Shard {
                     return;
                 }
             }
-            if let Some(facts) = self.mailbox.take_back() {
-                self.relief.note(facts.len() * LISTED_BYTES, self.ctx.now);
-                facts.into_iter().for_each(|fact| self.ctx.roster.release_fact(fact));
-            }
+            self.relief.note(end_lists(&self.mailbox, &mut self.ctx.roster), self.ctx.now);
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
