@@ -190,8 +190,7 @@ impl Shard {
     /// When something is due, on the machine's clock.
     fn due(&self) -> Option<Instant> {
         let later = self.flush_at.into_iter().chain(self.relief.due());
-        let earliest = self.ctx.timers.next_deadline().into_iter().chain(later).min();
-        earliest.map(|at| self.clock.instant(at))
+        self.ctx.timers.next_deadline().into_iter().chain(later).min().map(|at| self.clock.instant(at))
     }
 
     fn receive(&mut self) {
