@@ -245,7 +245,7 @@ fn endless_streams_are_refused_and_big_ones_are_not_parsed_again_and_again() {
         decoder.feed(start).unwrap();
         let mut refused = None;
         for _ in 0..64 {
-            decoder.feed(&b"\xa1x\x01".repeat(2048)).unwrap();
+            decoder.feed(b"\xa1x\x01".repeat(2048)).unwrap();
             if let Err(reason) = decoder.poll(&envelope) {
                 refused = Some(reason);
                 break;
