@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use thane_engine::api::Engine;
+use thane_engine::api::{Engine, share_one_heap};
 use thane_engine::view::MemberStatus;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
@@ -34,6 +34,7 @@ const THREAD_STACK_BYTES: usize = 256 << 10;
 /// # Errors
 /// The arguments, a configuration file or an address can't be used.
 pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
+    share_one_heap();
     let config = flags::read_config(arguments).map_err(|failure| match failure {
         Failure::Message(text) => arrow(text),
         other => other,

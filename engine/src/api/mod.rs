@@ -61,6 +61,7 @@ use crate::config::ConfigError;
 #[cfg(doc)]
 use crate::config::RawConfig;
 use crate::io::mailbox::{Mailbox, Request};
+pub use crate::io::memory::share_one_heap;
 use crate::io::{Driver, DriverChoice, shard};
 use crate::wire::LamportTime;
 

@@ -19,7 +19,7 @@ pub mod keyring_file;
 pub(crate) mod mailbox;
 #[cfg(target_os = "linux")]
 mod mapping;
-mod memory;
+pub(crate) mod memory;
 #[cfg(any(not(target_os = "linux"), test))]
 mod portable;
 #[cfg(target_os = "linux")]
