@@ -50,8 +50,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
-pub(crate) use self::listing::end_lists;
 pub use self::listing::Listing;
+pub(crate) use self::listing::end_lists;
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub use self::outlet::{Answer, Answers, Outlet, Told};
 pub(crate) use self::watch::WatchRing;
