@@ -26,8 +26,10 @@ mod tests {
     #[test]
     fn memory_and_processor_time_of_a_process_are_seen() {
         let me = std::process::id();
-        assert!(status_kb(me, "VmRSS:").unwrap() > 100);
-        assert!(status_kb(me, "VmHWM:") >= status_kb(me, "VmRSS:"));
+        let now = status_kb(me, "VmRSS:").unwrap();
+        assert!(now > 100);
+        // Other tests go on meanwhile: the most is asked for last.
+        assert!(status_kb(me, "VmHWM:").unwrap() >= now);
         assert!(cpu(me) > Duration::ZERO);
     }
 }

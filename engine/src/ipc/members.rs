@@ -82,6 +82,10 @@ pub struct ReceivedMember<'a> {
 
 /// Tags, in order, as they were received.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on the stack; a box would be an allocation a member"
+)]
 pub enum ReceivedTags<'a> {
     /// They came in order and are few.
     Few(FewTags<'a>),
