@@ -1,5 +1,6 @@
 //! AES-GCM as the engine has it (crate aes-gcm, instructions of the processor chosen at run time) beside ring, at the
-//! sizes of a ping, a small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way.
+//! sizes of a ping, a small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way, with
+//! the one or (`--features ring`) the other.
 #![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 mod common;
@@ -12,6 +13,7 @@ use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
 use thane_bench::{Bench, envelope, packet_of_bytes, ping_packet};
+use thane_engine::wire::keyring::BACKEND;
 
 const SIZES: [usize; 4] = [60, 300, 1_400, 65_536];
 const NONCE: [u8; 12] = [5; 12];
@@ -88,7 +90,7 @@ fn ciphers(c: &mut Criterion<ProcessorTime>) {
 
 /// A datagram's whole way through a node, with and without a key: the difference is what sealing is of it.
 fn whole_way(c: &mut Criterion<ProcessorTime>) {
-    let mut group = c.benchmark_group("whole way through a node");
+    let mut group = c.benchmark_group(format!("whole way through a node, {BACKEND}"));
     for (name, key) in [("plain", None), ("aes-128", Some(&[1; 16][..])), ("aes-256", Some(&[1; 32][..]))] {
         let envelope = envelope(key, false);
         let packets = [

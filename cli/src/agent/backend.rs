@@ -12,6 +12,7 @@ use bytes::Bytes;
 use thane_engine::api::{Answers, ApiError, Handle, JoinError};
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::event::Event;
+use thane_engine::wire::keyring::BACKEND;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
 
@@ -215,6 +216,7 @@ impl Backend {
         let io = section([
             ("driver", self.driver.0.clone()),
             ("reason", self.driver.1.clone()),
+            ("cipher", BACKEND.to_owned()),
             ("datagrams_received", received.to_string()),
             ("datagrams_sent", sent.to_string()),
             ("datagram_bytes_received", bytes_received.to_string()),

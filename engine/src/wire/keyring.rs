@@ -1,17 +1,11 @@
 //! The keyring and the encryption envelope (PROTOCOL 2.5): version byte, nonce, ciphertext, tag.
 
-use aes_gcm::aead::AeadInPlace;
-use aes_gcm::aead::consts::U12;
-use aes_gcm::aes::Aes192;
-use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, KeyInit, Nonce, Tag};
 use thiserror::Error;
 
+use crate::wire::cipher::Cipher;
+pub use crate::wire::cipher::{BACKEND, NONCE_BYTES, TAG_BYTES};
 use crate::wire::drop::DropReason;
 
-/// Bytes of a nonce.
-pub const NONCE_BYTES: usize = 12;
-/// Bytes of a tag.
-pub const TAG_BYTES: usize = 16;
 /// Version byte, nonce and tag.
 pub const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
 /// A plaintext of version 0 is padded to a multiple of this.
@@ -29,46 +23,6 @@ pub enum KeyringError {
     /// The primary key stays.
     #[error("Removing the primary key is not allowed")]
     Primary,
-}
-
-/// AES-GCM with the key schedule of one key.
-#[derive(Clone)]
-enum Cipher {
-    Aes128(Box<Aes128Gcm>),
-    Aes192(Box<AesGcm<Aes192, U12>>),
-    Aes256(Box<Aes256Gcm>),
-}
-
-impl Cipher {
-    fn new(key: &[u8]) -> Result<Cipher, KeyringError> {
-        let size = |_| KeyringError::KeySize;
-        Ok(match key.len() {
-            16 => Cipher::Aes128(Box::new(Aes128Gcm::new_from_slice(key).map_err(size)?)),
-            24 => Cipher::Aes192(Box::new(AesGcm::new_from_slice(key).map_err(size)?)),
-            32 => Cipher::Aes256(Box::new(Aes256Gcm::new_from_slice(key).map_err(size)?)),
-            _ => return Err(KeyringError::KeySize),
-        })
-    }
-
-    fn seal(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], plaintext: &mut [u8]) -> Tag {
-        let nonce = Nonce::from_slice(nonce);
-        match self {
-            Cipher::Aes128(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
-            Cipher::Aes192(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
-            Cipher::Aes256(cipher) => cipher.encrypt_in_place_detached(nonce, aad, plaintext),
-        }
-        .expect("a packet is far shorter than the 64 GiB that GCM allows")
-    }
-
-    fn open(&self, nonce: &[u8], aad: &[u8], ciphertext: &mut [u8], tag: &[u8]) -> bool {
-        let (nonce, tag) = (Nonce::from_slice(nonce), Tag::from_slice(tag));
-        match self {
-            Cipher::Aes128(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
-            Cipher::Aes192(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
-            Cipher::Aes256(cipher) => cipher.decrypt_in_place_detached(nonce, aad, ciphertext, tag),
-        }
-        .is_ok()
-    }
 }
 
 /// Keys with their schedules, the primary first. Empty: no encryption.
@@ -106,7 +60,8 @@ impl Keyring {
     /// If the key has a wrong size.
     pub fn install(&mut self, key: &[u8]) -> Result<(), KeyringError> {
         if !self.keys().any(|known| known == key) {
-            self.keys.push((key.to_vec(), Cipher::new(key)?));
+            let cipher = Cipher::new(key).ok_or(KeyringError::KeySize)?;
+            self.keys.push((key.to_vec(), cipher));
         }
         Ok(())
     }
@@ -151,7 +106,7 @@ impl Keyring {
         out.copy_within(start..end, start + header);
         out[start] = version;
         out[start + 1..start + header].copy_from_slice(&nonce);
-        let tag = cipher.seal(&nonce, aad, &mut out[start + header..]);
+        let tag = cipher.seal(nonce, aad, &mut out[start + header..]);
         out.extend_from_slice(&tag);
     }
 
@@ -172,17 +127,17 @@ impl Keyring {
         aad: &[u8],
         envelope: &'a mut [u8],
     ) -> Result<(usize, &'a mut [u8]), DropReason> {
-        let version = *envelope.first().ok_or(DropReason::Empty)?;
+        let (&mut version, sealed) = envelope.split_first_mut().ok_or(DropReason::Empty)?;
         if version > 1 {
             return Err(DropReason::BadEnvelopeVersion);
         }
         let shortest = if version == 0 { OVERHEAD_BYTES + PADDED_TO } else { OVERHEAD_BYTES };
-        if envelope.len() < shortest {
+        if 1 + sealed.len() < shortest {
             return Err(DropReason::EnvelopeTooShort);
         }
-        let (header, rest) = envelope.split_at_mut(1 + NONCE_BYTES);
-        let (ciphertext, tag) = rest.split_at_mut(rest.len() - TAG_BYTES);
-        let opens = |(_, cipher): &(Vec<u8>, Cipher)| cipher.open(&header[1..], aad, ciphertext, tag);
+        let (nonce, rest) = sealed.split_first_chunk_mut().ok_or(DropReason::EnvelopeTooShort)?;
+        let (ciphertext, tag) = rest.split_last_chunk_mut().ok_or(DropReason::EnvelopeTooShort)?;
+        let opens = |(_, cipher): &(Vec<u8>, Cipher)| cipher.open(*nonce, aad, ciphertext, *tag);
         let key = self.keys.iter().position(opens).ok_or(DropReason::WrongKey)?;
         let len = match version {
             0 => unpadded_len(ciphertext).ok_or(DropReason::BadPadding)?,
@@ -229,7 +184,14 @@ mod tests {
                 *tampered.last_mut().unwrap() ^= 1;
                 assert_eq!(ring.open(b"label", &mut tampered), Err(DropReason::WrongKey));
             }
+            let mut sealed = b"several blocks of plaintext, and a part of one".to_vec();
+            ring.seal(version, [5; 12], b"", &mut sealed, 0);
             ring.make_primary(&old).unwrap();
+            // The primary key's failed try has changed nothing.
+            assert_eq!(
+                ring.open_by(b"", &mut sealed),
+                Ok((1, &mut b"several blocks of plaintext, and a part of one".to_vec()[..]))
+            );
             assert_eq!(ring.remove(&old), Err(KeyringError::Primary));
             assert_eq!(ring.make_primary(&[1; 16]), Err(KeyringError::Unknown));
             ring.remove(&vec![7; len]).unwrap();

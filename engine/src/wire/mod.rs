@@ -4,6 +4,7 @@
 //! Decoding borrows from the receive buffer and checks every limit before it allocates. Refused bytes are
 //! a [`DropReason`], never a panic.
 
+mod cipher;
 pub mod coordinate;
 pub mod drop;
 pub mod keyring;
