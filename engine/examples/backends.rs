@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet};
-use thane_engine::event::{Event, Member, MemberEventKind};
+use thane_engine::event::{Event, MemberEventKind, MemberRef};
 use thane_engine::io::DriverChoice;
 
 /// Who answers requests: node name and address, as its tag `http` says.
@@ -16,15 +16,16 @@ struct Backends(BTreeMap<String, String>);
 
 impl Backends {
     /// Takes a change of the cluster in. True if the list changed.
-    fn follow(&mut self, kind: MemberEventKind, member: &Member) -> bool {
+    fn follow(&mut self, kind: MemberEventKind, member: &MemberRef<'_>) -> bool {
+        let tags = member.tags();
         let here = matches!(kind, MemberEventKind::Join | MemberEventKind::Update);
-        let serves = member.tags.get("role").is_some_and(|role| role == "web");
-        match member.tags.get("http") {
+        let serves = tags.get("role").is_some_and(|role| role == "web");
+        match tags.get("http") {
             Some(port) if here && serves => {
                 let http = format!("{}:{port}", member.addr);
-                self.0.insert(member.name.clone(), http.clone()) != Some(http)
+                self.0.insert(member.name.to_owned(), http.clone()) != Some(http)
             }
-            _ => self.0.remove(&member.name).is_some(),
+            _ => self.0.remove(member.name).is_some(),
         }
     }
 
@@ -33,8 +34,8 @@ impl Backends {
         while self.0.len() != count {
             let Some(event) = outlet.next_event().await else { return };
             let Event::Member { kind, members } = event else { continue };
-            for member in &members {
-                if self.follow(kind, member) {
+            for member in members.iter() {
+                if self.follow(kind, &member) {
                     let list: Vec<String> = self.0.iter().map(|(name, at)| format!("{name}={at}")).collect();
                     println!("{} of {}: [{}]", kind.as_str(), member.name, list.join(", "));
                 }

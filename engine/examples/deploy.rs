@@ -35,8 +35,8 @@ async fn until_deployed(outlet: &mut Outlet, version: &str, mut missing: BTreeSe
     while !missing.is_empty() {
         let Some(event) = outlet.next_event().await else { return };
         let Event::Member { kind: MemberEventKind::Update, members } = event else { continue };
-        for member in members {
-            if member.tags.get("version").is_some_and(|runs| runs == version) && missing.remove(&member.name)
+        for member in members.iter() {
+            if member.tags().get("version").is_some_and(|runs| runs == version) && missing.remove(member.name)
             {
                 println!("release: {} runs {version}, {} to go", member.name, missing.len());
             }

@@ -84,10 +84,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut gone = 0;
     while gone < 2 {
         let Some(Event::Member { kind, members }) = outlet.next_event().await else { continue };
-        println!("node-1 is told: {} {}", kind.as_str(), members[0].name);
-        gone += usize::from(
-            matches!(members[0].name.as_str(), "node-2" | "node-3") && kind.as_str() != "member-join",
-        );
+        for member in members.iter() {
+            println!("node-1 is told: {} {}", kind.as_str(), member.name);
+            gone += usize::from(matches!(member.name, "node-2" | "node-3") && kind.as_str() != "member-join");
+        }
     }
     engine.stop().await;
     Ok(())

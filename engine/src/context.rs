@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::command::Ticket;
-use crate::event::{Completion, Event, Notice, SnapshotRecord};
+use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
 use crate::time::Time;
@@ -111,6 +111,22 @@ impl Outputs {
     pub fn clear_datagrams(&mut self) {
         self.datagrams.clear();
         self.send_buffer.clear();
+    }
+
+    /// Tells the log about a member, with those before it that something alike happened to.
+    pub(crate) fn note_member(
+        &mut self,
+        node: NodeId,
+        (kind, forced): (MemberEventKind, bool),
+        member: &MemberRef<'_>,
+    ) {
+        if let Some((same, Notice::Members { kind: last, members, forced: was })) = self.notices.last_mut()
+            && (*same, *last, *was) == (node, kind, forced)
+        {
+            return members.push(member);
+        }
+        let members = Members::from_iter([*member]);
+        self.notices.push((node, Notice::Members { kind, members, forced }));
     }
 
     /// Whether nothing waits to be drained.

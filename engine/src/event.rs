@@ -1,12 +1,16 @@
 //! What a Node tells the application, the snapshot and the log.
 
+mod members;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::members::Members;
 use crate::command::QueryToken;
+use crate::roster::{FactIndex, Roster};
 use crate::view::MemberStatus;
 use crate::wire::serf::decode_tags;
 use crate::wire::{LamportTime, Versions};
@@ -45,7 +49,20 @@ pub struct MemberRef<'a> {
     pub versions: Versions,
 }
 
-impl MemberRef<'_> {
+impl<'a> MemberRef<'a> {
+    /// The member that announced this.
+    pub(crate) fn of(roster: &'a Roster, fact: FactIndex, status: MemberStatus) -> MemberRef<'a> {
+        let fact = roster.fact(fact);
+        MemberRef {
+            name: roster.name(fact.member),
+            addr: fact.ip(),
+            port: fact.port,
+            meta: fact.meta(),
+            status,
+            versions: fact.versions(),
+        }
+    }
+
     /// The tags; none where the meta is not made of tags.
     pub fn tags(&self) -> BTreeMap<String, String> {
         decode_tags(self.meta).unwrap_or_default()
@@ -94,7 +111,7 @@ pub enum Event {
         /// How.
         kind: MemberEventKind,
         /// Who.
-        members: Vec<Member>,
+        members: Members,
     },
     /// Somebody sent a user event.
     User {
@@ -192,14 +209,12 @@ pub enum SnapshotRecord {
 /// What a log would tell; the agent prints them in Serf's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A member event before coalescing (`serf: EventMemberJoin: n ip`). `forced` for force-leave and prune.
-    Member {
+    /// Member events before coalescing (`serf: EventMemberJoin: n ip`), those of one input that are alike.
+    Members {
         /// What happened.
         kind: MemberEventKind,
         /// To whom.
-        name: String,
-        /// Its address.
-        addr: IpAddr,
+        members: Members,
         /// A force-leave or prune did it.
         forced: bool,
     },

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
@@ -12,7 +11,6 @@ use crate::delegate::Announcements;
 use crate::egress::Scope;
 use crate::event::{Completion, Notice};
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
-use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::upper::Upper;
 use crate::wire::message::{Ack, ErrMessage, Ping};
@@ -45,11 +43,6 @@ pub(crate) struct Streams {
     next_merge: u32,
     rejoined: Option<bool>,
     joined: bool,
-    /// This node is new in a cluster: what an exchange teaches it, others can tell as well.
-    pub(crate) growing: bool,
-    /// How long the last push/pull took that this node asked for, until it was merged: more where the machines or
-    /// the network have much to do.
-    pub(crate) took: Duration,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -64,7 +57,7 @@ enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
-    PushPull { addr: SocketAddr, cause: Cause, since: Time },
+    PushPull { addr: SocketAddr, cause: Cause },
     /// A probe.
     Ping { seq: SeqNo, node: String },
 }
@@ -105,7 +98,6 @@ struct Merge {
     offset: usize,
     source: Source,
     cause: Cause,
-    since: Time,
 }
 
 impl Streams {
@@ -227,9 +219,6 @@ impl Streams {
             if join.is_some() {
                 upper.announce_join(scope);
             }
-            if merge.cause != Cause::Asked {
-                self.took = scope.now() - merge.since;
-            }
             self.end_exchange(scope, merge.cause, Ok(()));
             scope.ctx.spare.give(merge.frame.into_bytes());
         }
@@ -240,19 +229,9 @@ impl Streams {
         std::mem::take(&mut self.joined)
     }
 
-    /// What others tell this node.
-    pub(crate) fn heard(&self) -> Source {
-        if self.growing { Source::HeardYoung } else { Source::Heard }
-    }
-
-    /// Whether a push/pull that this node asked for is under way.
-    pub(crate) fn is_exchanging(&self) -> bool {
-        self.open.values().any(|stream| matches!(stream.purpose, Purpose::PushPull { .. }))
-    }
-
     /// Opens a push/pull.
     fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
-        if self.open(scope, addr, Purpose::PushPull { addr, cause, since: scope.now() }).is_none() {
+        if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
             scope.stats.count_drop(DropReason::TooManyStreams);
             self.end_exchange(scope, cause, Err("too many streams".to_owned()));
         }
@@ -351,9 +330,7 @@ impl Streams {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
                 send_state(scope, upper, id, Role::Listener, frame.join);
                 close(scope, id);
-                // Who joins through this node has nobody else to tell of it.
-                let source = if frame.join { Source::Heard } else { self.heard() };
-                self.merge(scope, frame, source, Cause::Asked, scope.now());
+                self.merge(scope, frame, Source::Heard, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -365,12 +342,12 @@ impl Streams {
                 }
                 close(scope, id);
             }
-            (Purpose::PushPull { cause, since, .. }, StreamMessage::PushPull(frame)) => {
+            (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
-                let lone = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
-                let source = if lone { Source::Taught } else { self.heard() };
-                self.merge(scope, frame, source, cause, since);
+                let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let source = if taught { Source::Taught } else { Source::Heard };
+                self.merge(scope, frame, source, cause);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
                 close(scope, id);
@@ -396,14 +373,7 @@ impl Streams {
     }
 
     /// Checks a push/pull whole, as Serf does, then merges it in slices.
-    fn merge(
-        &mut self,
-        scope: &mut Scope<'_>,
-        frame: PushPullFrame,
-        source: Source,
-        cause: Cause,
-        since: Time,
-    ) {
+    fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
             scope.drop_input(DropReason::IncompatibleVersions, None);
             return self.end_exchange(scope, cause, Err(text));
@@ -422,7 +392,7 @@ impl Streams {
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }
         self.next_merge = self.next_merge.wrapping_add(1);
-        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause, since });
+        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause });
         scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
     }
 
@@ -442,7 +412,7 @@ impl Streams {
 
     fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
         match purpose {
-            Purpose::PushPull { addr, cause, .. } => {
+            Purpose::PushPull { addr, cause } => {
                 if !matches!(cause, Cause::Join(..)) {
                     scope.push_pull_failed(addr, reason.clone());
                 }

@@ -113,6 +113,21 @@ struct Chained {
     next: u32,
 }
 
+impl Level {
+    /// When the first of its slots begins that holds anything, after `tick`, if this is the level of that index.
+    fn next_occupied_tick(&self, index: usize, tick: u64) -> Option<u64> {
+        if self.occupied == 0 {
+            return None;
+        }
+        let current = slot_number(tick, index);
+        let start = (current + 1) % SLOTS as u64;
+        let ahead = u64::from(self.occupied.rotate_right(start as u32).trailing_zeros());
+        Some((current + 1 + ahead) << (SLOT_BITS * index as u32))
+    }
+}
+
+/// Entries of a coarse slot that [`Timers::next_deadline`] looks at.
+const LOOKED_AT: usize = 16;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 
@@ -148,7 +163,27 @@ impl Timers {
         if !self.due.is_empty() {
             return Some(Time::from_nanos(self.tick * TICK_NANOS));
         }
-        self.next_occupied_tick().map(|tick| Time::from_nanos(tick.saturating_mul(TICK_NANOS)))
+        let slots = self.levels.iter().enumerate().filter_map(|(index, level)| {
+            let tick = level.next_occupied_tick(index, self.tick)?;
+            Some(if index == 0 { tick } else { self.earliest_in(index, tick) })
+        });
+        slots.min().map(|tick| Time::from_nanos(tick.saturating_mul(TICK_NANOS)))
+    }
+
+    /// The earliest deadline in a coarse slot that begins at that tick; its beginning, if it holds many. A node
+    /// by itself has few timers, and is not woken only to spread them.
+    fn earliest_in(&self, level: usize, begin: u64) -> u64 {
+        let slot = self.levels[level].slots[(slot_number(begin, level) % SLOTS as u64) as usize];
+        let (mut place, mut earliest) = (slot.first, u64::MAX);
+        for _ in 0..LOOKED_AT {
+            if place == NONE {
+                return earliest.max(begin);
+            }
+            let Chained { entry, next } = &self.entries[place as usize];
+            earliest = earliest.min(entry.tick);
+            place = *next;
+        }
+        begin
     }
 
     /// The next timer whose deadline is at or before `now`, in deadline order.
@@ -218,17 +253,8 @@ impl Timers {
 
     /// The first tick after the current one at which a slot must be looked at.
     fn next_occupied_tick(&self) -> Option<u64> {
-        self.levels
-            .iter()
-            .enumerate()
-            .filter(|(_, level)| level.occupied != 0)
-            .map(|(index, level)| {
-                let current = slot_number(self.tick, index);
-                let start = (current + 1) % SLOTS as u64;
-                let ahead = u64::from(level.occupied.rotate_right(start as u32).trailing_zeros());
-                (current + 1 + ahead) << (SLOT_BITS * index as u32)
-            })
-            .min()
+        let levels = self.levels.iter().enumerate();
+        levels.filter_map(|(index, level)| level.next_occupied_tick(index, self.tick)).min()
     }
 
     fn advance_to(&mut self, tick: u64) {
@@ -311,6 +337,22 @@ mod tests {
                 assert!(next.as_nanos() > now * TICK_NANOS);
             }
         }
+    }
+
+    #[test]
+    fn the_next_deadline_of_few_timers_is_exact_and_that_of_many_not_late() {
+        let (at, mut timers) = (|ms: u64| Time::from_nanos(ms * TICK_NANOS), Timers::default());
+        for ms in [90_000, 1_000, 70] {
+            timers.schedule(at(ms), NodeId(0), key(0));
+            assert_eq!(timers.next_deadline(), Some(at(ms)));
+        }
+        for ms in [70, 1_000, 90_000] {
+            assert_eq!(timers.next_deadline(), Some(at(ms)));
+            assert!(timers.pop_due(at(ms - 1)).is_none());
+            assert!(timers.pop_due(at(ms)).is_some());
+        }
+        (0..=LOOKED_AT).for_each(|_| timers.schedule(at(91_000), NodeId(0), key(0)));
+        assert!(timers.next_deadline() < Some(at(91_000)));
     }
 
     #[test]

@@ -8,12 +8,13 @@ use bytes::Bytes;
 
 use crate::command::CommandError;
 use crate::config::Config;
+use crate::context::Context;
 use crate::delegate::Onward;
 use crate::egress::Scope;
-use crate::event::{Event, MemberEventKind, Notice};
-use crate::roster::MemberIndex;
+use crate::event::{Event, MemberEventKind, MemberRef, Members};
+use crate::roster::{MemberIndex, Roster};
+use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
-use crate::serf::{Serf, member_record};
 use crate::swim::broadcast::{BroadcastId, Class};
 use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
@@ -52,6 +53,13 @@ impl Upper {
                 let first = scope.ctx.random.duration(scope.config.reap_interval);
                 scope.schedule(scope.now() + first, TimerKind::Reap, 0, 0);
             }
+        }
+    }
+
+    /// Gives back what it holds of the roster: the node ends.
+    pub(crate) fn clear(&mut self, roster: &mut Roster) {
+        if let Upper::Serf(serf) = self {
+            serf.clear(roster);
         }
     }
 
@@ -229,7 +237,9 @@ fn reap_forgotten(scope: &mut Scope<'_>) {
 
 /// Tells application and log about a member.
 fn emit(scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex) {
-    let Some(record) = member_record(scope.view, &scope.ctx.roster, member) else { return };
-    scope.notice(Notice::Member { kind, name: record.name.clone(), addr: record.addr, forced: false });
-    scope.ctx.out.events.push((scope.node, Event::Member { kind, members: vec![record] }));
+    let Some(known) = scope.view.get(member) else { return };
+    let Context { roster, out, .. } = &mut *scope.ctx;
+    let record = MemberRef::of(roster, known.fact, known.status);
+    out.note_member(scope.node, (kind, false), &record);
+    out.events.push((scope.node, Event::Member { kind, members: Members::from_iter([record]) }));
 }

@@ -154,7 +154,7 @@ fn a_node_finds_back_from_its_snapshot() {
         again.bind.set_port(port);
         again.config.advertise.set_port(port);
         let (node, mut outlet) = engine.add(again).await.unwrap();
-        let seen = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members[0].name == "seed");
+        let seen = |event: &Event| matches!(event, Event::Member { kind: MemberEventKind::Join, members } if members.iter().any(|member| member.name == "seed"));
         until(&mut outlet, seen).await;
         until_status(&seed, "n", MemberStatus::Alive).await;
         assert_eq!(node.members().await.unwrap().len(), 2);

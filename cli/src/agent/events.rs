@@ -33,8 +33,8 @@ pub(crate) async fn carry(
         tokio::select! {
             told = outlet.next() => match told {
                 Some(Told::Notice(notice)) => {
-                    if let Notice::Member { kind, .. } = &notice {
-                        counters.member(*kind);
+                    if let Notice::Members { kind, members, .. } = &notice {
+                        counters.members(*kind, members.len());
                     }
                     notices.add(&notice, Instant::now());
                 }
@@ -69,7 +69,7 @@ mod tests {
 
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
-    use thane_engine::event::MemberEventKind;
+    use thane_engine::event::{MemberEventKind, Members};
     use thane_engine::wire::LamportTime;
     use tokio::sync::mpsc;
 
@@ -107,7 +107,7 @@ mod tests {
             source_node: "n".to_owned(),
             timeout: std::time::Duration::from_secs(1),
         };
-        let member = Event::Member { kind: MemberEventKind::Failed, members: Vec::new() };
+        let member = Event::Member { kind: MemberEventKind::Failed, members: Members::default() };
         let events = [user("a"), query, user("x\ny"), member];
         outlet_in.try_send(Told::Notice(Notice::ReconnectSkipped)).unwrap();
         for event in events.clone() {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::event::{Event, Member};
+use thane_engine::event::{Event, MemberRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -312,7 +312,9 @@ fn tag_variable(tag: &str) -> String {
 /// What a script reads (EVH-9, EVH-10).
 fn standard_input(event: &Event) -> Vec<u8> {
     match event {
-        Event::Member { members, .. } => members.iter().map(member_line).collect::<String>().into_bytes(),
+        Event::Member { members, .. } => {
+            members.iter().map(|member| member_line(&member)).collect::<String>().into_bytes()
+        }
         Event::User { payload, .. } | Event::Query { payload, .. } => {
             let mut input = payload.to_vec();
             if input.last().is_some_and(|last| *last != b'\n') {
@@ -323,16 +325,11 @@ fn standard_input(event: &Event) -> Vec<u8> {
     }
 }
 
-fn member_line(member: &Member) -> String {
-    let tags: Vec<String> = member.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let role = member.tags.get("role").map_or("", String::as_str);
-    format!(
-        "{}\t{}\t{}\t{}\n",
-        one_line(&member.name),
-        member.addr,
-        one_line(role),
-        one_line(&tags.join(","))
-    )
+fn member_line(member: &MemberRef<'_>) -> String {
+    let tags = member.tags();
+    let role = tags.get("role").map_or("", String::as_str);
+    let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{}\t{}\t{}\t{}\n", one_line(member.name), member.addr, one_line(role), one_line(&tags.join(",")))
 }
 
 fn one_line(text: &str) -> String {
@@ -346,9 +343,9 @@ mod tests {
 
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
-    use thane_engine::event::MemberEventKind;
+    use thane_engine::event::{MemberEventKind, Members};
     use thane_engine::view::MemberStatus;
-    use thane_engine::wire::{LamportTime, Versions};
+    use thane_engine::wire::{LamportTime, Versions, encode_tags};
 
     use super::*;
 
@@ -451,18 +448,22 @@ mod tests {
 
     #[test]
     fn standard_input_is_serfs() {
-        let member = |name: &str, tags: &[(&str, &str)]| Member {
-            name: name.to_owned(),
-            addr: "127.0.0.12".parse().unwrap(),
-            port: 7946,
-            tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            status: MemberStatus::Alive,
-            versions: Versions::default(),
+        let mut members = Members::default();
+        let mut add = |name: &str, tags: &[(&str, &str)]| {
+            let mut meta = Vec::new();
+            encode_tags(&tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), &mut meta);
+            members.push(&MemberRef {
+                name,
+                addr: "127.0.0.12".parse().unwrap(),
+                port: 7946,
+                meta: &meta,
+                status: MemberStatus::Alive,
+                versions: Versions::default(),
+            });
         };
-        let event = Event::Member {
-            kind: MemberEventKind::Join,
-            members: vec![member("b", &[]), member("a\tb", &[("role", "w\n"), ("x", "1")])],
-        };
+        add("b", &[]);
+        add("a\tb", &[("role", "w\n"), ("x", "1")]);
+        let event = Event::Member { kind: MemberEventKind::Join, members };
         assert_eq!(
             String::from_utf8(standard_input(&event)).unwrap(),
             "b\t127.0.0.12\t\t\na\\tb\t127.0.0.12\tw\\n\trole=w\\n,x=1\n"

@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
-use std::io::Write;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::rc::Rc;
 
 use time::{OffsetDateTime, UtcOffset};
@@ -16,6 +16,8 @@ const RING_LINES_MAX: usize = 512;
 const SUBSCRIBER_LINES_MAX: usize = 512;
 /// Longest line; the rest is cut, so that the ring stays below 4 MiB whatever a handler script prints.
 const LINE_BYTES_MAX: usize = 8 * 1024;
+/// Room that is kept for lines to be printed.
+const PRINTED_BYTES_KEPT: usize = 4096;
 /// How often the offset of the local time zone is looked up again (daylight saving).
 const OFFSET_LOOKUP_SECONDS: i64 = 600;
 
@@ -69,8 +71,13 @@ struct State {
     held: Option<Vec<Rc<Line>>>,
     ring: VecDeque<Rc<Line>>,
     subscribers: Vec<Subscriber>,
+    /// Lines that are written to stdout at the end of an addition, in one go.
+    printed: String,
     #[cfg(unix)]
     syslog: Option<super::syslog::Syslog>,
+    /// Date and time as they stand at the beginning of a line, and of which second they are.
+    stamp: String,
+    stamp_second: i64,
     offset: UtcOffset,
     offset_looked_up: i64,
 }
@@ -109,6 +116,9 @@ impl Log {
             subscribers: Vec::new(),
             #[cfg(unix)]
             syslog: None,
+            printed: String::new(),
+            stamp: String::new(),
+            stamp_second: i64::MIN,
             offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
             offset_looked_up: OffsetDateTime::now_utc().unix_timestamp(),
         })))
@@ -116,10 +126,11 @@ impl Log {
 
     /// Prints the lines held back and every later one.
     pub(crate) fn open(&self) {
-        let held = self.0.borrow_mut().held.take();
-        for line in held.into_iter().flatten() {
-            print(&line.text);
+        let mut state = self.0.borrow_mut();
+        for line in state.held.take().into_iter().flatten() {
+            state.print(&line.text);
         }
+        state.flush();
     }
 
     /// Sends every line that is printed to the system's log too.
@@ -135,16 +146,28 @@ impl Log {
 
     /// Adds a line. `component` is `agent`, `agent.ipc`, `serf` or `memberlist`.
     pub(crate) fn add(&self, level: Level, component: &str, text: impl fmt::Display) {
+        self.add_all(level, component, std::iter::once(text));
+    }
+
+    /// Adds lines that belong together.
+    pub(crate) fn add_all<T: fmt::Display>(
+        &self,
+        level: Level,
+        component: &str,
+        texts: impl Iterator<Item = T>,
+    ) {
         let mut state = self.0.borrow_mut();
-        let line = Rc::new(Line { level, text: state.format(level, component, &text) });
-        let lagging = state.publish(&line);
-        for name in lagging {
-            let text = format_args!("Dropping logs to {name}").to_string();
-            let warning =
-                Rc::new(Line { level: Level::Warn, text: state.format(Level::Warn, "agent.ipc", &text) });
-            // The slow monitor is counted as lagging already, so this can't repeat itself.
-            state.publish(&warning);
+        state.look_at_the_clock();
+        for text in texts {
+            let line = Rc::new(Line { level, text: state.format(level, component, &text) });
+            for name in state.publish(&line) {
+                let text = format!("Dropping logs to {name}");
+                let text = state.format(Level::Warn, "agent.ipc", &text);
+                // The slow monitor is counted as lagging already, so this can't repeat itself.
+                state.publish(&Rc::new(Line { level: Level::Warn, text }));
+            }
         }
+        state.flush();
     }
 
     /// Starts a monitor called `name` in warnings about it.
@@ -164,24 +187,33 @@ impl Log {
 }
 
 impl State {
-    fn format(&mut self, level: Level, component: &str, text: &dyn fmt::Display) -> String {
+    fn look_at_the_clock(&mut self) {
         let now = OffsetDateTime::now_utc();
+        if now.unix_timestamp() == self.stamp_second {
+            return;
+        }
+        self.stamp_second = now.unix_timestamp();
         if now.unix_timestamp() - self.offset_looked_up >= OFFSET_LOOKUP_SECONDS {
             self.offset_looked_up = now.unix_timestamp();
             // Fails while other threads run, since the time zone is read from the environment: keep the last.
             self.offset = UtcOffset::local_offset_at(now).unwrap_or(self.offset);
         }
         let now = now.to_offset(self.offset);
-        let mut line = format!(
-            "{:04}/{:02}/{:02} {:02}:{:02}:{:02} [{}] {component}: {text}",
-            now.year(),
-            u8::from(now.month()),
-            now.day(),
-            now.hour(),
-            now.minute(),
-            now.second(),
-            level.as_str(),
-        );
+        let (date, (hour, minute, second)) = (now.date(), now.to_hms());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        self.stamp = format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
+    }
+
+    /// A line of this moment.
+    fn format(&self, level: Level, component: &str, text: &dyn fmt::Display) -> String {
+        /// Of most lines.
+        const USUAL_BYTES: usize = 112;
+        let mut line = String::with_capacity(USUAL_BYTES);
+        for part in [self.stamp.as_str(), " [", level.as_str(), "] ", component, ": "] {
+            line.push_str(part);
+        }
+        // A String takes everything; a text that refuses to be shown is left as far as it came.
+        let _ = write!(line, "{text}");
         if line.len() > LINE_BYTES_MAX {
             line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
         }
@@ -198,7 +230,7 @@ impl State {
             }
             match &mut self.held {
                 Some(held) => held.push(line.clone()),
-                None => print(&line.text),
+                None => self.print(&line.text),
             }
         }
         if self.ring.len() == RING_LINES_MAX {
@@ -228,15 +260,26 @@ impl State {
         });
         lagging
     }
-}
 
-/// Writes an indented line to stdout, as Serf does. A closed stdout must not end the agent.
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    for line in text.split('\n') {
-        let _ = writeln!(stdout, "    {line}");
+    /// Adds an indented line to what is printed, as Serf does.
+    fn print(&mut self, text: &str) {
+        for line in text.split('\n') {
+            self.printed.push_str("    ");
+            self.printed.push_str(line);
+            self.printed.push('\n');
+        }
     }
-    let _ = stdout.flush();
+
+    /// Writes what is to be printed to stdout. A closed one must not end the agent.
+    fn flush(&mut self) {
+        if self.printed.is_empty() {
+            return;
+        }
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(self.printed.as_bytes()).and_then(|()| stdout.flush());
+        self.printed.clear();
+        self.printed.shrink_to(PRINTED_BYTES_KEPT);
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use thane_engine::event::{MemberEventKind, Notice};
+use thane_engine::event::{MemberEventKind, MemberRef, Notice};
 use thane_engine::wire::DropReason;
 
 use super::log::{Level, Log};
@@ -52,8 +53,12 @@ impl NoticeLog {
     /// Writes a notice, unless too many of its kind came before.
     pub(crate) fn add(&mut self, notice: &Notice, now: Instant) {
         self.tell_left_out(now);
+        if let &Notice::Members { kind, ref members, forced } = notice {
+            let lines = members.iter().map(|member| MemberLine { kind, member, forced });
+            self.log.add_all(Level::Info, "serf", lines);
+        }
+        let Some(line) = Line::of(notice) else { return };
         let times = if let Notice::Dropped { count, .. } = notice { *count } else { 1 };
-        let line = Line::of(notice);
         if let Some((kind, per_window)) = line.limit {
             let (level, component) = (line.level, line.component);
             let window = self.windows.entry(kind).or_insert(Window {
@@ -94,12 +99,11 @@ impl NoticeLog {
 }
 
 impl Line {
-    fn of(notice: &Notice) -> Line {
+    /// The line for it; none for members, of whom each has one.
+    fn of(notice: &Notice) -> Option<Line> {
         use Level::{Debug, Err, Info, Warn};
-        match notice {
-            Notice::Member { kind, name, addr, forced } => {
-                Line::serf(Info, member_text(*kind, name, addr, *forced))
-            }
+        let line = match notice {
+            Notice::Members { .. } => return None,
             Notice::SuspectNoAck { name } => {
                 Line::memberlist(Info, format!("Suspect {} has failed, no acks received", shown(name)))
             }
@@ -192,7 +196,8 @@ impl Line {
             Notice::ReconnectSkipped => {
                 Line::serf(Debug, "forgoing reconnect for random throttling".to_owned())
             }
-        }
+        };
+        Some(line)
     }
 
     fn serf(level: Level, text: String) -> Line {
@@ -210,23 +215,37 @@ impl Line {
 
 /// Text from a peer on one line: a control character in it could fake a line of the log.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    // The second look is the whole truth, the first one quick.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-fn member_text(kind: MemberEventKind, name: &str, addr: &std::net::IpAddr, forced: bool) -> String {
-    let name = shown(name);
-    match (kind, forced) {
-        (MemberEventKind::Join, _) => format!("EventMemberJoin: {name} {addr}"),
-        (MemberEventKind::Leave, false) => format!("EventMemberLeave: {name} {addr}"),
-        (MemberEventKind::Leave, true) => format!("EventMemberLeave (forced): {name} {addr}"),
-        (MemberEventKind::Failed, _) => format!("EventMemberFailed: {name} {addr}"),
-        (MemberEventKind::Update, _) => format!("EventMemberUpdate: {name}"),
-        (MemberEventKind::Reap, false) => format!("EventMemberReap: {name}"),
-        (MemberEventKind::Reap, true) => format!("EventMemberReap (forced): {name} {addr}"),
+/// What the log says of one member event.
+struct MemberLine<'a> {
+    kind: MemberEventKind,
+    member: MemberRef<'a>,
+    forced: bool,
+}
+
+impl fmt::Display for MemberLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, addr) = (shown(self.member.name), self.member.addr);
+        let what = match self.kind {
+            MemberEventKind::Join => "EventMemberJoin",
+            MemberEventKind::Leave => "EventMemberLeave",
+            MemberEventKind::Failed => "EventMemberFailed",
+            MemberEventKind::Update => return write!(f, "EventMemberUpdate: {name}"),
+            MemberEventKind::Reap if !self.forced => return write!(f, "EventMemberReap: {name}"),
+            MemberEventKind::Reap => "EventMemberReap",
+        };
+        let forced = match self.kind {
+            MemberEventKind::Leave | MemberEventKind::Reap if self.forced => " (forced)",
+            _ => "",
+        };
+        write!(f, "{what}{forced}: {name} {addr}")
     }
 }
 
@@ -257,7 +276,9 @@ fn happens_among_friends(reason: DropReason) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use thane_engine::wire::LamportTime;
+    use thane_engine::event::Members;
+    use thane_engine::view::MemberStatus;
+    use thane_engine::wire::{LamportTime, Versions};
 
     use super::*;
 
@@ -286,7 +307,15 @@ mod tests {
     }
 
     fn member(kind: MemberEventKind, forced: bool) -> String {
-        line(Notice::Member { kind, name: name(), addr: addr().ip(), forced })
+        let member = MemberRef {
+            name: "n1",
+            addr: addr().ip(),
+            port: 7946,
+            meta: b"",
+            status: MemberStatus::Alive,
+            versions: Versions::SERF,
+        };
+        line(Notice::Members { kind, members: Members::from_iter([member]), forced })
     }
 
     fn refused(reason: DropReason) -> Notice {

@@ -40,12 +40,16 @@ impl Counters {
 
     /// Counts one.
     pub(crate) fn count(&self, name: &str) {
+        self.add(name, 1);
+    }
+
+    fn add(&self, name: &str, more: u64) {
         let Some(counts) = &self.0 else { return };
         let mut counts = counts.borrow_mut();
         if let Some(count) = counts.get_mut(name) {
-            *count += 1;
+            *count += more;
         } else if counts.len() < NAMES_MAX {
-            counts.insert(name.to_owned(), 1);
+            counts.insert(name.to_owned(), more);
         }
     }
 
@@ -62,15 +66,16 @@ impl Counters {
         }
     }
 
-    /// Counts what became of a member.
-    pub(crate) fn member(&self, kind: MemberEventKind) {
-        match kind {
-            MemberEventKind::Join => self.count("serf.member.join"),
-            MemberEventKind::Leave => self.count("serf.member.left"),
-            MemberEventKind::Failed => self.count("serf.member.failed"),
-            MemberEventKind::Update => self.count("serf.member.update"),
-            MemberEventKind::Reap => {}
-        }
+    /// Counts what became of members.
+    pub(crate) fn members(&self, kind: MemberEventKind, count: usize) {
+        let name = match kind {
+            MemberEventKind::Join => "serf.member.join",
+            MemberEventKind::Leave => "serf.member.left",
+            MemberEventKind::Failed => "serf.member.failed",
+            MemberEventKind::Update => "serf.member.update",
+            MemberEventKind::Reap => return,
+        };
+        self.add(name, count as u64);
     }
 
     fn take(&self) -> BTreeMap<String, u64> {
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn lines_have_serfs_names_and_statsds_form() {
         let counters = Counters::new(true);
-        counters.member(MemberEventKind::Join);
+        counters.members(MemberEventKind::Join, 1);
         for _ in 0..2 {
             counters.event(&Event::User {
                 ltime: thane_engine::wire::LamportTime(1),

@@ -116,8 +116,8 @@ impl Cluster {
         while full < count {
             let report = self.next_report("a full view of every agent").await?;
             let Event::Member { kind: MemberEventKind::Join, members } = report.event else { continue };
-            for member in members {
-                seen[report.agent].insert(member.name);
+            for member in members.iter() {
+                seen[report.agent].insert(member.name.to_owned());
             }
             if seen[report.agent].len() == count {
                 full += 1;

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{ApiError, Handle, ShardOwner};
-use crate::event::{Member, MemberRef};
-use crate::io::mailbox::Request;
+use crate::event::{Member, MemberRef, Members};
+use crate::io::mailbox::{Mailbox, Request};
 use crate::roster::{FactIndex, MemberIndex, Roster};
 use crate::view::MemberStatus;
-use crate::wire::{Versions, ip_from_bytes};
 
 /// Members looked up for a list at one time: 5 ns each.
 const LOOK_SLICE: u32 = 8192;
 /// Members copied at one time: about 100 ns each, with what they announced.
 const COPY_SLICE: usize = 512;
+/// About what a member takes while a list is sent.
+const SENT_BYTES: usize = 256;
 
 /// The members that a node listed at one time, each as it was then, also if it has changed or gone since. Takes
 /// 8 bytes for each while it lives.
@@ -27,7 +28,7 @@ pub struct Listing {
     /// How many were asked for so far.
     asked: usize,
     /// The next piece, which the shard copies while the last one is worked with.
-    coming: Option<oneshot::Receiver<MembersPiece>>,
+    coming: Option<oneshot::Receiver<Members>>,
 }
 
 /// A member in a list.
@@ -48,6 +49,15 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.shard.mailbox.give_back(self.listed.drain(..).map(|listed| listed.fact).collect());
     }
+}
+
+/// Takes the references of some members back whose lists have ended. Returns how many bytes they took while they
+/// were sent.
+pub(crate) fn end_lists(mailbox: &Mailbox, roster: &mut Roster) -> usize {
+    let facts = mailbox.take_back().unwrap_or_default();
+    let bytes = facts.len() * SENT_BYTES;
+    facts.into_iter().for_each(|fact| roster.release_fact(fact));
+    bytes
 }
 
 impl Listing {
@@ -104,7 +114,7 @@ impl Listing {
     ///
     /// # Errors
     /// The node has stopped, or its mailbox is full.
-    pub async fn next(&mut self) -> Result<Option<MembersPiece>, ApiError> {
+    pub async fn next(&mut self) -> Result<Option<Members>, ApiError> {
         if self.coming.is_none() {
             self.ask()?;
         }
@@ -130,7 +140,7 @@ impl Listing {
         // The call may run after the listing is gone; its facts must not be.
         let held = Arc::clone(&self.held);
         let call = Box::new(move |_: &mut _, ctx: &mut crate::context::Context| {
-            let _ = reply.send(MembersPiece::copy(&ctx.roster, &wanted));
+            let _ = reply.send(copied(&ctx.roster, &wanted));
             drop(held);
         });
         self.held.shard.mailbox.push(Request::Call(self.handle.id, call))?;
@@ -139,78 +149,13 @@ impl Listing {
     }
 }
 
-/// Some members of a [`Listing`].
-#[derive(Debug)]
-pub struct MembersPiece {
-    records: Vec<Record>,
-    /// Name, address, meta of one member after the other.
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Record {
-    name_bytes: usize,
-    addr_bytes: usize,
-    meta_bytes: usize,
-    port: u16,
-    status: MemberStatus,
-    versions: Versions,
-}
-
-impl MembersPiece {
-    fn copy(roster: &Roster, listed: &[Listed]) -> MembersPiece {
-        let mut piece = MembersPiece {
-            records: Vec::with_capacity(listed.len()),
-            bytes: Vec::with_capacity(listed.len() * 128),
-        };
-        for &Listed { fact, status } in listed {
-            let fact = roster.fact(fact);
-            let name = roster.name(fact.member);
-            for part in [name.as_bytes(), fact.addr(), fact.meta()] {
-                piece.bytes.extend_from_slice(part);
-            }
-            piece.records.push(Record {
-                name_bytes: name.len(),
-                addr_bytes: fact.addr().len(),
-                meta_bytes: fact.meta().len(),
-                port: fact.port,
-                status,
-                versions: fact.versions(),
-            });
-        }
-        piece
+/// What the roster says about them.
+fn copied(roster: &Roster, listed: &[Listed]) -> Members {
+    let mut members = Members::with_capacity(listed.len());
+    for &Listed { fact, status } in listed {
+        members.push(&MemberRef::of(roster, fact, status));
     }
-
-    /// How many they are.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there is nobody.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// The members.
-    pub fn iter(&self) -> impl Iterator<Item = MemberRef<'_>> {
-        let mut rest = self.bytes.as_slice();
-        self.records.iter().map(move |record| {
-            let mut take = |bytes| {
-                let (part, after) = rest.split_at(bytes);
-                rest = after;
-                part
-            };
-            let (name, addr) = (take(record.name_bytes), take(record.addr_bytes));
-            MemberRef {
-                name: std::str::from_utf8(name).expect("names are kept as UTF-8"),
-                addr: ip_from_bytes(addr).unwrap_or([0, 0, 0, 0].into()),
-                port: record.port,
-                meta: take(record.meta_bytes),
-                status: record.status,
-                versions: record.versions,
-            }
-        })
-    }
+    members
 }
 
 impl Handle {

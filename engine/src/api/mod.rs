@@ -12,7 +12,7 @@
 //! let options = NodeOptions::local("web-1", ([127, 31, 9, 1], 0)).tag("role", "web");
 //! let (node, mut outlet) = options.start().await.unwrap();
 //! let Some(Event::Member { members, .. }) = outlet.next_event().await else { panic!("it runs") };
-//! assert_eq!(members[0].name, "web-1");
+//! assert_eq!(members.first().unwrap().name, "web-1");
 //! node.user_event("deploy", "v2".into(), false).await.unwrap();
 //! node.leave().await.unwrap();
 //! # });
@@ -50,7 +50,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
-pub use self::listing::{Listing, MembersPiece};
+pub use self::listing::Listing;
+pub(crate) use self::listing::end_lists;
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub use self::outlet::{Answer, Answers, Outlet, Told};
 pub(crate) use self::watch::WatchRing;

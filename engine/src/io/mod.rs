@@ -4,11 +4,12 @@
 //! through an io_uring ring ([`Driver::IoUring`]) or through ordinary system calls ([`Driver::Portable`]).
 //! [`bind_udp_with_retry`] binds a socket. What lies below is private: `ring` is the io_uring driver on top of
 //! `uring`, the raw ring; `epoll` and `portable` are the two portable drivers (Linux with recvmmsg, everything
-//! else with tokio's sockets). `send` writes datagrams in batches, `wake` waits for them, `mapping` is the
-//! memory they are received into, `address` the kernel's form of socket addresses.
+//! else with tokio's sockets). `send` writes datagrams in batches, `wake` waits for them and `alarm` for the
+//! time, `mapping` is the memory they are received into, `address` the kernel's form of socket addresses.
 
 #[cfg(target_os = "linux")]
 mod address;
+mod alarm;
 mod bind;
 mod clock;
 #[cfg(target_os = "linux")]

@@ -209,14 +209,14 @@ fn offer(outlet: &mpsc::Sender<Told>, told: Told) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::event::{Event, MemberEventKind, Notice};
+    use crate::event::{Event, MemberEventKind, Members, Notice};
 
     #[test]
     fn notices_leave_room_for_events() {
         let (outlet, mut told) = mpsc::channel(8);
         let notices = (0..100).filter(|_| offer(&outlet, Told::Notice(Notice::ReconnectSkipped))).count();
         assert_eq!(notices, 4);
-        let event = Event::Member { kind: MemberEventKind::Join, members: Vec::new() };
+        let event = Event::Member { kind: MemberEventKind::Join, members: Members::default() };
         let events = (0..100).filter(|_| offer(&outlet, Told::Event(event.clone()))).count();
         assert_eq!(events, 4);
         while told.try_recv().is_ok() {}

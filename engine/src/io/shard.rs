@@ -3,10 +3,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::net::TcpStream;
@@ -14,9 +13,10 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told};
+use crate::api::{NodeEvent, NodeOptions, ShardCensus, Standing, StartError, Told, end_lists};
 use crate::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use crate::event::Notice;
+use crate::io::alarm::Alarm;
 use crate::io::bind::bind_both;
 use crate::io::clock::Clock;
 use crate::io::journal::{FLUSH_AFTER, Journal, Opened};
@@ -34,11 +34,6 @@ use crate::wire::DropReason;
 const BATCH: usize = 256;
 /// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
 const STREAM_BATCH: usize = 32;
-/// Wait when nothing is scheduled.
-const IDLE: Duration = Duration::from_secs(3600);
-
-/// What a member in a list took while it was sent.
-const LISTED_BYTES: usize = 256;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
 
@@ -127,6 +122,7 @@ struct Shard {
     /// Snapshots of nodes that have ended, on their way to the disk.
     syncing: Vec<Synced>,
     relief: Relief,
+    alarm: Alarm,
 }
 
 impl Shard {
@@ -156,12 +152,12 @@ impl Shard {
             flush_at: None,
             syncing: Vec::new(),
             relief: Relief::default(),
+            alarm: Alarm::new()?,
         })
     }
 
     /// Serves until it is stopped.
     async fn run(mut self) {
-        let mut sleep = pin!(tokio::time::sleep(IDLE));
         loop {
             self.receive();
             self.fire_timers();
@@ -173,33 +169,29 @@ impl Shard {
                     return;
                 }
             }
-            if let Some(facts) = self.mailbox.take_back() {
-                self.relief.note(facts.len() * LISTED_BYTES, self.ctx.now);
-                facts.into_iter().for_each(|fact| self.ctx.roster.release_fact(fact));
-            }
+            self.relief.note(end_lists(&self.mailbox, &mut self.ctx.roster), self.ctx.now);
             if self.mailbox.is_abandoned() {
                 return self.stop().await;
             }
             self.flush_journals();
             self.relief.look(self.ctx.now);
-            let wake_at = self.wake_at();
-            if sleep.deadline() != wake_at.into() {
-                sleep.as_mut().reset(wake_at.into());
-            }
+            let due = self.due();
+            // A timer that can't be set would be a bug here, and the shard is better late than gone.
+            let _ = self.alarm.set(due);
             tokio::select! {
                 () = self.udp.readable() => {}
                 () = self.mailbox.arrived() => {}
                 event = self.streams.events.recv() => self.on_stream_events(event),
-                () = &mut sleep => {}
+                () = self.alarm.rings() => {}
             }
         }
     }
 
     /// When something is due, on the machine's clock.
-    fn wake_at(&self) -> Instant {
+    fn due(&self) -> Option<Instant> {
         let later = self.flush_at.into_iter().chain(self.relief.due());
         let earliest = self.ctx.timers.next_deadline().into_iter().chain(later).min();
-        earliest.map_or_else(|| Instant::now() + IDLE, |at| self.clock.instant(at))
+        earliest.map(|at| self.clock.instant(at))
     }
 
     fn receive(&mut self) {

@@ -5,16 +5,15 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
-mod early;
 #[cfg(feature = "sim")]
 mod settled;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::command::Leave;
-use self::early::EarlyExchanges;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -74,6 +73,28 @@ impl Shared {
             stats: &mut self.stats,
             delegate: &mut self.delegate,
         }
+    }
+}
+
+/// Gossip rounds before the first early exchange.
+const EARLY_GOSSIP_ROUNDS: u32 = 5;
+
+/// Push/pulls with random members soon after a join. Gossip alone leaves one of some thousand pairs without
+/// the news of a join storm until the next periodic exchange, half a minute later; and what a join taught is
+/// not gossiped on here, as Serf does. They go on at doubling distances while there is news.
+#[derive(Default)]
+struct EarlyExchanges {
+    interval: Duration,
+    generation: u32,
+    heard_news: bool,
+}
+
+impl EarlyExchanges {
+    /// Arms the next one, somewhere in the interval so that nodes which joined together don't act in step.
+    fn schedule(&mut self, scope: &mut Scope<'_>) {
+        self.heard_news = false;
+        let at = scope.now() + self.interval / 2 + scope.ctx.random.duration(self.interval);
+        scope.schedule(at, TimerKind::EarlyPushPull, 0, self.generation);
     }
 }
 
@@ -185,6 +206,7 @@ impl Node {
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
+        self.upper.clear(&mut ctx.roster);
         self.shared.egress.dissemination.clear(&mut ctx.roster);
         self.shared.view.clear(&mut ctx.roster);
         ctx.roster.release_name(self.shared.me);
@@ -304,10 +326,7 @@ impl Node {
             Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
             Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
-            Ok(Message::Alive(alive)) => {
-                // While all are new to each other exchanges are faster than gossip, which they would fill.
-                self.swim.on_alive(scope, &alive, self.streams.heard(), Some(from));
-            }
+            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
             Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
@@ -323,12 +342,21 @@ impl Node {
 
     /// Came into a cluster: the first early exchange is due soon.
     fn on_joined(&mut self, ctx: &mut Context) {
-        self.early.begin(&mut self.shared.scope(ctx), self.streams.took);
+        let scope = &mut self.shared.scope(ctx);
+        self.early.generation = self.early.generation.wrapping_add(1);
+        self.early.interval = scope.config.gossip_interval * EARLY_GOSSIP_ROUNDS;
+        self.early.schedule(scope);
     }
 
     fn early_push_pull(&mut self, ctx: &mut Context, key: TimerKey) {
-        if self.early.go_on(&mut self.shared.scope(ctx), key, &self.streams) {
-            self.push_pull_once(ctx);
+        if key.generation != self.early.generation {
+            return;
+        }
+        self.push_pull_once(ctx);
+        let scope = &mut self.shared.scope(ctx);
+        self.early.interval *= 2;
+        if self.early.heard_news && self.early.interval < scope.config.push_pull_interval {
+            self.early.schedule(scope);
         }
     }
 
@@ -348,7 +376,6 @@ impl Node {
     fn settle(&mut self, ctx: &mut Context) {
         let mut changes = std::mem::take(&mut self.swim.changes);
         self.early.heard_news |= !changes.is_empty();
-        self.streams.growing = self.early.is_growing();
         for change in changes.drain(..) {
             self.upper.on_change(&mut self.shared.scope(ctx), change);
         }

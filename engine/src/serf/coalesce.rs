@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
+use crate::context::Context;
 use crate::egress::Scope;
-use crate::event::{Event, Member, MemberEventKind};
-use crate::roster::MemberIndex;
+use crate::event::{Event, MemberEventKind, MemberRef, Members};
+use crate::roster::{FactIndex, MemberIndex, Roster};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
+use crate::view::{Known, MemberStatus};
 use crate::wire::LamportTime;
 
 /// Subject of the timers for member events and for user events.
@@ -35,9 +38,20 @@ const KINDS: [MemberEventKind; 5] = [
 pub(super) struct Coalescer {
     members_window: Window,
     users_window: Window,
-    members: BTreeMap<String, (MemberIndex, MemberEventKind, Member)>,
+    /// In the order in which something first happened to them.
+    members: Vec<Waiting>,
+    /// Where in that list a member is.
+    places: HashMap<MemberIndex, u32, foldhash::fast::FixedState>,
     told: HashMap<MemberIndex, MemberEventKind, foldhash::fast::FixedState>,
     users: BTreeMap<String, (LamportTime, Vec<Event>)>,
+}
+
+/// The last event of a member. The fact is held, so it and the index stay what they are.
+struct Waiting {
+    member: MemberIndex,
+    kind: MemberEventKind,
+    status: MemberStatus,
+    fact: FactIndex,
 }
 
 /// When the next flush is due.
@@ -59,22 +73,31 @@ impl Window {
 
 impl Coalescer {
     /// A member event, told now or later.
-    pub(super) fn member(
-        &mut self,
-        scope: &mut Scope<'_>,
-        kind: MemberEventKind,
-        index: MemberIndex,
-        member: Member,
-    ) {
+    pub(super) fn member(&mut self, scope: &mut Scope<'_>, kind: MemberEventKind, known: Known) {
+        let Context { roster, out, .. } = &mut *scope.ctx;
         let times = scope.config.coalesce_members;
         if times.0.is_zero() {
-            return push(scope, Event::Member { kind, members: vec![member] });
+            let members = Members::from_iter([MemberRef::of(roster, known.fact, known.status)]);
+            return out.events.push((scope.node, Event::Member { kind, members }));
         }
+        let Known { fact, status, .. } = known;
+        let member = roster.fact(fact).member;
         if kind == MemberEventKind::Reap {
             // The index may name somebody else from now on.
-            self.told.remove(&index);
+            self.told.remove(&member);
         }
-        self.members.insert(member.name.clone(), (index, kind, member));
+        roster.retain_fact(fact);
+        let waiting = Waiting { member, kind, status, fact };
+        match self.places.entry(member) {
+            Entry::Occupied(place) => {
+                let before = std::mem::replace(&mut self.members[*place.get() as usize], waiting);
+                roster.release_fact(before.fact);
+            }
+            Entry::Vacant(place) => {
+                place.insert(self.members.len() as u32);
+                self.members.push(waiting);
+            }
+        }
         if let Some(due) = self.members_window.extend(scope.now(), times) {
             scope.schedule(due, TimerKind::Coalesce, MEMBERS, 0);
         }
@@ -116,17 +139,27 @@ impl Coalescer {
         }
     }
 
+    /// Gives back what it holds of the roster.
+    pub(super) fn clear(&mut self, roster: &mut Roster) {
+        self.places.clear();
+        self.members.drain(..).for_each(|waiting| roster.release_fact(waiting.fact));
+    }
+
     fn flush_members(&mut self, scope: &mut Scope<'_>) {
-        let mut by_kind: [Vec<Member>; KINDS.len()] = Default::default();
-        for (index, kind, member) in std::mem::take(&mut self.members).into_values() {
+        let mut by_kind: [Members; KINDS.len()] = Default::default();
+        // Both are given back: a burst may have made them large.
+        self.places = HashMap::default();
+        for Waiting { member, kind, status, fact } in std::mem::take(&mut self.members) {
             let place = KINDS.iter().position(|&k| k == kind).expect("all kinds are listed");
             let repeats = match kind {
                 MemberEventKind::Reap => false,
-                _ => self.told.insert(index, kind) == Some(kind) && kind != MemberEventKind::Update,
+                _ => self.told.insert(member, kind) == Some(kind) && kind != MemberEventKind::Update,
             };
+            let roster = &mut scope.ctx.roster;
             if !repeats {
-                by_kind[place].push(member);
+                by_kind[place].push(&MemberRef::of(roster, fact, status));
             }
+            roster.release_fact(fact);
         }
         for (kind, members) in KINDS.into_iter().zip(by_kind) {
             if !members.is_empty() {

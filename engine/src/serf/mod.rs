@@ -20,9 +20,10 @@ use bytes::Bytes;
 
 use crate::command::CommandError;
 use crate::config::Config;
+use crate::context::Context;
 use crate::egress::Scope;
-use crate::event::{Event, Member, MemberEventKind, Notice, SnapshotRecord};
-use crate::roster::MemberIndex;
+use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
+use crate::roster::{MemberIndex, Roster};
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
@@ -36,7 +37,7 @@ use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
-use crate::wire::{DropReason, LamportTime, SerfMessage, decode_tags};
+use crate::wire::{DropReason, LamportTime, SerfMessage};
 
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
@@ -258,6 +259,11 @@ impl Serf {
         }
     }
 
+    /// Gives back what it holds of the roster.
+    pub(crate) fn clear(&mut self, roster: &mut Roster) {
+        self.coalescer.clear(roster);
+    }
+
     /// Events that were held back may be due.
     pub(crate) fn on_coalesce_timer(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         self.coalescer.on_timer(scope, key);
@@ -326,36 +332,26 @@ impl Serf {
 
     /// Tells application, log and snapshot about a member.
     fn emit(&mut self, scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex, forced: bool) {
-        let Some(record) = member_record(scope.view, &scope.ctx.roster, member) else { return };
-        let (name, addr) = (record.name.clone(), SocketAddr::new(record.addr, record.port));
-        scope.notice(Notice::Member { kind, name: name.clone(), addr: record.addr, forced });
+        let Some(known) = scope.view.get(member) else { return };
+        let Context { roster, out, .. } = &mut *scope.ctx;
+        let record = MemberRef::of(roster, known.fact, known.status);
+        out.note_member(scope.node, (kind, forced), &record);
         if scope.config.snapshot {
+            let (name, addr) = (record.name.to_owned(), SocketAddr::new(record.addr, record.port));
             let written = match kind {
                 MemberEventKind::Join => Some(SnapshotRecord::Alive { name, addr }),
                 MemberEventKind::Failed => Some(SnapshotRecord::Failed { name, addr }),
                 MemberEventKind::Leave | MemberEventKind::Reap => Some(SnapshotRecord::NotAlive { name }),
                 MemberEventKind::Update => None,
             };
-            scope.ctx.out.records.extend(written.map(|record| (scope.node, record)));
+            out.records.extend(written.map(|record| (scope.node, record)));
         }
-        self.coalescer.member(scope, kind, member, record);
+        self.coalescer.member(scope, kind, known);
     }
 }
 
 /// A member as the application sees it. Tags that can't be decoded are shown as none.
-pub(crate) fn member_record(
-    view: &View,
-    roster: &crate::roster::Roster,
-    member: MemberIndex,
-) -> Option<Member> {
+pub(crate) fn member_record(view: &View, roster: &Roster, member: MemberIndex) -> Option<Member> {
     let known = view.get(member)?;
-    let fact = roster.fact(known.fact);
-    Some(Member {
-        name: roster.name(member).to_owned(),
-        addr: fact.ip(),
-        port: fact.port,
-        tags: decode_tags(fact.meta()).unwrap_or_default(),
-        status: known.status,
-        versions: fact.versions(),
-    })
+    Some(MemberRef::of(roster, known.fact, known.status).to_owned())
 }

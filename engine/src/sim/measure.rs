@@ -174,7 +174,7 @@ impl Measures {
                 }
             }
             Event::Member { kind, members } => {
-                for number in members.iter().filter_map(|member| number_of(&member.name)) {
+                for number in members.iter().filter_map(|member| number_of(member.name)) {
                     self.on_member(at, node, *kind, number);
                 }
             }

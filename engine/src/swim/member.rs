@@ -25,9 +25,6 @@ pub(crate) enum Source {
     Heard,
     /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
     Taught,
-    /// Gossip, or a push/pull, to a node whose view is still young: that a stranger lives is not passed on, all
-    /// else is.
-    HeardYoung,
 }
 
 impl Swim {
@@ -104,7 +101,6 @@ impl Swim {
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
-                let source = if source == Source::HeardYoung { Source::Taught } else { source };
                 let member = self.store_alive(scope, named, &alive, source);
                 self.changes.push(Change::Joined(member));
             }
@@ -314,7 +310,7 @@ impl Swim {
         source: Source,
     ) {
         match source {
-            Source::Heard | Source::HeardYoung => scope.broadcast_member(member, from),
+            Source::Heard => scope.broadcast_member(member, from),
             // What is queued about the member is older than what was just learnt.
             Source::Taught => scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member),
         }

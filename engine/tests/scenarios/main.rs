@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
-mod bootstrap;
 mod busy;
 mod delegates;
 mod departed;

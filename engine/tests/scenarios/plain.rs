@@ -22,7 +22,7 @@ fn plain_cluster(seed: u64, n: u32) -> (World, Vec<NodeId>) {
 /// What a node was told of members, in order.
 fn told(world: &World, id: NodeId) -> Vec<String> {
     let line = |event: &Event| match event {
-        Event::Member { kind, members } => format!("{} {}", kind.as_str(), members[0].name),
+        Event::Member { kind, members } => format!("{} {}", kind.as_str(), members.first().unwrap().name),
         other => panic!("plain SWIM has no {other:?}"),
     };
     world.events().iter().filter(|(node, _)| *node == id).map(|(_, event)| line(event)).collect()

@@ -43,8 +43,6 @@ fn the_coordinate_of_a_reaped_member_is_forgotten() {
 #[test]
 fn what_is_replayed_may_not_be_coalesced_any_more() {
     let (mut world, ids) = cluster(112, 2, Network::default(), |_| {});
-    // An early exchange would replay it to the second.
-    world.run(5 * SECOND);
     world.with(ids[0], |node, ctx| node.user_event(ctx, "deploy", &bytes::Bytes::new(), true)).unwrap();
     world.run(5 * SECOND);
     let late = world.add(|_| {});

@@ -19,7 +19,7 @@ impl Watcher for Lines {
     fn saw(&mut self, at: Time, node: NodeId, what: Seen<'_>) {
         let text = match what {
             Seen::Event(Event::Member { kind, members }) => {
-                let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+                let names: Vec<&str> = members.iter().map(|member| member.name).collect();
                 format!("{} {}", kind.as_str(), names.join(" "))
             }
             Seen::Event(Event::User { name, ltime, .. }) => format!("user {name} of {}", ltime.0),

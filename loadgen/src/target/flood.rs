@@ -157,7 +157,7 @@ impl Flooding<'_> {
         rows.push((names.acked, 100.0 * probed.answered as f64 / probed.sent.max(1) as f64));
         let us = |quantile| probed.latency.value_at_quantile(quantile) as f64 / 1e3;
         rows.extend(names.quantiles.map(|(name, quantile)| (name, us(quantile))));
-        let rss = [rss_before, self.agent.peak_rss_kb()].map(megabytes);
+        let rss = [rss_before, self.agent.peak_rss_kb().max(rss_before)].map(megabytes);
         rows.extend(names.rss.into_iter().zip(rss));
         Ok(())
     }

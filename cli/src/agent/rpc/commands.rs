@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use thane_engine::api::{ApiError, Listing, MembersPiece};
+use thane_engine::api::{ApiError, Listing};
 use thane_engine::command::{CommandError, KeyOperation, QueryParams};
+use thane_engine::event::Members;
 use thane_engine::ipc::{
     Coordinate, CoordinateResponse, JoinResponse, KeyResponse, MembersRequest, MembersResponse,
     MonitorRequest, QueryRequest, Request, RespondRequest, Stats, StreamRequest, write_member, write_members,
@@ -89,7 +90,7 @@ impl Session {
     }
 
     /// The members that match, and the first of them.
-    async fn listing(&self, filter: &MemberFilter) -> Result<(Listing, Option<MembersPiece>), ApiError> {
+    async fn listing(&self, filter: &MemberFilter) -> Result<(Listing, Option<Members>), ApiError> {
         let mut listing = self.backend.handle.list().await?;
         if !filter.is_empty() {
             listing.retain(|member| filter.matches(member)).await?;

@@ -91,7 +91,7 @@ impl EventStream {
         match event {
             Event::Member { kind, members } => StreamRecord::Members(MemberRecord {
                 event: kind.as_str().to_owned(),
-                members: members.iter().cloned().map(to_wire).collect(),
+                members: members.iter().map(|member| to_wire(member.to_owned())).collect(),
             }),
             Event::User { ltime, name, payload, coalesce } => StreamRecord::User(UserEventRecord {
                 event: "user".to_owned(),
