@@ -1,6 +1,38 @@
 //! Reading arguments: values with an error that names the option.
 
+use std::ffi::OsString;
 use std::ops::Range;
+use std::process::ExitCode;
+
+/// Runs a subcommand: reads its arguments, does its work, says what went wrong in one line.
+pub(crate) fn run<O>(
+    command: &str,
+    usage: &str,
+    arguments: Vec<OsString>,
+    parse: fn(&[String]) -> Result<O, String>,
+    work: impl FnOnce(&O) -> Result<(), String>,
+) -> ExitCode {
+    let arguments: Vec<String> =
+        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help")) {
+        print!("{usage}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match parse(&arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("thane-loadgen {command}: {error} (--help lists the options)");
+            return ExitCode::from(crate::EXIT_USAGE);
+        }
+    };
+    match work(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("thane-loadgen {command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The error's text.
 pub(crate) fn text(error: lexopt::Error) -> String {

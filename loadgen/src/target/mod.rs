@@ -17,29 +17,11 @@ use std::process::ExitCode;
 use self::measure::Measured;
 use self::options::{Options, Phase, USAGE};
 use crate::agent::Agent;
+use crate::arguments;
 
 /// The command with its arguments.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let arguments: Vec<String> =
-        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help")) {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match Options::parse(&arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("thane-loadgen target: {error}\n\n{USAGE}");
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
-    };
-    match measure_all(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("thane-loadgen target: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    arguments::run("target", USAGE, arguments, Options::parse, measure_all)
 }
 
 /// Measures one agent, or the same load at several one after the other, and prints the columns side by side.
