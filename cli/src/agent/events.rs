@@ -8,13 +8,14 @@ use thane_engine::event::{Event, Notice};
 use tokio::sync::broadcast;
 
 use super::handlers::Handlers;
-use super::log::{Level, Log};
+use super::level::Level;
+use super::log::Log;
 use super::notices::{NoticeLog, shown};
 use super::telemetry::Counters;
 
 /// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
 /// warning each.
-pub(crate) async fn carry(
+pub(crate) async fn forward(
     mut outlet: Outlet,
     log: Log,
     handlers: Handlers,
@@ -73,7 +74,8 @@ mod tests {
     use thane_engine::wire::LamportTime;
     use tokio::sync::mpsc;
 
-    use super::super::handlers::{EventHandler, Responder, SelfIdentity};
+    use super::super::handlers::{EventHandler, Responder};
+    use super::super::identity::SelfIdentity;
     use super::*;
 
     struct Nobody;
@@ -114,7 +116,7 @@ mod tests {
             outlet_in.try_send(OutletItem::Event(event)).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(carry(outlet.into(), log.clone(), handlers, streams, Counters::default()));
+        runtime.block_on(forward(outlet.into(), log.clone(), handlers, streams, Counters::default()));
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 
 use super::serve;
 use crate::agent::backend::{Backend, EVENTS_WAITING_MAX};
-use crate::agent::handlers::SelfIdentity;
-use crate::agent::log::{Level, Log};
+use crate::agent::identity::SelfIdentity;
+use crate::agent::level::Level;
+use crate::agent::log::Log;
 
 /// Whatever is waited for must come within this; only a failing test waits so long.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
