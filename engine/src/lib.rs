@@ -258,7 +258,6 @@
 //! ```
 
 pub mod api;
-mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
 pub mod command;
@@ -276,11 +275,11 @@ pub mod roster;
 mod scope;
 mod sending;
 mod serf;
+mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
 pub mod swim;
-mod sync;
 pub mod time;
 pub mod timers;
 pub mod view;

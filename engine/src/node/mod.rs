@@ -6,6 +6,7 @@
 
 mod command;
 mod layers;
+mod listing;
 #[cfg(feature = "sim")]
 mod settled;
 mod streams;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use self::command::Leave;
 use self::layers::Upper;
+pub(crate) use self::listing::ListedMember;
 use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
