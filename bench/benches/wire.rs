@@ -1,6 +1,5 @@
 //! Bytes to types and back: packets, pings, sealing, LZW. Opening works in place, so each opened packet is
 //! copied first; `copy` says what that costs.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 use std::hint::black_box;
 
