@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
@@ -256,8 +256,7 @@ impl Default for Joining {
     fn default() -> Joining {
         let mut bench = Bench::new(|_| {});
         let Bench { node, ctx } = &mut bench;
-        let target = JoinTarget { label: String::new(), node: None, addr: peer() };
-        node.join(ctx, Ticket(1), vec![target], true).expect("it is the first join");
+        node.join(ctx, Ticket(1), vec![peer()], true).expect("it is the first join");
         let id = ctx
             .out
             .streams

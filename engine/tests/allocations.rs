@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
@@ -212,8 +212,7 @@ fn a_member_costs_at_most_220_bytes() {
     const MEMBERS: usize = 50_000;
     let frame = push_pull(MEMBERS);
     let mut alone = Alone::new(None, 4);
-    let target = JoinTarget { label: String::new(), node: None, addr: peer() };
-    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
+    alone.node.join(&mut alone.ctx, Ticket(1), vec![peer()], true).unwrap();
     let opened = |(_, id, operation): &(NodeId, _, StreamOperation)| {
         matches!(operation, StreamOperation::Open(_)).then_some(*id)
     };

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
@@ -106,7 +106,6 @@ fn streams_of_others_leave_room_for_the_nodes_own() {
     let refused = ids.iter().filter(|&&id| alone.operations(id) == [StreamOperation::Abort]).count();
     assert_eq!(refused, 44);
     assert_eq!(alone.node.stats().drops(DropReason::TooManyStreams), 44);
-    let target = JoinTarget { label: String::new(), node: None, addr: addr(3) };
-    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
+    alone.node.join(&mut alone.ctx, Ticket(1), vec![addr(3)], true).unwrap();
     assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(addr(3))]);
 }
