@@ -4,7 +4,6 @@ mod agent;
 mod commands;
 mod decode;
 mod demo;
-mod duration;
 mod flags;
 mod json;
 mod output;

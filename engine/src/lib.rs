@@ -265,8 +265,11 @@ pub mod command;
 pub mod config;
 pub mod context;
 pub mod delegate;
+pub mod duration;
 mod egress;
 pub mod event;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
 pub mod io;
 pub mod ipc;
 pub mod node;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{ApiError, Handle, ShardOwner};
+use crate::context::Context;
 use crate::event::{Member, MemberRef, Members};
 use crate::io::mailbox::{Mailbox, Request};
+use crate::node::Node;
 use crate::roster::{FactIndex, MemberIndex, Roster};
 use crate::view::MemberStatus;
 
@@ -67,14 +69,8 @@ impl Listing {
         let mut from = Some(MemberIndex(0));
         while let Some(start) = from {
             let looked = handle.call(move |node, ctx| {
-                let (view, end) = (node.view(), node.view().index_end().min(start.0 + LOOK_SLICE));
-                for member in (start.0..end).map(MemberIndex) {
-                    if let Some(known) = view.get(member).filter(|known| known.status != MemberStatus::None) {
-                        ctx.roster.retain_fact(known.fact);
-                        held.listed.push(Listed { fact: known.fact, status: known.status });
-                    }
-                }
-                (held, (end < view.index_end()).then_some(MemberIndex(end)))
+                let next = look(node, ctx, start, &mut held.listed);
+                (held, next)
             });
             (held, from) = looked.await?;
         }
@@ -139,7 +135,7 @@ impl Listing {
         let (reply, coming) = oneshot::channel();
         // The call may run after the listing is gone; its facts must not be.
         let held = Arc::clone(&self.held);
-        let call = Box::new(move |_: &mut _, ctx: &mut crate::context::Context| {
+        let call = Box::new(move |_: &mut _, ctx: &mut Context| {
             let _ = reply.send(copied(&ctx.roster, &wanted));
             drop(held);
         });
@@ -147,6 +143,31 @@ impl Listing {
         self.coming = Some(coming);
         Ok(())
     }
+}
+
+/// Adds the members of the next slice of the view, each with a reference to its fact, and returns where the slice
+/// after it begins.
+fn look(node: &Node, ctx: &mut Context, from: MemberIndex, listed: &mut Vec<Listed>) -> Option<MemberIndex> {
+    let (view, end) = (node.view(), node.view().index_end().min(from.0 + LOOK_SLICE));
+    for member in (from.0..end).map(MemberIndex) {
+        if let Some(known) = view.get(member).filter(|known| known.status != MemberStatus::None) {
+            ctx.roster.retain_fact(known.fact);
+            listed.push(Listed { fact: known.fact, status: known.status });
+        }
+    }
+    (end < view.index_end()).then_some(MemberIndex(end))
+}
+
+/// The shard's whole work for one list, without its mailbox: looks all members up, copies them a piece at a time,
+/// gives the references to their facts back.
+#[cfg(feature = "fixtures")]
+pub(crate) fn list_on_shard(node: &Node, ctx: &mut Context, mut visit: impl FnMut(Members)) {
+    let (mut listed, mut from) = (Vec::new(), Some(MemberIndex(0)));
+    while let Some(start) = from {
+        from = look(node, ctx, start, &mut listed);
+    }
+    listed.chunks(COPY_SLICE).for_each(|piece| visit(copied(&ctx.roster, piece)));
+    listed.iter().for_each(|listed| ctx.roster.release_fact(listed.fact));
 }
 
 /// What the roster says about them.

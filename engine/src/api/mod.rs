@@ -52,6 +52,8 @@ pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
 pub use self::listing::Listing;
 pub(crate) use self::listing::end_lists;
+#[cfg(feature = "fixtures")]
+pub(crate) use self::listing::list_on_shard;
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub use self::outlet::{Answer, Answers, Outlet, Told};
 pub(crate) use self::watch::WatchRing;

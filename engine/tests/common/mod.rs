@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
-use thane_engine::wire::keyring::Keyring;
+use thane_engine::fixtures;
 use thane_engine::wire::packet::{self, Envelope, Scratch};
 use thane_engine::wire::serf::SerfMessage;
 use thane_engine::wire::{DropReason, Message};
@@ -24,15 +24,7 @@ pub(crate) fn vectors(transport: &str) -> Vec<(String, Vec<u8>, Envelope, Value)
 
 /// Takes and sends what is sealed with these keys, under that label.
 pub(crate) fn envelope(keys: &[Vec<u8>], label: Vec<u8>) -> Envelope {
-    Envelope {
-        label,
-        keyring: Keyring::new(keys).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    Envelope { label, ..fixtures::envelope(keys.iter().map(Vec::as_slice)) }
 }
 
 /// Bytes from hexadecimal digits.
