@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use thane_engine::context::StreamInput;
 use thane_engine::fixtures::{self, Joining, Lone, Member};
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use thane_engine::wire::{Ack, Message, SeqNo};
 
 /// A quiet node, and the envelope of its packets.

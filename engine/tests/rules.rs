@@ -66,7 +66,7 @@ impl Watched for Lone {
         let envelope = envelope(None);
         for datagram in std::mem::take(&mut self.ctx.out.datagrams) {
             let mut bytes = self.ctx.out.send_buffer[datagram.range.clone()].to_vec();
-            let plain = packet::open(&envelope, &mut bytes).unwrap();
+            let plain = envelope.open(&mut bytes).unwrap();
             packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
                 let text = match message.unwrap() {
                     Message::Ack(ack) => format!("ack {} with {}", ack.seq.0, ack.payload.len()),
