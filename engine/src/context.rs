@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::command::Ticket;
+use crate::deferred::DeferredQueue;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
 pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
@@ -149,6 +150,7 @@ pub struct Context {
     /// Buffers for decompression.
     pub scratch: Scratch,
     pub(crate) spare: Spare,
+    pub(crate) deferred: DeferredQueue,
 }
 
 /// Buffers of states that were merged, for the next ones to be sent. States of big clusters have megabytes, and
@@ -191,6 +193,7 @@ impl Context {
             assembler: Assembler::default(),
             scratch: Scratch::default(),
             spare: Spare::default(),
+            deferred: DeferredQueue::new(),
         }
     }
 }

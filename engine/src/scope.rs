@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::config::Config;
 use crate::context::{Context, NodeId};
+use crate::deferred::Deferred;
 use crate::delegate::Delegate;
 use crate::dissemination::{BroadcastId, Class, Dissemination};
 use crate::event::Notice;
@@ -47,6 +48,11 @@ impl Scope<'_> {
         self.ctx.timers.schedule(at, self.node, TimerKey { kind, subject, generation });
     }
 
+    /// Leaves something to do after the input.
+    pub(crate) fn defer(&mut self, deferred: Deferred) {
+        self.ctx.deferred.push_back(deferred);
+    }
+
     /// Reports something to the log.
     pub(crate) fn notice(&mut self, notice: Notice) {
         self.ctx.out.notices.push((self.node, notice));
@@ -77,14 +83,14 @@ impl Scope<'_> {
     /// Queues the member's current state for gossip, replacing what is queued about it. `from` is the member
     /// that the message names as its source (the accuser; the member itself for alive and for leaving).
     pub(crate) fn broadcast_member(&mut self, member: MemberIndex, from: MemberIndex) {
-        self.dissemination.queue_member(&mut self.ctx.roster, self.view, member, from);
+        self.dissemination.queue_member(self.ctx, self.view, member, from);
         self.wake_gossip();
     }
 
     /// Queues a serf message (serf type byte first) for gossip. Counts what a full queue loses.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
         let max = self.config.queue_depth_max;
-        let (id, dropped) = self.dissemination.queue_user(class, message, max);
+        let (id, dropped) = self.dissemination.queue_user(self.ctx, class, message, max);
         (0..dropped).for_each(|_| self.stats.count_drop(DropReason::QueueFull));
         self.wake_gossip();
         id

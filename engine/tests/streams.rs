@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::context::{StreamId, StreamInput, StreamOperation};
 use thane_engine::fixtures::{FRAME_MAX_ANNOUNCED, Lone, PEER, envelope};
 use thane_engine::wire::DropReason;
@@ -90,7 +90,6 @@ fn streams_of_others_leave_room_for_the_nodes_own() {
     assert_eq!(refused, 44);
     assert_eq!(alone.0.node.stats().drops(DropReason::TooManyStreams), 44);
     let other = SocketAddr::from(([127, 13, 0, 3], 7946));
-    let target = JoinTarget { label: String::new(), node: None, addr: other };
-    alone.0.node.join(&mut alone.0.ctx, Ticket(1), vec![target], true).unwrap();
+    alone.0.node.join(&mut alone.0.ctx, Ticket(1), vec![other], true).unwrap();
     assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(other)]);
 }

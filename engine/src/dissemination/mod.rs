@@ -16,9 +16,9 @@ use crate::sending::Sending;
 use crate::view::View;
 use crate::wire::message;
 
-pub(crate) use self::broadcasts::Finished;
 pub(crate) use self::classic::ceil_log10;
-pub use self::queue::{BroadcastId, Class};
+pub use self::queue::Class;
+pub use crate::ids::BroadcastId;
 
 /// The dissemination of one node.
 #[derive(Debug)]
@@ -36,22 +36,28 @@ impl Dissemination {
     /// Queues the member's state as the view has it; replaces what is queued about the member.
     pub(crate) fn queue_member(
         &mut self,
-        roster: &mut Roster,
+        ctx: &mut Context,
         view: &View,
         member: MemberIndex,
         from: MemberIndex,
     ) {
-        self.broadcasts.queue_member(roster, view, member, from);
+        self.broadcasts.queue_member(ctx, view, member, from);
     }
 
     /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; returns how many.
-    pub(crate) fn queue_user(&mut self, class: Class, message: Bytes, max: usize) -> (BroadcastId, usize) {
-        self.broadcasts.queue_user(class, message, max)
+    pub(crate) fn queue_user(
+        &mut self,
+        ctx: &mut Context,
+        class: Class,
+        message: Bytes,
+        max: usize,
+    ) -> (BroadcastId, usize) {
+        self.broadcasts.queue_user(ctx, class, message, max)
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
-    pub(crate) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
-        self.broadcasts.forget_member(roster, member);
+    pub(crate) fn forget_member(&mut self, ctx: &mut Context, member: MemberIndex) {
+        self.broadcasts.forget_member(ctx, member);
     }
 
     /// From now on the news about this member goes before all other news: this node, once it leaves.
@@ -94,14 +100,9 @@ impl Dissemination {
         self.broadcasts.watched
     }
 
-    /// Starts or ends the reporting of finished broadcasts.
+    /// Starts or ends the deferring of finished broadcasts.
     pub(crate) fn watch(&mut self, watched: bool) {
         self.broadcasts.watched = watched;
-    }
-
-    /// Moves the broadcasts that finished since the last call into `into`.
-    pub(crate) fn take_finished(&mut self, into: &mut Vec<Finished>) {
-        self.broadcasts.take_finished(into);
     }
 
     /// Returns the references to names; the node is gone.
@@ -112,8 +113,7 @@ impl Dissemination {
 
 /// Fills the packet under assembly with queued broadcasts, then with those of the delegate.
 fn piggyback(broadcasts: &mut Broadcasts, limits: Limits, sending: &mut Sending<'_>) {
-    let Context { assembler, roster, .. } = &mut *sending.ctx;
-    broadcasts.fill(assembler, roster, sending.view, limits);
+    broadcasts.fill(sending.ctx, sending.view, limits);
     if !sending.asks_broadcasts() {
         return;
     }

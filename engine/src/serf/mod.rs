@@ -21,6 +21,7 @@ use bytes::Bytes;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
+use crate::deferred::{Acked, Change};
 use crate::dissemination::Class;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
@@ -31,7 +32,6 @@ use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::lamport::LamportClock;
 use crate::serf::query::Queries;
-use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
@@ -109,6 +109,7 @@ impl Serf {
             self.coordinates.own().encode(scope.ack_payload);
         }
         self.plan_rejoin(scope);
+        self.next_rejoin(scope);
     }
 
     /// A member acked a direct ping and says where it is.
@@ -133,8 +134,8 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
-            Change::Conflict { member, .. } if member == scope.me => self.defend_name(scope),
-            Change::Conflict { .. } => {}
+            Change::Conflict(member) if member == scope.me => self.defend_name(scope),
+            Change::Conflict(_) => {}
         }
     }
 
