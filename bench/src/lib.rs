@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use thane_engine::wire::serf::{PushPullSource, UserEvent, encode_push_pull};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{Alive, Incarnation, LamportTime, NodeState, Ping, SeqNo, message};
@@ -79,15 +79,8 @@ pub fn members(count: u32) -> Vec<Member> {
 /// An envelope without label; sealed with AES-128 or AES-256 if there is a key.
 pub fn envelope(key: Option<&[u8]>, compress: bool) -> Envelope {
     let keys: Vec<Vec<u8>> = key.iter().map(|key| key.to_vec()).collect();
-    Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(&keys).expect("the benches' keys have 16 or 32 bytes"),
-        compress,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    let envelope = Envelope::new(&keys).expect("the benches' keys have 16 or 32 bytes");
+    Envelope { compress, ..envelope }
 }
 
 /// Puts alive messages of all `members` into one packet and appends it to `out`.
@@ -263,8 +256,7 @@ impl Default for Joining {
     fn default() -> Joining {
         let mut bench = Bench::new(|_| {});
         let Bench { node, ctx } = &mut bench;
-        let target = JoinTarget { label: String::new(), node: None, addr: peer() };
-        node.join(ctx, Ticket(1), vec![target], true).expect("it is the first join");
+        node.join(ctx, Ticket(1), vec![peer()], true).expect("it is the first join");
         let id = ctx
             .out
             .streams

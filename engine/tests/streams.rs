@@ -4,14 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
 use thane_engine::wire::DropReason;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::Envelope;
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::stream::{Role, encode_push_pull_header, encode_stream};
 
 const KEY: [u8; 16] = [7; 16];
@@ -68,15 +67,7 @@ impl Alone {
 
 /// A push/pull of nobody, sealed.
 fn request() -> Vec<u8> {
-    let envelope = Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(&[KEY.to_vec()]).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    };
+    let envelope = Envelope::new(&[KEY.to_vec()]).unwrap();
     let (mut raw, mut out) = (Vec::new(), Vec::new());
     encode_push_pull_header(0, 0, false, &mut raw);
     encode_stream(&raw, &envelope, Role::Dialler, [3; 12], &mut out);
@@ -115,7 +106,6 @@ fn streams_of_others_leave_room_for_the_nodes_own() {
     let refused = ids.iter().filter(|&&id| alone.operations(id) == [StreamOperation::Abort]).count();
     assert_eq!(refused, 44);
     assert_eq!(alone.node.stats().drops(DropReason::TooManyStreams), 44);
-    let target = JoinTarget { label: String::new(), node: None, addr: addr(3) };
-    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
+    alone.node.join(&mut alone.ctx, Ticket(1), vec![addr(3)], true).unwrap();
     assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(addr(3))]);
 }

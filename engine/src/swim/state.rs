@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::config::Config;
+use crate::deferred::{Change, Deferred};
 use crate::delegate::Announcement;
-use crate::egress::Scope;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
+use crate::swim::Swim;
 use crate::swim::suspicion::Suspicion;
-use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
@@ -34,7 +35,7 @@ impl Swim {
         self.meta_is_delegates = given.is_some();
         let meta = given.unwrap_or_else(|| encoded_meta(scope.config.protocol, &scope.config.tags));
         self.announce_self(scope, Incarnation(1), &meta);
-        self.changes.push(Change::Joined(scope.me));
+        scope.defer(Deferred::Change(Change::Joined(scope.me)));
     }
 
     /// Announces new tags under a new incarnation.
@@ -55,7 +56,7 @@ impl Swim {
     fn update_meta(&mut self, scope: &mut Scope<'_>, meta: &[u8]) {
         let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
         self.announce_self(scope, incarnation, meta);
-        self.changes.push(Change::Updated(scope.me));
+        scope.defer(Deferred::Change(Change::Updated(scope.me)));
     }
 
     /// A member is said to be alive. `from` is the datagram's source, if it was one.
@@ -102,7 +103,7 @@ impl Swim {
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
                 let member = self.store_alive(scope, named, &alive, source);
-                self.changes.push(Change::Joined(member));
+                scope.defer(Deferred::Change(Change::Joined(member)));
             }
             return;
         };
@@ -136,8 +137,8 @@ impl Swim {
         self.end_suspicion(scope, member);
         self.store_alive(scope, named, &alive, source);
         match known.swim {
-            SwimState::Dead | SwimState::Left => self.changes.push(Change::Joined(member)),
-            _ if meta_changed => self.changes.push(Change::Updated(member)),
+            SwimState::Dead | SwimState::Left => scope.defer(Deferred::Change(Change::Joined(member))),
+            _ if meta_changed => scope.defer(Deferred::Change(Change::Updated(member))),
             _ => {}
         }
     }
@@ -191,7 +192,7 @@ impl Swim {
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
         scope.view.set_swim(member, state, scope.ctx.now);
         self.pass_on(scope, member, dead.from, source);
-        self.changes.push(Change::Gone(member));
+        scope.defer(Deferred::Change(Change::Gone(member)));
     }
 
     /// A suspicion ran out.
@@ -213,7 +214,7 @@ impl Swim {
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
-        scope.egress.dissemination.first = Some(scope.me);
+        scope.dissemination.send_first(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
         self.on_dead(scope, &dead, Source::Heard);
@@ -227,7 +228,7 @@ impl Swim {
             if member == scope.me || scope.ctx.now.since(since) <= scope.config.gossip_to_the_dead {
                 continue;
             }
-            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.dissemination.forget_member(scope.ctx, member);
             scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
         }
     }
@@ -312,7 +313,7 @@ impl Swim {
         match source {
             Source::Heard => scope.broadcast_member(member, from),
             // What is queued about the member is older than what was just learnt.
-            Source::Taught => scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member),
+            Source::Taught => scope.dissemination.forget_member(scope.ctx, member),
         }
     }
 
@@ -363,7 +364,7 @@ impl Swim {
         let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
         scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
         scope.drop_input(DropReason::AddressConflict, from);
-        self.changes.push(Change::Conflict { member, addr });
+        scope.defer(Deferred::Change(Change::Conflict(member)));
         let Scope { ctx, view, delegate, .. } = scope;
         if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
             let known = fact.alive(ctx.roster.name(member));
