@@ -90,6 +90,18 @@ impl Outputs {
         self.send_buffer.clear();
     }
 
+    /// Forgets everything, as an owner does that has dealt with it; keeps the buffers.
+    pub fn clear(&mut self) {
+        self.clear_datagrams();
+        self.streams.clear();
+        self.records.clear();
+        self.completions.clear();
+        self.events.clear();
+        self.keyrings.clear();
+        self.ended.clear();
+        self.notices.clear();
+    }
+
     /// Tells the log about a member, with those before it that something alike happened to.
     pub(crate) fn note_member(
         &mut self,

@@ -265,7 +265,10 @@ pub mod context;
 mod deferred;
 pub mod delegate;
 pub mod dissemination;
+pub mod duration;
 pub mod event;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
 mod ids;
 pub mod io;
 pub mod ipc;
