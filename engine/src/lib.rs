@@ -261,6 +261,7 @@ pub mod api;
 mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
+pub mod circle;
 pub mod command;
 pub mod config;
 pub mod context;

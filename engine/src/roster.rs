@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::bytes_store::{BytesStore, Stored};
+use crate::circle::{Circle, point_of_bytes};
 use crate::random::Random;
 use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
@@ -149,6 +150,55 @@ pub struct Roster {
     bytes: BytesStore,
     versions: DistinctVersions,
     hasher: SeedableRandomState,
+    circle: Circle,
+}
+
+/// The members of a roster in the order of their points ([`crate::circle::point_of`]).
+#[derive(Copy, Clone)]
+pub struct Order<'r> {
+    roster: &'r Roster,
+}
+
+impl<'r> Order<'r> {
+    /// Members from the first whose point is not below `point`, once round the circle, with their points.
+    pub fn successors(self, point: u64) -> impl Iterator<Item = (u64, MemberIndex)> + 'r {
+        let place = self.first_at(point);
+        self.with_points(self.roster.circle.from(place).chain(self.roster.circle.before(place)))
+    }
+
+    /// Members from the last whose point is below `point` backwards, once round the circle.
+    pub fn predecessors(self, point: u64) -> impl Iterator<Item = (u64, MemberIndex)> + 'r {
+        let place = self.first_at(point);
+        let circle = &self.roster.circle;
+        self.with_points(circle.before(place).rev().chain(circle.from(place).rev()))
+    }
+
+    /// Members with points from `first` to `last`, both included, in ascending order.
+    pub fn range(self, first: u64, last: u64) -> impl Iterator<Item = (u64, MemberIndex)> + 'r {
+        let place = self.first_at(first);
+        self.with_points(self.roster.circle.from(place)).take_while(move |&(point, _)| point <= last)
+    }
+
+    /// Members that have a place in the order. Those left out share a point with hundreds of others.
+    pub fn len(self) -> usize {
+        self.roster.circle.len()
+    }
+
+    /// Whether nobody has one.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    fn first_at(self, point: u64) -> usize {
+        self.roster.circle.first_at(point, |member| self.roster.point(MemberIndex(member)))
+    }
+
+    fn with_points(
+        self,
+        members: impl Iterator<Item = u32> + 'r,
+    ) -> impl Iterator<Item = (u64, MemberIndex)> + 'r {
+        members.map(move |member| (self.roster.point(MemberIndex(member)), MemberIndex(member)))
+    }
 }
 
 impl Roster {
@@ -173,7 +223,22 @@ impl Roster {
             bytes: BytesStore::default(),
             versions: DistinctVersions::default(),
             hasher: SeedableRandomState::with_seed(random.u64(), foldhash::SharedSeed::global_fixed()),
+            circle: Circle::default(),
         }
+    }
+
+    /// The members in the order of their points: everybody whom any node of the Context knows or has heard named.
+    /// A node looks only at those that its view has. New members are sorted in at this call.
+    pub fn order(&mut self) -> Order<'_> {
+        let Roster { circle, names, bytes, .. } = self;
+        circle.settle(|member| point_of_bytes(bytes.get(names[member as usize].name)));
+        Order { roster: self }
+    }
+
+    /// The member's point on the circle.
+    #[inline]
+    pub fn point(&self, member: MemberIndex) -> u64 {
+        point_of_bytes(self.bytes.get(self.names[member.0 as usize].name))
     }
 
     /// The member of that name, if anybody refers to it.
@@ -225,7 +290,9 @@ impl Roster {
         assert!(entry.references > 0, "a name's reference is given back once");
         entry.references -= 1;
         if entry.references == 0 {
-            let name = std::mem::replace(&mut entry.name, Stored::EMPTY);
+            let Roster { circle, names, bytes, .. } = self;
+            circle.remove(member.0, |member| point_of_bytes(bytes.get(names[member as usize].name)));
+            let name = std::mem::replace(&mut self.names[member.0 as usize].name, Stored::EMPTY);
             let hash = hash(&self.hasher, self.bytes.get(name));
             self.bytes.free(name);
             if let Ok(found) = self.by_name.find_entry(hash, |&i| i == member.0) {
@@ -325,6 +392,7 @@ impl Roster {
         let Roster { names, hasher, bytes, .. } = self;
         let hash_of = |&i: &u32| hash(hasher, bytes.get(names[i as usize].name));
         self.by_name.insert_unique(hash_of(&index), index, hash_of);
+        self.circle.insert(index);
         MemberIndex(index)
     }
 
@@ -398,6 +466,25 @@ mod tests {
         roster.release_fact(newer);
         assert_eq!((roster.names_count(), roster.facts_count()), (0, 0));
         assert_eq!(roster.member("a"), None);
+    }
+
+    #[test]
+    fn the_order_follows_the_points_of_those_who_are_referred_to() {
+        let mut roster = Roster::new(&mut Random::new(1));
+        let members: Vec<MemberIndex> = (0..300).map(|n| roster.intern_name(&format!("n{n}"))).collect();
+        members[..100].iter().for_each(|&gone| roster.release_name(gone));
+        let mut expected: Vec<(u64, MemberIndex)> =
+            members[100..].iter().map(|&member| (roster.point(member), member)).collect();
+        expected.sort_unstable_by_key(|&(point, _)| point);
+        let order = roster.order();
+        assert_eq!(order.len(), 200);
+        assert!(order.range(0, u64::MAX).eq(expected.iter().copied()));
+        let (middle, _) = expected[77];
+        let around: Vec<_> = order.successors(middle).collect();
+        assert_eq!((around[0], around[199], around.len()), (expected[77], expected[76], 200));
+        let back: Vec<_> = order.predecessors(middle).collect();
+        assert_eq!((back[0], back[199], back.len()), (expected[76], expected[77], 200));
+        assert!(order.range(middle, expected[80].0).eq(expected[77..=80].iter().copied()));
     }
 
     #[test]
