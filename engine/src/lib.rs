@@ -258,10 +258,8 @@
 //! ```
 
 pub mod api;
-mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
-pub mod circle;
 pub mod command;
 pub mod config;
 pub mod context;
@@ -274,12 +272,12 @@ pub mod node;
 pub mod random;
 pub mod roster;
 mod serf;
+mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
 mod streams;
 pub mod swim;
-mod sync;
 pub mod time;
 pub mod timers;
 mod upper;
