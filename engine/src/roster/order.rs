@@ -5,7 +5,7 @@ use super::{MemberIndex, Roster};
 /// The members of a roster in the order of their points ([`super::circle::point_of`]).
 #[derive(Copy, Clone)]
 pub struct Order<'r> {
-    roster: &'r Roster,
+    pub(super) roster: &'r Roster,
 }
 
 impl<'r> Order<'r> {
