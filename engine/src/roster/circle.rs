@@ -174,7 +174,7 @@ impl Circle {
 
     #[inline]
     fn home(&self, point: u64) -> usize {
-        (u128::from(point) * self.homes() as u128 >> 64) as usize
+        ((u128::from(point) * self.homes() as u128) >> 64) as usize
     }
 
     fn find(&self, member: u32, points: impl Fn(u32) -> u64) -> Option<usize> {
