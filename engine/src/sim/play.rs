@@ -21,9 +21,9 @@ use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::message;
 
-/// A failed join is tried again after that long, and up to as much again by chance.
+/// A failed join is tried again after this time and a random time up to as long.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
-/// Time between looks at queue depths, at joins to be tried again and at whether all views are equal.
+/// Time between two checks of queue depths, of joins to be tried again and of whether all views are equal.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A scenario that is being played.
@@ -121,7 +121,7 @@ impl Play {
         }
     }
 
-    /// Compresses one of so many writes to streams, beside sending it as it is, to tell what LZW would make of
+    /// Compresses one of so many writes to streams, beside sending it as it is, to measure what LZW would make of
     /// the traffic without spending the time on all of it.
     pub fn sample_compression(&mut self, every: u64) {
         self.meter.0.borrow_mut().sample_every = every;
@@ -392,7 +392,7 @@ impl Play {
 
     fn restart(&mut self, step: &Step) {
         for (number, config, restored) in std::mem::take(&mut self.crashed) {
-            // A snapshot from before anybody was met says whom to join as little as none does.
+            // A snapshot from before the first join lists no member to join, like no snapshot.
             let mut others = restored.alive.iter().chain(&restored.failed);
             let rejoins = step.snapshot && others.any(|(name, _)| *name != config.node_name);
             let id = self.world.restart(&config, |raw| {
@@ -407,7 +407,7 @@ impl Play {
         }
     }
 
-    /// Who left comes back under another address.
+    /// A member that left comes back under another address.
     fn move_away(&mut self) {
         for (number, config, old) in std::mem::take(&mut self.left) {
             if self.world.node(old).is_some() {
