@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::dissemination::ceil_log10;
-use crate::dissemination::{Class, Source};
+use crate::dissemination::{Class, Source, ceil_log10};
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
