@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::check::{Violation, settle_bound};
 use super::measure::{Measures, Meter};
+use super::moment::Moment;
 use super::scenario::{Action, Scenario, Start, Step};
 use super::{Link, World};
 use crate::canary::Canary;
@@ -131,9 +132,14 @@ impl Play {
         &mut self.world
     }
 
-    /// Plays it to its end. `goes_on` is asked from time to time, with the time so far and the expected one;
-    /// it stops the run by false.
-    pub fn run(mut self, mut goes_on: impl FnMut(Duration, Duration) -> bool) -> Outcome {
+    /// Plays it to its end. `goes_on` is called every 250 ms of virtual time, with the time so far and the expected
+    /// one; it stops the run by returning false.
+    pub fn run(self, mut goes_on: impl FnMut(Duration, Duration) -> bool) -> Outcome {
+        self.observe(|moment| goes_on(moment.passed, moment.expected))
+    }
+
+    /// Like [`run`](Self::run), but `goes_on` sees the whole moment.
+    pub fn observe(mut self, mut goes_on: impl FnMut(&Moment<'_>) -> bool) -> Outcome {
         let lasts = self.scenario.lasts.0;
         let end = Time::ZERO + lasts;
         let mut stopped = false;
@@ -143,7 +149,7 @@ impl Play {
             let until = next.min(end).min(self.world.now() + LOOK_INTERVAL);
             self.world.run(until.since(self.world.now()));
             self.look();
-            stopped = !goes_on(self.world.now().since(Time::ZERO), lasts);
+            stopped = !self.moment(lasts, &mut goes_on);
         }
         let (mut settled_in, mut unsettled) = (None, None);
         if self.scenario.settle && !stopped {
@@ -162,7 +168,7 @@ impl Play {
     /// Heals everything and waits until all views are equal and all queries over.
     fn settle(
         &mut self,
-        goes_on: &mut impl FnMut(Duration, Duration) -> bool,
+        goes_on: &mut impl FnMut(&Moment<'_>) -> bool,
     ) -> (Option<Duration>, Option<String>, bool) {
         self.heal();
         self.world.links.network.loss = self.world.links.network.loss.min(0.05);
@@ -182,12 +188,17 @@ impl Play {
                 let wrong = wrong.unwrap_or_else(|| "a join still fails".to_owned());
                 return (None, Some(format!("{passed:?} after the last fault: {wrong}")), false);
             }
-            if !goes_on(self.world.now().since(Time::ZERO), self.scenario.lasts.0 + bound) {
+            if !self.moment(self.scenario.lasts.0 + bound, goes_on) {
                 return (None, None, true);
             }
             self.world.run(LOOK_INTERVAL);
             self.look();
         }
+    }
+
+    fn moment(&self, expected: Duration, goes_on: &mut impl FnMut(&Moment<'_>) -> bool) -> bool {
+        let passed = self.world.now().since(Time::ZERO);
+        goes_on(&Moment { passed, expected, world: &self.world, measures: &self.meter.0.borrow() })
     }
 
     /// A query that should be over and is not.
