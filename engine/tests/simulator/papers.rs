@@ -106,7 +106,7 @@ fn swim_4_2_nobody_but_the_owner_raises_an_incarnation() {
 #[test]
 fn swim_4_3_every_member_is_probed_once_in_two_rounds() {
     let (mut world, ids) = cluster(6, 8);
-    // The members that the first node probes are recognised by the acks that are missing.
+    // The first node reaches no other: it accuses every member that it probes.
     for &id in &ids[1..] {
         world.block(ids[0], id);
     }
