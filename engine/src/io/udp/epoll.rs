@@ -4,14 +4,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use slab::Slab;
-
 use super::address::{CONTROL_BYTES, Control, NAME_BYTES, Name, decode, destination};
-use super::failed;
 use super::mapping::Buffers;
 use super::socket::Socket;
+use super::table::SocketTable;
 use super::wake::Wake;
-use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
+use super::{Arrival, SocketIndex, UdpCounters, UdpOptions, failed};
 
 /// Ready sockets asked for at a time.
 const EVENTS: usize = 64;
@@ -23,7 +21,7 @@ const BATCH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Epoll {
     wake: Wake,
-    sockets: Slab<Socket>,
+    sockets: SocketTable<Socket>,
     batch: Batch,
 }
 
@@ -37,24 +35,24 @@ impl Epoll {
         // SAFETY: the descriptor was just created and nobody else owns it.
         let wake = Wake::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
         let batch = Batch::new(options)?;
-        Ok(Epoll { wake, sockets: Slab::new(), batch })
+        Ok(Epoll { wake, sockets: SocketTable::default(), batch })
     }
 
     pub(super) fn add(&mut self, socket: Socket) -> io::Result<SocketIndex> {
         let fd = socket.udp.as_raw_fd();
-        let key = self.sockets.insert(socket);
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key as u64 };
+        let index = self.sockets.insert(socket);
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: u64::from(index.0) };
         // SAFETY: both descriptors are open, the kernel copies the event.
         if unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
             let error = failed("epoll", &io::Error::last_os_error());
-            self.sockets.remove(key);
+            self.sockets.remove(index);
             return Err(error);
         }
-        Ok(SocketIndex(key as u32))
+        Ok(index)
     }
 
     pub(super) fn remove(&mut self, index: SocketIndex) -> Option<Socket> {
-        let socket = self.sockets.try_remove(index.0 as usize)?;
+        let socket = self.sockets.remove(index)?;
         let fd = socket.udp.as_raw_fd();
         // SAFETY: both descriptors are open and a removal reads no event. It fails only for a descriptor that is
         // not in the instance; closing alone would not do while a child process holds a copy.
@@ -62,12 +60,8 @@ impl Epoll {
         Some(socket)
     }
 
-    pub(super) fn socket(&self, index: SocketIndex) -> Option<&Socket> {
-        self.sockets.get(index.0 as usize)
-    }
-
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.sockets.iter().map(|(_, socket)| socket)
+    pub(super) fn sockets(&self) -> &SocketTable<Socket> {
+        &self.sockets
     }
 
     pub(super) async fn readable(&self) {
@@ -92,15 +86,15 @@ impl Epoll {
             let ready = self.wait(&mut events[..room]);
             more = ready == room;
             for (handled, event) in events[..ready].iter().enumerate() {
-                let key = event.u64 as usize;
-                let Some(socket) = self.sockets.get(key) else { continue };
+                let index = SocketIndex(event.u64 as u32);
+                let Some(socket) = self.sockets.get(index) else { continue };
                 if left == 0 {
                     more = true;
                     break;
                 }
                 let share = (left / (ready - handled)).max(1);
                 let fd = socket.udp.as_raw_fd();
-                let took = self.batch.receive(fd, SocketIndex(key as u32), share, counters, &mut on);
+                let took = self.batch.receive(fd, index, share, counters, &mut on);
                 left -= took.count.clamp(1, left);
                 more |= took.more;
             }

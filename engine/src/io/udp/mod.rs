@@ -20,6 +20,7 @@ mod send;
 #[cfg(all(test, target_os = "linux"))]
 mod send_tests;
 mod socket;
+mod table;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -245,9 +246,9 @@ impl Udp {
         let counters = &mut self.counters;
         match &mut self.plane {
             #[cfg(target_os = "linux")]
-            Plane::Ring(ring) => self.sender.send(batch, |index| ring.socket(index), counters),
+            Plane::Ring(ring) => self.sender.send(batch, ring.sockets(), counters),
             #[cfg(target_os = "linux")]
-            Plane::Epoll(epoll) => self.sender.send(batch, |index| epoll.socket(index), counters),
+            Plane::Epoll(epoll) => self.sender.send(batch, epoll.sockets(), counters),
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.send(batch, counters),
         }
@@ -266,12 +267,13 @@ impl Udp {
 
     #[cfg(target_os = "linux")]
     fn live_kernel_drops(&self) -> u64 {
-        match &self.plane {
-            Plane::Ring(ring) => ring.sockets().map(Socket::kernel_drops).sum(),
-            Plane::Epoll(epoll) => epoll.sockets().map(Socket::kernel_drops).sum(),
+        let sockets = match &self.plane {
+            Plane::Ring(ring) => ring.sockets(),
+            Plane::Epoll(epoll) => epoll.sockets(),
             #[cfg(test)]
-            Plane::Portable(_) => 0,
-        }
+            Plane::Portable(_) => return 0,
+        };
+        sockets.iter().map(|(_, socket)| socket.kernel_drops()).sum()
     }
 
     /// Closes all sockets and waits until the kernel has let go of them, so that their ports can be bound

@@ -5,10 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 
-use slab::Slab;
-
 use super::address::{decode, destination};
 use super::socket::Socket;
+use super::table::SocketTable;
 use super::uring::{BUFFERS_MAX, Filled, Mode, Sizes, Uring};
 use super::wake::Wake;
 use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
@@ -18,18 +17,12 @@ use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 pub(super) struct Ring {
     wake: Wake,
     uring: Uring,
-    entries: Slab<Entry>,
+    /// Its indexes are held while a receive is armed: they are tokens of the ring.
+    sockets: SocketTable<Socket>,
     /// Sockets whose receive is to be armed, oldest first.
-    unarmed: VecDeque<u32>,
+    unarmed: VecDeque<SocketIndex>,
     /// How many are armed at a time: arming more than there are buffers for would only make them fail.
     arm_at_once: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// `None` once removed. The index is used again only after the receive's last completion.
-    socket: Option<Socket>,
-    armed: bool,
 }
 
 impl Ring {
@@ -54,25 +47,23 @@ impl Ring {
         let (uring, event) = Uring::open(mode, &sizes)?;
         let wake = Wake::new(event)?;
         let arm_at_once = (buffers / 4).max(1);
-        Ok(Ring { wake, uring, entries: Slab::new(), unarmed: VecDeque::new(), arm_at_once })
+        Ok(Ring { wake, uring, sockets: SocketTable::default(), unarmed: VecDeque::new(), arm_at_once })
     }
 
     /// The receive is armed by the next `receive`, which `readable` brings about.
     pub(super) fn add(&mut self, socket: Socket) -> SocketIndex {
-        let index = self.entries.insert(Entry { socket: Some(socket), armed: false }) as u32;
+        let index = self.sockets.insert(socket);
         self.unarmed.push_back(index);
         self.wake.set_pending(true);
-        SocketIndex(index)
+        index
     }
 
     /// Ends the receive and hands the socket back. The kernel lets go of it before this returns, unless it
     /// has so much else to do that the rest is left to the next `receive`.
     pub(super) fn remove(&mut self, index: SocketIndex) -> Option<Socket> {
-        let entry = self.entries.get_mut(index.0 as usize)?;
-        let socket = entry.socket.take()?;
-        if !entry.armed {
-            self.unarmed.retain(|unarmed| *unarmed != index.0);
-            self.entries.remove(index.0 as usize);
+        let socket = self.sockets.remove(index)?;
+        if !self.sockets.is_held(index) {
+            self.unarmed.retain(|unarmed| *unarmed != index);
             return Some(socket);
         }
         self.wake.set_pending(true);
@@ -81,12 +72,8 @@ impl Ring {
         Some(socket)
     }
 
-    pub(super) fn socket(&self, index: SocketIndex) -> Option<&Socket> {
-        self.entries.get(index.0 as usize)?.socket.as_ref()
-    }
-
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.entries.iter().filter_map(|(_, entry)| entry.socket.as_ref())
+    pub(super) fn sockets(&self) -> &SocketTable<Socket> {
+        &self.sockets
     }
 
     pub(super) async fn readable(&self) {
@@ -142,14 +129,13 @@ impl Ring {
     fn arm(&mut self, counters: &mut UdpCounters) {
         for _ in 0..self.arm_at_once {
             let Some(index) = self.unarmed.pop_front() else { return };
-            let entry = &mut self.entries[index as usize];
-            let socket = entry.socket.as_ref().expect("a removed socket is not in the queue");
-            if self.uring.arm(socket.udp.as_raw_fd(), index).is_err() {
+            let socket = self.sockets.get(index).expect("a removed socket is not in the queue");
+            if self.uring.arm(socket.udp.as_raw_fd(), index.0).is_err() {
                 counters.receive_errors += 1;
                 self.unarmed.push_front(index);
                 return;
             }
-            entry.armed = true;
+            self.sockets.hold(index);
         }
     }
 
@@ -161,7 +147,7 @@ impl Ring {
         counters: &mut UdpCounters,
         on: &mut impl FnMut(Arrival, &mut [u8]),
     ) {
-        if self.entries[token as usize].socket.is_some()
+        if self.sockets.get(SocketIndex(token)).is_some()
             && let Some(parts) = self.uring.parts(&filled)
         {
             if parts.truncated {
@@ -179,20 +165,16 @@ impl Ring {
     fn note(&mut self, token: u32, error: &io::Error, counters: &mut UdpCounters) {
         if error.raw_os_error() == Some(libc::ENOBUFS) {
             counters.no_buffers += 1;
-        } else if self.entries[token as usize].socket.is_some() {
+        } else if self.sockets.get(SocketIndex(token)).is_some() {
             counters.receive_errors += 1;
         }
     }
 
     /// A receive has ended: it is armed again, or its index is free at last.
     fn ended(&mut self, token: u32, counters: &mut UdpCounters) {
-        let entry = &mut self.entries[token as usize];
-        entry.armed = false;
-        if entry.socket.is_some() {
-            self.unarmed.push_back(token);
+        if self.sockets.release(SocketIndex(token)) {
+            self.unarmed.push_back(SocketIndex(token));
             counters.rearmed += 1;
-        } else {
-            self.entries.remove(token as usize);
         }
     }
 }
@@ -210,4 +192,66 @@ pub(super) fn supported() -> &'static Result<Mode, String> {
         }
         Err(why)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::UdpSocket;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A test that waits this long for something has failed.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const SOCKETS: usize = 300;
+    const ROUNDS: usize = 80;
+
+    /// In each round many sockets get a datagram before any is received; the last one has got two more.
+    async fn receive_rounds(mode: Mode) {
+        let mut ring = Ring::with_mode(mode, &UdpOptions::default()).unwrap();
+        let mut addresses = Vec::new();
+        for _ in 0..SOCKETS {
+            let socket = UdpSocket::bind("127.82.2.1:0").unwrap();
+            addresses.push(socket.local_addr().unwrap());
+            ring.add(Socket::new(socket).unwrap());
+        }
+        let sender = UdpSocket::bind("127.82.2.2:0").unwrap();
+        let (mut counters, mut sent) = (UdpCounters::default(), 0);
+        for round in 0..ROUNDS {
+            let last = &addresses[SOCKETS - 1..];
+            for some in [last, last, &addresses[round % 20..]] {
+                for address in some {
+                    sender.send_to(b"news", address).unwrap();
+                    sent += 1;
+                }
+                while counters.received < sent {
+                    tokio::time::timeout(PATIENCE, ring.readable()).await.unwrap();
+                    ring.receive(usize::MAX, &mut counters, |_, bytes| assert_eq!(bytes, b"news"));
+                }
+            }
+        }
+        assert_eq!(counters.receive_errors, 0);
+    }
+
+    /// A receive that brought 32 datagrams is queued again. If that happens while the kernel runs what it left
+    /// over from its last call, it runs the new work too, but leaves its flag for queued work set. A ring that
+    /// looks until the flag is gone looks for ever, since only its own thread would send to its sockets.
+    #[test]
+    fn looking_ends_where_the_kernel_says_wrongly_that_work_is_queued() {
+        if let Err(why) = supported() {
+            return eprintln!("not run, there is no io_uring here: {why}");
+        }
+        for mode in Mode::ALL {
+            let (ended, end) = mpsc::channel();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(receive_rounds(mode));
+                ended.send(()).unwrap();
+            });
+            assert_eq!(end.recv_timeout(PATIENCE), Ok(()), "{mode}: every receive returns");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::address::{NAME_BYTES, Name, SendControl};
 use super::socket::Socket;
+use super::table::SocketTable;
 use super::{Departure, SocketIndex, UdpCounters};
 
 /// Datagrams per system call. The call's own cost is a tenth of a microsecond against some three for each
@@ -68,10 +69,10 @@ impl Sender {
     }
 
     /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel took.
-    pub(super) fn send<'a, 's>(
+    pub(super) fn send<'a>(
         &mut self,
         batch: impl Iterator<Item = Departure<'a>>,
-        socket_of: impl Fn(SocketIndex) -> Option<&'s Socket>,
+        sockets: &SocketTable<Socket>,
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
@@ -84,7 +85,7 @@ impl Sender {
                     if let Some((_, socket)) = open.take() {
                         self.flush(socket.udp.as_raw_fd(), counters);
                     }
-                    let Some(socket) = socket_of(index) else {
+                    let Some(socket) = sockets.get(index) else {
                         counters.send_errors += 1;
                         continue;
                     };

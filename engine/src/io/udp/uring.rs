@@ -36,6 +36,10 @@ const GROUP: u16 = 0;
 /// Completions of cancel requests carry this; tokens are smaller.
 const CANCEL: u64 = u64::MAX;
 
+/// Works that the kernel runs at least when a ring is entered without waiting, if so many are queued
+/// (IO_LOCAL_TW_DEFAULT_MAX); the others stay for the next call. Older kernels run all.
+const WORKS_PER_ENTER: usize = 20;
+
 /// The most buffers a kernel accepts in a ring.
 pub(super) const BUFFERS_MAX: usize = 1 << 15;
 
@@ -176,18 +180,28 @@ impl Uring {
         self.ring.completion().disable_eventfd();
     }
 
-    /// Lets the eventfd be signalled again. True if something came up to that moment, of which it tells
-    /// nothing; false if it will tell of whatever comes.
+    /// Lets the eventfd be signalled again. True if there are completions, of which the eventfd tells nothing;
+    /// false if it will be signalled for whatever comes.
     pub(super) fn unmute(&mut self) -> io::Result<bool> {
         self.ring.completion().enable_eventfd();
-        // The kernel queues work, then looks whether it may signal; we allow it, then look for work. With a
+        // The kernel queues work, then looks whether it may signal; this allows it, then looks for work. With a
         // full barrier on both sides one of the two sees the other.
         fence(Ordering::SeqCst);
         if cfg!(not(any(target_arch = "x86_64", target_arch = "x86"))) {
             // There the kernel's flag for queued work may lag behind the work; entering looks at the work.
             self.enter()?;
         }
-        Ok(self.wants_enter() || !self.ring.completion().is_empty())
+        // That flag can also be set with no work queued: a receive that brought 32 datagrams is queued again, and
+        // if the kernel is just running work left over from an earlier call, it runs this one too and does not
+        // clear the flag. Only running all there may be tells the two apart: each receive has at most one work
+        // left over and one queued, and what is queued after those is signalled.
+        for _ in 0..2 * self.armed.div_ceil(WORKS_PER_ENTER) + 1 {
+            if !self.ring.completion().is_empty() || !self.wants_enter() {
+                break;
+            }
+            self.enter()?;
+        }
+        Ok(!self.ring.completion().is_empty())
     }
 
     /// Something is queued for the kernel, or it waits to be entered.
