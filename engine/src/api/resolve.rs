@@ -1,10 +1,10 @@
-//! What an entry of a join means.
+//! The addresses that an entry of a join names.
 
 use std::net::SocketAddr;
 
 use crate::command::JoinTarget;
 
-/// The addresses of one entry of a join.
+/// The addresses of one entry of a join. Host names are looked up by the system.
 pub(super) async fn resolve(entry: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
     let failed = |reason: String| format!("Failed to resolve {entry}: {reason}");
     let (node, host) = match entry.split_once('/') {

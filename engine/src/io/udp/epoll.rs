@@ -1,4 +1,4 @@
-//! The portable driver on Linux: one epoll instance for all sockets, recvmmsg for what arrived.
+//! The portable driver on Linux: one epoll instance for all sockets, and recvmmsg.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,13 +11,13 @@ use super::table::SocketTable;
 use super::wake::Wake;
 use super::{Arrival, SocketIndex, UdpCounters, UdpOptions, failed};
 
-/// Ready sockets asked for at a time.
+/// Ready sockets per epoll_wait call at most.
 const EVENTS: usize = 64;
 
 /// Datagrams per recvmmsg call at most.
 const BATCH: usize = 64;
 
-/// Sockets behind one epoll instance, itself watched by the runtime.
+/// Sockets in one epoll instance, which the runtime watches.
 #[derive(Debug)]
 pub(super) struct Epoll {
     wake: Wake,
@@ -55,7 +55,7 @@ impl Epoll {
         let socket = self.sockets.remove(index)?;
         let fd = socket.udp.as_raw_fd();
         // SAFETY: both descriptors are open and a removal reads no event. It fails only for a descriptor that is
-        // not in the instance; closing alone would not do while a child process holds a copy.
+        // not in the instance. Closing alone does not remove it while a child process holds a copy.
         unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
         Some(socket)
     }
@@ -68,8 +68,8 @@ impl Epoll {
         self.wake.ready().await;
     }
 
-    /// Hands out up to `budget` datagrams, a fair share from each ready socket in turn. Errors use up budget
-    /// as datagrams do, so that a socket which only fails can't hold the shard.
+    /// Calls `on` with up to `budget` datagrams, a fair share from each ready socket in turn. Errors use up budget as
+    /// datagrams do, so that a socket that only fails can't block the shard.
     pub(super) fn receive(
         &mut self,
         budget: usize,
@@ -81,7 +81,7 @@ impl Epoll {
         let mut more = true;
         while more && left > 0 {
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-            // A socket that was reported goes to the end of the kernel's list: never take more than get a share.
+            // A socket that was reported moves to the end of the kernel's list, so ask for no more than get a share.
             let room = EVENTS.min(left);
             let ready = self.wait(&mut events[..room]);
             more = ready == room;
@@ -103,7 +103,7 @@ impl Epoll {
         (counters.received - before) as usize
     }
 
-    /// Asks for ready sockets without waiting.
+    /// Gets ready sockets without waiting.
     fn wait(&self, events: &mut [libc::epoll_event]) -> usize {
         loop {
             // SAFETY: the kernel writes at most events.len() entries.
@@ -119,7 +119,7 @@ impl Epoll {
     }
 }
 
-/// What one recvmmsg call brought.
+/// The result of one recvmmsg call.
 struct Took {
     count: usize,
     /// Another call may find more.
@@ -129,7 +129,7 @@ struct Took {
 /// Headers and buffers of one recvmmsg call, allocated once.
 struct Batch {
     names: Box<[Name]>,
-    /// None without shared sockets.
+    /// Empty without shared sockets.
     controls: Box<[Control]>,
     headers: Box<[libc::mmsghdr]>,
     /// Only the kernel reads them, through the headers.

@@ -1,7 +1,7 @@
 //! The portable driver for systems other than Linux: tokio's sockets, one system call per datagram.
 //!
-//! Waiting looks at every socket, so it suits an agent with one node, not a fleet. Linux has `epoll` for
-//! this; its tests run this driver as well, since nothing else would.
+//! Each wait polls every socket, which suits an agent with one node, not a fleet. Linux uses `epoll` instead; the
+//! tests run this driver on Linux too.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +20,7 @@ use super::{Arrival, Departure, SocketIndex, UdpCounters, UdpOptions};
 pub(super) struct Portable {
     sockets: SocketTable<AsyncSocket>,
     buffer: Vec<u8>,
-    /// Where the next `receive` begins, so that no socket is always first.
+    /// The socket with which the next `receive` begins, so that none is always first.
     turn: usize,
 }
 
@@ -32,7 +32,7 @@ struct AsyncSocket {
 
 impl Portable {
     pub(super) fn new(options: &UdpOptions) -> Portable {
-        // One byte more than allowed tells a datagram that fits from one that was cut.
+        // One byte more than allowed, to tell a datagram that fits from one that was truncated.
         Portable { sockets: SocketTable::default(), buffer: vec![0; options.datagram_bytes_max + 1], turn: 0 }
     }
 
@@ -53,7 +53,7 @@ impl Portable {
         .await;
     }
 
-    /// Hands out up to `budget` datagrams, one from each ready socket in turn. An error uses up budget as a
+    /// Calls `on` with up to `budget` datagrams, one from each ready socket in turn. An error uses up budget as a
     /// datagram does.
     pub(super) fn receive(
         &mut self,
@@ -85,7 +85,7 @@ impl Portable {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                     Err(error) if is_cut(&error) => counters.truncated += 1,
-                    // Windows reports here that an earlier datagram of ours found no listener.
+                    // Windows reports here that an earlier datagram was sent to a port without a listener.
                     Err(_) => counters.receive_errors += 1,
                 }
                 left -= 1;
@@ -95,7 +95,7 @@ impl Portable {
         (counters.received - before) as usize
     }
 
-    /// Sends the batch and returns how many datagrams the system took.
+    /// Sends the batch and returns the number of datagrams that the system accepted.
     pub(super) fn send<'a>(
         &mut self,
         batch: impl Iterator<Item = Departure<'a>>,
@@ -107,7 +107,7 @@ impl Portable {
                 counters.send_errors += 1;
                 continue;
             };
-            // Straight to the socket: tokio's own send knows it as writable only after a first wait.
+            // Without tokio, whose send considers the socket writable only after a first wait.
             match SockRef::from(&socket.udp).send_to(bytes, &reachable(to, socket.ipv6).into()) {
                 Ok(_) => counters.sent += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.send_would_block += 1,
@@ -118,7 +118,7 @@ impl Portable {
     }
 }
 
-/// The address in the form that the socket's family takes; what can't be converted the system refuses.
+/// The address in the form of the socket's family. The system refuses what can't be converted.
 fn reachable(to: SocketAddr, ipv6: bool) -> SocketAddr {
     match to {
         SocketAddr::V4(v4) if ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
@@ -127,7 +127,7 @@ fn reachable(to: SocketAddr, ipv6: bool) -> SocketAddr {
     }
 }
 
-/// Windows gives an error (WSAEMSGSIZE) instead of a cut datagram.
+/// Whether the datagram was truncated: Windows returns an error (WSAEMSGSIZE) instead of a short datagram.
 fn is_cut(error: &io::Error) -> bool {
     cfg!(windows) && error.raw_os_error() == Some(10_040)
 }

@@ -1,4 +1,4 @@
-//! The io_uring driver: an armed multishot receive for each socket, all into one ring of buffers.
+//! The io_uring driver: each socket has an armed multishot receive, and all share one ring of buffers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,16 +17,16 @@ use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 pub(super) struct Ring {
     wake: Wake,
     uring: Uring,
-    /// Its indexes are held while a receive is armed: they are tokens of the ring.
+    /// An index is held while its receive is armed, since it is the receive's token.
     sockets: SocketTable<Socket>,
-    /// Sockets whose receive is to be armed, oldest first.
+    /// Sockets whose receive is not armed, oldest first.
     unarmed: VecDeque<SocketIndex>,
-    /// How many are armed at a time: arming more than there are buffers for would only make them fail.
+    /// How many receives are armed at a time. With more than there are buffers for, some would fail at once.
     arm_at_once: usize,
 }
 
 impl Ring {
-    /// Opens the ring in the best mode that works here.
+    /// Opens the ring in the best mode that works on this machine.
     pub(super) fn new(options: &UdpOptions) -> io::Result<Ring> {
         match supported() {
             Ok(mode) => Ring::with_mode(*mode, options),
@@ -50,7 +50,7 @@ impl Ring {
         Ok(Ring { wake, uring, sockets: SocketTable::default(), unarmed: VecDeque::new(), arm_at_once })
     }
 
-    /// The receive is armed by the next `receive`, which `readable` brings about.
+    /// Adds a socket. The next `receive` arms it, and `readable` resolves at once.
     pub(super) fn add(&mut self, socket: Socket) -> SocketIndex {
         let index = self.sockets.insert(socket);
         self.unarmed.push_back(index);
@@ -58,8 +58,8 @@ impl Ring {
         index
     }
 
-    /// Ends the receive and hands the socket back. The kernel lets go of it before this returns, unless it
-    /// has so much else to do that the rest is left to the next `receive`.
+    /// Cancels the receive and returns the socket. The kernel releases the socket before this returns, unless so
+    /// much work is queued that the rest is left to the next `receive`.
     pub(super) fn remove(&mut self, index: SocketIndex) -> Option<Socket> {
         let socket = self.sockets.remove(index)?;
         if !self.sockets.is_held(index) {
@@ -67,7 +67,7 @@ impl Ring {
             return Some(socket);
         }
         self.wake.set_pending(true);
-        // Should the kernel refuse (out of memory), the request stays queued for the next `receive`.
+        // If the kernel refuses (out of memory), the request stays queued for the next `receive`.
         let _ = self.uring.cancel(index.0).and_then(|()| self.uring.enter());
         Some(socket)
     }
@@ -80,8 +80,8 @@ impl Ring {
         self.wake.ready().await;
     }
 
-    /// Hands out up to `budget` datagrams in the order of their completions. Errors use up budget as
-    /// datagrams do.
+    /// Calls `on` with up to `budget` datagrams in the order of their completions. Errors use up budget as datagrams
+    /// do.
     pub(super) fn receive(
         &mut self,
         budget: usize,
@@ -95,7 +95,7 @@ impl Ring {
         while left > 0 {
             self.arm(counters);
             if self.uring.wants_enter() && self.uring.enter().is_err() {
-                // Out of memory, say. The requests stay queued.
+                // For example out of memory. The requests stay queued.
                 counters.receive_errors += 1;
                 break;
             }
@@ -125,7 +125,7 @@ impl Ring {
         (counters.received - before) as usize
     }
 
-    /// Starts receives that are due, as many as there are likely buffers for.
+    /// Arms receives, as many as there are probably buffers for.
     fn arm(&mut self, counters: &mut UdpCounters) {
         for _ in 0..self.arm_at_once {
             let Some(index) = self.unarmed.pop_front() else { return };
@@ -139,7 +139,7 @@ impl Ring {
         }
     }
 
-    /// Hands a datagram out, unless its socket was removed, and gives the buffer back.
+    /// Calls `on` with a datagram, unless its socket was removed, and gives the buffer back.
     fn deliver(
         &mut self,
         token: u32,
@@ -161,7 +161,7 @@ impl Ring {
         self.uring.recycle(filled);
     }
 
-    /// Counts why a receive brought nothing.
+    /// Counts the error of a receive.
     fn note(&mut self, token: u32, error: &io::Error, counters: &mut UdpCounters) {
         if error.raw_os_error() == Some(libc::ENOBUFS) {
             counters.no_buffers += 1;
@@ -170,7 +170,7 @@ impl Ring {
         }
     }
 
-    /// A receive has ended: it is armed again, or its index is free at last.
+    /// Handles the end of a receive: it is to be armed again, unless its socket was removed.
     fn ended(&mut self, token: u32, counters: &mut UdpCounters) {
         if self.sockets.release(SocketIndex(token)) {
             self.unarmed.push_back(SocketIndex(token));
@@ -179,7 +179,7 @@ impl Ring {
     }
 }
 
-/// The best mode in which a ring works on this machine, or why none does. Tried once in the process's life.
+/// The best mode in which a ring works on this machine, or why none does. Tried once per process.
 pub(super) fn supported() -> &'static Result<Mode, String> {
     static SUPPORTED: OnceLock<Result<Mode, String>> = OnceLock::new();
     SUPPORTED.get_or_init(|| {
@@ -236,11 +236,11 @@ mod tests {
         assert_eq!(counters.receive_errors, 0);
     }
 
-    /// A receive that brought 32 datagrams is queued again. If that happens while the kernel runs what it left
-    /// over from its last call, it runs the new work too, but leaves its flag for queued work set. A ring that
-    /// looks until the flag is gone looks for ever, since only its own thread would send to its sockets.
+    /// A receive that brought 32 datagrams is queued again. If that happens while the kernel runs work left over from
+    /// its last call, it runs the new work too, but does not clear its flag for queued work. A ring that enters
+    /// until the flag is clear then never returns, since only its own thread would send to its sockets.
     #[test]
-    fn looking_ends_where_the_kernel_says_wrongly_that_work_is_queued() {
+    fn a_receive_returns_though_the_kernel_reports_queued_work_that_it_has_run() {
         if let Err(why) = supported() {
             return eprintln!("not run, there is no io_uring here: {why}");
         }
