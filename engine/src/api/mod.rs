@@ -49,6 +49,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::handle::Handle;
 pub use self::key_report::KeyReport;
+#[cfg(feature = "fixtures")]
+pub(crate) use self::listing::LIST_PIECE;
 pub use self::listing::Listing;
 pub use self::outlet::{Answers, Outlet};
 pub use self::stats::NodeStats;
