@@ -270,6 +270,7 @@ pub mod event;
 pub mod io;
 pub mod ipc;
 pub mod node;
+pub mod pattern;
 pub mod random;
 pub mod roster;
 mod serf;
