@@ -258,7 +258,6 @@
 //! ```
 
 pub mod api;
-mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
 pub mod command;
@@ -274,12 +273,12 @@ pub mod pattern;
 pub mod random;
 pub mod roster;
 mod serf;
+mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
 mod streams;
 pub mod swim;
-mod sync;
 pub mod time;
 pub mod timers;
 mod upper;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use thane_engine::event::{MemberEventKind, MemberRef, Notice};
 use thane_engine::wire::DropReason;
 
-use super::log::{Level, Log};
+use super::level::Level;
+use super::log::Log;
 
 /// After this long the lines that were left out are told of in one, and lines are printed again.
 const WINDOW: Duration = Duration::from_secs(10);

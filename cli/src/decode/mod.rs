@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use thane_engine::wire::DropReason;
 use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
-use crate::commands::Command;
+use crate::command::Command;
 use crate::flags::Argument;
 use options::{Options, Transport};
 use tree::Tree;

@@ -5,6 +5,7 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+mod listing;
 #[cfg(feature = "sim")]
 mod settled;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::command::Leave;
+pub(crate) use self::listing::ListedMember;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};

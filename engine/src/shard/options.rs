@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Engine, Handle, Outlet, StartError};
+#[cfg(doc)]
+use crate::api::{Engine, Handle};
 use crate::config::RawConfig;
 use crate::delegate::Delegate;
-use crate::io::DriverChoice;
 
 /// What a node is started with: the settings and what belongs to them on this machine.
 ///
-/// [`start`](Self::start) gives the node an engine of its own; [`Engine::add`] lets many nodes share one.
+/// [`start`](NodeOptions::start) gives the node an engine of its own; [`Engine::add`] lets many nodes share one.
 pub struct NodeOptions {
     /// The settings, checked at the start. An advertise port of 0 becomes the port that was bound.
     pub config: RawConfig,
@@ -19,7 +19,7 @@ pub struct NodeOptions {
     /// Where the node keeps its snapshot, if it keeps one.
     pub snapshot: Option<SnapshotOptions>,
     /// The file that is rewritten when keys are changed. Reading it is the caller's
-    /// ([`keyring_file::read`](crate::io::keyring_file::read)), into the settings.
+    /// ([`keyring::read`](crate::io::files::keyring::read)), into the settings.
     pub keyring_file: Option<PathBuf>,
     /// Whom to join through, in the forms that [`Handle::join`] takes; empty: nobody.
     pub join: Vec<String>,
@@ -106,14 +106,6 @@ impl NodeOptions {
     pub fn delegate(mut self, delegate: impl Delegate + 'static) -> NodeOptions {
         self.delegate = Some(Box::new(delegate));
         self
-    }
-
-    /// Starts the node on an engine of its own, which ends with the last [`Handle`].
-    ///
-    /// # Errors
-    /// As those of [`Engine::add`]; or the engine's thread can't be made.
-    pub async fn start(self) -> Result<(Handle, Outlet), StartError> {
-        Engine::start(DriverChoice::Auto).map_err(StartError::Engine)?.add(self).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::udp::{Departure, Driver, SocketIndex, Udp, UdpCounters, UdpOptions};
+use super::{Departure, Driver, SocketIndex, Udp, UdpCounters, UdpOptions};
 
 /// Bytes that tell their place in the batch.
 fn filled(place: usize, length: usize) -> Vec<u8> {

@@ -9,9 +9,9 @@ use slab::Slab;
 
 use super::address::{decode, destination};
 use super::socket::Socket;
-use super::udp::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 use super::uring::{BUFFERS_MAX, Filled, Mode, Sizes, Uring};
 use super::wake::Wake;
+use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 
 /// The sockets of one shard on a ring.
 #[derive(Debug)]

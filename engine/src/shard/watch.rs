@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use super::sync::{ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Notify, Ordering, fence};
 use crate::event::Event;
-use crate::sync::{ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Notify, Ordering, fence};
 
 /// Events of one shard that readers may lag behind.
 const WATCH_DEPTH: usize = 8192;

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use super::writer::{Change, LogFile, Writer};
 use crate::config::Restored;
 use crate::event::SnapshotRecord;
-use crate::io::writer::{Change, LogFile, Writer};
 use crate::wire::LamportTime;
 
 /// Longest time that lines wait in the buffer.

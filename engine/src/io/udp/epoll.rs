@@ -10,8 +10,8 @@ use super::address::{CONTROL_BYTES, Control, NAME_BYTES, Name, decode, destinati
 use super::failed;
 use super::mapping::Buffers;
 use super::socket::Socket;
-use super::udp::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 use super::wake::Wake;
+use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
 
 /// Ready sockets asked for at a time.
 const EVENTS: usize = 64;

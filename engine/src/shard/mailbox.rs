@@ -6,11 +6,15 @@ use std::sync::Arc;
 use crossbeam::queue::SegQueue;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ApiError, NodeOptions, ShardCensus, StartError, Told, WatchRing};
+use super::census::ShardCensus;
+use super::errors::{ApiError, StartError};
+use super::hosted::HostedNode;
+use super::item::OutletItem;
+use super::options::NodeOptions;
+use super::sync::{ArrayQueue, AtomicBool, Notify, OnceLock, Ordering, fence};
+use super::watch::WatchRing;
 use crate::context::{Context, NodeId};
-use crate::io::seat::Seat;
-use crate::roster::FactIndex;
-use crate::sync::{ArrayQueue, AtomicBool, Notify, OnceLock, Ordering, fence};
+use crate::node::ListedMember;
 
 /// Requests that may wait for a shard at one time.
 const DEPTH: usize = 1024;
@@ -18,12 +22,12 @@ const DEPTH: usize = 1024;
 const GIVEN_BACK_SLICE: usize = 4096;
 
 /// Something to do with a node on its shard.
-pub(crate) type Call = Box<dyn FnOnce(&mut Seat, &mut Context) + Send>;
+pub(crate) type Call = Box<dyn FnOnce(&mut HostedNode, &mut Context) + Send>;
 
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     /// Start a node.
-    Add(Box<NodeOptions>, mpsc::Sender<Told>, oneshot::Sender<Result<Added, StartError>>),
+    Add(Box<NodeOptions>, mpsc::Sender<OutletItem>, oneshot::Sender<Result<Added, StartError>>),
     /// Call a node.
     Call(NodeId, Call),
     /// Tell about all nodes at once.
@@ -45,7 +49,7 @@ pub(crate) struct Added {
 pub(crate) struct Mailbox {
     requests: ArrayQueue<Request>,
     /// References to facts that lists held. Never more than the lists that were asked for.
-    given_back: SegQueue<Vec<FactIndex>>,
+    given_back: SegQueue<Vec<ListedMember>>,
     arrived: Notify,
     closed: AtomicBool,
     abandoned: AtomicBool,
@@ -82,7 +86,7 @@ impl Mailbox {
     }
 
     /// Gives references to facts back. Unlike a request this can't find the mailbox full.
-    pub(crate) fn give_back(&self, facts: Vec<FactIndex>) {
+    pub(crate) fn give_back(&self, facts: Vec<ListedMember>) {
         if !facts.is_empty() {
             self.given_back.push(facts);
             self.arrived.notify_one();
@@ -90,7 +94,7 @@ impl Mailbox {
     }
 
     /// Some of the references that were given back, if any were.
-    pub(crate) fn take_back(&self) -> Option<Vec<FactIndex>> {
+    pub(crate) fn take_back(&self) -> Option<Vec<ListedMember>> {
         let mut facts = self.given_back.pop()?;
         let some = facts.split_off(facts.len().saturating_sub(GIVEN_BACK_SLICE));
         self.give_back(facts);

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use super::socket::Socket;
-use super::udp::{Arrival, Departure, SocketIndex, UdpCounters, UdpOptions};
+use super::{Arrival, Departure, SocketIndex, UdpCounters, UdpOptions};
 
 /// tokio's sockets and one receive buffer.
 #[derive(Debug)]

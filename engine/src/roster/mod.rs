@@ -6,6 +6,8 @@
 //! only if its own [`crate::view::View`] has an entry, and knows the fact that this entry names.
 //! Facts and names are reference counted; what nobody refers to is gone.
 
+mod bytes_store;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +15,7 @@ use foldhash::quality::SeedableRandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::bytes_store::{BytesStore, Stored};
+use self::bytes_store::{BytesStore, Stored};
 use crate::random::Random;
 use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};

@@ -9,24 +9,24 @@ use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::api::{Answer, Told};
+use super::item::{Answer, OutletItem};
 use crate::command::{CommandError, Ticket};
 use crate::context::Context;
 use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
-use crate::io::journal::Journal;
-use crate::io::keyring_file;
+use crate::io::files::journal::Journal;
+use crate::io::files::keyring;
 use crate::node::Node;
 
 /// One node's place on a shard.
-pub(crate) struct Seat {
+pub(crate) struct HostedNode {
     pub(crate) node: Node,
     replies: HashMap<Ticket, Reply>,
     next_ticket: u64,
-    outlet: mpsc::Sender<Told>,
+    outlet: mpsc::Sender<OutletItem>,
     /// Events and notices that found the outlet full.
     pub(crate) outlet_dropped: u64,
-    pub(crate) door: Door,
+    pub(crate) sockets: NodeSockets,
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
@@ -39,26 +39,26 @@ pub(crate) struct Seat {
 pub(crate) type Synced = oneshot::Receiver<io::Result<()>>;
 
 /// Through what a node is reached.
-pub(crate) enum Door {
+pub(crate) enum NodeSockets {
     /// A socket and a listener of its own.
     Own { socket: SocketIndex, accepting: JoinHandle<()> },
     /// The shard's shared ones, under this address.
     Shared { socket: SocketIndex, ip: Ipv4Addr },
 }
 
-impl Door {
+impl NodeSockets {
     /// The socket to send through.
     pub(crate) fn socket(&self) -> SocketIndex {
         match *self {
-            Door::Own { socket, .. } | Door::Shared { socket, .. } => socket,
+            NodeSockets::Own { socket, .. } | NodeSockets::Shared { socket, .. } => socket,
         }
     }
 
     /// The address to send from, if the socket has several.
     pub(crate) fn ip(&self) -> Option<Ipv4Addr> {
         match *self {
-            Door::Own { .. } => None,
-            Door::Shared { ip, .. } => Some(ip),
+            NodeSockets::Own { .. } => None,
+            NodeSockets::Shared { ip, .. } => Some(ip),
         }
     }
 }
@@ -71,21 +71,21 @@ pub(crate) enum Reply {
     Answers(mpsc::UnboundedSender<Answer>),
 }
 
-impl Seat {
+impl HostedNode {
     pub(crate) fn new(
         node: Node,
-        outlet: mpsc::Sender<Told>,
-        door: Door,
+        outlet: mpsc::Sender<OutletItem>,
+        sockets: NodeSockets,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
-    ) -> Seat {
-        Seat {
+    ) -> HostedNode {
+        HostedNode {
             node,
             replies: HashMap::new(),
             next_ticket: 0,
             outlet,
             outlet_dropped: 0,
-            door,
+            sockets,
             accepted: 0,
             journal,
             synced: None,
@@ -98,12 +98,12 @@ impl Seat {
     pub(crate) fn close(mut self, ctx: &mut Context) -> (Option<Synced>, Option<JoinHandle<()>>) {
         self.sync_journal();
         self.node.stop(ctx);
-        let accepting = match self.door {
-            Door::Own { accepting, .. } => {
+        let accepting = match self.sockets {
+            NodeSockets::Own { accepting, .. } => {
                 accepting.abort();
                 Some(accepting)
             }
-            Door::Shared { .. } => None,
+            NodeSockets::Shared { .. } => None,
         };
         (self.synced, accepting)
     }
@@ -128,15 +128,15 @@ impl Seat {
     }
 
     fn tell_unwritten(&mut self, error: &io::Error) {
-        self.tell(Told::Notice(unwritten(error)));
+        self.tell(OutletItem::Notice(unwritten(error)));
     }
 
     /// Writes the keyring file, if there is one: the node's keys changed.
     pub(crate) fn write_keyring(&mut self) {
         let Some(path) = &self.keyring_file else { return };
-        if let Err(error) = keyring_file::write(path, self.node.keys()) {
+        if let Err(error) = keyring::write(path, self.node.keys()) {
             let remark = format!("can't write the keyring file {}: {error}", path.display());
-            self.tell(Told::Notice(Notice::Keyring { remark }));
+            self.tell(OutletItem::Notice(Notice::Keyring { remark }));
         }
     }
 
@@ -179,7 +179,7 @@ impl Seat {
             let outlet = self.outlet.clone();
             tokio::task::spawn_local(async move {
                 if let Ok(Err(error)) = synced.await {
-                    offer(&outlet, Told::Notice(unwritten(&error)));
+                    offer(&outlet, OutletItem::Notice(unwritten(&error)));
                 }
                 let _ = reply.send(Ok(completion));
             });
@@ -187,7 +187,7 @@ impl Seat {
     }
 
     /// Tells the application. Never waits for it.
-    pub(crate) fn tell(&mut self, told: Told) {
+    pub(crate) fn tell(&mut self, told: OutletItem) {
         self.outlet_dropped += u64::from(!offer(&self.outlet, told));
     }
 }
@@ -198,8 +198,8 @@ fn unwritten(error: &io::Error) -> Notice {
 
 /// Whether there was room. Notices leave half of it to events: peers can cause a notice with any packet, and
 /// must not push events out with them. An application that is gone counts as room.
-fn offer(outlet: &mpsc::Sender<Told>, told: Told) -> bool {
-    if matches!(told, Told::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
+fn offer(outlet: &mpsc::Sender<OutletItem>, told: OutletItem) -> bool {
+    if matches!(told, OutletItem::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
         return false;
     }
     !matches!(outlet.try_send(told), Err(mpsc::error::TrySendError::Full(_)))
@@ -214,12 +214,13 @@ mod tests {
     #[test]
     fn notices_leave_room_for_events() {
         let (outlet, mut told) = mpsc::channel(8);
-        let notices = (0..100).filter(|_| offer(&outlet, Told::Notice(Notice::ReconnectSkipped))).count();
+        let notices =
+            (0..100).filter(|_| offer(&outlet, OutletItem::Notice(Notice::ReconnectSkipped))).count();
         assert_eq!(notices, 4);
         let event = Event::Member { kind: MemberEventKind::Join, members: Members::default() };
-        let events = (0..100).filter(|_| offer(&outlet, Told::Event(event.clone()))).count();
+        let events = (0..100).filter(|_| offer(&outlet, OutletItem::Event(event.clone()))).count();
         assert_eq!(events, 4);
         while told.try_recv().is_ok() {}
-        assert!(offer(&outlet, Told::Notice(Notice::ReconnectSkipped)));
+        assert!(offer(&outlet, OutletItem::Notice(Notice::ReconnectSkipped)));
     }
 }

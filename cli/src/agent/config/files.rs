@@ -1,6 +1,5 @@
-//! Configuration files and folders, and the tags file at start (FEATURES CFG-43, TAG-3).
+//! Configuration files and folders (FEATURES CFG-43).
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -26,21 +25,6 @@ pub(crate) fn read_settings(paths: &[String]) -> Result<Settings, String> {
         }
     }
     Ok(settings)
-}
-
-/// Reads the tags file. One that is missing holds no tags.
-///
-/// # Errors
-/// Serf's words, the file and the reason.
-pub(crate) fn read_tags(path: &Path) -> Result<BTreeMap<String, String>, String> {
-    let shown = path.display();
-    match read(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| {
-            format!("Failed to decode tags file: {shown}: an object with strings is expected: {error}")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(format!("Failed to read tags file: {shown}: {error}")),
-    }
 }
 
 fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -124,28 +108,6 @@ mod tests {
         assert_eq!(
             read_settings(std::slice::from_ref(&path)),
             Err(format!("Error reading '{path}': longer than 1048576 bytes"))
-        );
-    }
-
-    #[test]
-    fn tags_file_may_be_missing_but_not_bad() {
-        let folder = folder(&[("tags", r#"{"a": "b"}"#), ("bad", r#"{"a": 1}"#)]);
-        assert_eq!(read_tags(&folder.path().join("tags")).unwrap()["a"], "b");
-        assert!(read_tags(&folder.path().join("missing")).unwrap().is_empty());
-        let bad = folder.path().join("bad");
-        assert_eq!(
-            read_tags(&bad),
-            Err(format!(
-                "Failed to decode tags file: {}: an object with strings is expected: invalid type: integer `1`, expected a string at line 1 column 7",
-                bad.display()
-            ))
-        );
-        assert_eq!(
-            read_tags(folder.path()),
-            Err(format!(
-                "Failed to read tags file: {}: Is a directory (os error 21)",
-                folder.path().display()
-            ))
         );
     }
 }

@@ -6,9 +6,9 @@ use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::udp::{Driver, SocketIndex, Udp, UdpOptions};
 #[cfg(target_os = "linux")]
 use super::uring::Mode;
+use super::{Driver, SocketIndex, Udp, UdpOptions};
 
 /// A test that waits this long for something has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

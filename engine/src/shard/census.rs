@@ -9,14 +9,14 @@ use crate::wire::LamportTime;
 #[derive(Clone, Debug, Default)]
 pub struct ShardCensus {
     /// Its nodes that run, in the order they were added.
-    pub nodes: Vec<Standing>,
+    pub nodes: Vec<NodeCensus>,
     /// What its data plane counted.
     pub udp: UdpCounters,
 }
 
 /// One node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct NodeCensus {
     /// Members that it knows as alive, itself included.
     pub alive: usize,
     /// Members that it accuses of not answering.
@@ -33,10 +33,10 @@ pub struct Standing {
     pub drops: u64,
 }
 
-impl Standing {
-    pub(crate) fn of(node: &Node) -> Standing {
+impl NodeCensus {
+    pub(crate) fn of(node: &Node) -> NodeCensus {
         let (view, stats) = (node.view(), node.stats());
-        Standing {
+        NodeCensus {
             alive: view.swim_count(SwimState::Alive),
             suspect: view.swim_count(SwimState::Suspect),
             failed: view.status_count(MemberStatus::Failed),

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use super::config::Config;
+use super::check::Config;
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
-use crate::commands::Failure;
+use crate::command::Failure;
 use crate::flags::{Argument, FlagValue, Flags};
+use crate::tags;
 
 /// Flags, and the keys of a configuration file that they stand for.
 const FLAGS: [(&str, &str); 29] = [
@@ -71,7 +72,7 @@ fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
     for ((name, path), given) in FLAGS.iter().zip(given) {
         let put = given.put(&key(path).slot, &mut settings);
         put.map_err(|error| match error {
-            PutError::Tag(tag) => Failure::Message(format!("Error: Invalid tag: '{tag}'")),
+            PutError::Tag(line) => Failure::Message(line),
             PutError::Value(error) => Failure::Message(format!("Error: -{name}: {error}")),
         })?;
     }
@@ -130,13 +131,7 @@ impl Given {
                 }
             }
             (Slot::Map(get), Given::Words(words)) => {
-                for word in words {
-                    let (name, value) = match word.split_once('=') {
-                        Some((name, value)) if !name.is_empty() => (name.to_owned(), value.to_owned()),
-                        _ => return Err(PutError::Tag(word)),
-                    };
-                    get(settings).insert(name, value);
-                }
+                *get(settings) = tags::parse(&words).map_err(PutError::Tag)?;
             }
             _ => unreachable!("nothing_for makes what put takes, and no flag sets an object"),
         }
@@ -160,7 +155,7 @@ impl FlagValue for Given {
 
 /// Why a flag's words are no value.
 enum PutError {
-    /// Not `name=value`.
+    /// Not `name=value`: the line for the user.
     Tag(String),
     /// What is wrong.
     Value(String),

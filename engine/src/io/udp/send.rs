@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::address::{NAME_BYTES, Name, SendControl};
 use super::socket::Socket;
-use super::udp::{Departure, SocketIndex, UdpCounters};
+use super::{Departure, SocketIndex, UdpCounters};
 
 /// Datagrams per system call. The call's own cost is a tenth of a microsecond against some three for each
 /// datagram, so more gains nothing. Also the most segments that every kernel cuts one message into.
