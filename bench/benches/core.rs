@@ -1,6 +1,5 @@
 //! Whole inputs through the core of one node, as a driver hands them in: from the datagram's bytes to the
 //! bytes of the answer.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 use std::hint::black_box;
 use std::time::Duration;

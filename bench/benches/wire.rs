@@ -1,12 +1,12 @@
 //! Bytes to types and back: packets, pings, sealing, LZW. Opening works in place, so each opened packet is
 //! copied first; `copy` says what that costs.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use thane_bench::{envelope, gossip_packet, members, ping};
-use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::{Message, lzw};
 
 /// Keys of AES-128 and AES-256.
@@ -54,7 +54,7 @@ fn gossip(c: &mut Criterion) {
 }
 
 fn decode(envelope: &Envelope, bytes: &mut [u8], scratch: &mut Scratch, expected: usize) {
-    let plain = packet::open(envelope, bytes).expect("the packet was sealed for this envelope");
+    let plain = envelope.open(bytes).expect("the packet was sealed for this envelope");
     let mut messages = 0;
     packet::for_each_message(plain, scratch, &mut |message| {
         black_box(message.expect("the packet holds only good messages"));

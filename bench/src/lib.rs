@@ -10,8 +10,8 @@ use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use thane_engine::wire::serf::{PushPullSource, UserEvent, encode_push_pull};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{Alive, Incarnation, LamportTime, NodeState, Ping, SeqNo, message};
@@ -79,15 +79,8 @@ pub fn members(count: u32) -> Vec<Member> {
 /// An envelope without label; sealed with AES-128 or AES-256 if there is a key.
 pub fn envelope(key: Option<&[u8]>, compress: bool) -> Envelope {
     let keys: Vec<Vec<u8>> = key.iter().map(|key| key.to_vec()).collect();
-    Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(&keys).expect("the benches' keys have 16 or 32 bytes"),
-        compress,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    let envelope = Envelope::new(&keys).expect("the benches' keys have 16 or 32 bytes");
+    Envelope { compress, ..envelope }
 }
 
 /// Puts alive messages of all `members` into one packet and appends it to `out`.

@@ -12,36 +12,12 @@ use std::ops::Range;
 
 use crate::command::Ticket;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
+pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
 use crate::time::Time;
 use crate::timers::Timers;
 use crate::wire::packet::{Assembler, Scratch};
-
-/// Which of a Context's nodes something is about.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u32);
-
-/// A stream of one node: odd numbers were accepted, even ones were opened by the node.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-impl StreamId {
-    /// The n-th stream that the driver accepted for a node.
-    pub fn accepted(n: u64) -> StreamId {
-        StreamId(n * 2 + 1)
-    }
-
-    /// The n-th stream that a node opened.
-    pub fn opened(n: u64) -> StreamId {
-        StreamId(n * 2)
-    }
-
-    /// Whether the other side opened it.
-    pub fn is_accepted(self) -> bool {
-        self.0 % 2 == 1
-    }
-}
 
 /// What happened to a stream.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, NodeId, StreamInput, StreamOperation};
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use thane_engine::wire::serf::{PushPullSource, UserEvent, encode_push_pull};
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
@@ -48,15 +48,7 @@ impl Alone {
         let mut ctx = Context::new(1, Nonces::seeded(1));
         let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
         node.start(&mut ctx);
-        let envelope = Envelope {
-            label: Vec::new(),
-            keyring: Keyring::new(&keys).unwrap(),
-            compress: false,
-            version: 1,
-            verify_incoming: true,
-            verify_outgoing: true,
-            skip_inbound_label_check: false,
-        };
+        let envelope = Envelope::new(&keys).unwrap();
         Alone { node, ctx, envelope }
     }
 

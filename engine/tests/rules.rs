@@ -15,9 +15,10 @@ use thane_engine::random::Nonces;
 use thane_engine::time::Time;
 use thane_engine::timers::TimerKind;
 use thane_engine::view::{MemberStatus, SwimState};
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::message::IndirectPing;
-use thane_engine::wire::packet::{self, Envelope, Scratch};
+use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::{
     FLAG_ACK, FLAG_NO_BROADCAST, Filter, JoinIntent, LeaveIntent, Query, UserEvent,
 };
@@ -76,18 +77,10 @@ impl Lone {
     /// What it sent since the last look: where to, and each message as text.
     fn sent(&mut self) -> Vec<(SocketAddr, String)> {
         let mut sent = Vec::new();
-        let envelope = Envelope {
-            label: Vec::new(),
-            keyring: Keyring::new(&[]).unwrap(),
-            compress: false,
-            version: 1,
-            verify_incoming: true,
-            verify_outgoing: true,
-            skip_inbound_label_check: false,
-        };
+        let envelope = Envelope::new(&[]).unwrap();
         for datagram in std::mem::take(&mut self.ctx.out.datagrams) {
             let mut bytes = self.ctx.out.send_buffer[datagram.range.clone()].to_vec();
-            let plain = packet::open(&envelope, &mut bytes).unwrap();
+            let plain = envelope.open(&mut bytes).unwrap();
             packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
                 let text = match message.unwrap() {
                     Message::Ack(ack) => format!("ack {} with {}", ack.seq.0, ack.payload.len()),

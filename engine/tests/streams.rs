@@ -10,8 +10,7 @@ use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperat
 use thane_engine::node::Node;
 use thane_engine::random::Nonces;
 use thane_engine::wire::DropReason;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::Envelope;
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::stream::{Role, encode_push_pull_header, encode_stream};
 
 const KEY: [u8; 16] = [7; 16];
@@ -68,15 +67,7 @@ impl Alone {
 
 /// A push/pull of nobody, sealed.
 fn request() -> Vec<u8> {
-    let envelope = Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(&[KEY.to_vec()]).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    };
+    let envelope = Envelope::new(&[KEY.to_vec()]).unwrap();
     let (mut raw, mut out) = (Vec::new(), Vec::new());
     encode_push_pull_header(0, 0, false, &mut raw);
     encode_stream(&raw, &envelope, Role::Dialler, [3; 12], &mut out);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use thane_bench::{Bench, envelope};
 use thane_engine::io::{Driver, SocketIndex, Udp, UdpOptions};
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 
 use crate::{Contestant, Costs, Far, Load, Meter};

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Node;
+use super::layers::{MESSAGE_BYTES_MAX, gossip_message};
 use crate::command::{CommandError, JoinTarget, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::Context;
-use crate::egress::Scope;
+use crate::dissemination::BroadcastId;
+use crate::dissemination::Finished;
 use crate::event::Completion;
-use crate::swim::broadcast::BroadcastId;
-use crate::swim::dissemination::Finished;
+use crate::scope::Scope;
 use crate::timers::{TimerKey, TimerKind};
-use crate::upper::{MESSAGE_BYTES_MAX, gossip_message};
 use crate::view::{Known, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 
@@ -65,7 +65,7 @@ impl Node {
             Leave::Left => return Err(CommandError::AfterLeave),
             _ => return Err(CommandError::LeaveInProgress),
         }
-        self.shared.egress.dissemination.watched = true;
+        self.shared.dissemination.watch(true);
         let scope = &mut self.shared.scope(ctx);
         let Some(intent) = self.upper.announce_leave(scope) else {
             self.depart(ctx, ticket);
@@ -73,10 +73,10 @@ impl Node {
             return Ok(());
         };
         self.leave = Leave::Announcing(ticket, intent);
-        let wait = scope.broadcast_wait();
+        let wait = broadcast_wait(scope);
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
         // What is known goes out at once, not with the next round.
-        self.swim.gossip_once(scope);
+        scope.gossip_now();
         self.settle(ctx);
         Ok(())
     }
@@ -280,9 +280,9 @@ impl Node {
         self.leave = Leave::Departing(ticket);
         let scope = &mut self.shared.scope(ctx);
         self.swim.leave(scope);
-        let wait = scope.broadcast_wait();
+        let wait = broadcast_wait(scope);
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 1);
-        self.swim.gossip_once(scope);
+        scope.gossip_now();
     }
 
     fn spread(&mut self, ctx: &mut Context, ticket: Ticket) {
@@ -294,11 +294,11 @@ impl Node {
     /// Completes the ticket once the broadcast went out, or after the broadcast timeout. Alone there is
     /// nobody to wait for.
     fn wait_for(&mut self, ctx: &mut Context, broadcast: Finished, ticket: Ticket) {
-        self.shared.egress.dissemination.watched = true;
+        self.shared.dissemination.watch(true);
         self.next_waiter = self.next_waiter.wrapping_add(1);
         self.waiters.insert(self.next_waiter, (broadcast, ticket));
         let scope = &mut self.shared.scope(ctx);
-        let wait = scope.broadcast_wait();
+        let wait = broadcast_wait(scope);
         let alone = u32::from(wait.is_zero());
         scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, alone);
     }
@@ -311,11 +311,11 @@ impl Node {
 
     /// Tells who waited for a broadcast that it went out.
     pub(super) fn settle_broadcasts(&mut self, ctx: &mut Context) {
-        if !self.shared.egress.dissemination.watched {
+        if !self.shared.dissemination.watched() {
             return;
         }
         let mut finished = std::mem::take(&mut self.finished);
-        self.shared.egress.dissemination.take_finished(&mut finished);
+        self.shared.dissemination.take_finished(&mut finished);
         for done in finished.drain(..) {
             match self.leave {
                 Leave::Announcing(ticket, intent) if done == Finished::User(intent) => {
@@ -334,13 +334,11 @@ impl Node {
         }
         self.finished = finished;
         let leaving = matches!(self.leave, Leave::Announcing(..) | Leave::Departing(_));
-        self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
+        self.shared.dissemination.watch(leaving || !self.waiters.is_empty());
     }
 }
 
-impl Scope<'_> {
-    /// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
-    fn broadcast_wait(&self) -> Duration {
-        if self.others_alive() { self.config.broadcast_timeout } else { Duration::ZERO }
-    }
+/// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
+fn broadcast_wait(scope: &Scope<'_>) -> Duration {
+    if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO }
 }

@@ -5,9 +5,11 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+mod layers;
 mod listing;
 #[cfg(feature = "sim")]
 mod settled;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,25 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::command::Leave;
+use self::layers::Upper;
 pub(crate) use self::listing::ListedMember;
+use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::delegate::Delegate;
-use crate::egress::{Egress, Scope};
-use crate::event::{Member, Notice};
+use crate::dissemination::{Class, Dissemination, Finished};
+use crate::event::Member;
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
-use crate::streams::Streams;
-use crate::swim::broadcast::Class;
-use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
-use crate::upper::Upper;
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
+use crate::wire::envelope::Envelope;
 use crate::wire::{DropReason, LamportTime, Message, packet};
 
 /// Members looked at in one slice of a list, at some 0.5 µs each.
@@ -58,7 +60,9 @@ pub(crate) struct Shared {
     pub(crate) me: MemberIndex,
     pub(crate) config: Arc<Config>,
     pub(crate) view: View,
-    pub(crate) egress: Egress,
+    pub(crate) envelope: Envelope,
+    pub(crate) dissemination: Dissemination,
+    pub(crate) ack_payload: Vec<u8>,
     pub(crate) stats: Stats,
     pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
@@ -71,7 +75,9 @@ impl Shared {
             me: self.me,
             config: &self.config,
             view: &mut self.view,
-            egress: &mut self.egress,
+            envelope: &mut self.envelope,
+            dissemination: &mut self.dissemination,
+            ack_payload: &mut self.ack_payload,
             stats: &mut self.stats,
             delegate: &mut self.delegate,
         }
@@ -104,11 +110,14 @@ impl Node {
     /// A node of that identity. It does nothing before [`start`](Self::start).
     pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
         let me = ctx.roster.intern_name(&config.node_name);
-        let egress = Egress::new(&config, ctx);
+        let dissemination = Dissemination::new(&config, ctx);
         let swim = Swim::new(&config);
         let upper = Upper::new(&config);
         let (view, stats) = (View::default(), Stats::default());
-        let shared = Shared { id, me, config, view, egress, stats, delegate: None };
+        let envelope = envelope(&config);
+        let ack_payload = Vec::new();
+        let shared =
+            Shared { id, me, config, view, envelope, dissemination, ack_payload, stats, delegate: None };
         Node {
             shared,
             swim,
@@ -124,9 +133,6 @@ impl Node {
 
     /// Gives the node its rules. Before [`start`](Self::start), which asks it already.
     pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
-        let Shared { config, egress, .. } = &mut self.shared;
-        egress.asks_broadcasts = !config.serf;
-        egress.asks_ack_payload = !(config.serf && config.coordinates);
         self.shared.delegate = Some(delegate);
     }
 
@@ -156,7 +162,7 @@ impl Node {
     pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
         self.shared.stats.datagrams_received += 1;
         self.shared.stats.bytes_received += bytes.len() as u64;
-        let plain = match packet::open(&self.shared.egress.envelope, bytes) {
+        let plain = match self.shared.envelope.open(bytes) {
             Ok(plain) => plain,
             Err(reason) => return self.shared.scope(ctx).drop_input(reason, Some(from)),
         };
@@ -182,7 +188,7 @@ impl Node {
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
-            TimerKind::Gossip => self.swim.gossip(scope),
+            TimerKind::Gossip => scope.gossip(),
             TimerKind::PushPull => self.push_pull(ctx),
             TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
@@ -209,7 +215,7 @@ impl Node {
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
         self.upper.clear(&mut ctx.roster);
-        self.shared.egress.dissemination.clear(&mut ctx.roster);
+        self.shared.dissemination.clear(&mut ctx.roster);
         self.shared.view.clear(&mut ctx.roster);
         ctx.roster.release_name(self.shared.me);
     }
@@ -256,17 +262,17 @@ impl Node {
 
     /// Queued intents, queries and user events.
     pub fn queue_depths(&self) -> [usize; 3] {
-        Class::ALL.map(|class| self.shared.egress.dissemination.user_len(class))
+        Class::ALL.map(|class| self.shared.dissemination.user_len(class))
     }
 
     /// Whether its gossip is encrypted.
     pub fn encrypted(&self) -> bool {
-        !self.shared.egress.envelope.keyring.is_empty()
+        !self.shared.envelope.keyring.is_empty()
     }
 
     /// Its keys, the primary first.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.shared.egress.envelope.keyring.keys()
+        self.shared.envelope.keyring.keys()
     }
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.
@@ -404,16 +410,14 @@ impl Node {
     }
 }
 
-impl Scope<'_> {
-    /// Whether anybody else is there to hear.
-    pub(crate) fn others_alive(&self) -> bool {
-        let me_alive = self.view.get(self.me).is_some_and(|known| known.swim == SwimState::Alive);
-        self.view.swim_count(SwimState::Alive) > usize::from(me_alive)
-    }
-
-    /// Tells why a push/pull came to nothing.
-    pub(crate) fn push_pull_failed(&mut self, addr: SocketAddr, reason: String) {
-        self.notice(Notice::PushPullFailed { addr, reason });
+/// The envelope that the settings ask for.
+fn envelope(config: &Config) -> Envelope {
+    Envelope {
+        label: config.label.clone(),
+        compress: config.compression,
+        verify_incoming: config.gossip_verify_incoming,
+        verify_outgoing: config.gossip_verify_outgoing,
+        ..Envelope::new(&config.keys).expect("the config's keys were checked")
     }
 }
 

@@ -13,7 +13,7 @@ impl Node {
     /// caller owes.
     pub(crate) fn start_settled(&mut self, ctx: &mut Context, n: usize) -> FactIndex {
         self.start_in(ctx, n);
-        self.shared.egress.dissemination.clear(&mut ctx.roster);
+        self.shared.dissemination.clear(&mut ctx.roster);
         let fact = self.shared.view.get(self.shared.me).expect("a node is in its own view").fact;
         ctx.roster.retain_fact(fact);
         fact

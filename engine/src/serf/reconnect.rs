@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use crate::egress::Scope;
 use crate::event::Notice;
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::timers::TimerKind;
 use crate::view::MemberStatus;

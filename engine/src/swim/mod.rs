@@ -1,23 +1,18 @@
 //! Who is in the cluster: SWIM with Lifeguard, as memberlist speaks it.
 //!
-//! The parts: `probe` asks members whether they live, `member` decides what a message about a member
-//! changes, `suspicion` gives the accused time to refute, `gossip` and
-//! `dissemination` spread the news, `merge` exchanges whole states.
-
-pub mod broadcast;
-pub(crate) mod dissemination;
+//! The parts: `probe` asks members whether they live, `state` decides what a message about a member changes,
+//! `suspicion` gives the accused time to refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
-mod gossip;
-mod member;
 mod merge;
 mod probe;
+mod state;
 mod suspicion;
 
-pub(crate) use member::{Source, encoded_meta};
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
 pub(crate) use probe::{Acked, StreamPing};
+pub(crate) use state::{Source, encoded_meta};
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;
 
@@ -63,8 +58,6 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
-    /// Whom the gossip round goes to; kept for its memory.
-    gossip_targets: Vec<MemberIndex>,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones shown to who claims to live, since the last probe.
@@ -85,7 +78,6 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
-            gossip_targets: Vec::new(),
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,

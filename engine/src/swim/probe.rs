@@ -8,11 +8,10 @@ use hashbrown::HashMap;
 
 use crate::config::Config;
 use crate::delegate::Announcement;
-use crate::egress::Scope;
 use crate::event::Notice;
 use crate::random::Permutation;
 use crate::roster::MemberIndex;
-use crate::swim::gossip::send_to_member;
+use crate::scope::Scope;
 use crate::swim::{Source, Swim};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -157,7 +156,7 @@ impl Swim {
         let payload = scope.take_ack_payload();
         let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
         scope.send_message(to, |out| ack.encode(out));
-        scope.egress.ack_payload = payload;
+        *scope.ack_payload = payload;
     }
 
     /// Somebody asks this node to ping a third one.
@@ -245,12 +244,12 @@ impl Swim {
         if known.swim != SwimState::Suspect || !scope.config.buddy_system {
             return send_ping(scope, to, &name, seq);
         }
-        scope.begin_packet();
+        scope.sending().begin_packet();
         let ping = own_ping(scope.config, &name, seq);
         scope.ctx.assembler.push(|out| ping.encode(out));
         let suspect = Suspect { incarnation, node: &name, from: &scope.config.node_name };
         scope.ctx.assembler.push(|out| suspect.encode(out));
-        send_to_member(scope, target);
+        scope.sending().finish_packet_to_member(target);
     }
 
     fn next_target(&mut self, scope: &mut Scope<'_>) -> Option<MemberIndex> {

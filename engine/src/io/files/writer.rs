@@ -1,5 +1,6 @@
 //! The thread that writes snapshot files, one for the process, so that no ack waits for a disk: on Linux through
-//! a ring of its own (tokio-uring's runtime), elsewhere and where the ring is refused with ordinary calls.
+//! a ring of its own (tokio-uring's runtime), elsewhere and where the kernel refuses the ring with ordinary calls.
+//! tokio-uring 0.5 does not compile for musl, so binaries for musl use ordinary calls too.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Works that wait at one time. Each journal has one under way, and two more at its end.
 const DEPTH: usize = 1024;
 /// Entries of the ring: works are done one after the other.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
 const RING_ENTRIES: u32 = 4;
 
 /// The way to the thread.
@@ -137,7 +138,7 @@ impl LogFile {
 
 /// Serves until the process ends.
 fn run(mut works: mpsc::Receiver<Work>) {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(target_env = "musl")))]
     if let Ok(runtime) = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES)) {
         return runtime.block_on(async {
             while let Some(Work { file, change, sync, done }) = works.recv().await {
@@ -177,7 +178,7 @@ fn plain_append(mut file: &File, at: u64, bytes: &[u8], sync: bool) -> io::Resul
 }
 
 /// The same through the ring.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod ring {
     use super::{Change, LogFile, io};
     use tokio_uring::fs::File;

@@ -49,13 +49,20 @@ impl Kind {
         #[cfg(target_os = "linux")]
         if matches!(self, Kind::Deferred | Kind::Cooperative) {
             return match Driver::detect() {
+                #[cfg(not(target_env = "musl"))]
                 (Driver::IoUring, _) => tokio_uring::start(test(self)),
+                #[cfg(target_env = "musl")]
+                (Driver::IoUring, _) => on_tokio(test(self)),
                 (Driver::Portable, why) => eprintln!("not run, there is no io_uring here: {why}"),
             };
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test(self));
+        on_tokio(test(self));
     }
+}
+
+fn on_tokio(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test);
 }
 
 macro_rules! on_every_driver {

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use crate::config::Config;
 use crate::delegate::Announcement;
-use crate::egress::Scope;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
@@ -213,7 +213,7 @@ impl Swim {
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
-        scope.egress.dissemination.first = Some(scope.me);
+        scope.dissemination.send_first(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
         self.on_dead(scope, &dead, Source::Heard);
@@ -227,7 +227,7 @@ impl Swim {
             if member == scope.me || scope.ctx.now.since(since) <= scope.config.gossip_to_the_dead {
                 continue;
             }
-            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.dissemination.forget_member(&mut scope.ctx.roster, member);
             scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
         }
     }
@@ -312,7 +312,7 @@ impl Swim {
         match source {
             Source::Heard => scope.broadcast_member(member, from),
             // What is queued about the member is older than what was just learnt.
-            Source::Taught => scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member),
+            Source::Taught => scope.dissemination.forget_member(&mut scope.ctx.roster, member),
         }
     }
 

@@ -1,14 +1,15 @@
-//! What this node still has to tell the others, and how a packet is filled with it.
+//! The queued broadcasts of one node, and how they fill a packet.
 //!
-//! The policy is `classic`: exactly Serf's. Broadcasts about members are kept as member indices and encoded
-//! from the view into the packet; a member is queued at most once, and what is sent about it is what the
-//! view says at that moment. Serf's own messages are kept as the bytes they came as.
+//! Broadcasts about members are kept as member indices and encoded from the view into the packet; a member is
+//! queued at most once, and what is sent about it is what the view says at that moment. Serf messages are kept
+//! as the bytes that arrived.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::queue::{BroadcastId, BroadcastQueue, Class, Place};
 use crate::roster::{MemberIndex, Roster};
-use crate::swim::broadcast::{BroadcastId, BroadcastQueue, Class, Place};
+
 use crate::view::{SwimState, View};
 use crate::wire::packet::Assembler;
 use crate::wire::{Dead, Suspect, message};
@@ -22,6 +23,15 @@ pub(crate) enum Finished {
     User(BroadcastId),
 }
 
+/// Packets in which a broadcast may go out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// One about a member.
+    pub(super) member: u32,
+    /// A serf message.
+    pub(super) user: u32,
+}
+
 /// Of so many packets one begins with what is not about members.
 const PACKETS_IN_TURN: u32 = 4;
 
@@ -33,9 +43,9 @@ struct News {
     from: MemberIndex,
 }
 
-/// What this node still has to tell the others.
+/// The queued broadcasts of one node.
 #[derive(Debug, Default)]
-pub(crate) struct Dissemination {
+pub(super) struct Broadcasts {
     next_id: u64,
     news: BroadcastQueue<News>,
     places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
@@ -45,16 +55,16 @@ pub(crate) struct Dissemination {
     /// Packets filled; decides whose turn it is.
     packets: u32,
     /// The member whose news goes before everybody's: this node, once it leaves.
-    pub(crate) first: Option<MemberIndex>,
+    pub(super) first: Option<MemberIndex>,
     /// Whose last transmission was made; the node asks after each input.
     finished: Vec<Finished>,
     /// Whether anybody waits for broadcasts to finish; else `finished` is not filled.
-    pub(crate) watched: bool,
+    pub(super) watched: bool,
 }
 
-impl Dissemination {
+impl Broadcasts {
     /// Queues the member's state as the view has it; replaces what is queued about the member.
-    pub(crate) fn queue_member(
+    pub(super) fn queue_member(
         &mut self,
         roster: &mut Roster,
         view: &View,
@@ -70,7 +80,7 @@ impl Dissemination {
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
-    pub(crate) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
+    pub(super) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
         if let Some(place) = self.places.remove(&member) {
             roster.release_name(self.news.remove(place).from);
             self.finish(Finished::Member(member));
@@ -78,7 +88,7 @@ impl Dissemination {
     }
 
     /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; says how many.
-    pub(crate) fn queue_user(&mut self, class: Class, message: Bytes, max: usize) -> (BroadcastId, usize) {
+    pub(super) fn queue_user(&mut self, class: Class, message: Bytes, max: usize) -> (BroadcastId, usize) {
         let dropped = self.prune_user(class, max.saturating_sub(1));
         let id = self.new_id();
         // Serf counts the user message's type byte as overhead of its own.
@@ -87,23 +97,23 @@ impl Dissemination {
     }
 
     /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.news.is_empty() && self.user.iter().all(BroadcastQueue::is_empty)
     }
 
     /// Serf messages of a class that wait.
-    pub(crate) fn user_len(&self, class: Class) -> usize {
+    pub(super) fn user_len(&self, class: Class) -> usize {
         self.user[class as usize].len()
     }
 
     /// How many of a class were dropped since the last look.
-    pub(crate) fn take_dropped(&mut self, class: Class) -> usize {
+    pub(super) fn take_dropped(&mut self, class: Class) -> usize {
         std::mem::take(&mut self.dropped[class as usize])
     }
 
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
     fn prune_user(&mut self, class: Class, max: usize) -> usize {
-        let Dissemination { user, finished, watched, .. } = self;
+        let Broadcasts { user, finished, watched, .. } = self;
         let mut dropped = 0;
         user[class as usize].prune(max, |id| {
             dropped += 1;
@@ -117,14 +127,14 @@ impl Dissemination {
 
     /// Fills a packet: members first, then intents, queries and events. Every fourth packet begins with one
     /// of the latter, in turn, so that a flood about members holds none of them up for good.
-    pub(crate) fn fill(
+    pub(super) fn fill(
         &mut self,
         assembler: &mut Assembler,
         roster: &mut Roster,
         view: &View,
-        member_limit: u32,
-        user_limit: u32,
+        limits: Limits,
     ) {
+        let Limits { member: member_limit, user: user_limit } = limits;
         self.packets = self.packets.wrapping_add(1);
         self.fill_user(assembler, Class::OwnLeave, user_limit);
         if self.packets.is_multiple_of(PACKETS_IN_TURN) {
@@ -140,16 +150,16 @@ impl Dissemination {
     }
 
     /// Moves the broadcasts that finished since the last call into `into`.
-    pub(crate) fn take_finished(&mut self, into: &mut Vec<Finished>) {
+    pub(super) fn take_finished(&mut self, into: &mut Vec<Finished>) {
         into.append(&mut self.finished);
     }
 
     /// Gives the references to names back; the node is gone.
-    pub(crate) fn clear(&mut self, roster: &mut Roster) {
+    pub(super) fn clear(&mut self, roster: &mut Roster) {
         for news in self.news.take_all() {
             roster.release_name(news.from);
         }
-        *self = Dissemination::default();
+        *self = Broadcasts::default();
     }
 
     fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {

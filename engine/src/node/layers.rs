@@ -10,12 +10,12 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
 use crate::delegate::Onward;
-use crate::egress::Scope;
+use crate::dissemination::{BroadcastId, Class};
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
-use crate::swim::broadcast::{BroadcastId, Class};
 use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState};
@@ -216,7 +216,7 @@ pub(crate) fn gossip_message(scope: &mut Scope<'_>, message: Bytes) -> Result<()
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
     }
-    if scope.egress.dissemination.user_len(Class::Event) >= scope.config.queue_depth_max {
+    if scope.dissemination.user_len(Class::Event) >= scope.config.queue_depth_max {
         return Err(CommandError::Busy("broadcasts"));
     }
     scope.broadcast(Class::Event, message);
@@ -228,7 +228,7 @@ fn reap_forgotten(scope: &mut Scope<'_>) {
     for member in scope.view.departed() {
         if scope.view.get(member).is_some_and(|known| known.swim == SwimState::Absent) {
             emit(scope, MemberEventKind::Reap, member);
-            scope.egress.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.dissemination.forget_member(&mut scope.ctx.roster, member);
             scope.view.remove(&mut scope.ctx.roster, member);
         }
     }

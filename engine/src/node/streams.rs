@@ -5,17 +5,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::layers::Upper;
 use crate::command::{CommandError, JoinTarget, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::delegate::Announcements;
-use crate::egress::Scope;
 use crate::event::{Completion, Notice};
+use crate::scope::Scope;
 use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
-use crate::upper::Upper;
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
+    wraps,
 };
 use crate::wire::{DropReason, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
@@ -293,7 +294,7 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
-        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(&scope.egress.envelope));
+        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
         match decoded {
             Ok(None) => self.make_room(scope),
             Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
@@ -414,7 +415,7 @@ impl Streams {
         match purpose {
             Purpose::PushPull { addr, cause } => {
                 if !matches!(cause, Cause::Join(..)) {
-                    scope.push_pull_failed(addr, reason.clone());
+                    scope.notice(Notice::PushPullFailed { addr, reason: reason.clone() });
                 }
                 self.end_exchange(scope, cause, Err(reason));
             }
@@ -471,9 +472,9 @@ fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, jo
 }
 
 fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
-    let envelope = &scope.egress.envelope;
+    let envelope = &*scope.envelope;
     let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
-    let bytes = if envelope.wraps_streams(role) {
+    let bytes = if wraps(envelope, role) {
         let mut bytes = Vec::with_capacity(raw.len() + 64);
         encode_stream(&raw, envelope, role, nonce, &mut bytes);
         scope.ctx.spare.give(raw);
