@@ -1,4 +1,5 @@
 //! The same regular expression selects the same members on both kinds of agent.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;

@@ -5,6 +5,7 @@
 mod coalesce;
 pub(crate) mod coordinate;
 mod event_buffer;
+mod filters;
 mod intent;
 mod internal;
 mod lamport;

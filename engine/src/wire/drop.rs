@@ -90,6 +90,8 @@ drop_reasons! {
     TooManyFilters = "too_many_filters",
     /// A query filter whose regular expression is none, or too big.
     BadFilter = "bad_filter",
+    /// Filters of queries whose expressions cost more than this node compiles in a second.
+    FiltersTooCostly = "filters_too_costly",
     /// More user events of one Lamport time than could be sent at a moment.
     TooManyEvents = "too_many_events",
     /// More keys than fit a response honestly.
