@@ -11,7 +11,7 @@ use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Tag};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
-use thane_bench::{Bench, envelope, packet_of_bytes, ping_packet};
+use thane_engine::fixtures::{Lone, envelope, packet_of_bytes, ping_packet};
 use thane_engine::wire::keyring::BACKEND;
 
 const SIZES: [usize; 4] = [60, 300, 1_400, 65_536];
@@ -91,22 +91,22 @@ fn ciphers(c: &mut Criterion<ProcessorTime>) {
 fn whole_way(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group(format!("whole way through a node, {BACKEND}"));
     for (name, key) in [("plain", None), ("aes-128", Some(&[1; 16][..])), ("aes-256", Some(&[1; 32][..]))] {
-        let envelope = envelope(key, false);
+        let envelope = envelope(key);
         let packets = [
-            ("ping to ack", ping_packet(&envelope)),
+            ("ping to ack", ping_packet(&envelope, "node-00001")),
             ("duplicate event of 1,400 bytes", packet_of_bytes(&envelope, 1_400, false)),
         ];
         for (what, packet) in packets {
-            let mut bench = Bench::new(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)));
+            let mut lone = Lone::quiet(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)));
             let mut received = packet.clone();
             group.bench_function(BenchmarkId::new(what, name), |b| {
                 b.iter(|| {
                     received.copy_from_slice(black_box(&packet));
-                    bench.receive(&mut received);
-                    bench.clear();
+                    lone.receive(&mut received);
+                    lone.ctx.out.clear();
                 });
             });
-            assert_eq!(bench.node.stats().all_drops().count(), 0, "nothing is refused");
+            assert_eq!(lone.node.stats().all_drops().count(), 0, "nothing is refused");
         }
     }
     group.finish();

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use thane_bench::{envelope, gossip_packet, members, ping};
+use thane_engine::fixtures::{envelope, gossip_packet, members, ping};
 use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::{Message, lzw};
@@ -24,7 +24,7 @@ fn gossip(c: &mut Criterion) {
     let mut group = c.benchmark_group("gossip of ten alive");
     group.throughput(Throughput::Elements(10));
     for (name, key) in KEYS {
-        let envelope = envelope(key, false);
+        let envelope = envelope(key);
         let packet = packet_of_ten(&envelope);
         let mut assembler = Assembler::default();
         let mut out = Vec::new();
@@ -42,7 +42,7 @@ fn gossip(c: &mut Criterion) {
             });
         });
     }
-    let packet = packet_of_ten(&envelope(None, false));
+    let packet = packet_of_ten(&envelope(None));
     let mut received = packet.clone();
     group.bench_function("copy", |b| {
         b.iter(|| {
@@ -79,8 +79,8 @@ fn pings(c: &mut Criterion) {
 }
 
 fn compression(c: &mut Criterion) {
-    let plain = packet_of_ten(&envelope(None, false));
-    let compressing = envelope(None, true);
+    let plain = packet_of_ten(&envelope(None));
+    let compressing = Envelope { compress: true, ..envelope(None) };
     let packed = packet_of_ten(&compressing);
     assert!(packed.len() < plain.len(), "ten alive messages compress");
     let mut group = c.benchmark_group("lzw of ten alive");

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::command::Ticket;
+use crate::deferred::DeferredQueue;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
 pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
@@ -89,6 +90,18 @@ impl Outputs {
         self.send_buffer.clear();
     }
 
+    /// Forgets everything, as an owner does that has dealt with it; keeps the buffers.
+    pub fn clear(&mut self) {
+        self.clear_datagrams();
+        self.streams.clear();
+        self.records.clear();
+        self.completions.clear();
+        self.events.clear();
+        self.keyrings.clear();
+        self.ended.clear();
+        self.notices.clear();
+    }
+
     /// Tells the log about a member, with those before it that something alike happened to.
     pub(crate) fn note_member(
         &mut self,
@@ -137,6 +150,7 @@ pub struct Context {
     /// Buffers for decompression.
     pub scratch: Scratch,
     pub(crate) spare: Spare,
+    pub(crate) deferred: DeferredQueue,
 }
 
 /// Buffers of states that were merged, for the next ones to be sent. States of big clusters have megabytes, and
@@ -179,6 +193,7 @@ impl Context {
             assembler: Assembler::default(),
             scratch: Scratch::default(),
             spare: Spare::default(),
+            deferred: DeferredQueue::new(),
         }
     }
 }

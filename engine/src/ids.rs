@@ -25,3 +25,7 @@ impl StreamId {
         self.0 % 2 == 1
     }
 }
+
+/// Identifies one queued broadcast of a node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BroadcastId(pub u64);

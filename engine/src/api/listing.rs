@@ -12,7 +12,7 @@ use crate::roster::MemberIndex;
 use crate::shard::Request;
 
 /// Members copied at one time: about 100 ns each, with what they announced.
-const COPY_SLICE: usize = 512;
+pub(crate) const LIST_PIECE: usize = 512;
 
 /// The members that a node listed at one time, each as it was then, also if it has changed or gone since. Takes
 /// 8 bytes for each while it lives.
@@ -109,7 +109,7 @@ impl Listing {
         if rest.is_empty() {
             return Ok(());
         }
-        let wanted = rest[..rest.len().min(COPY_SLICE)].to_vec();
+        let wanted = rest[..rest.len().min(LIST_PIECE)].to_vec();
         self.asked += wanted.len();
         let (reply, coming) = oneshot::channel();
         // The call may run after the listing is gone; its facts must not be.

@@ -43,6 +43,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::handle::Handle;
+#[cfg(feature = "fixtures")]
+pub(crate) use self::listing::LIST_PIECE;
 pub use self::listing::Listing;
 pub use self::outlet::{Answers, Outlet};
 #[cfg(doc)]

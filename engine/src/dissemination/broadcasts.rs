@@ -7,21 +7,13 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::queue::{BroadcastId, BroadcastQueue, Class, Place};
+use super::queue::{BroadcastQueue, Class, Place};
+use crate::context::Context;
+use crate::deferred::{Deferred, DeferredQueue, Finished};
+use crate::ids::BroadcastId;
 use crate::roster::{MemberIndex, Roster};
-
 use crate::view::{SwimState, View};
-use crate::wire::packet::Assembler;
 use crate::wire::{Dead, Suspect, message};
-
-/// A broadcast that needs no more transmissions.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Finished {
-    /// The state of a member.
-    Member(MemberIndex),
-    /// A serf message.
-    User(BroadcastId),
-}
 
 /// Packets in which a broadcast may go out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,7 +31,7 @@ const PACKETS_IN_TURN: u32 = 4;
 #[derive(Copy, Clone, Debug)]
 struct News {
     member: MemberIndex,
-    /// Whom the message names as its source. Holds a reference to the name.
+    /// The member that the message names as its source. Holds a reference to the name.
     from: MemberIndex,
 }
 
@@ -50,111 +42,101 @@ pub(super) struct Broadcasts {
     news: BroadcastQueue<News>,
     places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
     user: [BroadcastQueue<Bytes>; 4],
-    /// Cut from each of `user` since the last look.
+    /// Cut from each of `user` since the last call of `take_dropped`.
     dropped: [usize; 4],
     /// Packets filled; decides whose turn it is.
     packets: u32,
     /// The member whose news goes before everybody's: this node, once it leaves.
     pub(super) first: Option<MemberIndex>,
-    /// Whose last transmission was made; the node asks after each input.
-    finished: Vec<Finished>,
-    /// Whether anybody waits for broadcasts to finish; else `finished` is not filled.
+    /// A command waits for broadcasts to finish: those that do are deferred.
     pub(super) watched: bool,
 }
 
 impl Broadcasts {
-    /// Queues the member's state as the view has it; replaces what is queued about the member.
+    /// Queues the member's state as the view has it. Nothing is queued about the member.
     pub(super) fn queue_member(
         &mut self,
-        roster: &mut Roster,
+        ctx: &mut Context,
         view: &View,
         member: MemberIndex,
         from: MemberIndex,
     ) {
-        self.forget_member(roster, member);
-        let Some(bytes) = encoded_len(roster, view, member, from) else { return };
-        roster.retain_name(from);
+        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else { return };
+        ctx.roster.retain_name(from);
         let id = self.new_id();
         let place = self.news.push(id, bytes, News { member, from });
         self.places.insert(member, place);
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
-    pub(super) fn forget_member(&mut self, roster: &mut Roster, member: MemberIndex) {
+    pub(super) fn forget_member(&mut self, ctx: &mut Context, member: MemberIndex) {
         if let Some(place) = self.places.remove(&member) {
-            roster.release_name(self.news.remove(place).from);
-            self.finish(Finished::Member(member));
+            ctx.roster.release_name(self.news.remove(place).from);
+            self.finish(&mut ctx.deferred, Finished::Member(member));
         }
     }
 
-    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; says how many.
-    pub(super) fn queue_user(&mut self, class: Class, message: Bytes, max: usize) -> (BroadcastId, usize) {
-        let dropped = self.prune_user(class, max.saturating_sub(1));
+    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; returns how many.
+    pub(super) fn queue_user(
+        &mut self,
+        ctx: &mut Context,
+        class: Class,
+        message: Bytes,
+        max: usize,
+    ) -> (BroadcastId, usize) {
+        let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
         let id = self.new_id();
         // Serf counts the user message's type byte as overhead of its own.
         self.user[class as usize].push(id, message.len() + 1, message);
         (id, dropped)
     }
 
-    /// Whether nothing waits.
+    /// Whether the queues are empty.
     pub(super) fn is_empty(&self) -> bool {
         self.news.is_empty() && self.user.iter().all(BroadcastQueue::is_empty)
     }
 
-    /// Serf messages of a class that wait.
+    /// How many serf messages of a class are queued.
     pub(super) fn user_len(&self, class: Class) -> usize {
         self.user[class as usize].len()
     }
 
-    /// How many of a class were dropped since the last look.
+    /// How many serf messages of a class were dropped since the last call.
     pub(super) fn take_dropped(&mut self, class: Class) -> usize {
         std::mem::take(&mut self.dropped[class as usize])
     }
 
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
-    fn prune_user(&mut self, class: Class, max: usize) -> usize {
-        let Broadcasts { user, finished, watched, .. } = self;
+    fn prune_user(&mut self, ctx: &mut Context, class: Class, max: usize) -> usize {
         let mut dropped = 0;
-        user[class as usize].prune(max, |id| {
+        self.user[class as usize].prune(max, |id| {
             dropped += 1;
-            if *watched {
-                finished.push(Finished::User(id));
+            if self.watched {
+                ctx.deferred.push_back(Deferred::Finished(Finished::User(id)));
             }
         });
         self.dropped[class as usize] += dropped;
         dropped
     }
 
-    /// Fills a packet: members first, then intents, queries and events. Every fourth packet begins with one
-    /// of the latter, in turn, so that a flood about members holds none of them up for good.
-    pub(super) fn fill(
-        &mut self,
-        assembler: &mut Assembler,
-        roster: &mut Roster,
-        view: &View,
-        limits: Limits,
-    ) {
-        let Limits { member: member_limit, user: user_limit } = limits;
+    /// Fills the packet under assembly: members first, then intents, queries and events. Every fourth packet
+    /// begins with one of the latter, in turn, so that a flood about members does not hold them up for good.
+    pub(super) fn fill(&mut self, ctx: &mut Context, view: &View, limits: Limits) {
         self.packets = self.packets.wrapping_add(1);
-        self.fill_user(assembler, Class::OwnLeave, user_limit);
+        self.fill_user(ctx, Class::OwnLeave, limits);
         if self.packets.is_multiple_of(PACKETS_IN_TURN) {
             let turn = (self.packets / PACKETS_IN_TURN) as usize % Class::ALL.len();
-            self.fill_user(assembler, Class::ALL[turn], user_limit);
+            self.fill_user(ctx, Class::ALL[turn], limits);
         }
-        self.fill_members(assembler, roster, view, member_limit);
+        self.fill_members(ctx, view, limits);
         self.news.unpark();
         for class in Class::ALL {
-            self.fill_user(assembler, class, user_limit);
+            self.fill_user(ctx, class, limits);
         }
         self.user.iter_mut().for_each(BroadcastQueue::unpark);
     }
 
-    /// Moves the broadcasts that finished since the last call into `into`.
-    pub(super) fn take_finished(&mut self, into: &mut Vec<Finished>) {
-        into.append(&mut self.finished);
-    }
-
-    /// Gives the references to names back; the node is gone.
+    /// Empties the queues and returns the references to names; the node is gone.
     pub(super) fn clear(&mut self, roster: &mut Roster) {
         for news in self.news.take_all() {
             roster.release_name(news.from);
@@ -162,50 +144,44 @@ impl Broadcasts {
         *self = Broadcasts::default();
     }
 
-    fn fill_members(&mut self, assembler: &mut Assembler, roster: &mut Roster, view: &View, limit: u32) {
+    fn fill_members(&mut self, ctx: &mut Context, view: &View, limits: Limits) {
         if let Some(place) = self.first.and_then(|member| self.places.get(&member).copied()) {
             let id = self.new_id();
-            if let Some(&news) = self.news.take(place, assembler.remaining(), id) {
-                self.send_news(assembler, roster, view, limit, news);
+            if let Some(&news) = self.news.take(place, ctx.assembler.remaining(), id) {
+                self.send_news(ctx, view, limits, news);
             }
         }
-        while let Some(&news) = self.news.take_best(assembler.remaining()) {
-            self.send_news(assembler, roster, view, limit, news);
+        while let Some(&news) = self.news.take_best(ctx.assembler.remaining()) {
+            self.send_news(ctx, view, limits, news);
         }
     }
 
     /// Sends what was just taken.
-    fn send_news(
-        &mut self,
-        assembler: &mut Assembler,
-        roster: &mut Roster,
-        view: &View,
-        limit: u32,
-        news: News,
-    ) {
+    fn send_news(&mut self, ctx: &mut Context, view: &View, limits: Limits, news: News) {
+        let Context { assembler, roster, deferred, .. } = ctx;
         assembler.push(|out| encode(roster, view, news, out));
-        if self.news.sent(limit).is_some() {
+        if self.news.sent(limits.member).is_some() {
             self.places.remove(&news.member);
             roster.release_name(news.from);
-            self.finish(Finished::Member(news.member));
+            self.finish(deferred, Finished::Member(news.member));
         }
     }
 
-    fn fill_user(&mut self, assembler: &mut Assembler, class: Class, limit: u32) {
-        while let Some(message) = self.user[class as usize].take_best(assembler.remaining()) {
-            assembler.push(|out| {
+    fn fill_user(&mut self, ctx: &mut Context, class: Class, limits: Limits) {
+        while let Some(message) = self.user[class as usize].take_best(ctx.assembler.remaining()) {
+            ctx.assembler.push(|out| {
                 out.push(message::USER);
                 out.extend_from_slice(message);
             });
-            if let Some((id, _)) = self.user[class as usize].sent(limit) {
-                self.finish(Finished::User(id));
+            if let Some((id, _)) = self.user[class as usize].sent(limits.user) {
+                self.finish(&mut ctx.deferred, Finished::User(id));
             }
         }
     }
 
-    fn finish(&mut self, finished: Finished) {
+    fn finish(&self, deferred: &mut DeferredQueue, finished: Finished) {
         if self.watched {
-            self.finished.push(finished);
+            deferred.push_back(Deferred::Finished(finished));
         }
     }
 

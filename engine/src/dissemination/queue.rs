@@ -13,9 +13,7 @@ use std::collections::BinaryHeap;
 
 use slab::Slab;
 
-/// Names one queued broadcast of a node.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BroadcastId(pub u64);
+use crate::ids::BroadcastId;
 
 /// What serf's broadcasts are about. Packets take intents before queries before events (PROTOCOL 9.6).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

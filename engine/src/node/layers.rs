@@ -1,6 +1,5 @@
-//! What runs on top of SWIM: the serf layer, or nothing but the program's delegate.
-//!
-//! Node and streams speak to this enum, so that neither knows which of the two it is.
+//! What runs on top of SWIM: the serf layer, or nothing but the program's delegate. The rest of the node does
+//! not know which of the two it is.
 
 use std::net::SocketAddr;
 
@@ -9,47 +8,48 @@ use bytes::Bytes;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
+use crate::deferred::{Acked, Change};
 use crate::delegate::Onward;
 use crate::dissemination::{BroadcastId, Class};
+use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
-use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState};
+use crate::wire::LamportTime;
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{DropReason, LamportTime};
 
 /// What runs on top of SWIM.
 #[expect(clippy::large_enum_variant, reason = "nearly all nodes run the large one")]
-pub(crate) enum Upper {
+pub(crate) enum TopLayer {
     /// Serf: intents, user events, queries, coordinates.
     Serf(Serf),
     /// Memberships from SWIM alone; messages and state are the delegate's.
     Plain,
 }
 
-impl Upper {
-    pub(crate) fn new(config: &Config) -> Upper {
-        if config.serf { Upper::Serf(Serf::new(config)) } else { Upper::Plain }
+impl TopLayer {
+    pub(crate) fn new(config: &Config) -> TopLayer {
+        if config.serf { TopLayer::Serf(Serf::new(config)) } else { TopLayer::Plain }
     }
 
     /// The serf layer, for commands that only it knows.
     pub(crate) fn serf(&mut self) -> Result<&mut Serf, CommandError> {
         match self {
-            Upper::Serf(serf) => Ok(serf),
-            Upper::Plain => Err(CommandError::NotSupported),
+            TopLayer::Serf(serf) => Ok(serf),
+            TopLayer::Plain => Err(CommandError::NotSupported),
         }
     }
 
     /// Arms the timers.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>) {
         match self {
-            Upper::Serf(serf) => serf.start(scope),
-            Upper::Plain => {
+            TopLayer::Serf(serf) => serf.start(scope),
+            TopLayer::Plain => {
                 let first = scope.ctx.random.duration(scope.config.reap_interval);
                 scope.schedule(scope.now() + first, TimerKind::Reap, 0, 0);
             }
@@ -58,39 +58,35 @@ impl Upper {
 
     /// Gives back what it holds of the roster: the node ends.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
-        if let Upper::Serf(serf) = self {
+        if let TopLayer::Serf(serf) = self {
             serf.clear(roster);
         }
     }
 
-    /// A timer of this layer is due. Gives where to connect if it is one to reconnect.
-    pub(crate) fn on_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) -> Option<SocketAddr> {
-        let Upper::Serf(serf) = self else {
-            reap_forgotten(scope);
-            return None;
-        };
+    /// A timer of this layer is due.
+    pub(crate) fn on_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let TopLayer::Serf(serf) = self else { return reap_forgotten(scope) };
         match key.kind {
             TimerKind::Reap => serf.reap(scope),
             TimerKind::QueryEnd => serf.on_query_end(scope, key),
             TimerKind::Coalesce => serf.on_coalesce_timer(scope, key),
             TimerKind::QueueCheck => serf.check_queues(scope),
-            TimerKind::Reconnect => return serf.reconnect(scope),
+            TimerKind::Reconnect => serf.on_reconnect_timer(scope),
             _ => unreachable!("the node hands in this layer's timers"),
         }
-        None
     }
 
     /// SWIM's picture of a member changed.
     pub(crate) fn on_change(&mut self, scope: &mut Scope<'_>, change: Change) {
         let (kind, member) = match (self, change) {
-            (Upper::Serf(serf), change) => return serf.on_change(scope, change),
-            (Upper::Plain, Change::Joined(member)) => (MemberEventKind::Join, member),
-            (Upper::Plain, Change::Updated(member)) => (MemberEventKind::Update, member),
-            (Upper::Plain, Change::Gone(member)) => match scope.view.get(member).map(|known| known.swim) {
+            (TopLayer::Serf(serf), change) => return serf.on_change(scope, change),
+            (TopLayer::Plain, Change::Joined(member)) => (MemberEventKind::Join, member),
+            (TopLayer::Plain, Change::Updated(member)) => (MemberEventKind::Update, member),
+            (TopLayer::Plain, Change::Gone(member)) => match scope.view.get(member).map(|known| known.swim) {
                 Some(SwimState::Left) => (MemberEventKind::Leave, member),
                 _ => (MemberEventKind::Failed, member),
             },
-            (Upper::Plain, Change::Conflict { .. }) => return,
+            (TopLayer::Plain, Change::Conflict(_)) => return,
         };
         let status = match kind {
             MemberEventKind::Leave => MemberStatus::Left,
@@ -103,7 +99,7 @@ impl Upper {
 
     /// A user message arrived.
     pub(crate) fn on_message(&mut self, scope: &mut Scope<'_>, from: Option<SocketAddr>, bytes: &[u8]) {
-        if let Upper::Serf(serf) = self {
+        if let TopLayer::Serf(serf) = self {
             return serf.on_message(scope, from, bytes);
         }
         let Some(delegate) = scope.delegate else {
@@ -119,9 +115,9 @@ impl Upper {
     /// Appends this node's part of a push/pull.
     pub(crate) fn encode_state(&self, scope: &mut Scope<'_>, join: bool, out: &mut Vec<u8>) {
         match (self, &mut *scope.delegate) {
-            (Upper::Serf(serf), _) => serf.encode_state(scope, out),
-            (Upper::Plain, None) => {}
-            (Upper::Plain, Some(delegate)) => {
+            (TopLayer::Serf(serf), _) => serf.encode_state(scope, out),
+            (TopLayer::Plain, None) => {}
+            (TopLayer::Plain, Some(delegate)) => {
                 let state = delegate.local_state(join);
                 if scope.fits("local_state", state.len(), USER_STATE_BYTES_MAX as usize) {
                     out.extend_from_slice(&state);
@@ -134,15 +130,15 @@ impl Upper {
     /// join are not delivered.
     pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
         match (self, &mut *scope.delegate) {
-            (Upper::Serf(serf), _) => serf.merge_state(scope, frame, ignore_old),
-            (Upper::Plain, Some(delegate)) => delegate.merge_state(frame.user_state(), frame.join),
-            (Upper::Plain, None) => scope.drop_input(DropReason::Unhandled, None),
+            (TopLayer::Serf(serf), _) => serf.merge_state(scope, frame, ignore_old),
+            (TopLayer::Plain, Some(delegate)) => delegate.merge_state(frame.user_state(), frame.join),
+            (TopLayer::Plain, None) => scope.drop_input(DropReason::Unhandled, None),
         }
     }
 
     /// An own join is through.
     pub(crate) fn announce_join(&mut self, scope: &mut Scope<'_>) {
-        if let Upper::Serf(serf) = self {
+        if let TopLayer::Serf(serf) = self {
             serf.announce_join(scope);
         }
     }
@@ -150,39 +146,28 @@ impl Upper {
     /// An own leave begins. Gives the broadcast that must be out before the departure, if there is one.
     pub(crate) fn announce_leave(&mut self, scope: &mut Scope<'_>) -> Option<BroadcastId> {
         match self {
-            Upper::Serf(serf) => Some(serf.announce_leave(scope)),
-            Upper::Plain => None,
+            TopLayer::Serf(serf) => Some(serf.announce_leave(scope)),
+            TopLayer::Plain => None,
         }
     }
 
     /// A member acked a direct ping and added something.
     pub(crate) fn on_acked(&mut self, scope: &mut Scope<'_>, acked: &Acked) {
-        if let Upper::Serf(serf) = self {
+        if let TopLayer::Serf(serf) = self {
             serf.on_acked(scope, acked);
         }
     }
 
-    /// The next member of the snapshot to try.
-    pub(crate) fn next_rejoin(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
-        self.serf().ok()?.next_rejoin(scope)
-    }
-
-    /// The first member of the snapshot to try again, if it is time to look for them and nobody is there.
-    pub(crate) fn rejoin_again(&mut self, scope: &mut Scope<'_>, due: TimerKind) -> Option<SocketAddr> {
-        if due != TimerKind::Reconnect {
-            return None;
+    /// The member of the snapshot that was tried last answered or did not.
+    pub(crate) fn on_rejoined(&mut self, scope: &mut Scope<'_>, answered: bool) {
+        if let TopLayer::Serf(serf) = self {
+            serf.on_rejoined(scope, answered);
         }
-        self.serf().ok()?.rejoin_again(scope)
-    }
-
-    /// The member tried last answered or did not. Gives the next one to try.
-    pub(crate) fn on_rejoin(&mut self, scope: &mut Scope<'_>, answered: bool) -> Option<SocketAddr> {
-        self.serf().ok()?.on_rejoin(scope, answered)
     }
 
     /// Writes the member clock to the snapshot if it went on.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
-        if let Upper::Serf(serf) = self {
+        if let TopLayer::Serf(serf) = self {
             serf.record_clock(scope);
         }
     }
@@ -190,15 +175,15 @@ impl Upper {
     /// The member, event and query clocks; zeros if there are none.
     pub(crate) fn clocks(&self) -> [LamportTime; 3] {
         match self {
-            Upper::Serf(serf) => [serf.clock.time(), serf.event_clock.time(), serf.query_clock.time()],
-            Upper::Plain => [LamportTime(0); 3],
+            TopLayer::Serf(serf) => [serf.clock.time(), serf.event_clock.time(), serf.query_clock.time()],
+            TopLayer::Plain => [LamportTime(0); 3],
         }
     }
 
     /// The coordinates, where they are learnt.
     pub(crate) fn coordinates(&self, config: &Config) -> Option<&Coordinates> {
         match self {
-            Upper::Serf(serf) if config.coordinates => Some(&serf.coordinates),
+            TopLayer::Serf(serf) if config.coordinates => Some(&serf.coordinates),
             _ => None,
         }
     }
@@ -228,7 +213,7 @@ fn reap_forgotten(scope: &mut Scope<'_>) {
     for member in scope.view.departed() {
         if scope.view.get(member).is_some_and(|known| known.swim == SwimState::Absent) {
             emit(scope, MemberEventKind::Reap, member);
-            scope.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.dissemination.forget_member(scope.ctx, member);
             scope.view.remove(&mut scope.ctx.roster, member);
         }
     }

@@ -5,8 +5,10 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+mod exchange;
 mod layers;
 mod listing;
+mod settle;
 #[cfg(feature = "sim")]
 mod settled;
 mod streams;
@@ -14,29 +16,31 @@ mod streams;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::command::Leave;
-use self::layers::Upper;
+use self::exchange::EarlyExchanges;
+use self::layers::TopLayer;
 pub(crate) use self::listing::ListedMember;
 use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::deferred::Finished;
 use crate::delegate::Delegate;
-use crate::dissemination::{Class, Dissemination, Finished};
+use crate::dissemination::{Class, Dissemination, Source};
+use crate::drop_reason::DropReason;
 use crate::event::Member;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
-use crate::swim::{Source, Swim, push_pull_scale};
+use crate::swim::{Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, SwimState, View};
+use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::envelope::Envelope;
-use crate::wire::{DropReason, LamportTime, Message, packet};
+use crate::wire::{DecodeError, LamportTime, Message, packet};
 
 /// Members looked at in one slice of a list, at some 0.5 µs each.
 const MEMBERS_SLICE: u32 = 512;
@@ -45,13 +49,12 @@ const MEMBERS_SLICE: u32 = 512;
 pub struct Node {
     pub(crate) shared: Shared,
     pub(crate) swim: Swim,
-    pub(crate) upper: Upper,
+    pub(crate) top: TopLayer,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
-    finished: Vec<Finished>,
 }
 
 /// What all parts of a node work with; lent to them as a [`Scope`].
@@ -84,35 +87,13 @@ impl Shared {
     }
 }
 
-/// Gossip rounds before the first early exchange.
-const EARLY_GOSSIP_ROUNDS: u32 = 5;
-
-/// Push/pulls with random members soon after a join. Gossip alone leaves one of some thousand pairs without
-/// the news of a join storm until the next periodic exchange, half a minute later; and what a join taught is
-/// not gossiped on here, as Serf does. They go on at doubling distances while there is news.
-#[derive(Default)]
-struct EarlyExchanges {
-    interval: Duration,
-    generation: u32,
-    heard_news: bool,
-}
-
-impl EarlyExchanges {
-    /// Arms the next one, somewhere in the interval so that nodes which joined together don't act in step.
-    fn schedule(&mut self, scope: &mut Scope<'_>) {
-        self.heard_news = false;
-        let at = scope.now() + self.interval / 2 + scope.ctx.random.duration(self.interval);
-        scope.schedule(at, TimerKind::EarlyPushPull, 0, self.generation);
-    }
-}
-
 impl Node {
     /// A node of that identity. It does nothing before [`start`](Self::start).
     pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
         let me = ctx.roster.intern_name(&config.node_name);
         let dissemination = Dissemination::new(&config, ctx);
         let swim = Swim::new(&config);
-        let upper = Upper::new(&config);
+        let top = TopLayer::new(&config);
         let (view, stats) = (View::default(), Stats::default());
         let envelope = envelope(&config);
         let ack_payload = Vec::new();
@@ -121,13 +102,12 @@ impl Node {
         Node {
             shared,
             swim,
-            upper,
+            top,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
-            finished: Vec::new(),
         }
     }
 
@@ -146,15 +126,12 @@ impl Node {
     fn start_in(&mut self, ctx: &mut Context, n: usize) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
-        self.upper.start(scope);
+        self.top.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let interval = scope.config.push_pull_interval * push_pull_scale(n);
         let push_pull = scope.ctx.random.duration(interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
-        if let Some(addr) = self.upper.next_rejoin(scope) {
-            self.streams.rejoin(scope, addr);
-        }
         self.settle(ctx);
     }
 
@@ -162,20 +139,23 @@ impl Node {
     pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
         self.shared.stats.datagrams_received += 1;
         self.shared.stats.bytes_received += bytes.len() as u64;
-        let plain = match self.shared.envelope.open(bytes) {
-            Ok(plain) => plain,
-            Err(reason) => return self.shared.scope(ctx).drop_input(reason, Some(from)),
-        };
-        let mut scratch = std::mem::take(&mut ctx.scratch);
-        packet::for_each_message(plain, &mut scratch, &mut |message| self.on_message(ctx, from, message));
-        ctx.scratch = scratch;
+        match self.shared.envelope.open(bytes) {
+            Ok(plain) => {
+                let mut scratch = std::mem::take(&mut ctx.scratch);
+                packet::for_each_message(plain, &mut scratch, &mut |message| {
+                    self.on_message(ctx, from, message)
+                });
+                ctx.scratch = scratch;
+            }
+            Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
+        }
         self.settle(ctx);
     }
 
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
-        self.streams.on_input(scope, &mut self.swim, &mut self.upper, id, input);
+        self.streams.on_input(scope, &mut self.swim, &mut self.top, id, input);
         self.settle(ctx);
     }
 
@@ -188,25 +168,18 @@ impl Node {
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
-            TimerKind::Gossip => scope.gossip(),
-            TimerKind::PushPull => self.push_pull(ctx),
-            TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
+            TimerKind::Gossip => scope.on_gossip_timer(key),
+            TimerKind::PushPull => self.on_push_pull_timer(ctx),
+            TimerKind::EarlyPushPull => self.on_early_push_pull_timer(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
-            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.upper, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
             TimerKind::Reap
             | TimerKind::QueryEnd
             | TimerKind::Coalesce
             | TimerKind::QueueCheck
-            | TimerKind::Reconnect => {
-                if let Some(addr) = self.upper.on_timeout(scope, key) {
-                    self.streams.reconnect(scope, addr);
-                }
-                if let Some(addr) = self.upper.rejoin_again(scope, key.kind) {
-                    self.streams.rejoin(scope, addr);
-                }
-            }
+            | TimerKind::Reconnect => self.top.on_timeout(scope, key),
         }
         self.settle(ctx);
     }
@@ -214,7 +187,7 @@ impl Node {
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
-        self.upper.clear(&mut ctx.roster);
+        self.top.clear(&mut ctx.roster);
         self.shared.dissemination.clear(&mut ctx.roster);
         self.shared.view.clear(&mut ctx.roster);
         ctx.roster.release_name(self.shared.me);
@@ -231,7 +204,7 @@ impl Node {
     }
 
     /// Counts what its owner refused in its name.
-    pub(crate) fn count_drops(&mut self, reason: crate::wire::DropReason, count: usize) {
+    pub(crate) fn count_drops(&mut self, reason: DropReason, count: usize) {
         (0..count).for_each(|_| self.shared.stats.count_drop(reason));
     }
 
@@ -257,7 +230,7 @@ impl Node {
 
     /// The member, event and query clocks.
     pub fn clocks(&self) -> [LamportTime; 3] {
-        self.upper.clocks()
+        self.top.clocks()
     }
 
     /// Queued intents, queries and user events.
@@ -277,7 +250,7 @@ impl Node {
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.
     pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
-        let coordinates = self.upper.coordinates(&self.shared.config)?;
+        let coordinates = self.top.coordinates(&self.shared.config)?;
         if name == self.shared.config.node_name {
             return Some(*coordinates.own());
         }
@@ -287,7 +260,7 @@ impl Node {
 
     /// How often the own coordinate became nonsense and started again; none without coordinates.
     pub fn coordinate_resets(&self) -> Option<u64> {
-        self.upper.coordinates(&self.shared.config).map(Coordinates::resets)
+        self.top.coordinates(&self.shared.config).map(Coordinates::resets)
     }
 
     /// Its own record.
@@ -325,88 +298,20 @@ impl Node {
         (end < view.index_end()).then_some(MemberIndex(end))
     }
 
-    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {
+    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DecodeError>) {
         let scope = &mut self.shared.scope(ctx);
         match message {
-            Err(reason) => scope.drop_input(reason, Some(from)),
+            Err(error) => scope.drop_input(error, Some(from)),
             Ok(Message::Ping(ping)) => self.swim.on_ping(scope, &ping, from),
             Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
             Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
             Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
-            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
-            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
-            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
-            Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),
-            Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
+            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Gossip),
+            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
+            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
+            Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
+            Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
-    }
-
-    fn push_pull(&mut self, ctx: &mut Context) {
-        self.push_pull_once(ctx);
-        let scope = &mut self.shared.scope(ctx);
-        let interval = scope.config.push_pull_interval * push_pull_scale(scope.view.table_count());
-        scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
-    }
-
-    /// Came into a cluster: the first early exchange is due soon.
-    fn on_joined(&mut self, ctx: &mut Context) {
-        let scope = &mut self.shared.scope(ctx);
-        self.early.generation = self.early.generation.wrapping_add(1);
-        self.early.interval = scope.config.gossip_interval * EARLY_GOSSIP_ROUNDS;
-        self.early.schedule(scope);
-    }
-
-    fn early_push_pull(&mut self, ctx: &mut Context, key: TimerKey) {
-        if key.generation != self.early.generation {
-            return;
-        }
-        self.push_pull_once(ctx);
-        let scope = &mut self.shared.scope(ctx);
-        self.early.interval *= 2;
-        if self.early.heard_news && self.early.interval < scope.config.push_pull_interval {
-            self.early.schedule(scope);
-        }
-    }
-
-    fn push_pull_once(&mut self, ctx: &mut Context) {
-        let scope = &mut self.shared.scope(ctx);
-        let me = scope.me;
-        let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
-            known.swim == SwimState::Alive && member != me
-        });
-        if let Some(addr) = picked.and_then(|member| scope.view.socket_addr(&scope.ctx.roster, member)) {
-            self.streams.push_pull(scope, addr);
-        }
-    }
-
-    /// What every input ends with: changes are passed on, streams that probes ask for are opened, gossip begins
-    /// if there is something to tell and somebody to hear it, and who waited for a broadcast is told.
-    fn settle(&mut self, ctx: &mut Context) {
-        let mut changes = std::mem::take(&mut self.swim.changes);
-        self.early.heard_news |= !changes.is_empty();
-        for change in changes.drain(..) {
-            self.upper.on_change(&mut self.shared.scope(ctx), change);
-        }
-        self.swim.changes = changes;
-        for ping in std::mem::take(&mut self.swim.stream_pings) {
-            self.streams.ping(&mut self.shared.scope(ctx), ping);
-        }
-        if self.streams.take_joined() {
-            self.on_joined(ctx);
-        }
-        if let Some(acked) = self.swim.take_acked() {
-            self.upper.on_acked(&mut self.shared.scope(ctx), &acked);
-        }
-        if let Some(answered) = self.streams.take_rejoined() {
-            let scope = &mut self.shared.scope(ctx);
-            if let Some(addr) = self.upper.on_rejoin(scope, answered) {
-                self.streams.rejoin(scope, addr);
-            }
-        }
-        let scope = &mut self.shared.scope(ctx);
-        self.upper.record_clock(scope);
-        scope.wake_gossip();
-        self.settle_broadcasts(ctx);
     }
 }
 

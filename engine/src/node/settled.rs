@@ -28,7 +28,7 @@ impl Node {
     ) {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
-        if let Ok(serf) = self.upper.serf() {
+        if let Ok(serf) = self.top.serf() {
             serf.clock.witness(last_joined_at);
         }
     }
@@ -36,7 +36,7 @@ impl Node {
     /// Makes the node break a rule, for tests of the checkers.
     pub(crate) fn set_canary(&mut self, canary: Canary) {
         self.swim.canary = canary;
-        if let Ok(serf) = self.upper.serf() {
+        if let Ok(serf) = self.top.serf() {
             serf.canary = canary;
         }
     }

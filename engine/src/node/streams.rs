@@ -5,20 +5,23 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::layers::Upper;
-use crate::command::{CommandError, JoinTarget, Ticket};
+use super::layers::TopLayer;
+use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
+use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
+use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
-use crate::swim::{Source, StreamPing, Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
     wraps,
 };
-use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
 
 /// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
@@ -42,8 +45,6 @@ pub(crate) struct Streams {
     next_join: u32,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
-    rejoined: Option<bool>,
-    joined: bool,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -88,7 +89,7 @@ impl Cause {
 struct Join {
     ticket: Ticket,
     ignore_old: bool,
-    targets: Vec<JoinTarget>,
+    targets: Vec<SocketAddr>,
     pending: usize,
     contacted: usize,
     errors: BTreeMap<usize, String>,
@@ -107,7 +108,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         ticket: Ticket,
-        targets: Vec<JoinTarget>,
+        targets: Vec<SocketAddr>,
         ignore_old: bool,
     ) -> Result<(), CommandError> {
         if self.joins.len() >= JOINS_MAX {
@@ -115,7 +116,7 @@ impl Streams {
         }
         self.next_join = self.next_join.wrapping_add(1);
         let (slot, pending) = (self.next_join, targets.len());
-        let addrs: Vec<SocketAddr> = targets.iter().map(|target| target.addr).collect();
+        let addrs = targets.clone();
         self.joins.insert(
             slot,
             Join { ticket, ignore_old, targets, pending, contacted: 0, errors: BTreeMap::new() },
@@ -139,14 +140,9 @@ impl Streams {
         self.exchange(scope, addr, Cause::Reconnect);
     }
 
-    /// Tries a member of the snapshot. [`take_rejoined`](Self::take_rejoined) tells what became of it.
+    /// Tries a member of the snapshot; [`Deferred::Rejoined`] reports the outcome.
     pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
         self.exchange(scope, addr, Cause::Rejoin);
-    }
-
-    /// Whether the member of the snapshot tried last answered, once that is known.
-    pub(crate) fn take_rejoined(&mut self) -> Option<bool> {
-        self.rejoined.take()
     }
 
     /// Opens a probe.
@@ -160,17 +156,17 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        upper: &mut Upper,
+        top: &mut TopLayer,
         id: StreamId,
         input: StreamInput<'_>,
     ) {
         match input {
             StreamInput::Accepted(from) => self.accept(scope, id, from),
-            StreamInput::Opened => self.send_request(scope, upper, id),
-            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, upper, id, bytes),
+            StreamInput::Opened => self.send_request(scope, top, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
             StreamInput::Finished => {
                 if self.open.contains_key(&id) {
-                    self.refuse(scope, id, DropReason::StreamCut);
+                    self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
             }
             StreamInput::Failed(reason) => {
@@ -192,42 +188,34 @@ impl Streams {
     }
 
     /// The next slice of a merge.
-    pub(crate) fn on_merge(
-        &mut self,
-        scope: &mut Scope<'_>,
-        swim: &mut Swim,
-        upper: &mut Upper,
-        key: TimerKey,
-    ) {
+    pub(crate) fn on_merge(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, key: TimerKey) {
         let Some(merge) = self.merges.get_mut(&key.subject) else { return };
-        if !swim.merge_slice(scope, &merge.frame, &mut merge.offset, merge.source) {
-            return scope.schedule(scope.now(), TimerKind::Merge, key.subject, 0);
+        if swim.merge_slice(scope, &merge.frame, &mut merge.offset, merge.source) {
+            // The layer above sees the members before the state that names them.
+            scope.defer(Deferred::Merged(key.subject));
+        } else {
+            scope.schedule(scope.now(), TimerKind::Merge, key.subject, 0);
         }
+    }
+
+    /// The members of the merge in that slot are merged: the rest of it.
+    pub(crate) fn finish_merge(&mut self, scope: &mut Scope<'_>, top: &mut TopLayer, slot: u32) {
         scope.stats.push_pulls += 1;
-        if let Some(merge) = self.merges.remove(&key.subject) {
-            // Serf's callbacks see the members before the state that speaks of them.
-            for change in std::mem::take(&mut swim.changes) {
-                upper.on_change(scope, change);
-            }
+        if let Some(merge) = self.merges.remove(&slot) {
             let join = match merge.cause {
                 Cause::Join(slot, _) => self.joins.get(&slot),
                 _ => None,
             };
             if !merge.frame.user_state().is_empty() {
                 let ignore_old = join.is_some_and(|join| join.ignore_old);
-                upper.merge_state(scope, &merge.frame, ignore_old);
+                top.merge_state(scope, &merge.frame, ignore_old);
             }
             if join.is_some() {
-                upper.announce_join(scope);
+                top.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
             scope.ctx.spare.give(merge.frame.into_bytes());
         }
-    }
-
-    /// Whether this node came into a cluster since the last call.
-    pub(crate) fn take_joined(&mut self) -> bool {
-        std::mem::take(&mut self.joined)
     }
 
     /// Opens a push/pull.
@@ -264,11 +252,11 @@ impl Streams {
         Some(())
     }
 
-    fn send_request(&mut self, scope: &mut Scope<'_>, upper: &Upper, id: StreamId) {
+    fn send_request(&mut self, scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, upper, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -289,7 +277,7 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        upper: &mut Upper,
+        top: &mut TopLayer,
         id: StreamId,
         bytes: Cow<'_, [u8]>,
     ) {
@@ -297,8 +285,8 @@ impl Streams {
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
         match decoded {
             Ok(None) => self.make_room(scope),
-            Ok(Some(message)) => self.on_message(scope, swim, upper, id, message),
-            Err(reason) => self.refuse(scope, id, reason),
+            Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
+            Err(error) => self.refuse(scope, id, error.into()),
         }
     }
 
@@ -322,16 +310,16 @@ impl Streams {
         &mut self,
         scope: &mut Scope<'_>,
         swim: &mut Swim,
-        upper: &mut Upper,
+        top: &mut TopLayer,
         id: StreamId,
         message: StreamMessage,
     ) {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, upper, id, Role::Listener, frame.join);
+                send_state(scope, top, id, Role::Listener, frame.join);
                 close(scope, id);
-                self.merge(scope, frame, Source::Heard, Cause::Asked);
+                self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -347,7 +335,7 @@ impl Streams {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
                 let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
-                let source = if taught { Source::Taught } else { Source::Heard };
+                let source = if taught { Source::JoinAnswer } else { Source::Exchange };
                 self.merge(scope, frame, source, cause);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
@@ -358,7 +346,7 @@ impl Streams {
             }
             (Purpose::Serve, StreamMessage::User(bytes)) => {
                 close(scope, id);
-                upper.on_message(scope, None, &bytes);
+                top.on_message(scope, None, &bytes);
             }
             (purpose, StreamMessage::Err(text)) => {
                 scope.stats.count_drop(DropReason::RemoteError);
@@ -366,7 +354,7 @@ impl Streams {
                 self.fail(scope, purpose, format!("remote error: {text}"));
             }
             (purpose, _) => {
-                scope.drop_input(DropReason::MisplacedType, None);
+                scope.drop_input(DecodeError::MisplacedType, None);
                 close(scope, id);
                 self.fail(scope, purpose, "unexpected message".to_owned());
             }
@@ -401,13 +389,17 @@ impl Streams {
     fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
         let Some(stream) = self.open.remove(&id) else { return };
         scope.drop_input(reason, None);
-        if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
+        let text = match reason {
+            DropReason::Undecodable(error) => refusal_text(error),
+            _ => None,
+        };
+        if let (Purpose::Serve, Some(error)) = (&stream.purpose, text) {
             let mut raw = Vec::new();
             ErrMessage { error }.encode(&mut raw);
             send(scope, id, Role::Listener, raw);
         }
         close(scope, id);
-        let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
+        let text = text.map_or_else(|| reason.to_string(), str::to_owned);
         self.fail(scope, stream.purpose, text);
     }
 
@@ -425,8 +417,10 @@ impl Streams {
 
     fn end_exchange(&mut self, scope: &mut Scope<'_>, cause: Cause, result: Result<(), String>) {
         if cause == Cause::Rejoin {
-            self.rejoined = Some(result.is_ok());
-            self.joined |= result.is_ok();
+            if result.is_ok() {
+                scope.defer(Deferred::Joined);
+            }
+            scope.defer(Deferred::Rejoined(result.is_ok()));
         }
         let Cause::Join(slot, place) = cause else { return };
         let Some(join) = self.joins.get_mut(&slot) else { return };
@@ -434,10 +428,10 @@ impl Streams {
         match result {
             Ok(()) => {
                 join.contacted += 1;
-                self.joined = true;
+                scope.defer(Deferred::Joined);
             }
             Err(reason) => {
-                let ip = join.targets[place].addr.ip();
+                let ip = join.targets[place].ip();
                 join.errors.insert(place, format!("Failed to join {ip}: {reason}"));
             }
         }
@@ -458,9 +452,9 @@ impl Streams {
 /// What a record takes with a short name and few tags: the first guess of a state's size.
 const RECORD_BYTES_GUESS: usize = 128;
 
-fn send_state(scope: &mut Scope<'_>, upper: &Upper, id: StreamId, role: Role, join: bool) {
+fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
     let mut user_state = scope.ctx.spare.take(0);
-    upper.encode_state(scope, join, &mut user_state);
+    top.encode_state(scope, join, &mut user_state);
     let count = scope.view.table_count();
     let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
     encode_push_pull_header(count, user_state.len(), join, &mut raw);

@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 
 use crate::command::{CommandError, QueryParams};
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::pattern::{COST_MAX, Pattern, PatternError};
 use crate::scope::Scope;
 use crate::time::Time;
+use crate::wire::decode_tags;
 use crate::wire::serf::{Filter, Query};
-use crate::wire::{DropReason, decode_tags};
 
 /// Cost of the expressions that are compiled in a second, in units of [`Pattern::cost`]: some 20 ms of work.
 const COST_PER_SECOND: u32 = 5 * COST_MAX;

@@ -11,12 +11,9 @@ mod suspicion;
 
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
-pub(crate) use probe::{Acked, StreamPing};
-pub(crate) use state::{Source, encoded_meta};
+pub(crate) use state::encoded_meta;
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;
-
-use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 
@@ -27,24 +24,6 @@ use crate::swim::awareness::Awareness;
 use crate::swim::probe::Prober;
 use crate::swim::suspicion::Suspicion;
 use crate::wire::Incarnation;
-
-/// What SWIM tells the layer above about a member (memberlist's event delegate).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// A member came, or came back from the dead.
-    Joined(MemberIndex),
-    /// A member is dead or left.
-    Gone(MemberIndex),
-    /// A member's meta changed.
-    Updated(MemberIndex),
-    /// Somebody announces a member's name under another address.
-    Conflict {
-        /// Whose name.
-        member: MemberIndex,
-        /// The other address.
-        addr: SocketAddr,
-    },
-}
 
 /// The SWIM state of one node, apart from its view.
 pub(crate) struct Swim {
@@ -62,10 +41,6 @@ pub(crate) struct Swim {
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones shown to who claims to live, since the last probe.
     challenges: u32,
-    /// Changes that the node passes on to serf after the input.
-    pub(crate) changes: Vec<Change>,
-    /// Probes over a stream that the node starts after the input.
-    pub(crate) stream_pings: Vec<StreamPing>,
 }
 
 impl Swim {
@@ -81,8 +56,6 @@ impl Swim {
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,
-            changes: Vec::new(),
-            stream_pings: Vec::new(),
         }
     }
 

@@ -4,28 +4,22 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::config::Config;
+use crate::deferred::{Change, Deferred};
 use crate::delegate::Announcement;
+use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
+use crate::swim::Swim;
 use crate::swim::suspicion::Suspicion;
-use crate::swim::{Change, Swim};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
 
 /// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
-
-/// Where news about a member comes from.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Gossip, or a push/pull: passed on.
-    Heard,
-    /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
-    Taught,
-}
 
 impl Swim {
     /// Announces this node to its own view: incarnation 1, alive.
@@ -34,7 +28,7 @@ impl Swim {
         self.meta_is_delegates = given.is_some();
         let meta = given.unwrap_or_else(|| encoded_meta(scope.config.protocol, &scope.config.tags));
         self.announce_self(scope, Incarnation(1), &meta);
-        self.changes.push(Change::Joined(scope.me));
+        scope.defer(Deferred::Change(Change::Joined(scope.me)));
     }
 
     /// Announces new tags under a new incarnation.
@@ -55,7 +49,7 @@ impl Swim {
     fn update_meta(&mut self, scope: &mut Scope<'_>, meta: &[u8]) {
         let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
         self.announce_self(scope, incarnation, meta);
-        self.changes.push(Change::Updated(scope.me));
+        scope.defer(Deferred::Change(Change::Updated(scope.me)));
     }
 
     /// A member is said to be alive. `from` is the datagram's source, if it was one.
@@ -79,7 +73,7 @@ impl Swim {
             return;
         }
         if !versions_make_sense(&alive.versions) {
-            return scope.drop_input(DropReason::BadVersions, from);
+            return scope.drop_input(DecodeError::BadVersions, from);
         }
         let is_allowed = |ip| scope.config.allows(ip);
         if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
@@ -102,7 +96,7 @@ impl Swim {
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
                 let member = self.store_alive(scope, named, &alive, source);
-                self.changes.push(Change::Joined(member));
+                scope.defer(Deferred::Change(Change::Joined(member)));
             }
             return;
         };
@@ -123,6 +117,8 @@ impl Swim {
             let differs = meta_changed || fact.versions_bytes() != &*alive.versions;
             if alive.incarnation > incarnation || alive.incarnation == incarnation && differs {
                 self.refute(scope, alive.incarnation, "alive", alive.node);
+            } else if alive.incarnation == incarnation {
+                repeated(scope, member, source);
             }
             return;
         }
@@ -131,13 +127,16 @@ impl Swim {
         let took_new_address = took_new_address
             || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
         if alive.incarnation <= incarnation && !took_new_address {
+            if alive.incarnation == incarnation && known.swim == SwimState::Alive {
+                repeated(scope, member, source);
+            }
             return;
         }
         self.end_suspicion(scope, member);
         self.store_alive(scope, named, &alive, source);
         match known.swim {
-            SwimState::Dead | SwimState::Left => self.changes.push(Change::Joined(member)),
-            _ if meta_changed => self.changes.push(Change::Updated(member)),
+            SwimState::Dead | SwimState::Left => scope.defer(Deferred::Change(Change::Joined(member))),
+            _ if meta_changed => scope.defer(Deferred::Change(Change::Updated(member))),
             _ => {}
         }
     }
@@ -181,6 +180,9 @@ impl Swim {
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
+            if dead.incarnation == incarnation && matches!(known.swim, SwimState::Dead | SwimState::Left) {
+                repeated(scope, member, source);
+            }
             return;
         }
         if member == scope.me && !self.leaving {
@@ -191,7 +193,7 @@ impl Swim {
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
         scope.view.set_swim(member, state, scope.ctx.now);
         self.pass_on(scope, member, dead.from, source);
-        self.changes.push(Change::Gone(member));
+        scope.defer(Deferred::Change(Change::Gone(member)));
     }
 
     /// A suspicion ran out.
@@ -207,7 +209,7 @@ impl Swim {
         let incarnation =
             scope.view.incarnation(&scope.ctx.roster, member).expect("a suspect is in the view");
         let from = scope.config.node_name.clone();
-        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Heard);
+        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own);
     }
 
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
@@ -216,7 +218,7 @@ impl Swim {
         scope.dissemination.send_first(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
-        self.on_dead(scope, &dead, Source::Heard);
+        self.on_dead(scope, &dead, Source::Own);
     }
 
     /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
@@ -227,7 +229,7 @@ impl Swim {
             if member == scope.me || scope.ctx.now.since(since) <= scope.config.gossip_to_the_dead {
                 continue;
             }
-            scope.dissemination.forget_member(&mut scope.ctx.roster, member);
+            scope.dissemination.forget_member(scope.ctx, member);
             scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
         }
     }
@@ -260,7 +262,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
-        scope.broadcast_member(me, me);
+        scope.broadcast_member(me, me, Source::Own);
     }
 
     /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
@@ -278,7 +280,7 @@ impl Swim {
         scope.stats.refutations += 1;
         scope.notice(Notice::Refuting { what, from: from.to_owned() });
         self.take_incarnation(scope, scope.me, self.incarnation);
-        scope.broadcast_member(scope.me, scope.me);
+        scope.broadcast_member(scope.me, scope.me, Source::Own);
     }
 
     /// `named` is the member of that name, if the roster has it.
@@ -292,28 +294,14 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
-        self.pass_on_from(scope, member, member, source);
+        scope.broadcast_member(member, member, source);
         member
     }
 
     fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
         let from = scope.ctx.roster.intern_name(from);
-        self.pass_on_from(scope, member, from, source);
+        scope.broadcast_member(member, from, source);
         scope.ctx.roster.release_name(from);
-    }
-
-    fn pass_on_from(
-        &mut self,
-        scope: &mut Scope<'_>,
-        member: MemberIndex,
-        from: MemberIndex,
-        source: Source,
-    ) {
-        match source {
-            Source::Heard => scope.broadcast_member(member, from),
-            // What is queued about the member is older than what was just learnt.
-            Source::Taught => scope.dissemination.forget_member(&mut scope.ctx.roster, member),
-        }
     }
 
     fn confirm_suspicion(
@@ -326,7 +314,8 @@ impl Swim {
         let Some(suspicion) = self.suspicions.get_mut(&member) else { return };
         let from = scope.ctx.roster.intern_name(suspect.from);
         if !suspicion.confirm(from) {
-            return scope.ctx.roster.release_name(from);
+            scope.ctx.roster.release_name(from);
+            return repeated(scope, member, source);
         }
         // The suspicion keeps the reference. An earlier timer of it is stale from now on.
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
@@ -363,12 +352,19 @@ impl Swim {
         let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
         scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
         scope.drop_input(DropReason::AddressConflict, from);
-        self.changes.push(Change::Conflict { member, addr });
+        scope.defer(Deferred::Change(Change::Conflict(member)));
         let Scope { ctx, view, delegate, .. } = scope;
         if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
             let known = fact.alive(ctx.roster.name(member));
             delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
         }
+    }
+}
+
+/// A message says what the view has already.
+fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
+    if source == Source::Gossip {
+        scope.member_repeated(member);
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::command::{CommandError, QueryParams, QueryToken};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event};
+use thane_engine::wire::LamportTime;
 use thane_engine::wire::serf::{FLAG_ACK, Filter, Query};
-use thane_engine::wire::{DropReason, LamportTime};
 
 use super::*;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::duration::{self, Nanoseconds};
+use thane_engine::duration::{self, Nanoseconds};
 
 /// The settings of one source, or of several merged. An empty value (empty text, zero, off, no entry) means
 /// "not given", as it does for Serf: no later source can set a setting back to it.

@@ -1,12 +1,18 @@
-//! Durations as Serf's flags and files write them: `3s`, `1m30s`, `250ms`, `1.5h`, `-2s`, `0`.
+//! Durations as people write them: `3s`, `1m30s`, `250ms`, `1.5h`, `-2s`, `0`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A length of time, or of time back.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Nanoseconds(pub(crate) i64);
+pub struct Nanoseconds(pub i64);
 
 /// Why a text is no duration.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DurationError {
+pub enum DurationError {
     /// A number without a unit, a unit without a number, or neither.
     #[error("not a duration such as 3s, 1m30s or 250ms")]
     Malformed,
@@ -32,7 +38,7 @@ const DIGITS_MAX: usize = 19;
 ///
 /// # Errors
 /// Why the text is none.
-pub(crate) fn parse(text: &str) -> Result<Nanoseconds, DurationError> {
+pub fn parse(text: &str) -> Result<Nanoseconds, DurationError> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -82,6 +88,42 @@ fn number(digits: &str) -> i128 {
     digits.bytes().fold(0, |number, digit| number * 10 + i128::from(digit - b'0'))
 }
 
+/// A duration of an argument or a scenario file: written as [`parse`] reads it, never negative, with a unit.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        let Nanoseconds(nanoseconds) = parse(text).map_err(|error| format!("`{text}` is {error}"))?;
+        let nanoseconds = u64::try_from(nanoseconds).map_err(|_| format!("`{text}` is negative"))?;
+        Ok(Span(Duration::from_nanos(nanoseconds)))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanoseconds = self.0.as_nanos();
+        let units = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+        let fits = |(_, unit): &&(&str, u128)| nanoseconds.is_multiple_of(*unit);
+        let (name, unit) = units.iter().find(fits).expect("everything is a multiple of 1 ns");
+        write!(f, "{}{name}", nanoseconds / unit)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +158,18 @@ mod tests {
         for text in ["9999999h", "99999999999999999999s"] {
             assert_eq!(parse(text), Err(DurationError::OutOfRange), "{text}");
         }
+    }
+
+    #[test]
+    fn a_span_is_the_same_after_writing_and_reading() {
+        for (text, written) in
+            [("0", "0s"), ("1.5s", "1500ms"), ("2m", "120s"), ("3us", "3us"), ("5ns", "5ns")]
+        {
+            let span: Span = text.parse().expect("a duration");
+            assert_eq!(span.to_string(), written);
+            assert_eq!(written.parse(), Ok(span));
+        }
+        assert_eq!("-1s".parse::<Span>(), Err("`-1s` is negative".to_owned()));
+        assert_eq!("5".parse::<Span>(), Err("`5` is not a duration such as 3s, 1m30s or 250ms".to_owned()));
     }
 }
