@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::dissemination::Class;
-use crate::dissemination::ceil_log10;
+use crate::dissemination::{Class, Source, ceil_log10};
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
@@ -183,7 +182,7 @@ impl Serf {
         let (subject, generation) = (query.ltime.0 as u32, (query.ltime.0 >> 32) as u32);
         scope.schedule(scope.now() + timeout, TimerKind::QueryEnd, subject, generation);
         self.on_query(scope, &query);
-        scope.broadcast(Class::Query, bytes.into());
+        scope.broadcast(Class::Query, bytes.into(), Source::Own);
         Ok(timeout)
     }
 
