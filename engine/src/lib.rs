@@ -279,6 +279,7 @@ mod ids;
 pub mod io;
 pub mod ipc;
 pub mod node;
+pub mod pattern;
 pub mod random;
 pub mod roster;
 mod scope;

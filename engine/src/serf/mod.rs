@@ -6,6 +6,7 @@
 mod coalesce;
 pub(crate) mod coordinate;
 mod event_buffer;
+mod filters;
 mod intent;
 mod internal;
 mod lamport;
