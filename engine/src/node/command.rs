@@ -62,12 +62,15 @@ impl Node {
     /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
     ///
     /// # Errors
-    /// If it leaves already or has left.
+    /// If a leave is under way. A node that has left completes at once.
     pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             match node.leave {
                 Leave::No => {}
-                Leave::Left => return Err(CommandError::AfterLeave),
+                Leave::Left => {
+                    ctx.out.completions.push((node.shared.id, ticket, Completion::Left));
+                    return Ok(());
+                }
                 _ => return Err(CommandError::LeaveInProgress),
             }
             node.shared.dissemination.watch(true);

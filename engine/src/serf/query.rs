@@ -13,7 +13,7 @@ use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::internal::{PING, PREFIX, Votes};
-use crate::serf::{Serf, Sight};
+use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
@@ -203,10 +203,7 @@ impl Serf {
         if !self.queries.insert(query.ltime, query.id) {
             return Sight::Repeated;
         }
-        if scope.config.snapshot {
-            let record = SnapshotRecord::QueryClock(query.ltime);
-            scope.ctx.out.records.push((scope.node, record));
-        }
+        record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
         if passes_filters(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
