@@ -33,7 +33,7 @@
 //! 6. End a node with [`Node::stop`](node::Node::stop), or the roster keeps what the node refers to.
 //!
 //! A Node never fails on a peer's bytes. What it refuses is dropped and counted by
-//! [`DropReason`](wire::DropReason); the owner has nothing to check. One thread at a time may work with a
+//! [`DropReason`](drop_reason::DropReason); the owner has nothing to check. One thread at a time may work with a
 //! Context; engines on several threads have one each.
 //!
 //! # The order of effects
@@ -265,6 +265,7 @@ pub mod context;
 mod deferred;
 pub mod delegate;
 pub mod dissemination;
+pub mod drop_reason;
 pub mod duration;
 pub mod event;
 #[cfg(feature = "fixtures")]

@@ -1,6 +1,6 @@
 //! Counters of one Node. Counting is all the core does about refused input.
 
-use crate::wire::DropReason;
+use crate::drop_reason::DropReason;
 
 /// Counters of one Node since it started.
 #[derive(Clone, Debug)]
@@ -49,17 +49,17 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts one refused input.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
+    pub fn count_drop(&mut self, reason: impl Into<DropReason>) {
+        self.drops[reason.into().number()] += 1;
     }
 
     /// How often input was refused for that reason.
-    pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize]
+    pub fn drops(&self, reason: impl Into<DropReason>) -> u64 {
+        self.drops[reason.into().number()]
     }
 
     /// All reasons that occurred, with their counts.
     pub fn all_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
+        DropReason::all().map(|reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
     }
 }

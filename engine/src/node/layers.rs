@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::delegate::Onward;
 use crate::dissemination::{BroadcastId, Class};
+use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
@@ -18,9 +19,9 @@ use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState};
+use crate::wire::LamportTime;
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{DropReason, LamportTime};
 
 /// What runs on top of SWIM.
 #[expect(clippy::large_enum_variant, reason = "nearly all nodes run the large one")]

@@ -28,6 +28,7 @@ use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::deferred::Finished;
 use crate::delegate::Delegate;
 use crate::dissemination::{Class, Dissemination, Source};
+use crate::drop_reason::DropReason;
 use crate::event::Member;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -39,7 +40,7 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::envelope::Envelope;
-use crate::wire::{DropReason, LamportTime, Message, packet};
+use crate::wire::{DecodeError, LamportTime, Message, packet};
 
 /// Members looked at in one slice of a list, at some 0.5 µs each.
 const MEMBERS_SLICE: u32 = 512;
@@ -203,7 +204,7 @@ impl Node {
     }
 
     /// Counts what its owner refused in its name.
-    pub(crate) fn count_drops(&mut self, reason: crate::wire::DropReason, count: usize) {
+    pub(crate) fn count_drops(&mut self, reason: DropReason, count: usize) {
         (0..count).for_each(|_| self.shared.stats.count_drop(reason));
     }
 
@@ -297,10 +298,10 @@ impl Node {
         (end < view.index_end()).then_some(MemberIndex(end))
     }
 
-    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DropReason>) {
+    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DecodeError>) {
         let scope = &mut self.shared.scope(ctx);
         match message {
-            Err(reason) => scope.drop_input(reason, Some(from)),
+            Err(error) => scope.drop_input(error, Some(from)),
             Ok(Message::Ping(ping)) => self.swim.on_ping(scope, &ping, from),
             Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
             Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
@@ -309,7 +310,7 @@ impl Node {
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
             Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
-            Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
+            Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
     }
 }

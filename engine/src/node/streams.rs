@@ -11,6 +11,7 @@ use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
 use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
 use crate::swim::{Swim, encode_local_states, verify_versions};
@@ -20,7 +21,7 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
     wraps,
 };
-use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
 
 /// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
@@ -165,7 +166,7 @@ impl Streams {
             StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
             StreamInput::Finished => {
                 if self.open.contains_key(&id) {
-                    self.refuse(scope, id, DropReason::StreamCut);
+                    self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
             }
             StreamInput::Failed(reason) => {
@@ -285,7 +286,7 @@ impl Streams {
         match decoded {
             Ok(None) => self.make_room(scope),
             Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
-            Err(reason) => self.refuse(scope, id, reason),
+            Err(error) => self.refuse(scope, id, error.into()),
         }
     }
 
@@ -353,7 +354,7 @@ impl Streams {
                 self.fail(scope, purpose, format!("remote error: {text}"));
             }
             (purpose, _) => {
-                scope.drop_input(DropReason::MisplacedType, None);
+                scope.drop_input(DecodeError::MisplacedType, None);
                 close(scope, id);
                 self.fail(scope, purpose, "unexpected message".to_owned());
             }
@@ -388,13 +389,17 @@ impl Streams {
     fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
         let Some(stream) = self.open.remove(&id) else { return };
         scope.drop_input(reason, None);
-        if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
+        let text = match reason {
+            DropReason::Undecodable(error) => refusal_text(error),
+            _ => None,
+        };
+        if let (Purpose::Serve, Some(error)) = (&stream.purpose, text) {
             let mut raw = Vec::new();
             ErrMessage { error }.encode(&mut raw);
             send(scope, id, Role::Listener, raw);
         }
         close(scope, id);
-        let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
+        let text = text.map_or_else(|| reason.to_string(), str::to_owned);
         self.fail(scope, stream.purpose, text);
     }
 

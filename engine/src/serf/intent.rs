@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::dissemination::{BroadcastId, Class};
+use crate::drop_reason::DropReason;
 use crate::event::{MemberEventKind, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::{Serf, Sight};
 use crate::time::Time;
 use crate::view::MemberStatus;
+use crate::wire::LamportTime;
 use crate::wire::serf::{JoinIntent, LeaveIntent};
-use crate::wire::{DropReason, LamportTime};
 
 /// Names with an intent waiting. Honest clusters have few; beyond it new ones are dropped and counted.
 const WAITING_MAX: usize = 4096;

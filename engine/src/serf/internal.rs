@@ -11,7 +11,7 @@ use crate::serf::query::{Asker, Question};
 use crate::serf::{Serf, member_record};
 use crate::view::MemberStatus;
 use crate::wire::serf::{KeyRequest, KeyResponse, MemberRecord};
-use crate::wire::{DropReason, SerfMessage, ip_to_bytes};
+use crate::wire::{DecodeError, SerfMessage, ip_to_bytes};
 
 /// Names with this prefix never reach the application.
 pub(super) const PREFIX: &str = "_serf_";
@@ -113,7 +113,7 @@ impl Votes {
                 self.for_me += u32::from(ip == Some(me.ip()) && record.port == me.port());
             }
             Ok(SerfMessage::ConflictResponse(None)) => self.all += 1,
-            Ok(_) => scope.drop_input(DropReason::MisplacedType, None),
+            Ok(_) => scope.drop_input(DecodeError::MisplacedType, None),
             Err(reason) => scope.drop_input(reason, None),
         }
     }

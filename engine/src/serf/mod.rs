@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::dissemination::Class;
+use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
@@ -37,7 +38,7 @@ use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
-use crate::wire::{DropReason, LamportTime, SerfMessage};
+use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
@@ -176,7 +177,7 @@ impl Serf {
                 | SerfMessage::ConflictResponse(_)
                 | SerfMessage::KeyRequest(_)
                 | SerfMessage::KeyResponse(_),
-            ) => scope.drop_input(DropReason::MisplacedType, from),
+            ) => scope.drop_input(DecodeError::MisplacedType, from),
             Err(reason) => scope.drop_input(reason, from),
         }
     }

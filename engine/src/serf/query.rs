@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
 use crate::dissemination::Class;
 use crate::dissemination::ceil_log10;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -19,7 +20,7 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
 use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
-use crate::wire::{DropReason, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+use crate::wire::{DecodeError, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
 const QUERY_PROTOCOL_MIN: u8 = 4;
@@ -293,14 +294,14 @@ impl Serf {
             Some(ip) if relay.dest_port != 0 => {
                 scope.send_user(SocketAddr::new(ip, relay.dest_port), relay.inner);
             }
-            _ => scope.drop_input(DropReason::BadAddress, None),
+            _ => scope.drop_input(DecodeError::BadAddress, None),
         }
     }
 
     /// Acks the query if that is wanted and hands it to the application.
     fn answer(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) {
         let Some(ip) = ip_from_bytes(&query.addr) else {
-            return scope.drop_input(DropReason::BadAddress, None);
+            return scope.drop_input(DecodeError::BadAddress, None);
         };
         let to = SocketAddr::new(ip, query.port);
         if query.flags & FLAG_ACK != 0 {

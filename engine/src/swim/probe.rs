@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::deferred::{Acked, Deferred, StreamPing};
 use crate::delegate::Announcement;
 use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::random::Permutation;
 use crate::roster::MemberIndex;
@@ -18,7 +19,7 @@ use crate::swim::Swim;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
-use crate::wire::{Ack, DropReason, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
+use crate::wire::{Ack, DecodeError, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
 
 /// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
 const NACK_PROTOCOL_MIN: u8 = 4;
@@ -147,7 +148,7 @@ impl Swim {
         from: SocketAddr,
     ) {
         let Some(ip) = ip_from_bytes(&request.target) else {
-            return scope.drop_input(DropReason::BadAddress, Some(from));
+            return scope.drop_input(DecodeError::BadAddress, Some(from));
         };
         if self.prober.relays.len() >= RELAYS_MAX {
             return scope.drop_input(DropReason::QueueFull, Some(from));

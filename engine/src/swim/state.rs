@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::deferred::{Change, Deferred};
 use crate::delegate::Announcement;
 use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -15,7 +16,7 @@ use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
 
 /// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
@@ -72,7 +73,7 @@ impl Swim {
             return;
         }
         if !versions_make_sense(&alive.versions) {
-            return scope.drop_input(DropReason::BadVersions, from);
+            return scope.drop_input(DecodeError::BadVersions, from);
         }
         let is_allowed = |ip| scope.config.allows(ip);
         if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {

@@ -128,7 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use thane_engine::wire::packet::Scratch;
-    use thane_engine::wire::{DropReason, Message};
+    use thane_engine::wire::{DecodeError, Message};
 
     fn packets(deck: Deck) -> Vec<Vec<u8>> {
         deck.packets(Wrapping::Sealed, "subject", 100, SocketAddr::from(([127, 46, 1, 1], 7946)))
@@ -156,7 +156,7 @@ mod tests {
             for mut packet in packets(deck) {
                 let refused = envelope.open(&mut packet).unwrap_err();
                 if deck == Deck::WrongKey {
-                    assert_eq!(refused, DropReason::WrongKey);
+                    assert_eq!(refused, DecodeError::WrongKey);
                 }
             }
         }
