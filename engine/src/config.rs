@@ -74,9 +74,9 @@ pub struct RawConfig {
     /// Suspicion timeout, as a factor of the probe interval and of log10 of the cluster's size (Lifeguard's
     /// alpha). Any; default 4 (WAN 6, local 3). More: failures are declared later. Less: more false positives.
     pub suspicion_mult: u32,
-    /// A suspicion that no other member confirms lasts this many times the suspicion timeout (Lifeguard's beta).
-    /// Any, 0 counts as 1; default 6. More: fewer false positives of a member that is slow itself. Less: failures that
-    /// few members notice are declared sooner.
+    /// A suspicion that no other member confirms lasts this many times the suspicion timeout (Lifeguard's
+    /// beta). Any, 0 counts as 1; default 6. More: fewer false positives of a member that is slow itself. Less:
+    /// failures that few members notice are declared sooner.
     pub suspicion_max_timeout_mult: u32,
     /// The health score stays below this (Lifeguard's S); a score of h makes the probe interval h + 1 times as
     /// long. At least 1; default 8. More: a sick node accuses less, and finds failures later. 1: off.
