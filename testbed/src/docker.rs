@@ -154,7 +154,7 @@ fn explain(shown: &str, printed: &Printed) -> Failure {
     {
         let image = text
             .split_whitespace()
-            .map(|word| word.trim_matches(['\'', '"']))
+            .map(|word| word.trim_matches(['\'', '"', ':']))
             .find(|word| word.contains(":testbed"));
         format!("image {} is missing: make it with `thane-testbed images`", image.unwrap_or("of the testbed"))
     } else if has("Pool overlaps") || has("cannot create network") && has("conflicts with network") {

@@ -51,6 +51,18 @@ impl Lab {
         if nodes > NODES_MAX {
             return Err(Failure::new(format!("{nodes} containers: one machine takes at most {NODES_MAX}")));
         }
+        if let Some(subnet) = options.subnet.filter(|subnet| places(*subnet) < nodes) {
+            return Err(Failure::new(format!(
+                "subnet {subnet} has {} addresses for agents, {nodes} are needed: give a larger one with --subnet",
+                places(subnet)
+            )));
+        }
+        if let Some(subnet) = options.subnet.filter(|subnet| !subnet.network().is_private()) {
+            return Err(Failure::new(format!(
+                "subnet {subnet} is not private, and agents look for a private address: give one of 10.0.0.0/8, \
+                 172.16.0.0/12 or 192.168.0.0/16"
+            )));
+        }
         require_neighbours(nodes, options.raise_neighbour_limits)?;
         let number = getrandom::u32().map_err(|error| Failure::new(format!("random numbers: {error}")))?;
         let id = format!("{:06x}", number & 0xff_ffff);
@@ -129,7 +141,7 @@ impl Lab {
 
     /// Where addresses end.
     pub(crate) fn places(&self) -> u32 {
-        (1 << (32 - self.subnet.prefix_len())) - FIRST_HOST - 1
+        places(self.subnet)
     }
 
     /// An agent's folder, which it sees as `/state`; it outlives the container.
@@ -178,6 +190,12 @@ impl Drop for Lab {
             eprintln!("thane-testbed: {failure}; `thane-testbed down` removes what is left");
         }
     }
+}
+
+/// How many addresses a subnet has for agents: without its own, the broadcast's and the first ones.
+fn places(subnet: Ipv4Net) -> u32 {
+    let all = 1u32.checked_shl(32 - u32::from(subnet.prefix_len())).unwrap_or(u32::MAX);
+    all.saturating_sub(FIRST_HOST + 1)
 }
 
 /// What of this machine already has addresses of that subnet.
@@ -267,5 +285,9 @@ mod tests {
         assert_eq!(lab.ip6(5).unwrap().to_string(), "fd00:c9::f");
         assert!(lab.subnet.contains(&lab.ip(lab.places() - 1)));
         assert!(lab.places() > 1000);
+        assert_eq!(
+            [0, 24, 29, 32].map(|prefix| places(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, prefix))),
+            [u32::MAX - 11, 245, 0, 0]
+        );
     }
 }

@@ -49,12 +49,12 @@ impl Links {
         }
         text.push_str("  chain forward {\n    type filter hook forward priority 0; policy accept;\n");
         for (family, is_ours) in [("ip", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("ip6", IpAddr::is_ipv6)] {
-            if self.cut_off.iter().any(|ip| is_ours(ip)) {
+            if self.cut_off.iter().any(is_ours) {
                 let set = format!("@{family}_cut_off");
                 let _ = writeln!(text, "    {family} saddr {set} {family} daddr != {set} counter drop");
                 let _ = writeln!(text, "    {family} saddr != {set} {family} daddr {set} counter drop");
             }
-            if self.lossy.iter().any(|ip| is_ours(ip)) {
+            if self.lossy.iter().any(is_ours) {
                 let chances = (self.loss * f64::from(CHANCES)).round();
                 let _ = writeln!(
                     text,

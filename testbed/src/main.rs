@@ -20,6 +20,7 @@ mod outcome;
 mod player;
 mod program;
 mod queue;
+mod report;
 mod run;
 mod scenario;
 mod stop;

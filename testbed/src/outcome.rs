@@ -41,6 +41,9 @@ pub(crate) struct Outcome {
     /// What an agent used per second before the first step, and from then to the end.
     pub(crate) idle: Usage,
     pub(crate) busy: Usage,
+    /// Mean memory of Serf's and of Thane's agents, MB.
+    pub(crate) rss_serf: Option<f64>,
+    pub(crate) rss_thane: Option<f64>,
     /// Means of each second, from the first start.
     pub(crate) curve: Vec<(f64, Usage)>,
 }
@@ -90,11 +93,6 @@ impl Spread {
         self.due.saturating_sub(self.after.len())
     }
 
-    /// When all had it.
-    pub(crate) fn all(&self) -> Option<f64> {
-        if self.missed() == 0 { self.after.last().copied() } else { None }
-    }
-
     /// When that share of all had it.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let needed = ((self.due as f64 * share).ceil() as usize).max(1);
@@ -138,6 +136,8 @@ impl Outcome {
             handled: handled(cluster, facts)?,
             idle: usage(&cluster.samples, settled, split),
             busy: usage(&cluster.samples, split, facts.end),
+            rss_serf: rss_of(&cluster.samples, Software::Serf),
+            rss_thane: rss_of(&cluster.samples, Software::Thane),
             curve: curve(&cluster.samples, facts.first_start),
         })
     }
@@ -236,12 +236,10 @@ fn usage(samples: &[Sample], from: Instant, to: Instant) -> Usage {
     mean(samples.iter().filter(|sample| sample.at - sample.span >= from && sample.at <= to))
 }
 
-/// The same of one software's agents.
-impl Outcome {
-    pub(crate) fn rss_of(samples: &[Sample], software: Software) -> Option<f64> {
-        let usage = mean(samples.iter().filter(|sample| sample.software == software));
-        (usage.readings > 0).then_some(usage.rss_mb)
-    }
+/// Mean memory of one software's agents, MB.
+fn rss_of(samples: &[Sample], software: Software) -> Option<f64> {
+    let usage = mean(samples.iter().filter(|sample| sample.software == software));
+    (usage.readings > 0).then_some(usage.rss_mb)
 }
 
 fn mean<'a>(samples: impl Iterator<Item = &'a Sample>) -> Usage {
@@ -284,10 +282,10 @@ mod tests {
         let since = Instant::now();
         let at = |milliseconds| since + Duration::from_millis(milliseconds);
         let all = Spread::new(3, since, [at(300), at(100), at(200)]);
-        assert_eq!((all.missed(), all.all()), (0, Some(0.3)));
+        assert_eq!((all.missed(), all.quantile(1.0)), (0, Some(0.3)));
         assert_eq!((all.quantile(0.5), all.quantile(0.01)), (Some(0.2), Some(0.1)));
         let some = Spread::new(4, since, [at(100), at(200)]);
-        assert_eq!((some.missed(), some.all(), some.quantile(0.99)), (2, None, None));
+        assert_eq!((some.missed(), some.quantile(0.5), some.quantile(0.99)), (2, Some(0.2), None));
     }
 
     #[test]
@@ -317,7 +315,7 @@ mod tests {
             (300.0, 2.0, 3.0, 14.0)
         );
         assert_eq!(curve(&samples, zero).len(), 2);
-        assert_eq!(Outcome::rss_of(&samples, Software::Thane), None);
+        assert_eq!(rss_of(&samples, Software::Thane), None);
     }
 
     #[test]

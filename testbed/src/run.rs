@@ -16,6 +16,7 @@ use crate::lab::LabOptions;
 use crate::leftovers;
 use crate::outcome::Outcome;
 use crate::player::Player;
+use crate::report;
 use crate::scenario::{Scenario, catalog};
 use crate::stop;
 use crate::table;
@@ -115,8 +116,12 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     prepare(&options.common, &scenarios, &kinds)?;
     let mut played: Vec<Played> = Vec::new();
     let result = play_all(options, &scenarios, &kinds, &mut played);
-    println!("\n{}", table::verdicts(&played));
-    println!("{}", table::measures(&played));
+    if !played.is_empty() {
+        println!("\n{}\n{}", table::verdicts(&played), table::measures(&played));
+    }
+    if let Some(folder) = &options.out {
+        report::write(folder, &played)?;
+    }
     result?;
     let failed = played
         .iter()

@@ -97,6 +97,8 @@ pub(crate) fn figures(outcome: &Outcome) -> Vec<(&'static str, f64)> {
     let mut add = |name, value: Option<f64>| {
         figures.extend(value.map(|value| (name, (value * 1000.0).round() / 1000.0)))
     };
+    add("starting_s", Some(outcome.starting));
+    add("full_views_half_s", outcome.full_views_half);
     add("full_views_s", outcome.full_views);
     add("event_half_s", middle(&outcome.events, 0.5));
     add("event_all_s", middle(&outcome.events, 1.0));
@@ -107,6 +109,8 @@ pub(crate) fn figures(outcome: &Outcome) -> Vec<(&'static str, f64)> {
     add("leave_all_s", middle(&outcome.leaves, 1.0));
     add("whole_s", outcome.whole);
     add("false_failures", Some(outcome.false_failures.len() as f64));
+    let reported = outcome.failures_reported;
+    add("failures_reported", (reported > 0).then_some(reported as f64));
     add("conflicts", (outcome.conflicts > 0).then_some(outcome.conflicts as f64));
     if let Some(handled) = outcome.handled {
         let share = |count: u64| Some(count as f64 * 100.0 / handled.due.max(1) as f64);
@@ -116,7 +120,7 @@ pub(crate) fn figures(outcome: &Outcome) -> Vec<(&'static str, f64)> {
         add("lost_at_end_percent", share(handled.lost_at_end));
     }
     for (usage, names) in [
-        (outcome.idle, ["idle_B/s", "idle_packets/s", "idle_cpu_ms/s", "rss_MB"]),
+        (outcome.idle, ["idle_B/s", "idle_packets/s", "idle_cpu_ms/s", "idle_rss_MB"]),
         (outcome.busy, ["busy_B/s", "busy_packets/s", "busy_cpu_ms/s", "busy_rss_MB"]),
     ] {
         if usage.readings > 0 {
@@ -124,6 +128,8 @@ pub(crate) fn figures(outcome: &Outcome) -> Vec<(&'static str, f64)> {
             names.into_iter().zip(values).for_each(|(name, value)| add(name, Some(value)));
         }
     }
+    add("rss_serf_MB", outcome.rss_serf);
+    add("rss_thane_MB", outcome.rss_thane);
     figures
 }
 
@@ -177,7 +183,10 @@ mod tests {
     fn rows_are_medians_of_runs() {
         let all = [1.0, 9.0, 2.0].map(|whole| played(Against::Serf, Some(whole)));
         let text = measures(&all);
-        assert!(text.contains("| partition | serf | 20 | whole_s 2; false_failures 0 |"), "{text}");
+        assert!(
+            text.contains("| partition | serf | 20 | starting_s 0; whole_s 2; false_failures 0 |"),
+            "{text}"
+        );
         assert_eq!(median(vec![4.0, 1.0]), 2.5);
         assert_eq!((short(0.126).as_str(), short(445.4).as_str()), ("0.13", "445"));
     }
