@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::duration::{self, Nanoseconds};
+use thane_engine::duration::{self, Nanoseconds};
 
 /// One word of the command line. Text where it is UTF-8; payloads are taken as the bytes that were given.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! The `thane` binary, which answers to the name `serf` too: finds the command that is asked for, runs it.
 
 mod agent;
+mod command;
 mod commands;
 mod decode;
 mod demo;
-mod duration;
 mod flags;
 mod json;
 mod output;
 mod rpc;
+mod tags;
 
 use std::env;
 use std::process::ExitCode;

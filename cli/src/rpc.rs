@@ -4,7 +4,7 @@ use std::env;
 
 use thane_engine::ipc::Client;
 
-use crate::commands::Failure;
+use crate::command::Failure;
 use crate::flags::Flags;
 
 /// Options of every command that talks to an agent, for its help.

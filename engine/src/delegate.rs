@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::event::Member;
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{
-    Alive, DropReason, Incarnation, NodeState, Versions, WireState, decode_tags, ip_from_bytes,
+    Alive, DecodeError, Incarnation, NodeState, Versions, WireState, decode_tags, ip_from_bytes,
 };
 
 /// Rules and hooks of the embedding program. Every method does nothing by default, and a node without a
@@ -37,7 +37,7 @@ pub trait Delegate: Send {
     ///
     /// # Errors
     /// A veto: the message counts for nothing and is not passed on. It is counted as
-    /// [`DropReason::AliveVetoed`], and the reason goes to the log. A known member stays as it was: one whose
+    /// [`DropReason::AliveVetoed`](crate::drop_reason::DropReason::AliveVetoed), and the reason goes to the log. A known member stays as it was: one whose
     /// news is vetoed for long can't refute a suspicion and is declared failed.
     fn admit(&mut self, announced: &Announcement<'_>) -> Result<(), Veto> {
         let _ = announced;
@@ -48,7 +48,7 @@ pub trait Delegate: Send {
     /// members become one? Periodic push/pulls are not asked about.
     ///
     /// # Errors
-    /// A veto: nothing of it is merged; counted as [`DropReason::MergeVetoed`], with the reason in the log. An
+    /// A veto: nothing of it is merged; counted as [`DropReason::MergeVetoed`](crate::drop_reason::DropReason::MergeVetoed), with the reason in the log. An
     /// own join through that address fails with the reason. A joiner who is refused is not told: it has this
     /// node's state already, so whoever wants to keep a member out for good vetoes its alives too.
     fn admit_merge(&mut self, theirs: Announcements<'_>) -> Result<(), Veto> {
@@ -166,8 +166,8 @@ impl Announcement<'_> {
     /// The tags that the meta encodes.
     ///
     /// # Errors
-    /// [`DropReason::BadTags`] if it is no map of strings.
-    pub fn tags(&self) -> Result<BTreeMap<String, String>, DropReason> {
+    /// [`DecodeError::BadTags`] if it is no map of strings.
+    pub fn tags(&self) -> Result<BTreeMap<String, String>, DecodeError> {
         decode_tags(&self.meta)
     }
 }

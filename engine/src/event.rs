@@ -280,7 +280,7 @@ pub enum Notice {
     /// Input of peers was refused (also counted by reason).
     Dropped {
         /// Why.
-        reason: crate::wire::DropReason,
+        reason: crate::drop_reason::DropReason,
         /// Where the first of it came from, if known.
         from: Option<SocketAddr>,
         /// How many inputs in a row, at least 1: a flood of junk makes few notices.

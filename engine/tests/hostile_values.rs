@@ -2,29 +2,25 @@
 //! the node goes on.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::command::{KeyOperation, Ticket};
 use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId};
+use thane_engine::context::Context;
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Completion;
+use thane_engine::fixtures::{Lone, PEER};
 use thane_engine::node::Node;
-use thane_engine::random::Nonces;
 use thane_engine::view::MemberStatus;
 use thane_engine::wire::serf::{JoinIntent, LeaveIntent, Query, UserEvent};
-use thane_engine::wire::{Alive, Dead, DropReason, Incarnation, LamportTime, SerfMessage, Suspect};
-
-const PEER: &str = "127.13.0.2:7946";
+use thane_engine::wire::{Alive, Dead, DecodeError, Incarnation, LamportTime, SerfMessage, Suspect};
 
 fn node(change: impl FnOnce(&mut RawConfig)) -> (Node, Context) {
-    let mut raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
-    change(&mut raw);
-    let mut ctx = Context::new(1, Nonces::seeded(1));
-    let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-    node.start(&mut ctx);
+    let Lone { node, ctx } = Lone::new(|raw| {
+        raw.node_name = "n1".to_owned();
+        change(raw);
+    });
     (node, ctx)
 }
 
@@ -42,7 +38,7 @@ fn alive<'a>(name: &'a str, incarnation: u32) -> Alive<'a> {
 fn give(node: &mut Node, ctx: &mut Context, encode: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = Vec::new();
     encode(&mut bytes);
-    node.handle_datagram(ctx, PEER.parse().unwrap(), &mut bytes);
+    node.handle_datagram(ctx, PEER, &mut bytes);
 }
 
 fn drops(node: &Node) -> Vec<(DropReason, u64)> {
@@ -105,7 +101,11 @@ fn addresses_and_versions_of_any_length_do_no_harm() {
         });
         let taken = node.members(&ctx).len() == 2;
         assert_eq!(taken, matches!(length, 4 | 16), "an address of {length} bytes");
-        assert!(taken || drops(&node) == [(DropReason::BadAddress, 1)], "{length}: {:?}", drops(&node));
+        assert!(
+            taken || drops(&node) == [(DecodeError::BadAddress.into(), 1)],
+            "{length}: {:?}",
+            drops(&node)
+        );
     }
     for length in 0..40 {
         let (mut node, mut ctx) = node(|_| {});
@@ -128,7 +128,7 @@ fn names_of_any_bytes_and_lengths_are_taken_whole_or_not_at_all() {
     let listed: Vec<String> = node.members(&ctx).into_iter().map(|member| member.name).collect();
     assert_eq!(listed.len(), names.len(), "all but the long one, and this node: {listed:?}");
     assert!(names[..6].iter().all(|name| listed.iter().any(|known| known == name)));
-    assert_eq!(drops(&node), [(DropReason::BadName, 1)]);
+    assert_eq!(drops(&node), [(DecodeError::BadName.into(), 1)]);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn settings_out_of_range_are_refused_with_one_line() {
             "Encoded length of tags exceeds limit of 512 bytes",
         ),
         (|raw| raw.keys = vec![vec![0; 16], vec![0; 17]], "key size must be 16, 24 or 32 bytes, not 17"),
-        (|raw| raw.label = vec![b'x'; 256], "label has 256 bytes; it may have 255"),
+        (|raw| raw.label = vec![b'x'; 256], "label has 256 bytes; it may have at most 255"),
         (|raw| raw.user_event_size_limit = 9217, "user event size limit exceeds limit of 9216 bytes"),
         (|raw| raw.probe_interval = Duration::ZERO, "probe_interval must be greater than zero"),
         (|raw| raw.gossip_interval = Duration::ZERO, "gossip_interval must be greater than zero"),

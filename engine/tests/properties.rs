@@ -11,18 +11,19 @@ use bytes::Bytes;
 use common::{decode, envelope, vectors};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::{DATAGRAM_MESSAGES_MAX, EVENT_SLOTS};
 use thane_engine::wire::message::{Ack, Alive, Dead, ErrMessage, IndirectPing, Nack, Ping, Suspect};
 use thane_engine::wire::msgpack::Reader;
-use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::serf::{
     Filter, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, MemberRecord, PushPullSource, Query,
     QueryResponse, Relay, UserEvent, encode_push_pull,
 };
 use thane_engine::wire::stream::{Role, StreamDecoder, encode_push_pull_header, encode_stream};
 use thane_engine::wire::{
-    Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage, Step,
+    Coordinate, DecodeError, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage, Step,
     WireState, decode_tags, encode_tags, lzw,
 };
 
@@ -113,7 +114,7 @@ fn digest(bytes: &[u8]) {
 }
 
 fn digest_datagram(envelope: &Envelope, mut bytes: Vec<u8>) {
-    let Ok(plain) = packet::open(envelope, &mut bytes) else { return };
+    let Ok(plain) = envelope.open(&mut bytes) else { return };
     let (mut messages, mut depth) = (0, 0);
     packet::for_each_step(plain, &mut Scratch::default(), |step| match step {
         Step::Enter(_) => depth += 1,
@@ -234,7 +235,7 @@ proptest! {
             prop_assert_eq!(result, Ok(()));
             prop_assert_eq!(&back[1..], &raw[..]);
         } else {
-            prop_assert_eq!(result, Err(DropReason::DecompressedTooLarge));
+            prop_assert_eq!(result, Err(DecodeError::DecompressedTooLarge));
             prop_assert!(back.len() <= 1 + cap + 1);
         }
     }
@@ -263,12 +264,12 @@ proptest! {
         };
         prop_assert_eq!(open(&ring, &label, &sealed), Ok((1, plain)));
         let other_label = [&label[..], b"!"].concat();
-        prop_assert_eq!(open(&ring, &other_label, &sealed), Err(DropReason::WrongKey));
-        prop_assert_eq!(open(&Keyring::new(&[old]).unwrap(), &label, &sealed), Err(DropReason::WrongKey));
+        prop_assert_eq!(open(&ring, &other_label, &sealed), Err(DecodeError::WrongKey));
+        prop_assert_eq!(open(&Keyring::new(&[old]).unwrap(), &label, &sealed), Err(DecodeError::WrongKey));
         let mut changed = sealed;
         let place = 1 + place.index(changed.len() - 1);
         changed[place] ^= flip;
-        prop_assert_eq!(open(&ring, &label, &changed), Err(DropReason::WrongKey));
+        prop_assert_eq!(open(&ring, &label, &changed), Err(DecodeError::WrongKey));
     }
 
     #[test]
@@ -450,7 +451,7 @@ proptest! {
         let [a, b, c, d, e, f, g, h, error, adjustment, height] = numbers;
         let coordinate = Coordinate { vec: [a, b, c, d, e, f, g, h], error, adjustment, height };
         let finite = numbers.iter().all(|number| number.is_finite());
-        let expected = if finite { Ok(coordinate) } else { Err(DropReason::BadCoordinate) };
+        let expected = if finite { Ok(coordinate) } else { Err(DecodeError::BadCoordinate) };
         prop_assert_eq!(Coordinate::decode(&encoded(|out| coordinate.encode(out))), expected);
     }
 }

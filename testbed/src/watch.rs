@@ -178,7 +178,6 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, value: &[u8]) -> Result<Option<Seen>, String> {
-        let refused = |reason: thane_engine::wire::DropReason| format!("{reason:?}");
         let Some(seq) = self.header.take() else {
             let header = ResponseHeader::decode(value).map_err(refused)?;
             if !header.error.is_empty() {
@@ -211,6 +210,11 @@ impl Reader {
             _ => Some(Seen::List(listed(MembersResponse::decode(value).map_err(refused)?))),
         })
     }
+}
+
+/// Why the engine's decoder refuses what an agent sent.
+fn refused(reason: impl std::fmt::Debug) -> String {
+    format!("{reason:?}")
 }
 
 pub(crate) fn listed(response: MembersResponse) -> Vec<Listed> {

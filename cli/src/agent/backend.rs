@@ -3,8 +3,7 @@
 //! Each command here logs what Serf's agent logs for it, whoever asked.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,12 +11,13 @@ use bytes::Bytes;
 use thane_engine::api::{Answers, ApiError, Handle, JoinError};
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::event::Event;
-use thane_engine::wire::keyring::BACKEND;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
 
-use super::handlers::SelfIdentity;
-use super::log::{Level, Log};
+use super::identity::{SelfIdentity, write_tags};
+use super::level::Level;
+use super::log::Log;
+use super::numbers::Numbers;
 use super::telemetry::Counters;
 
 /// Events that wait for the slowest reader of [`Backend::events`]; it loses the oldest beyond that.
@@ -188,196 +188,14 @@ impl Backend {
         Ok(told?)
     }
 
-    /// The numbers that `info` shows, by section. Sections `io` and `drops` are ours, the others are Serf's.
+    /// The numbers that `info` shows.
     ///
     /// # Errors
     /// If the node has stopped.
-    pub(crate) async fn stats(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, ApiError> {
+    pub(crate) async fn numbers(&self) -> Result<Numbers, ApiError> {
         let node = self.handle.stats().await?;
         let udp = self.handle.udp_counters().await?;
-        let mut serf = section([
-            ("members", node.members.to_string()),
-            ("failed", node.failed.to_string()),
-            ("left", node.left.to_string()),
-            ("health_score", node.health_score.to_string()),
-            ("member_time", node.member_time.0.to_string()),
-            ("event_time", node.event_time.0.to_string()),
-            ("query_time", node.query_time.0.to_string()),
-            ("intent_queue", node.intent_queue.to_string()),
-            ("event_queue", node.event_queue.to_string()),
-            ("query_queue", node.query_queue.to_string()),
-            ("encrypted", node.encrypted.to_string()),
-        ]);
-        if let Some(resets) = node.coordinate_resets {
-            serf.insert("coordinate_resets".to_owned(), resets.to_string());
-        }
-        let (received, sent) = node.datagrams;
-        let (bytes_received, bytes_sent) = node.datagram_bytes;
-        let io = section([
-            ("driver", self.driver.0.clone()),
-            ("reason", self.driver.1.clone()),
-            ("cipher", BACKEND.to_owned()),
-            ("datagrams_received", received.to_string()),
-            ("datagrams_sent", sent.to_string()),
-            ("datagram_bytes_received", bytes_received.to_string()),
-            ("datagram_bytes_sent", bytes_sent.to_string()),
-            ("datagrams_sent_as_segments", udp.sent_as_segments.to_string()),
-            ("datagrams_truncated", udp.truncated.to_string()),
-            ("kernel_drops", udp.kernel_drops.to_string()),
-            ("receive_errors", udp.receive_errors.to_string()),
-            ("send_errors", udp.send_errors.to_string()),
-            ("send_buffer_full", udp.send_would_block.to_string()),
-        ]);
-        let mut drops = section(node.drops.iter().map(|&(reason, count)| (reason, count.to_string())));
-        if node.outlet_dropped > 0 {
-            drops.insert("outlet".to_owned(), node.outlet_dropped.to_string());
-        }
-        let sections = [
-            ("agent", section([("name", self.identity.name.clone())])),
-            ("runtime", runtime()),
-            ("serf", serf),
-            ("tags", self.identity.tags.borrow().clone()),
-            ("event_handlers", self.handlers.clone()),
-            ("io", io),
-            ("drops", drops),
-        ];
-        Ok(sections.into_iter().map(|(name, section)| (name.to_owned(), section)).collect())
-    }
-}
-
-fn section<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// Serf's keys with our values. Systems and processors have Go's names, because scripts compare them.
-fn runtime() -> BTreeMap<String, String> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-    let os = match std::env::consts::OS {
-        "macos" => "darwin",
-        os => os,
-    };
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        arch => arch,
-    };
-    section([
-        ("os", os.to_owned()),
-        ("arch", arch.to_owned()),
-        ("version", format!("thane {}", env!("CARGO_PKG_VERSION"))),
-        ("max_procs", cpus.clone()),
-        ("goroutines", threads().to_string()),
-        ("cpu_count", cpus),
-    ])
-}
-
-/// Threads of this process.
-#[cfg(target_os = "linux")]
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
-}
-
-/// Threads of this process can't be counted without a system's own interface; tasks are near to what Serf
-/// shows here.
-#[cfg(not(target_os = "linux"))]
-fn threads() -> usize {
-    tokio::runtime::Handle::current().metrics().num_alive_tasks()
-}
-
-/// Writes the tags file (PROTOCOL 10.3) so that it is the old or the new one whatever happens.
-async fn write_tags(path: PathBuf, tags: BTreeMap<String, String>) -> std::io::Result<()> {
-    let write = move || {
-        let json = serde_json::to_string_pretty(&tags).expect("a map of strings is always JSON");
-        // Go's encoder escapes these three everywhere; they occur inside strings only.
-        let json = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-        // A link to the file stays a link.
-        let path = std::fs::canonicalize(&path).unwrap_or(path);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let written = replace(&path, &temporary, json.as_bytes());
-        if written.is_err() {
-            // What is there is not needed; the first error is the one to tell.
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written
-    };
-    tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
-}
-
-/// Owner-only when new; an existing file keeps its mode.
-fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Err(error) = std::fs::remove_file(temporary)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(temporary)?;
-    file.write_all(bytes)?;
-    if let Ok(existing) = std::fs::metadata(path) {
-        file.set_permissions(existing.permissions())?;
-    }
-    file.sync_all()?;
-    std::fs::rename(temporary, path)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn write(path: &Path, tags: &[(&str, &str)]) -> std::io::Result<()> {
-        let tags = tags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(write_tags(path.to_owned(), tags))
-    }
-
-    #[test]
-    fn tags_file_has_serfs_layout() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tags.json");
-        write(&path, &[("z", "a<b>&c"), ("foo", "bar")]).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\n  \"foo\": \"bar\",\n  \"z\": \"a\\u003cb\\u003e\\u0026c\"\n}");
-        write(&path, &[]).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
-        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!(names.len(), 1, "{names:?}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn tags_file_is_private_when_new_and_keeps_its_mode_and_links() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let (path, link) = (folder.path().join("tags.json"), folder.path().join("link"));
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        write(&path, &[("a", "b")]).unwrap();
-        assert_eq!(mode(&path), 0o600);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        write(&link, &[("a", "c")]).unwrap();
-        assert_eq!(mode(&path), 0o644);
-        assert!(std::fs::read_to_string(&path).unwrap().contains("\"c\""));
-        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
-    }
-
-    #[test]
-    fn tags_file_in_a_missing_folder_is_an_error_and_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(write(&folder.path().join("no/tags.json"), &[]).is_err());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn runtime_has_serfs_keys() {
-        let keys: Vec<String> = runtime().into_keys().collect();
-        assert_eq!(keys, ["arch", "cpu_count", "goroutines", "max_procs", "os", "version"]);
-        assert!(threads() > 0);
+        let SelfIdentity { name, tags } = &*self.identity;
+        Ok(Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver))
     }
 }

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use thane_engine::api::{Outlet, Told};
+use thane_engine::api::{Outlet, OutletItem};
 use thane_engine::event::{Event, Notice};
 use tokio::sync::broadcast;
 
 use super::handlers::Handlers;
-use super::log::{Level, Log};
+use super::level::Level;
+use super::log::Log;
 use super::notices::{NoticeLog, shown};
 use super::telemetry::Counters;
 
 /// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
 /// warning each.
-pub(crate) async fn carry(
+pub(crate) async fn forward(
     mut outlet: Outlet,
     log: Log,
     handlers: Handlers,
@@ -32,13 +33,13 @@ pub(crate) async fn carry(
         };
         tokio::select! {
             told = outlet.next() => match told {
-                Some(Told::Notice(notice)) => {
+                Some(OutletItem::Notice(notice)) => {
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());
                     }
                     notices.add(&notice, Instant::now());
                 }
-                Some(Told::Event(event)) => {
+                Some(OutletItem::Event(event)) => {
                     log.add(Level::Info, "agent", format_args!("Received event: {}", described(&event)));
                     counters.event(&event);
                     let event = Arc::new(event);
@@ -73,7 +74,8 @@ mod tests {
     use thane_engine::wire::LamportTime;
     use tokio::sync::mpsc;
 
-    use super::super::handlers::{EventHandler, Responder, SelfIdentity};
+    use super::super::handlers::{EventHandler, Responder};
+    use super::super::identity::SelfIdentity;
     use super::*;
 
     struct Nobody;
@@ -109,12 +111,12 @@ mod tests {
         };
         let member = Event::Member { kind: MemberEventKind::Failed, members: Members::default() };
         let events = [user("a"), query, user("x\ny"), member];
-        outlet_in.try_send(Told::Notice(Notice::ReconnectSkipped)).unwrap();
+        outlet_in.try_send(OutletItem::Notice(Notice::ReconnectSkipped)).unwrap();
         for event in events.clone() {
-            outlet_in.try_send(Told::Event(event)).unwrap();
+            outlet_in.try_send(OutletItem::Event(event)).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(carry(outlet.into(), log.clone(), handlers, streams, Counters::default()));
+        runtime.block_on(forward(outlet.into(), log.clone(), handlers, streams, Counters::default()));
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

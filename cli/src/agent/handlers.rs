@@ -1,21 +1,19 @@
 //! Event handlers: scripts that are run for events, one after the other (FEATURES 5).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
-use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::event::{Event, MemberRef};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use thane_engine::event::Event;
 use tokio::sync::mpsc;
 
 use super::filter::EventFilter;
-use super::log::{Level, Log};
+use super::identity::SelfIdentity;
+use super::level::Level;
+use super::log::Log;
+use super::script;
 
-/// Output of a script that is kept: the last bytes.
-const OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// Scripts that run longer are told of once.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// Events that wait for a slow handler; further ones are dropped with a warning, because the engine must not
@@ -42,14 +40,6 @@ impl EventHandler {
             .map_err(|entry| format!("Invalid event script: Event '{entry}' invoking '{script}'"))?;
         Ok(filters.into_iter().map(|filter| EventHandler { filter, script: script.to_owned() }).collect())
     }
-}
-
-/// Who runs the scripts, as they see it: SERF_SELF_NAME, SERF_SELF_ROLE and SERF_TAG_*.
-pub(crate) struct SelfIdentity {
-    /// Node name.
-    pub(crate) name: String,
-    /// The tags now.
-    pub(crate) tags: RefCell<BTreeMap<String, String>>,
 }
 
 /// Sends the answer of a script to a query; the error is logged.
@@ -131,23 +121,22 @@ impl<R: Responder> HandlerLoop<R> {
         }
     }
 
-    async fn invoke(&self, script: &str, event: &Event) -> Result<(), String> {
+    async fn invoke(&self, command: &str, event: &Event) -> Result<(), String> {
         let log = &self.handlers.0.log;
-        let environment = environment(event, &self.identity);
         let slow = async {
             tokio::time::sleep(SLOW_AFTER).await;
-            let text = format!("Script '{script}' slow, execution exceeding {}s", SLOW_AFTER.as_secs());
+            let text = format!("Script '{command}' slow, execution exceeding {}s", SLOW_AFTER.as_secs());
             log.add(Level::Warn, "agent", text);
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
-            outcome = run_script(script, environment, standard_input(event)) => outcome,
+            outcome = script::run(command, event, &self.identity) => outcome,
             () = slow => unreachable!("the slow warning never ends"),
         };
         let outcome = outcome.map_err(|error| error.to_string())?;
         let text = format!(
             "Event '{}' script output: {}",
-            event_word(event),
+            script::event_word(event),
             String::from_utf8_lossy(&outcome.output)
         );
         log.add(Level::Debug, "agent", text);
@@ -165,177 +154,6 @@ impl<R: Responder> HandlerLoop<R> {
     }
 }
 
-/// How a script ended.
-struct Outcome {
-    output: Vec<u8>,
-    failure: Option<String>,
-}
-
-/// Runs a script to its end and to the end of its output, which a child that it left behind may hold open.
-async fn run_script(
-    script: &str,
-    environment: Vec<(String, String)>,
-    input: Vec<u8>,
-) -> std::io::Result<Outcome> {
-    // One pipe for both streams keeps their bytes in the order of arrival.
-    let (reader, writer) = std::io::pipe()?;
-    let mut command = shell(script);
-    command
-        .envs(environment)
-        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut child = command.spawn()?;
-    // The command holds the writing end of the pipe; without this the end of the output never comes.
-    drop(command);
-
-    let stdin = child.stdin.take();
-    let feed = async move {
-        if let Some(mut stdin) = stdin {
-            // A script that doesn't read its input is no error.
-            let _ = stdin.write_all(&input).await;
-        }
-    };
-    let (output, status, ()) = tokio::join!(read_last(reader), child.wait(), feed);
-    Ok(Outcome { output: output?, failure: failure(status?) })
-}
-
-#[cfg(unix)]
-fn shell(script: &str) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new("/bin/sh");
-    command.arg("-c").arg(script);
-    command
-}
-
-#[cfg(windows)]
-fn shell(script: &str) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new("cmd");
-    command.arg("/C").arg(script);
-    command
-}
-
-/// Reads to the end and keeps the last [`OUTPUT_BYTES_MAX`].
-#[cfg(unix)]
-async fn read_last(reader: std::io::PipeReader) -> std::io::Result<Vec<u8>> {
-    let mut reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
-    let mut last = LastBytes::default();
-    let mut chunk = [0; 4096];
-    loop {
-        match reader.read(&mut chunk).await? {
-            0 => return Ok(last.0.into()),
-            read => last.extend(&chunk[..read]),
-        }
-    }
-}
-
-/// Reads to the end and keeps the last [`OUTPUT_BYTES_MAX`].
-#[cfg(windows)]
-async fn read_last(mut reader: std::io::PipeReader) -> std::io::Result<Vec<u8>> {
-    let read_all = move || {
-        let mut last = LastBytes::default();
-        let mut chunk = [0; 4096];
-        loop {
-            match std::io::Read::read(&mut reader, &mut chunk)? {
-                0 => return Ok(last.0.into()),
-                read => last.extend(&chunk[..read]),
-            }
-        }
-    };
-    tokio::task::spawn_blocking(read_all).await.map_err(std::io::Error::other)?
-}
-
-#[derive(Default)]
-struct LastBytes(VecDeque<u8>);
-
-impl LastBytes {
-    fn extend(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-        let surplus = self.0.len().saturating_sub(OUTPUT_BYTES_MAX);
-        self.0.drain(..surplus);
-    }
-}
-
-#[cfg(unix)]
-fn failure(status: std::process::ExitStatus) -> Option<String> {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.success(), status.code(), status.signal()) {
-        (true, ..) => None,
-        (_, Some(code), _) => Some(format!("exit status {code}")),
-        (_, _, signal) => Some(format!("ended by signal {}", signal.unwrap_or_default())),
-    }
-}
-
-#[cfg(windows)]
-fn failure(status: std::process::ExitStatus) -> Option<String> {
-    (!status.success()).then(|| format!("exit status {}", status.code().unwrap_or_default()))
-}
-
-fn event_word(event: &Event) -> &'static str {
-    match event {
-        Event::Member { kind, .. } => kind.as_str(),
-        Event::User { .. } => "user",
-        Event::Query { .. } => "query",
-    }
-}
-
-/// The SERF_ variables of a script (EVH-6..8).
-fn environment(event: &Event, identity: &SelfIdentity) -> Vec<(String, String)> {
-    let tags = identity.tags.borrow();
-    let mut variables = vec![
-        ("SERF_EVENT".to_owned(), event_word(event).to_owned()),
-        ("SERF_SELF_NAME".to_owned(), identity.name.clone()),
-        ("SERF_SELF_ROLE".to_owned(), tags.get("role").cloned().unwrap_or_default()),
-    ];
-    variables.extend(tags.iter().map(|(name, value)| (tag_variable(name), value.clone())));
-    match event {
-        Event::User { ltime, name, .. } => {
-            variables.push(("SERF_USER_EVENT".to_owned(), name.clone()));
-            variables.push(("SERF_USER_LTIME".to_owned(), ltime.0.to_string()));
-        }
-        Event::Query { ltime, name, .. } => {
-            variables.push(("SERF_QUERY_NAME".to_owned(), name.clone()));
-            variables.push(("SERF_QUERY_LTIME".to_owned(), ltime.0.to_string()));
-        }
-        Event::Member { .. } => {}
-    }
-    // A NUL can't be in the environment; with one the script would not start at all.
-    variables.retain(|(_, value)| !value.contains('\0'));
-    variables
-}
-
-fn tag_variable(tag: &str) -> String {
-    let name = tag.to_uppercase();
-    let safe = name.chars().map(|c| if matches!(c, 'A'..='Z' | '0'..='9' | '_') { c } else { '_' });
-    "SERF_TAG_".chars().chain(safe).collect()
-}
-
-/// What a script reads (EVH-9, EVH-10).
-fn standard_input(event: &Event) -> Vec<u8> {
-    match event {
-        Event::Member { members, .. } => {
-            members.iter().map(|member| member_line(&member)).collect::<String>().into_bytes()
-        }
-        Event::User { payload, .. } | Event::Query { payload, .. } => {
-            let mut input = payload.to_vec();
-            if input.last().is_some_and(|last| *last != b'\n') {
-                input.push(b'\n');
-            }
-            input
-        }
-    }
-}
-
-fn member_line(member: &MemberRef<'_>) -> String {
-    let tags = member.tags();
-    let role = tags.get("role").map_or("", String::as_str);
-    let tags: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    format!("{}\t{}\t{}\t{}\n", one_line(member.name), member.addr, one_line(role), one_line(&tags.join(",")))
-}
-
-fn one_line(text: &str) -> String {
-    text.replace('\t', "\\t").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -343,9 +161,7 @@ mod tests {
 
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
-    use thane_engine::event::{MemberEventKind, Members};
-    use thane_engine::view::MemberStatus;
-    use thane_engine::wire::{LamportTime, Versions, encode_tags};
+    use thane_engine::wire::LamportTime;
 
     use super::*;
 
@@ -360,8 +176,7 @@ mod tests {
     }
 
     fn identity() -> Rc<SelfIdentity> {
-        let tags = [("role", "web"), ("my-tag.x", "2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        Rc::new(SelfIdentity { name: "s1".to_owned(), tags: RefCell::new(tags.into()) })
+        Rc::new(SelfIdentity { name: "s1".to_owned(), tags: RefCell::default() })
     }
 
     fn user(payload: &'static str) -> Event {
@@ -429,48 +244,6 @@ mod tests {
             EventHandler::parse("bogus=x.sh"),
             Err("Invalid event script: Event 'bogus' invoking 'x.sh'".to_owned())
         );
-    }
-
-    #[test]
-    fn environment_is_serfs() {
-        let variables: BTreeMap<_, _> = environment(&user("abc"), &identity()).into_iter().collect();
-        let expected = [
-            ("SERF_EVENT", "user"),
-            ("SERF_SELF_NAME", "s1"),
-            ("SERF_SELF_ROLE", "web"),
-            ("SERF_TAG_MY_TAG_X", "2"),
-            ("SERF_TAG_ROLE", "web"),
-            ("SERF_USER_EVENT", "deploy"),
-            ("SERF_USER_LTIME", "7"),
-        ];
-        assert_eq!(variables, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-    }
-
-    #[test]
-    fn standard_input_is_serfs() {
-        let mut members = Members::default();
-        let mut add = |name: &str, tags: &[(&str, &str)]| {
-            let mut meta = Vec::new();
-            encode_tags(&tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), &mut meta);
-            members.push(&MemberRef {
-                name,
-                addr: "127.0.0.12".parse().unwrap(),
-                port: 7946,
-                meta: &meta,
-                status: MemberStatus::Alive,
-                versions: Versions::default(),
-            });
-        };
-        add("b", &[]);
-        add("a\tb", &[("role", "w\n"), ("x", "1")]);
-        let event = Event::Member { kind: MemberEventKind::Join, members };
-        assert_eq!(
-            String::from_utf8(standard_input(&event)).unwrap(),
-            "b\t127.0.0.12\t\t\na\\tb\t127.0.0.12\tw\\n\trole=w\\n,x=1\n"
-        );
-        assert_eq!(standard_input(&user("abc")), b"abc\n");
-        assert_eq!(standard_input(&user("abc\n")), b"abc\n");
-        assert_eq!(standard_input(&user("")), b"");
     }
 
     #[test]

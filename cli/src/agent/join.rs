@@ -10,8 +10,8 @@ use tokio::task::spawn_local;
 use super::backend::Backend;
 use super::banner::{detail, heading};
 use super::config::Retry;
-use super::log::Level;
-use super::run::Agent;
+use super::level::Level;
+use super::running::Agent;
 use super::signals::Signal;
 
 impl Agent {

@@ -10,6 +10,10 @@ use std::rc::Rc;
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::mpsc;
 
+use super::level::Level;
+#[cfg(unix)]
+use super::syslog::{Record, Syslog};
+
 /// Lines kept for a monitor that connects later.
 const RING_LINES_MAX: usize = 512;
 /// Lines that wait for one slow monitor; further ones are dropped and counted.
@@ -20,46 +24,6 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 const PRINTED_BYTES_KEPT: usize = 4096;
 /// How often the offset of the local time zone is looked up again (daylight saving).
 const OFFSET_LOOKUP_SECONDS: i64 = 600;
-
-/// How much a line matters.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Level {
-    /// Every packet.
-    Trace,
-    /// Every message.
-    Debug,
-    /// What happens to the cluster.
-    Info,
-    /// What may need attention.
-    Warn,
-    /// What failed.
-    Err,
-}
-
-impl Level {
-    /// Reads a level in any case.
-    pub(crate) fn parse(text: &str) -> Option<Level> {
-        match text.to_ascii_uppercase().as_str() {
-            "TRACE" => Some(Level::Trace),
-            "DEBUG" => Some(Level::Debug),
-            "INFO" => Some(Level::Info),
-            "WARN" => Some(Level::Warn),
-            "ERR" => Some(Level::Err),
-            _ => None,
-        }
-    }
-
-    /// The word in the brackets of a line.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Level::Trace => "TRACE",
-            Level::Debug => "DEBUG",
-            Level::Info => "INFO",
-            Level::Warn => "WARN",
-            Level::Err => "ERR",
-        }
-    }
-}
 
 /// The log. Clones share it.
 #[derive(Clone)]
@@ -74,10 +38,10 @@ struct State {
     /// Lines that are written to stdout at the end of an addition, in one go.
     printed: String,
     #[cfg(unix)]
-    syslog: Option<super::syslog::Syslog>,
-    /// Date and time as they stand at the beginning of a line, and of which second they are.
+    syslog: Option<Syslog>,
+    /// The second of the lines that are being added, in local time, and as it stands at their beginning.
+    now: OffsetDateTime,
     stamp: String,
-    stamp_second: i64,
     offset: UtcOffset,
     offset_looked_up: i64,
 }
@@ -89,6 +53,8 @@ pub(crate) struct Line {
     pub(crate) level: Level,
     /// The line, without indent and newline.
     pub(crate) text: String,
+    /// Where component and text begin in it, after time and level.
+    message_at: usize,
 }
 
 struct Subscriber {
@@ -117,8 +83,8 @@ impl Log {
             #[cfg(unix)]
             syslog: None,
             printed: String::new(),
+            now: OffsetDateTime::UNIX_EPOCH,
             stamp: String::new(),
-            stamp_second: i64::MIN,
             offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
             offset_looked_up: OffsetDateTime::now_utc().unix_timestamp(),
         })))
@@ -135,7 +101,7 @@ impl Log {
 
     /// Sends every line that is printed to the system's log too.
     #[cfg(unix)]
-    pub(crate) fn attach(&self, syslog: super::syslog::Syslog) {
+    pub(crate) fn attach(&self, syslog: Syslog) {
         self.0.borrow_mut().syslog = Some(syslog);
     }
 
@@ -159,12 +125,12 @@ impl Log {
         let mut state = self.0.borrow_mut();
         state.look_at_the_clock();
         for text in texts {
-            let line = Rc::new(Line { level, text: state.format(level, component, &text) });
+            let line = Rc::new(state.line(level, component, &text));
             for name in state.publish(&line) {
                 let text = format!("Dropping logs to {name}");
-                let text = state.format(Level::Warn, "agent.ipc", &text);
+                let line = state.line(Level::Warn, "agent.ipc", &text);
                 // The slow monitor is counted as lagging already, so this can't repeat itself.
-                state.publish(&Rc::new(Line { level: Level::Warn, text }));
+                state.publish(&Rc::new(line));
             }
         }
         state.flush();
@@ -189,36 +155,39 @@ impl Log {
 impl State {
     fn look_at_the_clock(&mut self) {
         let now = OffsetDateTime::now_utc();
-        if now.unix_timestamp() == self.stamp_second {
+        if now.unix_timestamp() == self.now.unix_timestamp() {
             return;
         }
-        self.stamp_second = now.unix_timestamp();
         if now.unix_timestamp() - self.offset_looked_up >= OFFSET_LOOKUP_SECONDS {
             self.offset_looked_up = now.unix_timestamp();
             // Fails while other threads run, since the time zone is read from the environment: keep the last.
             self.offset = UtcOffset::local_offset_at(now).unwrap_or(self.offset);
         }
         let now = now.to_offset(self.offset);
+        self.now = now;
         let (date, (hour, minute, second)) = (now.date(), now.to_hms());
         let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
         self.stamp = format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
     }
 
     /// A line of this moment.
-    fn format(&self, level: Level, component: &str, text: &dyn fmt::Display) -> String {
+    fn line(&self, level: Level, component: &str, text: &dyn fmt::Display) -> Line {
         /// Of most lines.
         const USUAL_BYTES: usize = 112;
         let mut line = String::with_capacity(USUAL_BYTES);
-        for part in [self.stamp.as_str(), " [", level.as_str(), "] ", component, ": "] {
+        for part in [self.stamp.as_str(), " [", level.as_str(), "] "] {
             line.push_str(part);
         }
+        let message_at = line.len();
+        line.push_str(component);
+        line.push_str(": ");
         // A String takes everything; a text that refuses to be shown is left as far as it came.
         let _ = write!(line, "{text}");
         if line.len() > LINE_BYTES_MAX {
             line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
         }
         line.truncate(line.trim_end_matches('\n').len());
-        line
+        Line { level, text: line, message_at }
     }
 
     /// Hands a line to everybody; returns the monitors that begin to lag with it.
@@ -226,7 +195,11 @@ impl State {
         if line.level >= self.level {
             #[cfg(unix)]
             if let Some(syslog) = &mut self.syslog {
-                syslog.send(line.level, &line.text);
+                syslog.send(&Record {
+                    level: line.level,
+                    at: self.now,
+                    message: &line.text[line.message_at..],
+                });
             }
             match &mut self.held {
                 Some(held) => held.push(line.clone()),
@@ -328,12 +301,5 @@ mod tests {
         drop(slow);
         log.add(Level::Debug, "serf", "x");
         assert_eq!(log.subscribers_count(), 0);
-    }
-
-    #[test]
-    fn levels_are_read_in_any_case() {
-        assert_eq!(Level::parse("wArN"), Some(Level::Warn));
-        assert_eq!(Level::parse("WARNING"), None);
-        assert!(Level::Trace < Level::Err);
     }
 }

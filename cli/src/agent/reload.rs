@@ -7,23 +7,21 @@ use time::OffsetDateTime;
 use tokio::task::spawn_local;
 
 use super::banner::heading;
-use super::flags;
-use super::log::Level;
-use super::run::Agent;
-use crate::commands::Failure;
+use super::config;
+use super::level::Level;
+use super::running::Agent;
+use crate::command::Failure;
 
 /// What a reload applies; the rest waits for the next start.
 const RELOADABLE: [&str; 6] =
     ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
-/// Sections of `info` that hold numbers.
-const NUMBERS: [&str; 3] = ["serf", "io", "drops"];
 
 impl Agent {
     /// Reads flags and files again and applies what can be applied. A configuration with a mistake in it
     /// changes nothing.
     pub(super) fn reload(&mut self) {
         heading("Reloading configuration...");
-        let config = match flags::read_config(&self.arguments) {
+        let config = match config::read_config(&self.arguments) {
             Ok(config) => config,
             Err(failure) => {
                 if let Failure::Message(text) = failure {
@@ -62,18 +60,14 @@ impl Agent {
 
     /// Writes the numbers of `info` to stderr, in the form of Serf's metrics.
     pub(super) async fn dump(&self) {
-        let Ok(sections) = self.backend.stats().await else { return };
+        let Ok(numbers) = self.backend.numbers().await else { return };
         let now = OffsetDateTime::now_utc();
         let stamp =
             format!("{} {:02}:{:02}:{:02} +0000 UTC", now.date(), now.hour(), now.minute(), now.second());
         let mut stderr = std::io::stderr().lock();
-        for section in NUMBERS {
-            for (name, value) in sections.get(section).into_iter().flatten() {
-                if let Ok(value) = value.parse::<f64>() {
-                    // Nobody may be reading stderr.
-                    let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {value:.3}");
-                }
-            }
+        for (section, name, count) in numbers.counts() {
+            // Nobody may be reading stderr.
+            let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {:.3}", count as f64);
         }
     }
 }

@@ -1,24 +1,20 @@
 //! The agent's life: it is started, serves, and ends (FEATURES AGT-1..10, AGT-15, AGT-16, AGT-22).
 
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Duration;
 
 use thane_engine::api::{Engine, share_one_heap};
 use thane_engine::view::MemberStatus;
-use tokio::sync::Notify;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::LocalSet;
 
 use super::address::{self, Addresses};
-use super::backend::Backend;
 use super::banner::heading;
-use super::config::Config;
-use super::flags;
-use super::handlers::Handlers;
-use super::log::{Level, Log};
-use super::settings::Settings;
-use super::signals::{Signal, Signals};
-use crate::commands::Failure;
+use super::config::{self, Config};
+use super::level::Level;
+use super::log::Log;
+use super::running::Agent;
+use super::signals::Signal;
+use crate::command::Failure;
 use crate::flags::Argument;
 
 /// A graceful leave that takes longer is given up, as in Serf.
@@ -35,7 +31,7 @@ const THREAD_STACK_BYTES: usize = 256 << 10;
 /// The arguments, a configuration file or an address can't be used.
 pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     share_one_heap();
-    let config = flags::read_config(arguments).map_err(|failure| match failure {
+    let config = config::read_config(arguments).map_err(|failure| match failure {
         Failure::Message(text) => arrow(text),
         other => other,
     })?;
@@ -87,26 +83,6 @@ async fn live(arguments: &[Argument], config: Config, addresses: Addresses, log:
     code
 }
 
-/// The running agent.
-pub(super) struct Agent {
-    /// Flags, read again on reload.
-    pub(super) arguments: Vec<Argument>,
-    /// As of the last reload.
-    pub(super) config: Config,
-    /// What it was started with.
-    pub(super) started_with: Settings,
-    /// The node and what belongs to it.
-    pub(super) backend: Rc<Backend>,
-    /// The way to the scripts.
-    pub(super) handlers: Handlers,
-    /// Ends when the node does.
-    pub(super) carrying: JoinHandle<()>,
-    /// What the agent is told from outside.
-    pub(super) signals: Signals,
-    /// Told when the background join gives up.
-    pub(super) gave_up: Rc<Notify>,
-}
-
 impl Agent {
     /// Serves until something ends it.
     async fn serve(mut self) -> ExitCode {
@@ -122,7 +98,7 @@ impl Agent {
                     self.shut_down(false).await;
                     return ExitCode::FAILURE;
                 }
-                _ = &mut self.carrying => {
+                _ = &mut self.forwarding => {
                     self.backend.log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
                     return ExitCode::SUCCESS;
                 }

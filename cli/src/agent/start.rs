@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
-use thane_engine::io::keyring_file;
+use thane_engine::io::files::keyring;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
@@ -17,12 +17,14 @@ use super::address::{self, Addresses};
 use super::backend::{Backend, EVENTS_WAITING_MAX};
 use super::banner::{Banner, gap, heading};
 use super::config::Config;
-use super::handlers::{EventHandler, Handlers, Responder, SelfIdentity};
-use super::log::{Level, Log};
-use super::run::Agent;
+use super::handlers::{EventHandler, Handlers, Responder};
+use super::identity::{SelfIdentity, read_tags};
+use super::level::Level;
+use super::log::Log;
+use super::running::Agent;
 use super::signals::Signals;
 use super::telemetry::Counters;
-use super::{events, files, rpc, telemetry};
+use super::{events, rpc, telemetry};
 use crate::flags::Argument;
 
 impl Agent {
@@ -72,8 +74,14 @@ impl Agent {
             tags_turn: Mutex::new(()),
         });
         spawn_local(handler_loop.run());
-        let carrying = spawn_local(events::carry(outlet, log, handlers.clone(), streams, counters));
-        spawn_local(telemetry::push(statsd, statsite, backend.clone()));
+        let forwarding = spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters));
+        spawn_local(telemetry::push(
+            statsd,
+            statsite,
+            backend.handle.clone(),
+            backend.counters.clone(),
+            backend.log.clone(),
+        ));
         spawn_local(rpc::serve(listener, backend.clone()));
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();
@@ -84,7 +92,7 @@ impl Agent {
             config,
             backend,
             handlers,
-            carrying,
+            forwarding,
             signals,
             gave_up: Rc::default(),
         };
@@ -110,9 +118,7 @@ impl Responder for NodeResponder {
 /// The own name and the tags to begin with.
 fn identity(config: &Config) -> Result<SelfIdentity, String> {
     let tags = match &config.tags_file {
-        Some(path) => {
-            files::read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?
-        }
+        Some(path) => read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?,
         None => config.tags.clone(),
     };
     let name = match config.node_name.as_str() {
@@ -125,8 +131,7 @@ fn identity(config: &Config) -> Result<SelfIdentity, String> {
 /// The gossip keys, the primary first: those of the keyring file, or the configured one.
 fn keys(config: &Config, log: &Log) -> Result<Vec<Vec<u8>>, String> {
     let Some(path) = &config.keyring_file else { return Ok(config.key.iter().cloned().collect()) };
-    let keys =
-        keyring_file::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
+    let keys = keyring::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
     let text = format!("Restored keyring with {} keys from {}", keys.len(), path.display());
     log.add(Level::Info, "agent", text);
     Ok(keys)

@@ -7,7 +7,9 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use super::log::Level;
+use time::OffsetDateTime;
+
+use super::level::Level;
 
 /// Where systems have the socket.
 const PATHS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
@@ -76,15 +78,15 @@ impl Syslog {
         Ok(Syslog { path: path.to_owned(), facility, socket })
     }
 
-    /// Sends a line of the agent's log, as it is printed.
-    pub(crate) fn send(&mut self, level: Level, line: &str) {
-        let Some(record) = record(self.facility, level, line) else { return };
+    /// Sends a line of the agent's log. A line that the socket does not take at once is lost.
+    pub(crate) fn send(&mut self, record: &Record<'_>) {
+        let datagram = record.datagram(self.facility);
         for _ in 0..2 {
             if self.socket.is_none() {
                 self.socket = connect(&self.path).ok();
             }
             let Some(socket) = &self.socket else { return };
-            match socket.send(record.as_bytes()) {
+            match socket.send(datagram.as_bytes()) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.socket = None,
                 _ => return,
             }
@@ -99,23 +101,36 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// `YYYY/MM/DD HH:MM:SS [LEVEL] text` as syslog has it. None if it is no such line.
-fn record(facility: u8, level: Level, line: &str) -> Option<String> {
-    let (stamp, text) = line.split_once(" [")?;
-    let (_, text) = text.split_once("] ")?;
-    let (date, time) = stamp.split_once(' ')?;
-    let (month, day) = date.split_once('/')?.1.split_once('/')?;
-    let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
-    let day: u8 = day.parse().ok()?;
-    let severity = match level {
-        Level::Trace => 7,
-        Level::Debug => 6,
-        Level::Info => 5,
-        Level::Warn => 4,
-        Level::Err => 3,
-    };
-    let priority = facility * 8 + severity;
-    Some(format!("<{priority}>{month} {day:>2} {time} {TAG}[{}]: {text}", std::process::id()))
+/// One line of the agent's log, before it is formatted.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Record<'a> {
+    /// How much it matters.
+    pub(crate) level: Level,
+    /// When it was logged, in local time.
+    pub(crate) at: OffsetDateTime,
+    /// Component and text, without time and level.
+    pub(crate) message: &'a str,
+}
+
+impl Record<'_> {
+    /// The datagram for syslog.
+    fn datagram(&self, facility: u8) -> String {
+        let severity = match self.level {
+            Level::Trace => 7,
+            Level::Debug => 6,
+            Level::Info => 5,
+            Level::Warn => 4,
+            Level::Err => 3,
+        };
+        let priority = facility * 8 + severity;
+        let month = MONTHS[usize::from(u8::from(self.at.month())) - 1];
+        let (day, (hour, minute, second)) = (self.at.day(), self.at.to_hms());
+        format!(
+            "<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} {TAG}[{}]: {}",
+            std::process::id(),
+            self.message
+        )
+    }
 }
 
 #[cfg(test)]
@@ -123,18 +138,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn at(month: u8, day: u8, hour: u8) -> OffsetDateTime {
+        let date = time::Date::from_calendar_date(2026, month.try_into().unwrap(), day).unwrap();
+        date.with_hms(hour, 5, 7).unwrap().assume_offset(time::UtcOffset::from_hms(2, 0, 0).unwrap())
+    }
+
     #[test]
-    fn lines_carry_facility_severity_and_what_follows_the_bracket() {
+    fn datagrams_carry_facility_severity_local_time_and_the_message() {
         let pid = std::process::id();
-        let shown = |level, line| record(facility("local0").unwrap(), level, line).unwrap();
+        let shown = |level, at, message| Record { level, at, message }.datagram(facility("local0").unwrap());
         assert_eq!(
-            shown(Level::Info, "2026/11/04 08:05:07 [INFO] agent: Serf agent starting"),
+            shown(Level::Info, at(11, 4, 8), "agent: Serf agent starting"),
             format!("<133>Nov  4 08:05:07 serf[{pid}]: agent: Serf agent starting")
         );
         let severities = [Level::Trace, Level::Debug, Level::Warn, Level::Err]
-            .map(|level| shown(level, "2026/01/24 08:05:07 [X] a: b")[1..4].to_owned());
+            .map(|level| shown(level, at(1, 24, 18), "a: b [ERR] c")[1..4].to_owned());
         assert_eq!(severities, ["135", "134", "132", "131"]);
-        assert!(record(0, Level::Info, "no line").is_none());
+        assert!(shown(Level::Err, at(12, 24, 18), "a: b").starts_with("<131>Dec 24 18:05:07 "));
     }
 
     #[test]
@@ -149,20 +169,23 @@ mod tests {
         let path = folder.path().join("log");
         let daemon = UnixDatagram::bind(&path).unwrap();
         let mut syslog = Syslog::at(&path, 1).unwrap();
-        let line = |n: usize| format!("2026/01/24 08:05:07 [INFO] agent: {n}");
+        let send = |syslog: &mut Syslog, n: usize| {
+            let (at, message) = (at(1, 24, 8), format!("agent: {n}"));
+            syslog.send(&Record { level: Level::Info, at, message: &message });
+        };
         let next = |daemon: &UnixDatagram| {
             let mut bytes = [0; 200];
             let len = daemon.recv(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[..len]).into_owned()
         };
-        syslog.send(Level::Info, &line(1));
+        send(&mut syslog, 1);
         assert!(next(&daemon).ends_with("agent: 1"));
         drop(daemon);
         std::fs::remove_file(&path).unwrap();
-        syslog.send(Level::Info, &line(2));
+        send(&mut syslog, 2);
         let daemon = UnixDatagram::bind(&path).unwrap();
         // More than a socket's queue holds, and nobody reads.
-        (3..5000).for_each(|n| syslog.send(Level::Info, &line(n)));
+        (3..5000).for_each(|n| send(&mut syslog, n));
         assert!(next(&daemon).ends_with("agent: 3"));
     }
 }

@@ -10,14 +10,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use thane_engine::api::NodeStats;
+use thane_engine::api::{Handle, NodeStats};
 use thane_engine::event::{Event, MemberEventKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::backend::Backend;
-use super::log::Level;
+use super::level::Level;
+use super::log::Log;
 
 const PREFIX: &str = "serf-agent";
 const PUSHED_EVERY: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ pub(crate) fn check_address(text: &str) -> Result<(), String> {
 }
 
 /// Pushes for ever; to nobody if both addresses are empty.
-pub(crate) async fn push(statsd: String, statsite: String, backend: Rc<Backend>) {
+pub(crate) async fn push(statsd: String, statsite: String, node: Handle, counters: Counters, log: Log) {
     let sinks = [Sink::Statsd(statsd, None), Sink::Statsite(statsite, None)];
     let mut sinks: Vec<(Sink, bool)> =
         sinks.into_iter().filter(|sink| !sink.addr().is_empty()).map(|sink| (sink, true)).collect();
@@ -108,14 +108,14 @@ pub(crate) async fn push(statsd: String, statsite: String, backend: Rc<Backend>)
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Ok(now) = backend.handle.stats().await else { return };
-        let lines = report(&host, &before, &now, &backend.counters.take());
+        let Ok(now) = node.stats().await else { return };
+        let lines = report(&host, &before, &now, &counters.take());
         before = now;
         for (sink, works) in &mut sinks {
             let sent = sink.send(&packets(&lines)).await;
             if let (Err(error), true) = (&sent, *works) {
                 let text = format!("can't send metrics to {}, will try again: {error}", sink.addr());
-                backend.log.add(Level::Warn, "agent", text);
+                log.add(Level::Warn, "agent", text);
             }
             *works = sent.is_ok();
         }

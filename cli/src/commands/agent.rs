@@ -1,7 +1,7 @@
 //! `thane agent`: the daemon. What it does is in [`crate::agent`]; here is how it is asked for.
 
 use crate::agent;
-use crate::commands::Command;
+use crate::command::Command;
 
 pub(crate) const COMMAND: Command = Command {
     name: "agent",

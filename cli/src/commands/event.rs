@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use thane_engine::ipc::{EventRequest, Request};
 
-use crate::commands::{Command, Failure, name_and_payload};
+use crate::command::{Command, Failure};
+use crate::commands::name_and_payload;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};

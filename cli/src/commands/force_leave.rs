@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use thane_engine::ipc::{ForceLeaveRequest, Request};
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
 

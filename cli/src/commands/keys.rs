@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use thane_engine::ipc::{Client, KeyRequest, KeyResponse, Request};
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::{Columns, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};

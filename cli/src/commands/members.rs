@@ -9,10 +9,11 @@ use thane_engine::ipc::{
     Client, ClientError, Member, MembersRequest, MembersResponse, ReceivedMember, ReceivedTags, Request,
 };
 
-use crate::commands::{Command, Failure, tags};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::{Columns, formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
     name: "members",

@@ -1,12 +1,11 @@
 //! The commands, and how one is found: a flag before the command is none of it, `-h` anywhere asks for its
 //! help, `-v` or `--version` anywhere is the command `version`.
 
-use std::fmt::Display;
-use std::iter;
 use std::process::ExitCode;
 
-use crate::flags::{Argument, FlagError};
-use crate::output::{say, say_aside};
+use crate::command::{Command, Failure};
+use crate::flags::Argument;
+use crate::output::say_aside;
 
 mod agent;
 mod event;
@@ -45,87 +44,8 @@ const ALL: &[Command] = &[
     version::COMMAND,
 ];
 
-/// Letters in a line of help.
-const HELP_WIDTH: usize = 80;
 /// Exit code where there is no such command.
 const NO_SUCH_COMMAND: u8 = 127;
-
-/// One command.
-#[derive(Debug)]
-pub(crate) struct Command {
-    /// What is typed.
-    pub(crate) name: &'static str,
-    /// What follows the name, for the first line of the help.
-    pub(crate) arguments: &'static str,
-    /// What it does, in a few words.
-    pub(crate) synopsis: &'static str,
-    /// What it does, in full.
-    pub(crate) about: &'static str,
-    /// Flags, as typed, with what each does.
-    pub(crate) options: &'static [(&'static str, &'static str)],
-    /// Does it. Output goes to stdout, errors too: scripts that read Serf's output expect both there.
-    pub(crate) run: fn(&[Argument]) -> Result<ExitCode, Failure>,
-}
-
-/// Why a command does not do what it was asked.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Something that the user should read.
-    Message(String),
-    /// The arguments make no sense; says why, and the help follows.
-    Usage(&'static str),
-    /// The help is all there is to say.
-    Help,
-    /// A flag that can't be understood.
-    Flag(FlagError),
-}
-
-impl Failure {
-    /// A failure with what was tried and why it failed.
-    pub(crate) fn of(tried: &str, why: impl Display) -> Failure {
-        Failure::Message(format!("{tried}: {why}"))
-    }
-}
-
-impl From<FlagError> for Failure {
-    fn from(error: FlagError) -> Failure {
-        Failure::Flag(error)
-    }
-}
-
-impl Command {
-    fn help(&self) -> String {
-        let mut lines = vec![format!("Usage: thane {} {}", self.name, self.arguments).trim_end().to_owned()];
-        lines.push(String::new());
-        lines.extend(wrap(self.about, HELP_WIDTH - 2).map(|line| format!("  {line}")));
-        if !self.options.is_empty() {
-            lines.extend([String::new(), "Options:".to_owned(), String::new()]);
-            let width = self.options.iter().map(|(flag, _)| flag.len()).max().unwrap_or(0);
-            for (flag, does) in self.options {
-                let flags = [*flag].into_iter().chain(iter::repeat(""));
-                let does = wrap(does, HELP_WIDTH - width - 4);
-                lines.extend(flags.zip(does).map(|(flag, line)| format!("  {flag:width$}  {line}")));
-            }
-        }
-        lines.join("\n")
-    }
-
-    fn execute(&self, arguments: &[Argument]) -> ExitCode {
-        match (self.run)(arguments) {
-            Ok(code) => return code,
-            Err(Failure::Message(text)) => say(text),
-            Err(Failure::Usage(why)) => say(format_args!("{why}\n\n{}", self.help())),
-            Err(Failure::Help) => say(self.help()),
-            Err(Failure::Flag(error)) => {
-                if !matches!(error, FlagError::Help) {
-                    say_aside(&error);
-                }
-                say(self.help());
-            }
-        }
-        ExitCode::FAILURE
-    }
-}
 
 /// Runs what `arguments`, the program's without its name, ask for.
 pub(crate) fn run(arguments: &[Argument]) -> ExitCode {
@@ -202,22 +122,6 @@ fn name_and_payload<'a>(
     }
 }
 
-/// Lines of at most `width` letters, broken between words.
-fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is one from the start");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.len() + 1 + word.len() <= width {
-            line.push_str(&format!(" {word}"));
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines.into_iter()
-}
-
 /// Does something on Ctrl-C. Where that can't be had, Ctrl-C just ends the program.
 fn on_interrupt(react: impl Fn() + Send + 'static) {
     let _ = ctrlc::set_handler(react);
@@ -279,7 +183,7 @@ mod tests {
         for command in ALL {
             let help = command.help();
             assert!(help.starts_with(&format!("Usage: thane {}", command.name)));
-            assert!(help.lines().all(|line| line.len() <= HELP_WIDTH), "{help}");
+            assert!(help.lines().all(|line| line.len() <= 80), "{help}");
         }
         assert!(ALL.is_sorted_by_key(|command| command.name));
     }

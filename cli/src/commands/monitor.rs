@@ -4,7 +4,8 @@ use std::process::{self, ExitCode};
 
 use thane_engine::ipc::{Member, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
 
-use crate::commands::{Command, Failure, on_interrupt};
+use crate::command::{Command, Failure};
+use crate::commands::on_interrupt;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::process::{self, ExitCode};
 
 use serde::Serialize;
+use thane_engine::duration::Nanoseconds;
 use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
 
-use crate::commands::{Command, Failure, name_and_payload, on_interrupt, tags};
-use crate::duration::Nanoseconds;
+use crate::command::{Command, Failure};
+use crate::commands::{name_and_payload, on_interrupt};
 use crate::flags::Argument;
 use crate::json;
 use crate::output::{say, say_bytes};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
     name: "query",

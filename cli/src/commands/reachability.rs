@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use thane_engine::ipc::{Client, Member, MembersResponse, QueryRecord, QueryRequest, Record, Request};
 
-use crate::commands::{Command, Failure, on_interrupt};
+use crate::command::{Command, Failure};
+use crate::commands::on_interrupt;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};

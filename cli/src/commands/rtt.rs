@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{self, Client, CoordinateRequest, CoordinateResponse, Request, Stats};
 use thane_engine::wire::coordinate::{Coordinate, DIMENSIONS};
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};

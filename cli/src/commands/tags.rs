@@ -1,14 +1,14 @@
 //! `thane tags`: changes an agent's tags.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use thane_engine::ipc::{Request, TagsRequest};
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
     name: "tags",
@@ -31,21 +31,8 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         return Err(Failure::Help);
     }
     let mut client = rpc.connect()?;
-    let request = Request::Tags(TagsRequest { tags: parse(&set)?, delete_tags });
+    let request = Request::Tags(TagsRequest { tags: tags::parse(&set)?, delete_tags });
     client.call(&request).map_err(|error| Failure::of("Error setting tags", error))?;
     say("Successfully updated agent tags");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Tags from `name=value`; of the same name the last counts.
-///
-/// # Errors
-/// One without name or `=`.
-pub(crate) fn parse(tags: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    tags.iter()
-        .map(|tag| match tag.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Failure::Message(format!("Error: Invalid tag: '{tag}'"))),
-        })
-        .collect()
 }

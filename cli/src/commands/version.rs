@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
 

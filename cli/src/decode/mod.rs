@@ -10,10 +10,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use thane_engine::wire::DropReason;
+use thane_engine::wire::DecodeError;
 use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
-use crate::commands::Command;
+use crate::command::Command;
 use crate::flags::Argument;
 use options::{Options, Transport};
 use tree::Tree;
@@ -90,7 +90,7 @@ fn explain(options: &Options, payload: Vec<u8>) -> Explained {
     let first = payload.first().copied();
     let tree = match options.transport {
         Transport::Tcp => Tree::of_stream(&envelope, &payload),
-        _ if bytes > DATAGRAM_BYTES_MAX => Tree::refused(DropReason::DatagramTruncated),
+        _ if bytes > DATAGRAM_BYTES_MAX => Tree::refused(DecodeError::DatagramTruncated),
         _ => Tree::of_datagram(&envelope, payload),
     };
     let refusal = tree.refusal().map(|(reason, path)| {
@@ -106,21 +106,21 @@ fn explain(options: &Options, payload: Vec<u8>) -> Explained {
 }
 
 /// What to try where a flag is the likely reason.
-fn hint(options: &Options, reason: DropReason, first: Option<u8>, label: Option<&str>) -> Option<String> {
+fn hint(options: &Options, reason: DecodeError, first: Option<u8>, label: Option<&str>) -> Option<String> {
     let keyless = options.keys.is_empty();
     Some(match (reason, label) {
-        (DropReason::LabelMismatch, Some(label)) => format!("its label is {label:?}: give it with --label"),
-        (DropReason::LabelMissing, _) => "it has no label: leave --label out".to_owned(),
-        (DropReason::Encrypted, _) => "give its key with --key".to_owned(),
-        (DropReason::NotEncrypted, _) => "leave --key out".to_owned(),
-        (DropReason::WrongKey, _) => "no given key opens it; plain bytes need no --key".to_owned(),
+        (DecodeError::LabelMismatch, Some(label)) => format!("its label is {label:?}: give it with --label"),
+        (DecodeError::LabelMissing, _) => "it has no label: leave --label out".to_owned(),
+        (DecodeError::Encrypted, _) => "give its key with --key".to_owned(),
+        (DecodeError::NotEncrypted, _) => "leave --key out".to_owned(),
+        (DecodeError::WrongKey, _) => "no given key opens it; plain bytes need no --key".to_owned(),
         // A sealed datagram has no mark: its first byte is the version of the seal.
-        (DropReason::BadMsgpack | DropReason::Truncated, _)
+        (DecodeError::BadMsgpack | DecodeError::Truncated, _)
             if keyless && matches!(first, Some(0 | 1)) && options.transport == Transport::Udp =>
         {
             "if it is sealed, give its key with --key".to_owned()
         }
-        (DropReason::StreamCut, _) => "it ends in the middle of a message".to_owned(),
+        (DecodeError::StreamCut, _) => "it ends in the middle of a message".to_owned(),
         _ => return None,
     })
 }

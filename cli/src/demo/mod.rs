@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thane_engine::io::DriverChoice;
 
-use crate::commands::{Command, Failure};
+use crate::command::{Command, Failure};
 use crate::flags::{Argument, Flags};
 use cluster::{Cluster, Spread};
 use show::Show;

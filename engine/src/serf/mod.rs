@@ -21,23 +21,24 @@ use bytes::Bytes;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
-use crate::egress::Scope;
+use crate::deferred::{Acked, Change};
+use crate::dissemination::Class;
+use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
+use crate::scope::Scope;
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::lamport::LamportClock;
 use crate::serf::query::Queries;
-use crate::swim::broadcast::Class;
-use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
-use crate::wire::{DropReason, LamportTime, SerfMessage};
+use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
@@ -106,9 +107,10 @@ impl Serf {
             }
         }
         if config.coordinates {
-            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+            self.coordinates.own().encode(scope.ack_payload);
         }
         self.plan_rejoin(scope);
+        self.next_rejoin(scope);
     }
 
     /// A member acked a direct ping and says where it is.
@@ -122,8 +124,8 @@ impl Serf {
         };
         let random = &mut scope.ctx.random;
         if self.coordinates.observe(acked.member, &other, acked.round_trip, random) {
-            scope.egress.ack_payload.clear();
-            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+            scope.ack_payload.clear();
+            self.coordinates.own().encode(scope.ack_payload);
         }
     }
 
@@ -133,8 +135,8 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
-            Change::Conflict { member, .. } if member == scope.me => self.defend_name(scope),
-            Change::Conflict { .. } => {}
+            Change::Conflict(member) if member == scope.me => self.defend_name(scope),
+            Change::Conflict(_) => {}
         }
     }
 
@@ -142,24 +144,20 @@ impl Serf {
     pub(crate) fn on_message(&mut self, scope: &mut Scope<'_>, from: Option<SocketAddr>, bytes: &[u8]) {
         match SerfMessage::decode(bytes) {
             Ok(SerfMessage::Leave(leave)) => {
-                if self.on_leave_intent(scope, &leave) {
-                    scope.broadcast(Class::Intent, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_leave_intent(scope, &leave);
+                pass_on(scope, Class::Intent, bytes, sight);
             }
             Ok(SerfMessage::Join(join)) => {
-                if self.on_join_intent(scope, &join) {
-                    scope.broadcast(Class::Intent, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_join_intent(scope, &join);
+                pass_on(scope, Class::Intent, bytes, sight);
             }
             Ok(SerfMessage::UserEvent(event)) => {
-                if self.on_user_event(scope, &event) {
-                    scope.broadcast(Class::Event, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_user_event(scope, &event);
+                pass_on(scope, Class::Event, bytes, sight);
             }
             Ok(SerfMessage::Query(query)) => {
-                if self.on_query(scope, &query) {
-                    scope.broadcast(Class::Query, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_query(scope, &query);
+                pass_on(scope, Class::Query, bytes, sight);
             }
             Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response),
             Ok(SerfMessage::Relay(relay)) => self.on_relay(scope, &relay),
@@ -168,7 +166,7 @@ impl Serf {
                 | SerfMessage::ConflictResponse(_)
                 | SerfMessage::KeyRequest(_)
                 | SerfMessage::KeyResponse(_),
-            ) => scope.drop_input(DropReason::MisplacedType, from),
+            ) => scope.drop_input(DecodeError::MisplacedType, from),
             Err(reason) => scope.drop_input(reason, from),
         }
     }
@@ -197,27 +195,27 @@ impl Serf {
         Ok(())
     }
 
-    /// A user event; true if it is new and goes on to others (PROTOCOL 5.10).
-    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> bool {
+    /// A user event (PROTOCOL 5.10).
+    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
         if !self.event_clock.witness(event.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         if event.ltime < self.event_min {
-            return false;
+            return Sight::Ignored;
         }
         if self.events.is_too_old(self.event_clock.time(), event.ltime) {
             scope.stats.count_drop(DropReason::EventTooOld);
             let (name, ltime) = (event.name.to_owned(), event.ltime);
             scope.notice(Notice::TooOld { what: "event", name, ltime });
-            return false;
+            return Sight::Ignored;
         }
         let known = self.events.knows(event.ltime, event.name, &event.payload);
-        let passes_on = !known;
+        let sight = if known { Sight::Repeated } else { Sight::First };
         #[cfg(feature = "sim")]
         let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
         if known {
-            return false;
+            return sight;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
         self.events.insert(event.ltime, event.name, &payload);
@@ -232,7 +230,7 @@ impl Serf {
             coalesce: event.coalesce,
         };
         self.coalescer.user(scope, delivered);
-        passes_on
+        sight
     }
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
@@ -272,8 +270,8 @@ impl Serf {
     /// Tells of long queues, and of what was lost from those that were too long.
     pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
         for class in Class::ALL {
-            let depth = scope.egress.dissemination.user_len(class);
-            let dropped = scope.egress.dissemination.take_dropped(class);
+            let depth = scope.dissemination.user_len(class);
+            let dropped = scope.dissemination.take_dropped(class);
             if depth >= scope.config.queue_depth_warning || dropped > 0 {
                 scope.notice(Notice::QueueDepth { queue: class.as_str(), depth, dropped });
             }
@@ -347,6 +345,28 @@ impl Serf {
             out.records.extend(written.map(|record| (scope.node, record)));
         }
         self.coalescer.member(scope, kind, known);
+    }
+}
+
+/// How this node took a message that goes from node to node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Sight {
+    /// It is new and goes on to others.
+    First,
+    /// It, or something newer, is known.
+    Repeated,
+    /// It is refused, or not meant to go on to others.
+    Ignored,
+}
+
+/// Passes a message on that was seen for the first time.
+fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
+    match sight {
+        Sight::First => {
+            scope.broadcast(class, Bytes::copy_from_slice(message));
+        }
+        Sight::Repeated => scope.message_repeated(message),
+        Sight::Ignored => {}
     }
 }
 

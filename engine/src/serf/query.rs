@@ -7,18 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::egress::{Scope, ceil_log10};
+use crate::dissemination::Class;
+use crate::dissemination::ceil_log10;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
-use crate::serf::Serf;
+use crate::scope::Scope;
 use crate::serf::internal::{PING, PREFIX, Votes};
-use crate::swim::broadcast::Class;
+use crate::serf::{Serf, Sight};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
 use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
-use crate::wire::{DropReason, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+use crate::wire::{DecodeError, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
 const QUERY_PROTOCOL_MIN: u8 = 4;
@@ -183,24 +185,24 @@ impl Serf {
         Ok(timeout)
     }
 
-    /// Somebody asks; true if that is news which goes on to others, whether or not this node answers.
-    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
+    /// A member asks. The query goes on to others whether or not this node answers.
+    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
         if !self.query_clock.witness(query.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         if query.ltime < self.queries.min {
-            return false;
+            return Sight::Ignored;
         }
         let clock = self.query_clock.time().0;
         if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
             scope.stats.count_drop(DropReason::QueryTooOld);
             let (name, ltime) = (query.name.to_owned(), query.ltime);
             scope.notice(Notice::TooOld { what: "query", name, ltime });
-            return false;
+            return Sight::Ignored;
         }
         if !self.queries.insert(query.ltime, query.id) {
-            return false;
+            return Sight::Repeated;
         }
         if scope.config.snapshot {
             let record = SnapshotRecord::QueryClock(query.ltime);
@@ -209,7 +211,7 @@ impl Serf {
         if passes_filters(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
-        query.flags & FLAG_NO_BROADCAST == 0
+        if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
     }
 
     /// Answers a query of somebody else.
@@ -295,14 +297,14 @@ impl Serf {
             Some(ip) if relay.dest_port != 0 => {
                 scope.send_user(SocketAddr::new(ip, relay.dest_port), relay.inner);
             }
-            _ => scope.drop_input(DropReason::BadAddress, None),
+            _ => scope.drop_input(DecodeError::BadAddress, None),
         }
     }
 
     /// Acks the query if that is wanted and hands it to the application.
     fn answer(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) {
         let Some(ip) = ip_from_bytes(&query.addr) else {
-            return scope.drop_input(DropReason::BadAddress, None);
+            return scope.drop_input(DecodeError::BadAddress, None);
         };
         let to = SocketAddr::new(ip, query.port);
         if query.flags & FLAG_ACK != 0 {

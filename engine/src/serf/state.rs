@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
-use crate::egress::Scope;
+use crate::drop_reason::DropReason;
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::reminder::pruned_after;
 use crate::view::{Known, MemberStatus};
 use crate::wire::serf::{JoinIntent, LeaveIntent, PushPullSource, UserEvent, encode_push_pull};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{DropReason, LamportTime, SerfMessage};
+use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
 impl Serf {
     /// Appends this node's part.
@@ -38,7 +39,7 @@ impl Serf {
     pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
         let state = match SerfMessage::decode(frame.user_state()) {
             Ok(SerfMessage::PushPull(state)) => state,
-            Ok(_) => return scope.drop_input(DropReason::MisplacedType, None),
+            Ok(_) => return scope.drop_input(DecodeError::MisplacedType, None),
             Err(reason) => return scope.drop_input(reason, None),
         };
         let mut sane = true;

@@ -3,7 +3,7 @@
 
 use zerocopy::byteorder::{BigEndian, U16};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::message::Message;
 
 /// What the decoder found, in the order of the bytes.
@@ -15,7 +15,7 @@ pub enum Step<'a> {
     /// The end of the innermost wrapping.
     Leave,
     /// The bytes of a message with what they say, or why they are refused.
-    Message(&'a [u8], Result<Message<'a>, DropReason>),
+    Message(&'a [u8], Result<Message<'a>, DecodeError>),
 }
 
 /// A wrapping. Told once it is off, but for a label, which is told before it is compared.

@@ -4,7 +4,7 @@
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 
 /// Forget all strings.
 const CLEAR: u32 = 256;
@@ -150,7 +150,7 @@ impl Strings {
 ///
 /// # Errors
 /// `BadCompression` if it is no LZW stream or has no end, `DecompressedTooLarge` beyond the cap.
-pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DropReason> {
+pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     const CHUNK: usize = 4096;
     let start = out.len();
     let mut decoder = Decoder::new(BitOrder::Lsb, 8);
@@ -164,13 +164,13 @@ pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<
         out.truncate(filled + result.consumed_out);
         input = &input[result.consumed_in..];
         if out.len() - start > bytes_max {
-            return Err(DropReason::DecompressedTooLarge);
+            return Err(DecodeError::DecompressedTooLarge);
         }
         match result.status {
             Ok(LzwStatus::Done) => return Ok(()),
             Ok(LzwStatus::Ok) => {}
             // Go's reader demands the end code.
-            Ok(LzwStatus::NoProgress) | Err(_) => return Err(DropReason::BadCompression),
+            Ok(LzwStatus::NoProgress) | Err(_) => return Err(DecodeError::BadCompression),
         }
     }
 }

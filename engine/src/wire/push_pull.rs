@@ -1,6 +1,6 @@
 //! The push/pull message of a stream (PROTOCOL 4.3): a header, member records, serf's part.
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{PUSH_PULL_NODES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::message::{NodeState, PUSH_PULL};
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_uint};
@@ -111,7 +111,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Looks on through the bytes of a push/pull, type byte first.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         if self.checked == 0 {
             self.read_header(bytes)?;
         }
@@ -122,7 +122,7 @@ impl Progress {
             self.nodes_left -= 1;
         }
         if ((bytes.len() - self.checked) as u64) < self.user_bytes {
-            return Err(DropReason::Truncated);
+            return Err(DecodeError::Truncated);
         }
         Ok(())
     }
@@ -133,8 +133,8 @@ impl Progress {
         parsing && bytes.len() - self.checked > SMALL_MESSAGE_BYTES_MAX
     }
 
-    fn read_header(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        let mut reader = Reader::new(bytes.get(1..).ok_or(DropReason::Truncated)?);
+    fn read_header(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(bytes.get(1..).ok_or(DecodeError::Truncated)?);
         let (mut nodes, mut user, mut join) = (0, 0, false);
         reader.fields(&["Nodes", "UserStateLen", "Join"], |r, field| {
             match field {
@@ -145,7 +145,7 @@ impl Progress {
             Ok(())
         })?;
         if nodes > PUSH_PULL_NODES_MAX || user > USER_STATE_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
+            return Err(DecodeError::StreamTooLarge);
         }
         self.checked = 1 + reader.position();
         self.nodes_start = self.checked;

@@ -3,19 +3,14 @@
 
 use std::borrow::Cow;
 
-use zerocopy::byteorder::{BigEndian, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
-use crate::wire::drop::DropReason;
-use crate::wire::keyring::{NONCE_BYTES, OVERHEAD_BYTES};
+use crate::wire::decode_error::DecodeError;
+use crate::wire::envelope::Envelope;
+use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
-use crate::wire::limits::{
-    LABEL_BYTES_MAX, STREAM_DECOMPRESSED_BYTES_MAX, STREAM_FRAME_BYTES_MAX, STREAM_PLAIN_BYTES_MAX,
-    USER_STATE_BYTES_MAX,
-};
+use crate::wire::limits::{STREAM_DECOMPRESSED_BYTES_MAX, STREAM_PLAIN_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::message::{ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, PING, PUSH_PULL, SeqNo, USER};
 use crate::wire::msgpack::Reader;
-use crate::wire::packet::{Envelope, decode_compress, encode_compress};
+use crate::wire::packet::{decode_compress, encode_compress};
 use crate::wire::push_pull::Progress;
 
 pub use crate::wire::push_pull::{PushPullFrame, encode_push_pull_header};
@@ -52,21 +47,7 @@ pub enum StreamMessage {
     Err(String),
 }
 
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct FrameHeader {
-    kind: u8,
-    length: U32<BigEndian>,
-}
-
-impl Envelope {
-    /// Whether [`encode_stream`] does anything but copy.
-    pub fn wraps_streams(&self, role: Role) -> bool {
-        self.compress || self.seals() || role == Role::Dialler && !self.label.is_empty()
-    }
-}
-
-/// Wraps one message (type byte first) for a stream and appends it.
+/// Wraps one message (type byte first) for a stream and appends it. The nonce must be used once only.
 pub fn encode_stream(
     raw: &[u8],
     envelope: &Envelope,
@@ -74,63 +55,27 @@ pub fn encode_stream(
     nonce: [u8; NONCE_BYTES],
     out: &mut Vec<u8>,
 ) {
-    if role == Role::Dialler {
-        envelope.write_label(out);
-    }
-    let start = out.len();
-    if envelope.seals() {
-        out.extend_from_slice(FrameHeader { kind: ENCRYPT, length: 0.into() }.as_bytes());
-    }
-    let body = out.len();
-    if envelope.compress {
-        encode_compress(raw, out)
-    } else {
-        out.extend_from_slice(raw)
-    }
-    if envelope.seals() {
-        let plain = out.len() - body;
-        let padding = if envelope.version == 0 { 16 - plain % 16 } else { 0 };
-        let sealed = plain + padding + OVERHEAD_BYTES;
-        let length = u32::try_from(sealed).expect("a state is far below 4 GiB");
-        out[start + 1..body].copy_from_slice(&length.to_be_bytes());
-        let aad = FrameAad::new(&out[start..body], &envelope.label);
-        envelope.keyring.seal(envelope.version, nonce, aad.bytes(), out, body);
-    }
+    envelope.seal_stream(out, role == Role::Dialler, nonce, |out| {
+        if envelope.compress { encode_compress(raw, out) } else { out.extend_from_slice(raw) }
+    });
 }
 
-const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
-
-/// What a frame's seal covers beside its inside: the frame's header and the label.
-struct FrameAad {
-    buffer: [u8; FRAME_HEADER_BYTES + LABEL_BYTES_MAX],
-    len: usize,
-}
-
-impl FrameAad {
-    fn new(header: &[u8], label: &[u8]) -> FrameAad {
-        let mut buffer = [0; FRAME_HEADER_BYTES + LABEL_BYTES_MAX];
-        let len = header.len() + label.len();
-        buffer[..header.len()].copy_from_slice(header);
-        buffer[header.len()..len].copy_from_slice(label);
-        FrameAad { buffer, len }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.len]
-    }
+/// Whether [`encode_stream`] does anything but copy.
+pub(crate) fn wraps(envelope: &Envelope, role: Role) -> bool {
+    envelope.compress || envelope.seals() || role == Role::Dialler && !envelope.label.is_empty()
 }
 
 /// The error text that Serf 0.9.4 sends back for a stream it refuses so (PROTOCOL 4.4); None where it just
 /// closes.
-pub fn refusal_text(reason: DropReason) -> Option<&'static str> {
+pub fn refusal_text(reason: DecodeError) -> Option<&'static str> {
     match reason {
-        DropReason::Encrypted => Some("Remote state is encrypted and encryption is not configured"),
-        DropReason::NotEncrypted => Some("Encryption is configured but remote state is not encrypted"),
-        DropReason::WrongKey | DropReason::BadEnvelopeVersion | DropReason::EnvelopeTooShort => {
+        DecodeError::Encrypted => Some("Remote state is encrypted and encryption is not configured"),
+        DecodeError::NotEncrypted => Some("Encryption is configured but remote state is not encrypted"),
+        DecodeError::WrongKey | DecodeError::BadEnvelopeVersion | DecodeError::EnvelopeTooShort => {
             Some("No installed keys could decrypt the message")
         }
-        DropReason::StreamTooLarge => Some("Remote node state is larger than limit"),
-        DropReason::UnknownCompression => Some("Cannot decompress unknown algorithm"),
+        DecodeError::StreamTooLarge => Some("Remote node state is larger than limit"),
+        DecodeError::UnknownCompression => Some("Cannot decompress unknown algorithm"),
         _ => None,
     }
 }
@@ -165,10 +110,10 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// `StreamTooLarge` if more is collected than any message may have.
-    pub fn feed<'b>(&mut self, bytes: impl Into<Cow<'b, [u8]>>) -> Result<(), DropReason> {
+    pub fn feed<'b>(&mut self, bytes: impl Into<Cow<'b, [u8]>>) -> Result<(), DecodeError> {
         let bytes = bytes.into();
         if self.buffer.len() + bytes.len() > STREAM_PLAIN_BYTES_MAX + FEED_SLACK_BYTES {
-            return Err(DropReason::StreamTooLarge);
+            return Err(DecodeError::StreamTooLarge);
         }
         match bytes {
             Cow::Owned(bytes) if self.buffer.is_empty() => self.buffer = bytes,
@@ -186,7 +131,7 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// Why the stream is refused.
-    pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+    pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DecodeError> {
         self.poll_traced(envelope, |_| {})
     }
 
@@ -199,7 +144,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         mut trace: impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         if self.done {
             return Ok(None);
         }
@@ -212,7 +157,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         if !self.labelled {
             if !self.strip_label(envelope, trace)? {
                 return Ok(None);
@@ -226,7 +171,7 @@ impl StreamDecoder {
             return self.poll_encrypted(envelope, trace);
         }
         if !envelope.keyring.is_empty() && envelope.verify_incoming {
-            return Err(DropReason::NotEncrypted);
+            return Err(DecodeError::NotEncrypted);
         }
         if kind == PUSH_PULL {
             return self.poll_push_pull();
@@ -240,7 +185,7 @@ impl StreamDecoder {
         &mut self,
         kind: u8,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         let big = matches!(kind, COMPRESS | USER);
         if big && self.buffer.len() > LOOK_EVERY_BYTE_MAX && self.buffer.len() < self.look_at {
             let tail = whole_raw_message(&self.buffer);
@@ -249,10 +194,10 @@ impl StreamDecoder {
             }
         }
         match decode_plain(&self.buffer, trace) {
-            Err(DropReason::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
-                Err(DropReason::StreamTooLarge)
+            Err(DecodeError::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
+                Err(DecodeError::StreamTooLarge)
             }
-            Err(DropReason::Truncated) => {
+            Err(DecodeError::Truncated) => {
                 self.look_at = self.buffer.len() * 2;
                 Ok(None)
             }
@@ -264,7 +209,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<bool, DropReason> {
+    ) -> Result<bool, DecodeError> {
         if self.role == Role::Dialler {
             // The listener's answer has no label (PROTOCOL 4.1).
             return Ok(true);
@@ -286,37 +231,19 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
-        if envelope.keyring.is_empty() {
-            return Err(DropReason::Encrypted);
+    ) -> Result<Option<StreamMessage>, DecodeError> {
+        match envelope.open_frame(&mut self.buffer, trace)? {
+            Some(plain) => decode_whole(plain, trace).map(Some),
+            None => Ok(None),
         }
-        let Ok((header, _)) = FrameHeader::ref_from_prefix(&self.buffer) else {
-            return Ok(None);
-        };
-        let length = header.length.get() as usize;
-        if length > STREAM_FRAME_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
-        }
-        let end = FRAME_HEADER_BYTES + length;
-        if self.buffer.len() < end {
-            return Ok(None);
-        }
-        // The message is moved out, not copied: a state may have 20 MiB.
-        let mut frame = std::mem::take(&mut self.buffer);
-        let aad = FrameAad::new(&frame[..FRAME_HEADER_BYTES], &envelope.label);
-        let plain_bytes = envelope.unseal(aad.bytes(), &mut frame[FRAME_HEADER_BYTES..end], trace)?.len();
-        let plain_start = FRAME_HEADER_BYTES + 1 + NONCE_BYTES;
-        frame.truncate(plain_start + plain_bytes);
-        frame.drain(..plain_start);
-        decode_whole(frame, trace).map(Some)
     }
 
-    fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DropReason> {
+    fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DecodeError> {
         match self.progress.advance(&self.buffer) {
-            Err(DropReason::Truncated) if self.progress.stuck(&self.buffer) => {
-                Err(DropReason::StreamTooLarge)
+            Err(DecodeError::Truncated) if self.progress.stuck(&self.buffer) => {
+                Err(DecodeError::StreamTooLarge)
             }
-            Err(DropReason::Truncated) => Ok(None),
+            Err(DecodeError::Truncated) => Ok(None),
             Err(reason) => Err(reason),
             Ok(()) => {
                 let bytes = std::mem::take(&mut self.buffer);
@@ -336,9 +263,9 @@ const LOOK_EVERY_BYTE_MAX: usize = 64 * 1024;
 const FEED_SLACK_BYTES: usize = 1024;
 
 /// Decodes a message that is all there: nothing that is missing can still come.
-fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes.first() {
-        None => Err(DropReason::Empty),
+        None => Err(DecodeError::Empty),
         Some(&PUSH_PULL) => {
             let mut progress = Progress::default();
             progress.advance(&bytes)?;
@@ -350,39 +277,39 @@ fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<Stre
 }
 
 /// Decodes anything but a bare push/pull; `Truncated` if more bytes could make it whole.
-fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes.first() {
-        None => Err(DropReason::Truncated),
+        None => Err(DecodeError::Truncated),
         Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
         Some(_) => decode_small(bytes, trace),
     }
 }
 
-fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     let mut raw = Vec::new();
     let stream_bytes = decode_compress(body, STREAM_DECOMPRESSED_BYTES_MAX, &mut raw)?;
     trace(Step::Enter(Layer::Compressed { stream_bytes, plain_bytes: raw.len() }));
     if raw[0] == COMPRESS {
-        return Err(DropReason::NestedTooDeep);
+        return Err(DecodeError::NestedTooDeep);
     }
     decode_whole(raw, trace).map_err(|reason| match reason {
-        DropReason::Truncated => DropReason::StreamCut,
+        DecodeError::Truncated => DecodeError::StreamCut,
         reason => reason,
     })
 }
 
-fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes[0] {
         USER => return decode_user(&bytes[1..]),
         PING | ACK | ERR => {}
-        _ => return Err(DropReason::MisplacedType),
+        _ => return Err(DecodeError::MisplacedType),
     }
     let message = Message::decode(bytes)?;
     let owned = match &message {
         Message::Ping(ping) => StreamMessage::Ping { seq: ping.seq, node: ping.node.to_owned() },
         Message::Ack(ack) => StreamMessage::Ack { seq: ack.seq },
         Message::Err(message) => StreamMessage::Err(message.error.to_owned()),
-        _ => return Err(DropReason::MisplacedType),
+        _ => return Err(DecodeError::MisplacedType),
     };
     trace(Step::Message(bytes, Ok(message)));
     Ok(owned)
@@ -412,7 +339,7 @@ fn whole_raw_message(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-fn decode_user(body: &[u8]) -> Result<StreamMessage, DropReason> {
+fn decode_user(body: &[u8]) -> Result<StreamMessage, DecodeError> {
     let mut reader = Reader::new(body);
     let mut length = 0;
     reader.fields(&["UserMsgLen"], |r, _| {
@@ -420,7 +347,7 @@ fn decode_user(body: &[u8]) -> Result<StreamMessage, DropReason> {
         Ok(())
     })?;
     if length > USER_STATE_BYTES_MAX {
-        return Err(DropReason::StreamTooLarge);
+        return Err(DecodeError::StreamTooLarge);
     }
     reader.take(length as usize).map(|message| StreamMessage::User(message.to_vec()))
 }

@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{self, Envelope, Scratch};
+
+use thane_engine::wire::DecodeError;
+use thane_engine::wire::Message;
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::SerfMessage;
-use thane_engine::wire::{DropReason, Message};
 
 /// The captured payloads of a transport: name, bytes, what opens them, what the capture says they hold.
 pub(crate) fn vectors(transport: &str) -> Vec<(String, Vec<u8>, Envelope, Value)> {
@@ -24,15 +26,7 @@ pub(crate) fn vectors(transport: &str) -> Vec<(String, Vec<u8>, Envelope, Value)
 
 /// Takes and sends what is sealed with these keys, under that label.
 pub(crate) fn envelope(keys: &[Vec<u8>], label: Vec<u8>) -> Envelope {
-    Envelope {
-        label,
-        keyring: Keyring::new(keys).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    Envelope { label, ..Envelope::new(keys).unwrap() }
 }
 
 /// Bytes from hexadecimal digits.
@@ -44,9 +38,9 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
 pub(crate) fn decode(
     envelope: &Envelope,
     datagram: &[u8],
-) -> Result<Vec<Result<String, DropReason>>, DropReason> {
+) -> Result<Vec<Result<String, DecodeError>>, DecodeError> {
     let mut bytes = datagram.to_vec();
-    let plain = packet::open(envelope, &mut bytes)?;
+    let plain = envelope.open(&mut bytes)?;
     let mut messages = Vec::new();
     packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
         messages.push(message.and_then(|message| {

@@ -16,7 +16,7 @@ use super::members::MemberFilter;
 use super::session::{Ending, Session, evaluation};
 use super::streams::{EventStream, run_monitor, run_query};
 use crate::agent::filter::EventFilter;
-use crate::agent::log::Level;
+use crate::agent::level::Level;
 
 /// Event streams of one connection at one time.
 const STREAMS_MAX: usize = 64;
@@ -57,9 +57,8 @@ impl Session {
             Request::Query(body) => self.query(body).await,
             Request::Respond(body) => self.respond(body).await,
             Request::Stats => {
-                let stats = backend.stats().await;
-                let (outcome, stats) = match stats {
-                    Ok(stats) => (Ok(()), stats),
+                let (outcome, stats) = match backend.numbers().await {
+                    Ok(numbers) => (Ok(()), numbers.to_stats()),
                     Err(error) => (Err(error), Stats::default()),
                 };
                 self.reply_with(outcome, &stats).await

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::api::{Engine, NodeOptions, Told};
+use thane_engine::api::{Engine, NodeOptions, OutletItem};
 use thane_engine::config::RawConfig;
 use thane_engine::io::DriverChoice;
 use thane_engine::ipc::{Frames, HandshakeRequest, Request};
@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 
 use super::serve;
 use crate::agent::backend::{Backend, EVENTS_WAITING_MAX};
-use crate::agent::handlers::SelfIdentity;
-use crate::agent::log::{Level, Log};
+use crate::agent::identity::SelfIdentity;
+use crate::agent::level::Level;
+use crate::agent::log::Log;
 
 /// Whatever is waited for must come within this; only a failing test waits so long.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -77,11 +78,11 @@ impl Agent {
         tasks.spawn_local(async move {
             while let Some(told) = outlet.next().await {
                 match told {
-                    Told::Event(event) => {
+                    OutletItem::Event(event) => {
                         // An error means that nobody listens.
                         let _ = events.send(Arc::new(event));
                     }
-                    Told::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
+                    OutletItem::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
                 }
             }
         });

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::backend::Backend;
-use super::log::Level;
+use super::level::Level;
 
 /// Connections at one time; a further one is closed at once, with a warning in the log. Each costs a few
 /// kilobytes, and a megabyte at most while it sends a request of that size.

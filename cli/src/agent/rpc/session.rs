@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::outbox::{Gone, Outbox};
 use super::streams::Asked;
 use crate::agent::backend::Backend;
-use crate::agent::log::Level;
+use crate::agent::level::Level;
 
 /// Bytes that are read from the socket at once.
 const READ_BYTES: usize = 8 * 1024;

@@ -21,7 +21,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::members::to_wire;
 use super::outbox::{Gone, Outbox};
 use crate::agent::filter::EventFilter;
-use crate::agent::log::{Level, Log, Subscription};
+use crate::agent::level::Level;
+use crate::agent::log::{Log, Subscription};
 
 /// Events that wait for a client that reads slowly; further ones are lost to it.
 const EVENTS_WAITING_MAX: usize = 512;

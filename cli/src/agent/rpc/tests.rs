@@ -14,7 +14,7 @@ use thane_engine::wire::LamportTime;
 
 use super::CONNECTIONS_MAX;
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
-use crate::agent::log::Level;
+use crate::agent::level::Level;
 
 fn stop(seq: u64) -> Request {
     Request::Stop(StopRequest { stop: seq })

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use super::{
     ACK, INDIRECT_PING, NACK, PING, SeqNo, addr, name, optional_addr, write_str_field, write_uint_field,
 };
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Are you there?
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -13,7 +13,7 @@ pub use tags::{FewTags, TAG_MAGIC, decode_tags, encode_tags};
 
 use std::borrow::Cow;
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::message::{name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_raw_or_nil};
 
@@ -43,7 +43,7 @@ pub const FLAG_ACK: u32 = 1;
 /// Query flag: don't pass it on.
 pub const FLAG_NO_BROADCAST: u32 = 2;
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// A Lamport time.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +80,7 @@ impl<'a> SerfMessage<'a> {
     /// # Errors
     /// Why it is refused.
     pub fn decode(bytes: &'a [u8]) -> Result<SerfMessage<'a>> {
-        let (&kind, body) = bytes.split_first().ok_or(DropReason::Empty)?;
+        let (&kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         let reader = &mut Reader::new(body);
         Ok(match kind {
             LEAVE => SerfMessage::Leave(LeaveIntent::decode(reader)?),
@@ -96,7 +96,7 @@ impl<'a> SerfMessage<'a> {
             KEY_REQUEST => SerfMessage::KeyRequest(KeyRequest::decode(reader)?),
             KEY_RESPONSE => SerfMessage::KeyResponse(KeyResponse::decode(reader)?),
             RELAY => SerfMessage::Relay(Relay::decode(reader)?),
-            _ => return Err(DropReason::UnknownSerfType),
+            _ => return Err(DecodeError::UnknownSerfType),
         })
     }
 }
@@ -212,5 +212,5 @@ impl<'a> UserEvent<'a> {
 }
 
 fn named(name: &str) -> Result<()> {
-    if name.is_empty() { Err(DropReason::BadName) } else { Ok(()) }
+    if name.is_empty() { Err(DecodeError::BadName) } else { Ok(()) }
 }

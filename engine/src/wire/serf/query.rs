@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use super::{LamportTime, QUERY, QUERY_RESPONSE, RELAY, named};
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{FILTER_NODES_MAX, QUERY_FILTERS_MAX};
 use crate::wire::message::{addr, name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_array, write_int, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// A query.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,7 +70,7 @@ impl<'a> Query<'a> {
             Ok(())
         })?;
         if query.addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         Ok(query)
     }
@@ -105,11 +105,11 @@ impl<'a> Query<'a> {
 fn decode_filters<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cow<'a, [u8]>>> {
     let count = reader.array()?;
     if u64::from(count) > QUERY_FILTERS_MAX {
-        return Err(DropReason::TooManyFilters);
+        return Err(DecodeError::TooManyFilters);
     }
     let filter = |_| {
         let filter = reader.bytes()?;
-        if filter.is_empty() { Err(DropReason::EmptyFilter) } else { Ok(filter) }
+        if filter.is_empty() { Err(DecodeError::EmptyFilter) } else { Ok(filter) }
     };
     (0..count).map(filter).collect()
 }
@@ -134,13 +134,13 @@ impl<'a> Filter<'a> {
     /// # Errors
     /// Why it can't be understood; such a query is passed on but not answered.
     pub fn decode(bytes: &'a [u8]) -> Result<Filter<'a>> {
-        let (&kind, body) = bytes.split_first().ok_or(DropReason::EmptyFilter)?;
+        let (&kind, body) = bytes.split_first().ok_or(DecodeError::EmptyFilter)?;
         let mut reader = Reader::new(body);
         match kind {
             0 => {
                 let count = reader.array()?;
                 if count > FILTER_NODES_MAX {
-                    return Err(DropReason::TooManyFilters);
+                    return Err(DecodeError::TooManyFilters);
                 }
                 (0..count).map(|_| reader.str()).collect::<Result<Vec<&str>>>().map(Filter::Nodes)
             }
@@ -152,7 +152,7 @@ impl<'a> Filter<'a> {
                 })?;
                 Ok(Filter::Tag { tag, expr })
             }
-            _ => Err(DropReason::UnknownType),
+            _ => Err(DecodeError::UnknownType),
         }
     }
 
@@ -253,10 +253,10 @@ impl<'a> Relay<'a> {
         })?;
         relay.inner = reader.rest();
         if relay.dest_addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         if relay.inner.is_empty() {
-            return Err(DropReason::Empty);
+            return Err(DecodeError::Empty);
         }
         Ok(relay)
     }

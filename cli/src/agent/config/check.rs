@@ -1,0 +1,402 @@
+//! The agent's checked configuration (FEATURES 3). [`Config::check`] turns [`Settings`] into it: after that
+//! every value is known to be usable, addresses excepted, which are looked up at start only.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use thane_engine::config::{Profile, RawConfig};
+use thane_engine::io::DriverChoice;
+
+use super::settings::Settings;
+use super::values::{
+    check_sinks, check_sizes, given, handlers, io_driver, key, log_level, networks, profile, protocol, syslog,
+};
+use crate::agent::handlers::EventHandler;
+use crate::agent::level::Level;
+
+/// Where the RPC listener is if nothing else is set.
+pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:7373";
+/// Where the node is if nothing else is set.
+const BIND_DEFAULT: &str = "0.0.0.0";
+const RETRY_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+const BROADCAST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Shorter intervals and timeouts are raised to this, with a warning.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Member and user events are gathered for at most the first, and until nothing came for the second.
+const COALESCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
+
+/// What the agent works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// What it was made from; tells what a reload changes.
+    pub(crate) settings: Settings,
+    /// Name of the node; empty: the machine's.
+    pub(crate) node_name: String,
+    /// Tags, the role among them.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Where tags are kept.
+    pub(crate) tags_file: Option<PathBuf>,
+    /// Address to bind, not resolved.
+    pub(crate) bind: String,
+    /// RPC address, not resolved.
+    pub(crate) rpc_addr: String,
+    /// Gossip key, if one is configured.
+    pub(crate) key: Option<Vec<u8>>,
+    /// Where gossip keys are kept.
+    pub(crate) keyring_file: Option<PathBuf>,
+    /// Which lines are printed.
+    pub(crate) log_level: Level,
+    /// Scripts, in order.
+    pub(crate) handlers: Vec<EventHandler>,
+    /// Timing.
+    pub(crate) profile: Profile,
+    /// Where the snapshot is kept.
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Joining in the background.
+    pub(crate) retry: Retry,
+    /// LZW on gossip.
+    pub(crate) compression: bool,
+    /// Networks that members may be in; empty: all.
+    cidrs_allowed: Vec<IpNet>,
+    /// The system log's facility, if lines go there.
+    pub(crate) syslog: Option<u8>,
+    /// Which driver the engine is to use.
+    pub(crate) io_driver: DriverChoice,
+    /// Lines for the user, before anything starts.
+    pub(crate) warnings: Vec<String>,
+    /// Settings that have no effect, in Serf neither; for the log.
+    pub(crate) ineffective: Vec<&'static str>,
+    protocol: u8,
+    broadcast_timeout: Duration,
+}
+
+/// How the agent joins in the background.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// Where; empty: not at all.
+    pub(crate) addresses: Vec<String>,
+    /// Tries after the first; `None`: for ever.
+    pub(crate) retries_max: Option<u64>,
+    /// Time between tries.
+    pub(crate) interval: Duration,
+}
+
+impl Config {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// One line about the first that can't be used.
+    pub(crate) fn check(settings: Settings) -> Result<Config, String> {
+        refuse_unsupported(&settings)?;
+        let mut warnings = Vec::new();
+        let mut tags = settings.tags.clone();
+        if !settings.role.is_empty() {
+            warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
+            tags.insert("role".to_owned(), settings.role.clone());
+        }
+        if !settings.tags_file.is_empty() && !tags.is_empty() {
+            return Err("Tags config not allowed while using tag files".to_owned());
+        }
+        if !settings.encrypt_key.is_empty() && !settings.keyring_file.is_empty() {
+            return Err("Encryption key not allowed while using a keyring".to_owned());
+        }
+        let retry = Retry {
+            addresses: settings.retry_join.clone(),
+            retries_max: u64::try_from(settings.retry_max_attempts).ok().filter(|&tries| tries > 0),
+            interval: at_least(
+                given(settings.retry_interval, RETRY_INTERVAL_DEFAULT),
+                "RetryInterval",
+                &mut warnings,
+            ),
+        };
+        let broadcast_timeout = at_least(
+            given(settings.broadcast_timeout, BROADCAST_TIMEOUT_DEFAULT),
+            "BroadcastTimeout",
+            &mut warnings,
+        );
+        if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
+            warnings.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
+        }
+        check_sizes(&settings)?;
+        check_sinks(&settings)?;
+        Ok(Config {
+            node_name: settings.node_name.clone(),
+            tags,
+            tags_file: path(&settings.tags_file),
+            bind: given(settings.bind.clone(), BIND_DEFAULT.to_owned()),
+            rpc_addr: given(settings.rpc_addr.clone(), RPC_ADDR_DEFAULT.to_owned()),
+            key: key(&settings.encrypt_key)?,
+            keyring_file: path(&settings.keyring_file),
+            log_level: log_level(&settings.log_level)?,
+            handlers: handlers(&settings.event_handlers)?,
+            profile: profile(&settings.profile)?,
+            snapshot: path(&settings.snapshot_path),
+            retry,
+            compression: settings.enable_compression.unwrap_or(true),
+            cidrs_allowed: networks(&settings.cidrs_allowed)?,
+            syslog: syslog(&settings)?,
+            io_driver: io_driver(&settings.io_driver)?,
+            warnings,
+            ineffective: ineffective(&settings),
+            protocol: protocol(settings.protocol)?,
+            broadcast_timeout,
+            settings,
+        })
+    }
+
+    /// The name of the profile, as the banner shows it.
+    pub(crate) fn profile_name(&self) -> &'static str {
+        match self.profile {
+            Profile::Lan => "lan",
+            Profile::Wan => "wan",
+            Profile::Local => "local",
+        }
+    }
+
+    /// The engine's settings for a node of this name that announces this address, with these tags and gossip
+    /// keys.
+    pub(crate) fn engine(
+        &self,
+        node_name: &str,
+        announced: SocketAddr,
+        tags: BTreeMap<String, String>,
+        keys: Vec<Vec<u8>>,
+    ) -> RawConfig {
+        let settings = &self.settings;
+        let mut raw = RawConfig::of(self.profile, node_name, announced);
+        raw.tags = tags;
+        raw.protocol = self.protocol;
+        raw.keys = keys;
+        raw.label = settings.label.clone().into_bytes();
+        raw.cidrs_allowed = self.cidrs_allowed.clone();
+        raw.gossip_verify_incoming = settings.encrypt_verify_incoming.unwrap_or(true);
+        raw.gossip_verify_outgoing = settings.encrypt_verify_outgoing.unwrap_or(true);
+        raw.resolve_name_conflicts = !settings.disable_name_resolution;
+        raw.compression = self.compression;
+        raw.broadcast_timeout = self.broadcast_timeout;
+        raw.reconnect_interval = given(settings.reconnect_interval, raw.reconnect_interval);
+        raw.reconnect_timeout = given(settings.reconnect_timeout, raw.reconnect_timeout);
+        raw.tombstone_timeout = given(settings.tombstone_timeout, raw.tombstone_timeout);
+        raw.query_size_limit = size(settings.query_size_limit, raw.query_size_limit);
+        raw.query_response_size_limit =
+            size(settings.query_response_size_limit, raw.query_response_size_limit);
+        raw.user_event_size_limit = size(settings.user_event_size_limit, raw.user_event_size_limit);
+        raw.coalesce_members = COALESCE;
+        raw.coalesce_users = COALESCE;
+        raw
+    }
+}
+
+/// Refuses settings that would matter and that this version can't honour: an agent that starts does what it
+/// was told.
+fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
+    let unsupported = [
+        ("discover", "-discover", &settings.discover),
+        ("mdns.interface", "-mdns-iface", &settings.mdns_interface),
+    ];
+    match unsupported.iter().find(|(_, _, value)| !value.is_empty()) {
+        Some((key, flag, _)) => Err(format!(
+            "'{key}' ({flag}) is not supported yet: join with 'retry_join' (-retry-join) instead"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn ineffective(settings: &Settings) -> Vec<&'static str> {
+    let switches = [
+        ("disable_coordinates", settings.disable_coordinates),
+        ("validate_node_names", settings.validate_node_names),
+        ("MsgpackUseNewTimeFormat", settings.msgpack_use_new_time_format),
+    ];
+    switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+}
+
+fn at_least(duration: Duration, name: &str, warnings: &mut Vec<String>) -> Duration {
+    if duration >= SHORTEST {
+        return duration;
+    }
+    warnings.push(format!("Warning: '{name}' is too low. Setting to 1s"));
+    SHORTEST
+}
+
+/// Negative sizes were refused before.
+fn size(bytes: i64, default: usize) -> usize {
+    given(usize::try_from(bytes).unwrap_or(usize::MAX), default)
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(json: &str) -> Result<Config, String> {
+        Config::check(Settings::decode(json).unwrap())
+    }
+
+    fn refused(json: &str) -> String {
+        check(json).unwrap_err()
+    }
+
+    fn engine(json: &str) -> RawConfig {
+        let config = check(json).unwrap();
+        let keys = config.key.iter().cloned().collect();
+        config.engine("n", "127.0.0.1:7946".parse().unwrap(), config.tags.clone(), keys)
+    }
+
+    #[test]
+    fn defaults_are_serfs() {
+        let config = check("{}").unwrap();
+        assert_eq!((config.bind.as_str(), config.rpc_addr.as_str()), ("0.0.0.0", "127.0.0.1:7373"));
+        assert_eq!(config.log_level, Level::Info);
+        assert_eq!(config.profile_name(), "lan");
+        assert!(config.compression && config.warnings.is_empty() && config.key.is_none());
+        let retry = Retry { addresses: Vec::new(), retries_max: None, interval: Duration::from_secs(30) };
+        assert_eq!(config.retry, retry);
+        let raw = engine("{}");
+        assert_eq!((raw.protocol, raw.broadcast_timeout), (5, Duration::from_secs(5)));
+        assert_eq!((raw.query_size_limit, raw.query_response_size_limit), (1024, 1024));
+        assert_eq!(raw.user_event_size_limit, 512);
+        assert_eq!(raw.reconnect_interval, Duration::from_secs(30));
+        assert_eq!(raw.reconnect_timeout, Duration::from_secs(24 * 3600));
+        assert_eq!(raw.tombstone_timeout, Duration::from_secs(24 * 3600));
+        assert_eq!(raw.coalesce_members, (Duration::from_secs(3), Duration::from_secs(1)));
+        assert_eq!(raw.coalesce_users, (Duration::from_secs(3), Duration::from_secs(1)));
+        assert!(raw.keys.is_empty() && raw.compression && raw.resolve_name_conflicts);
+    }
+
+    #[test]
+    fn settings_reach_the_engine() {
+        let raw = engine(
+            r#"{"tags": {"a": "b"}, "role": "web", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng==", "protocol": 3,
+                "profile": "wan", "query_size_limit": 11, "enable_compression": false,
+                "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s", "disable_name_resolution": true,
+                "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
+                "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
+        );
+        let tags = [("a", "b"), ("role", "web")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(raw.tags, tags.into());
+        assert_eq!(raw.keys, [b"1234567890123456"]);
+        assert_eq!((raw.protocol, raw.probe_interval), (3, Duration::from_secs(5)));
+        assert_eq!((raw.query_size_limit, raw.query_response_size_limit), (11, 12));
+        assert_eq!(raw.user_event_size_limit, 9216);
+        assert!(!raw.compression && !raw.resolve_name_conflicts);
+        assert_eq!((&raw.label[..], raw.cidrs_allowed.len()), (&b"blue"[..], 1));
+        assert!(!raw.gossip_verify_incoming && raw.gossip_verify_outgoing);
+        assert_eq!(raw.broadcast_timeout, Duration::from_secs(7));
+        let minutes = [raw.reconnect_interval, raw.reconnect_timeout, raw.tombstone_timeout];
+        assert_eq!(minutes.map(|duration| duration.as_secs()), [60, 120, 180]);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_in_serfs_words() {
+        let cases = [
+            (
+                r#"{"log_level": "bogus"}"#,
+                "Invalid log level: BOGUS. Valid log levels are: [TRACE DEBUG INFO WARN ERR]",
+            ),
+            (r#"{"profile": "LAN"}"#, "Unknown profile: LAN"),
+            (r#"{"protocol": 99}"#, "Protocol version '99' too high. Must be in range: [2, 5]"),
+            (r#"{"protocol": 300}"#, "Protocol version '300' too high. Must be in range: [2, 5]"),
+            (r#"{"protocol": 1}"#, "Protocol version '1' too low. Must be in range: [2, 5]"),
+            (r#"{"user_event_size_limit": 9217}"#, "user event size limit exceeds limit of 9216 bytes"),
+            (r#"{"query_size_limit": -1}"#, "'query_size_limit' must be a number of bytes, not -1"),
+            (
+                r#"{"event_handlers": ["ok.sh", "bogus=x.sh"]}"#,
+                "Invalid event script: Event 'bogus' invoking 'x.sh'",
+            ),
+            (
+                r#"{"statsd_addr": "box"}"#,
+                "'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125",
+            ),
+            (
+                r#"{"enable_syslog": true, "syslog_facility": "x"}"#,
+                "Syslog setup failed: invalid syslog facility: x; try LOCAL0 to LOCAL7, DAEMON or USER",
+            ),
+            (
+                r#"{"cidrs_allowed": ["10.0.0.0/33"]}"#,
+                "'cidrs_allowed': \"10.0.0.0/33\" is no network such as 10.0.0.0/8 or fd00::/8",
+            ),
+            (r#"{"encrypt_key": "zzz"}"#, "Invalid encryption key: not base64: Invalid padding"),
+            (
+                r#"{"encrypt_key": "Zm9v"}"#,
+                "Invalid encryption key: key size must be 16, 24 or 32 bytes, not 3; 'thane keygen' makes one",
+            ),
+            (
+                r#"{"io_driver": "x"}"#,
+                "'io_driver' (-io-driver): unknown driver \"x\": use \"auto\", \"io_uring\" or \"portable\"",
+            ),
+            (
+                r#"{"keyring_file": "k", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng=="}"#,
+                "Encryption key not allowed while using a keyring",
+            ),
+            (r#"{"tags_file": "t", "role": "r"}"#, "Tags config not allowed while using tag files"),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(refused(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_with_a_way_out() {
+        let cases = [
+            (
+                r#"{"discover": "c"}"#,
+                "'discover' (-discover) is not supported yet: join with 'retry_join' (-retry-join) instead",
+            ),
+            (
+                r#"{"mdns": {"interface": "eth0"}}"#,
+                "'mdns.interface' (-mdns-iface) is not supported yet: join with 'retry_join' (-retry-join) instead",
+            ),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(refused(json), expected, "{json}");
+        }
+        // Without the setting that they belong to these do nothing.
+        assert!(check(r#"{"syslog_facility": "LOCAL7", "mdns": {"disable_ipv4": true}}"#).is_ok());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_listed() {
+        let json =
+            r#"{"disable_coordinates": true, "validate_node_names": true, "MsgpackUseNewTimeFormat": true}"#;
+        let expected = ["disable_coordinates", "validate_node_names", "MsgpackUseNewTimeFormat"];
+        assert_eq!(check(json).unwrap().ineffective, expected);
+    }
+
+    #[test]
+    fn doubtful_settings_are_warned_of() {
+        let config = check(
+            r#"{"role": "r", "rejoin_after_leave": true, "retry_interval": "10ms", "broadcast_timeout": "1ms"}"#,
+        );
+        let expected = [
+            "Deprecation warning: 'Role' has been replaced with 'Tags'",
+            "Warning: 'RetryInterval' is too low. Setting to 1s",
+            "Warning: 'BroadcastTimeout' is too low. Setting to 1s",
+            "Warning: 'RejoinAfterLeave' enabled without snapshot file",
+        ];
+        let config = config.unwrap();
+        assert_eq!(config.warnings, expected);
+        assert_eq!((config.retry.interval, config.broadcast_timeout), (SHORTEST, SHORTEST));
+    }
+
+    #[test]
+    fn retries_are_for_ever_unless_limited() {
+        let retries = |json: &str| check(json).unwrap().retry.retries_max;
+        assert_eq!(retries(r#"{"retry_max_attempts": 2}"#), Some(2));
+        assert_eq!(retries(r#"{"retry_max_attempts": -1}"#), None);
+    }
+
+    #[test]
+    fn levels_and_numbers_that_serf_takes_are_taken() {
+        assert_eq!(check(r#"{"log_level": "wArN"}"#).unwrap().log_level, Level::Warn);
+        assert_eq!(engine(r#"{"protocol": -3}"#).protocol, 5);
+        assert_eq!(check(r#"{"io_driver": "portable"}"#).unwrap().io_driver, DriverChoice::Portable);
+    }
+}

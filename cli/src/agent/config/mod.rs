@@ -1,0 +1,13 @@
+//! The agent's configuration (FEATURES 3): flags and files become [`Settings`], which are checked and become a
+//! [`Config`].
+
+mod check;
+mod decode;
+mod files;
+mod flags;
+mod settings;
+mod values;
+
+pub(crate) use check::{Config, Retry};
+pub(crate) use flags::read_config;
+pub(crate) use settings::Settings;

@@ -1,0 +1,132 @@
+//! How the texts and numbers of single settings become values, each with the line for the user where it can't.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use base64::Engine as _;
+use ipnet::IpNet;
+use thane_engine::config::{Profile, RawConfig};
+use thane_engine::io::DriverChoice;
+
+use super::settings::Settings;
+use crate::agent::handlers::EventHandler;
+use crate::agent::level::Level;
+use crate::agent::telemetry;
+
+/// Longest user event of any configuration; every member of the cluster has the same.
+const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
+/// Versions of Serf's protocol that an agent can be told to speak.
+const PROTOCOLS: RangeInclusive<i64> = 2..=5;
+
+pub(super) fn check_sinks(settings: &Settings) -> Result<(), String> {
+    let sinks = [("statsd_addr", &settings.statsd_addr), ("statsite_addr", &settings.statsite_addr)];
+    for (name, addr) in sinks.into_iter().filter(|(_, addr)| !addr.is_empty()) {
+        telemetry::check_address(addr).map_err(|error| format!("'{name}': {error}"))?;
+    }
+    Ok(())
+}
+
+/// The facility that lines go to the system's log with.
+#[cfg(unix)]
+pub(super) fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
+    use crate::agent::syslog::{FACILITY_DEFAULT, facility};
+    let name = given(settings.syslog_facility.clone(), FACILITY_DEFAULT.to_owned());
+    let wanted = settings.enable_syslog.then(|| facility(&name)).transpose();
+    wanted.map_err(|error| format!("Syslog setup failed: {error}"))
+}
+
+#[cfg(not(unix))]
+pub(super) fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
+    let refusal = "Syslog setup failed: Syslog is not supported on this platform";
+    if settings.enable_syslog { Err(refusal.to_owned()) } else { Ok(None) }
+}
+
+pub(super) fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let network = |text: &String| {
+        text.parse()
+            .map_err(|_| format!("'cidrs_allowed': {text:?} is no network such as 10.0.0.0/8 or fd00::/8"))
+    };
+    texts.iter().map(network).collect()
+}
+
+pub(super) fn check_sizes(settings: &Settings) -> Result<(), String> {
+    let sizes = [
+        ("query_size_limit", settings.query_size_limit),
+        ("query_response_size_limit", settings.query_response_size_limit),
+        ("user_event_size_limit", settings.user_event_size_limit),
+    ];
+    if let Some((name, size)) = sizes.into_iter().find(|(_, size)| *size < 0) {
+        return Err(format!("'{name}' must be a number of bytes, not {size}"));
+    }
+    if settings.user_event_size_limit > USER_EVENT_BYTES_MAX {
+        return Err(format!("user event size limit exceeds limit of {USER_EVENT_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+pub(super) fn key(text: &str) -> Result<Option<Vec<u8>>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let key = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|error| format!("Invalid encryption key: not base64: {error}"))?;
+    match key.len() {
+        16 | 24 | 32 => Ok(Some(key)),
+        length => Err(format!(
+            "Invalid encryption key: key size must be 16, 24 or 32 bytes, not {length}; 'thane keygen' makes one"
+        )),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<Level, String> {
+    if text.is_empty() {
+        return Ok(Level::Info);
+    }
+    Level::parse(text).ok_or_else(|| {
+        format!(
+            "Invalid log level: {}. Valid log levels are: [TRACE DEBUG INFO WARN ERR]",
+            text.to_uppercase()
+        )
+    })
+}
+
+pub(super) fn handlers(specs: &[String]) -> Result<Vec<EventHandler>, String> {
+    let lists: Vec<_> = specs.iter().map(|spec| EventHandler::parse(spec)).collect::<Result<_, _>>()?;
+    Ok(lists.concat())
+}
+
+pub(super) fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "" | "lan" => Ok(Profile::Lan),
+        "wan" => Ok(Profile::Wan),
+        "local" => Ok(Profile::Local),
+        other => Err(format!("Unknown profile: {other}")),
+    }
+}
+
+pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
+    if text.is_empty() {
+        return Ok(DriverChoice::default());
+    }
+    text.parse().map_err(|error| format!("'io_driver' (-io-driver): {error}"))
+}
+
+/// Zero and less mean the newest, as in Serf.
+pub(super) fn protocol(number: i64) -> Result<u8, String> {
+    if number <= 0 {
+        return Ok(RawConfig::lan("", SocketAddr::from(([0, 0, 0, 0], 0))).protocol);
+    }
+    let word = if number < *PROTOCOLS.start() { "low" } else { "high" };
+    u8::try_from(number).ok().filter(|&version| PROTOCOLS.contains(&i64::from(version))).ok_or_else(|| {
+        format!(
+            "Protocol version '{number}' too {word}. Must be in range: [{}, {}]",
+            PROTOCOLS.start(),
+            PROTOCOLS.end()
+        )
+    })
+}
+
+pub(super) fn given<T: Default + PartialEq>(value: T, default: T) -> T {
+    if value == T::default() { default } else { value }
+}

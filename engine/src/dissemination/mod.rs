@@ -1,0 +1,160 @@
+//! How news reaches all members: the queued broadcasts of a node, and the policy that decides which of them go
+//! to whom, when and how often.
+
+mod broadcasts;
+mod classic;
+mod policy;
+mod queue;
+
+use bytes::Bytes;
+
+use self::broadcasts::{Broadcasts, Limits};
+use self::policy::Policy;
+use crate::config::Config;
+use crate::context::Context;
+use crate::roster::{MemberIndex, Roster};
+use crate::sending::Sending;
+use crate::timers::TimerKey;
+use crate::view::View;
+use crate::wire::message;
+
+pub(crate) use self::classic::ceil_log10;
+pub use self::queue::Class;
+pub use crate::ids::BroadcastId;
+
+/// Where this node has a broadcast from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This node says it: its own announcements, accusations, events and queries.
+    Own,
+    /// A datagram said it, or a stream that carried one message.
+    Gossip,
+    /// A record of a push/pull.
+    Exchange,
+    /// A record of the answer to this node's own join: the cluster knows it.
+    JoinAnswer,
+}
+
+/// The dissemination of one node.
+#[derive(Debug)]
+pub(crate) struct Dissemination {
+    broadcasts: Broadcasts,
+    policy: Policy,
+}
+
+impl Dissemination {
+    pub(crate) fn new(config: &Config, ctx: &mut Context) -> Dissemination {
+        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx) }
+    }
+
+    /// The view has a new state of a member. Replaces what is queued about the member, whether or not the policy
+    /// wants the new state. `from` is the member that the message names as its source.
+    pub(crate) fn on_member(
+        &mut self,
+        ctx: &mut Context,
+        view: &View,
+        member: MemberIndex,
+        from: MemberIndex,
+        source: Source,
+    ) {
+        self.broadcasts.forget_member(ctx, member);
+        if self.policy.wants(source) {
+            self.broadcasts.queue_member(ctx, view, member, from);
+        }
+    }
+
+    /// A serf message that this node sees for the first time. Beyond `max` of its class those sent most often are
+    /// dropped. Returns how many.
+    pub(crate) fn on_message(
+        &mut self,
+        ctx: &mut Context,
+        class: Class,
+        message: Bytes,
+        max: usize,
+    ) -> (BroadcastId, usize) {
+        self.broadcasts.queue_user(ctx, class, message, max)
+    }
+
+    /// A datagram repeats the state of a member that this node has seen before.
+    pub(crate) fn on_repeated_member(&mut self, member: MemberIndex) {
+        self.policy.on_repeated_member(member);
+    }
+
+    /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
+    pub(crate) fn on_repeated_message(&mut self, message: &[u8]) {
+        self.policy.on_repeated_message(message);
+    }
+
+    /// Drops what is queued about a member: it became stale or the member is gone.
+    pub(crate) fn forget_member(&mut self, ctx: &mut Context, member: MemberIndex) {
+        self.broadcasts.forget_member(ctx, member);
+    }
+
+    /// From now on the news about this member goes before all other news: this node, once it leaves.
+    pub(crate) fn send_first(&mut self, member: MemberIndex) {
+        self.broadcasts.first = Some(member);
+    }
+
+    /// An input is over: the policy sends what must not wait, and arms its timer for the rest.
+    pub(crate) fn settle(&mut self, sending: &mut Sending<'_>) {
+        self.policy.settle(&mut self.broadcasts, sending);
+    }
+
+    /// The policy's timer is due.
+    pub(crate) fn on_timer(&mut self, sending: &mut Sending<'_>, key: TimerKey) {
+        self.policy.on_timer(&mut self.broadcasts, sending, key);
+    }
+
+    /// Sends without waiting for the timer.
+    pub(crate) fn send_now(&mut self, sending: &mut Sending<'_>) {
+        self.policy.send_now(&mut self.broadcasts, sending);
+    }
+
+    /// Fills the packet under assembly, which goes out anyway, with queued broadcasts.
+    pub(crate) fn piggyback(&mut self, sending: &mut Sending<'_>) {
+        piggyback(&mut self.broadcasts, self.policy.limits(sending), sending);
+    }
+
+    /// Serf messages of a class that wait.
+    pub(crate) fn user_len(&self, class: Class) -> usize {
+        self.broadcasts.user_len(class)
+    }
+
+    /// How many serf messages of a class were dropped since the last call.
+    pub(crate) fn take_dropped(&mut self, class: Class) -> usize {
+        self.broadcasts.take_dropped(class)
+    }
+
+    /// Whether a command waits for broadcasts to finish.
+    pub(crate) fn watched(&self) -> bool {
+        self.broadcasts.watched
+    }
+
+    /// Starts or ends the deferring of finished broadcasts.
+    pub(crate) fn watch(&mut self, watched: bool) {
+        self.broadcasts.watched = watched;
+    }
+
+    /// Returns the references to names; the node is gone.
+    pub(crate) fn clear(&mut self, roster: &mut Roster) {
+        self.broadcasts.clear(roster);
+    }
+}
+
+/// Fills the packet under assembly with queued broadcasts, then with those of the delegate.
+fn piggyback(broadcasts: &mut Broadcasts, limits: Limits, sending: &mut Sending<'_>) {
+    broadcasts.fill(sending.ctx, sending.view, limits);
+    if !sending.asks_broadcasts() {
+        return;
+    }
+    while let room = sending.ctx.assembler.remaining().saturating_sub(1)
+        && room > 0
+        && let Some(message) = sending.delegate.as_mut().and_then(|delegate| delegate.broadcast(room))
+        && sending.fits("broadcast", message.len(), room)
+    {
+        sending.ctx.assembler.push(|out| {
+            out.push(message::USER);
+            out.extend_from_slice(&message);
+        });
+    }
+}
