@@ -64,9 +64,7 @@ impl Handle {
         if targets.is_empty() {
             return Err(JoinError { errors });
         }
-        let joined = self
-            .pending(Reply::Completion, move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay))
-            .await;
+        let joined = self.pending(move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay)).await;
         match joined {
             Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
             Ok(Completion::Joined { errors: more, .. }) => {
@@ -84,7 +82,7 @@ impl Handle {
     /// # Errors
     /// If it leaves already, or has left.
     pub async fn leave(&self) -> Result<(), ApiError> {
-        self.pending(Reply::Completion, |node, ctx, ticket| node.leave(ctx, ticket)).await.map(|_| ())
+        self.pending(|node, ctx, ticket| node.leave(ctx, ticket)).await.map(|_| ())
     }
 
     /// Ends the node without a word; returns once its sockets are closed and its snapshot is on disk.
@@ -168,8 +166,7 @@ impl Handle {
     /// If the broadcast did not go out in time.
     pub async fn force_leave(&self, node_name: &str, prune: bool) -> Result<(), ApiError> {
         let name = node_name.to_owned();
-        let done = self
-            .pending(Reply::Completion, move |node, ctx, ticket| node.force_leave(ctx, ticket, &name, prune));
+        let done = self.pending(move |node, ctx, ticket| node.force_leave(ctx, ticket, &name, prune));
         match done.await? {
             Completion::Broadcasted { in_time: false } => Err(ApiError::RemovalTimeout),
             _ => Ok(()),
@@ -286,12 +283,11 @@ impl Handle {
     /// Calls the node and waits for the completion that follows.
     async fn pending(
         &self,
-        reply_kind: fn(oneshot::Sender<Result<Completion, CommandError>>) -> Reply,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {
         let (reply, answer) = oneshot::channel();
         self.leave_request(Box::new(move |hosted, ctx| {
-            let ticket = hosted.expect(reply_kind(reply));
+            let ticket = hosted.expect(Reply::Completion(reply));
             if let Err(error) = call(&mut hosted.node, ctx, ticket) {
                 hosted.refuse(ticket, error);
             }
@@ -304,7 +300,7 @@ impl Handle {
         &self,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<(), ApiError> {
-        match self.pending(Reply::Completion, call).await? {
+        match self.pending(call).await? {
             Completion::Broadcasted { in_time: false } => Err(ApiError::TagsTimeout),
             _ => Ok(()),
         }
