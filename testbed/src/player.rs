@@ -399,6 +399,9 @@ impl<'a> Player<'a> {
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
+        if let Some(last) = self.pending.iter().map(|(at, ..)| *at).max() {
+            self.run_until(last)?;
+        }
         let last_step = self.facts.last_step;
         let judged = self.scenario.pass.whole.map_or(Duration::ZERO, |whole| whole.0);
         // Steps that took long, such as rolls, still get their time to be known.
