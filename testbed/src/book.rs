@@ -112,6 +112,11 @@ impl View {
         self.addresses.extend(addr.map(|addr| (name.to_owned(), addr)));
     }
 
+    /// How many it lists as alive.
+    pub(crate) fn alive(&self) -> usize {
+        self.alive.len()
+    }
+
     /// Whether exactly these are alive. Addresses are not judged: the log names none where one changes.
     pub(crate) fn has_alive(&self, names: &BTreeSet<String>) -> bool {
         self.is_up && self.alive == *names

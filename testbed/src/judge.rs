@@ -4,12 +4,14 @@ use crate::outcome::{Outcome, Spread};
 use crate::scenario::Pass;
 
 /// One criterion of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Verdict {
     /// The key in the scenario's file.
     pub(crate) criterion: &'static str,
     /// None where it could not be judged.
     pub(crate) passed: Option<bool>,
+    /// What was measured; none where nothing was. Seconds, shares, bytes per second or a count.
+    pub(crate) value: Option<f64>,
     /// What was measured, and the bound.
     pub(crate) detail: String,
 }
@@ -54,7 +56,12 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> V
     if let Some(bound) = pass.sent_bytes {
         let (usage, passed) = (outcome.idle, outcome.idle.sent_bytes <= bound as f64);
         let detail = format!("{:.0} of at most {bound} bytes per second", usage.sent_bytes);
-        add(Verdict { criterion: "sent_bytes", passed: (usage.readings > 0).then_some(passed), detail });
+        add(Verdict {
+            criterion: "sent_bytes",
+            passed: (usage.readings > 0).then_some(passed),
+            value: Some(usage.sent_bytes),
+            detail,
+        });
     }
     let counts = [
         ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
@@ -80,14 +87,14 @@ pub(crate) fn has_passed(verdicts: &[Verdict]) -> bool {
 }
 
 fn nothing(criterion: &'static str) -> Verdict {
-    Verdict { criterion, passed: Some(false), detail: "nothing was measured".into() }
+    Verdict { criterion, passed: Some(false), value: None, detail: "nothing was measured".into() }
 }
 
 fn at_most(criterion: &'static str, count: u64, bound: u64, example: Option<&String>) -> Verdict {
     let example = example.map(|text| format!(": {text}")).unwrap_or_default();
     let detail =
         if count <= bound { count.to_string() } else { format!("{count}, at most {bound}{example}") };
-    Verdict { criterion, passed: Some(count <= bound), detail }
+    Verdict { criterion, passed: Some(count <= bound), value: Some(count as f64), detail }
 }
 
 fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Option<&String>) -> Verdict {
@@ -97,7 +104,12 @@ fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Opti
             format!("not within {bound:.0} s{}", wrong.map(|text| format!(": {text}")).unwrap_or_default())
         }
     };
-    Verdict { criterion, passed: Some(seconds.is_some_and(|seconds| seconds <= bound)), detail }
+    Verdict {
+        criterion,
+        passed: Some(seconds.is_some_and(|seconds| seconds <= bound)),
+        value: seconds,
+        detail,
+    }
 }
 
 /// All of these reached everybody within the bound.
@@ -112,7 +124,7 @@ fn spreads(criterion: &'static str, all: &[Spread], bound: f64) -> Verdict {
     } else {
         format!("{last:.2} s of {bound:.0} s")
     };
-    Verdict { criterion, passed: Some(missed == 0 && last <= bound), detail }
+    Verdict { criterion, passed: Some(missed == 0 && last <= bound), value: Some(last), detail }
 }
 
 fn acks(queries: &[Spread], bound: f64) -> Verdict {
@@ -122,7 +134,12 @@ fn acks(queries: &[Spread], bound: f64) -> Verdict {
     }
     let acked: usize = queries.iter().map(|query| query.after.len()).sum();
     let detail = format!("{acked} of {due}");
-    Verdict { criterion: "query_acks", passed: Some(acked as f64 >= due as f64 * bound), detail }
+    Verdict {
+        criterion: "query_acks",
+        passed: Some(acked as f64 >= due as f64 * bound),
+        value: Some(acked as f64 / due as f64),
+        detail,
+    }
 }
 
 fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
@@ -133,10 +150,10 @@ fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
     let (Some(ours), serf) = (share(outcome), serf.and_then(share)) else { return nothing("lost_as_serf") };
     let Some(serf) = serf else {
         let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
-        return Verdict { criterion: "lost_as_serf", passed: None, detail };
+        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
     };
     let detail = format!("{:.2} %, Serf alone {:.2} %", ours * 100.0, serf * 100.0);
-    Verdict { criterion: "lost_as_serf", passed: Some(ours <= serf), detail }
+    Verdict { criterion: "lost_as_serf", passed: Some(ours <= serf), value: Some(ours), detail }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ use failure::Failure;
 
 /// Clusters of Thane, Serf or both in containers, with faults.
 #[derive(Debug, Parser)]
-#[command(name = "thane-testbed", version, max_term_width = 100)]
+#[command(name = "thane-testbed", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -64,7 +64,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match thane_loadgen::arguments::parse::<Arguments>(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let result = match &arguments.command {
         Command::Guard { id } => leftovers::guard(id),
         command => {

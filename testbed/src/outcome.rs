@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use crate::book::{Book, View};
 use crate::cluster::{Cluster, Sample};
 use crate::failure::Failure;
 use crate::images::Software;
 use crate::player::Facts;
 use crate::stream::Sent;
-use crate::watch::Change;
+use crate::watch::{Change, Seen};
 
 /// An agent that ran this much longer after an event should have handled it.
 const STEADY: Duration = Duration::from_secs(5);
@@ -46,6 +47,12 @@ pub(crate) struct Outcome {
     pub(crate) rss_thane: Option<f64>,
     /// Means of each second, from the first start.
     pub(crate) curve: Vec<(f64, Usage)>,
+    /// Share of all views that was full, from the first start until all were.
+    pub(crate) known: Vec<(f64, f64)>,
+    /// Steps, from the first start.
+    pub(crate) marks: Vec<(f64, String)>,
+    /// From the first start to the end.
+    pub(crate) lasted: f64,
 }
 
 /// How something spread over the agents that it was due at.
@@ -139,6 +146,13 @@ impl Outcome {
             rss_serf: rss_of(&cluster.samples, Software::Serf),
             rss_thane: rss_of(&cluster.samples, Software::Thane),
             curve: curve(&cluster.samples, facts.first_start),
+            known: known(cluster, facts),
+            marks: facts
+                .marks
+                .iter()
+                .map(|(at, what)| (seconds(facts.first_start, *at), what.clone()))
+                .collect(),
+            lasted: seconds(facts.first_start, facts.end),
         })
     }
 
@@ -190,6 +204,24 @@ fn false_failures(cluster: &Cluster, facts: &Facts) -> (Vec<String>, u64) {
         all += u64::from(now.runs && !now.impaired && (addr.is_none() || addr == now.ip));
     }
     (found, all)
+}
+
+/// Members that all agents listed as alive, of all members of all views, while views filled.
+fn known(cluster: &Cluster, facts: &Facts) -> Vec<(f64, f64)> {
+    let (mut book, mut points) = (Book::default(), Vec::new());
+    let Some(nodes) = (!facts.full_each.is_empty()).then_some(facts.full_each.len()) else { return points };
+    for sighting in
+        cluster.book.sightings.iter().filter(|sighting| facts.full.is_some_and(|full| sighting.at <= full))
+    {
+        book.take(sighting.clone());
+        if matches!(sighting.seen, Seen::List(_) | Seen::Change { .. }) {
+            let all: usize = (0..nodes).filter_map(|node| book.view(node)).map(View::alive).sum();
+            let at = sighting.at.saturating_duration_since(facts.first_start).as_secs_f64();
+            points.push((at, all as f64 / (nodes * nodes) as f64));
+        }
+    }
+    points.sort_by(|one, next| one.0.total_cmp(&next.0));
+    points
 }
 
 fn conflicts(logs: &[(String, String)]) -> u64 {

@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) end: Instant,
     /// When all lists were right after the last step, or what was still wrong.
     pub(crate) whole: Result<Instant, String>,
+    /// Each step, when it began.
+    pub(crate) marks: Vec<(Instant, String)>,
     /// Steps that failed, and why: an agent that refuses its RPC command.
     pub(crate) refused: Vec<String>,
 }
@@ -100,6 +102,7 @@ impl<'a> Player<'a> {
             last_step: now,
             end: now,
             whole: Err("not reached".into()),
+            marks: Vec::new(),
             refused: Vec::new(),
         };
         let mut player = Player {
@@ -150,6 +153,7 @@ impl<'a> Player<'a> {
             self.run_until(self.facts.zero + at)?;
             let action = step.action.expect("the scenario was checked");
             self.facts.first_step.get_or_insert_with(Instant::now);
+            self.facts.marks.push((Instant::now(), format!("{action:?}").to_lowercase()));
             self.act(action, step)?;
             if action != Action::Stream {
                 self.facts.last_step = Instant::now();
@@ -172,6 +176,7 @@ impl<'a> Player<'a> {
                     _ => self.cluster.disconnect(number, false)?,
                 }
             }
+            self.facts.marks.push((Instant::now(), "over".to_owned()));
             self.facts.last_step = Instant::now();
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct RunOptions {
     /// Runs of each; tables have medians.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Folder for the report: report.json, report.html.
+    /// Folder for a report of each scenario (SCENARIO.json, SCENARIO.html) and verdicts.md.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -120,7 +120,10 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         println!("\n{}\n{}", table::verdicts(&played), table::measures(&played));
     }
     if let Some(folder) = &options.out {
-        report::write(folder, &played)?;
+        let notes = [format!("Docker engine {}", docker::version()?)];
+        for page in report::write(folder, &played, &notes)? {
+            println!("written: {}", page.display());
+        }
     }
     result?;
     let failed = played

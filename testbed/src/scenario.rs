@@ -28,6 +28,9 @@ pub(crate) struct Scenario {
     /// When a run has passed.
     #[serde(default)]
     pub(crate) pass: Pass,
+    /// All of this as it was written.
+    #[serde(skip)]
+    pub(crate) text: String,
 }
 
 /// When the scenario's clock starts.
@@ -284,11 +287,12 @@ impl Scenario {
     /// # Errors
     /// Where the text is wrong and what was expected.
     pub(crate) fn parse(text: &str) -> Result<Scenario, Failure> {
-        let scenario: Scenario = toml::from_str(text).map_err(|error| {
+        let mut scenario: Scenario = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
             Failure::new(format!("line {line}: {}", error.message()))
         })?;
         scenario.check()?;
+        text.clone_into(&mut scenario.text);
         Ok(scenario)
     }
 

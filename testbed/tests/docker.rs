@@ -83,7 +83,7 @@ fn a_cluster_of_serf_plays_a_scenario_and_leaves_nothing() {
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("passed short"), "{}", text(&output));
     assert_eq!(left_by(pid), "");
-    let report = std::fs::read_to_string(out.path().join("report.json")).unwrap();
+    let report = std::fs::read_to_string(out.path().join("short.json")).unwrap();
     assert!(report.contains("handled_lost"), "{report}");
 }
 
