@@ -17,6 +17,7 @@ mod leftovers;
 mod links;
 mod meter;
 mod outcome;
+mod played;
 mod player;
 mod program;
 mod queue;

@@ -11,7 +11,7 @@ use thane_loadgen::report::{
 use crate::failure::Failure;
 use crate::judge;
 use crate::outcome::{Outcome, Spread};
-use crate::run::{Against, Played};
+use crate::played::{Against, Played};
 use crate::table;
 
 /// Program and version, for reports.

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use crate::backend::Backend;
@@ -11,10 +10,11 @@ use crate::docker;
 use crate::engine::DockerBackend;
 use crate::failure::Failure;
 use crate::images::Software;
-use crate::judge::{Verdict, has_passed, judge};
+use crate::judge::{has_passed, judge};
 use crate::lab::LabOptions;
 use crate::leftovers;
 use crate::outcome::Outcome;
+use crate::played::{Against, Played};
 use crate::player::Player;
 use crate::report;
 use crate::scenario::{Scenario, catalog};
@@ -58,42 +58,6 @@ pub(crate) struct CommonOptions {
     /// Raise the kernel's limits for neighbours where they are too small for so many containers.
     #[arg(long)]
     raise_neighbour_limits: bool,
-}
-
-/// A kind of cluster.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(crate) enum Against {
-    Serf,
-    Thane,
-    Mixed,
-}
-
-/// One run of one scenario.
-#[derive(Clone, Debug)]
-pub(crate) struct Played {
-    pub(crate) scenario: Scenario,
-    pub(crate) against: Against,
-    pub(crate) nodes: u32,
-    pub(crate) outcome: Outcome,
-    pub(crate) verdicts: Vec<Verdict>,
-}
-
-impl Against {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Against::Serf => "serf",
-            Against::Thane => "thane",
-            Against::Mixed => "mixed",
-        }
-    }
-
-    fn serf_share(self, mixed: f64) -> f64 {
-        match self {
-            Against::Serf => 1.0,
-            Against::Thane => 0.0,
-            Against::Mixed => mixed,
-        }
-    }
 }
 
 /// Runs scenarios as the options say.
@@ -225,15 +189,4 @@ fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) ->
         }
     }
     leftovers::clear_before_start()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_are_shares() {
-        let shares = [Against::Serf, Against::Thane, Against::Mixed].map(|kind| kind.serf_share(0.25));
-        assert_eq!(shares, [1.0, 0.0, 0.25]);
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::judge::has_passed;
 use crate::outcome::{Outcome, Spread};
-use crate::run::{Against, Played};
+use crate::played::{Against, Played};
 
 /// A run in one line, and a line for each criterion that failed.
 pub(crate) fn line(played: &Played) -> String {
