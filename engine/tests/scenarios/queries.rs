@@ -45,7 +45,7 @@ fn answers(world: &World) -> Vec<String> {
     answers
 }
 
-/// Lets everybody who is asked answer with its name until the query is over.
+/// Lets every node that gets the query answer with its name until the query is over.
 fn answer_all(world: &mut World, ids: &[NodeId], timeout: Duration) {
     let mut answered = vec![0; ids.len()];
     for _ in 0..100 {
