@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use super::identity::{SelfIdentity, write_tags};
 use super::level::Level;
 use super::log::Log;
-use super::numbers::Numbers;
+use super::numbers::{Numbers, RpcCounters};
 use super::telemetry::Counters;
 
 /// Events that wait for the slowest reader of [`Backend::events`]; it loses the oldest beyond that.
@@ -33,6 +33,8 @@ pub(crate) struct Backend {
     pub(crate) log: Log,
     /// What is counted for statsd and statsite.
     pub(crate) counters: Counters,
+    /// What the RPC port counts, for `info`.
+    pub(crate) rpc: RpcCounters,
     /// The own name and tags.
     pub(crate) identity: Rc<SelfIdentity>,
     /// The token that RPC clients must show; empty: none.
@@ -196,6 +198,7 @@ impl Backend {
         let node = self.handle.stats().await?;
         let udp = self.handle.udp_counters().await?;
         let SelfIdentity { name, tags } = &*self.identity;
-        Ok(Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver))
+        let numbers = Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver);
+        Ok(numbers.with_rpc(&self.rpc))
     }
 }

@@ -1,6 +1,7 @@
 //! The agent's numbers: what `thane info` shows and what SIGUSR1 writes (FEATURES RPC-11, AGT-12).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use thane_engine::api::NodeStats;
@@ -8,8 +9,19 @@ use thane_engine::io::UdpCounters;
 use thane_engine::ipc::Stats;
 use thane_engine::wire::keyring::BACKEND;
 
-/// All numbers of an agent, by section. Sections `io` and `drops` are Thane's, the others are Serf's.
+/// All numbers of an agent, by section. Sections `io`, `drops` and `rpc` are Thane's, the others are Serf's.
 pub(crate) struct Numbers(Vec<Section>);
+
+/// What the RPC port counted.
+#[derive(Debug, Default)]
+pub(crate) struct RpcCounters {
+    /// Clients that were refused because too many are connected.
+    pub(crate) refused: Cell<u64>,
+    /// Idle connections that were closed for others, or because no handshake came.
+    pub(crate) closed_idle: Cell<u64>,
+    /// Wrong tokens.
+    pub(crate) wrong_tokens: Cell<u64>,
+}
 
 struct Section {
     name: &'static str,
@@ -44,6 +56,18 @@ impl Numbers {
             Section { name: "io", values: io(node, udp, driver) },
             Section { name: "drops", values: drops(node) },
         ])
+    }
+
+    /// The same with what the RPC port counted.
+    pub(crate) fn with_rpc(mut self, rpc: &RpcCounters) -> Numbers {
+        let values = [
+            ("refused", &rpc.refused),
+            ("closed_idle", &rpc.closed_idle),
+            ("wrong_tokens", &rpc.wrong_tokens),
+        ];
+        let values = values.map(|(name, counter)| (name.into(), count(counter.get()))).into();
+        self.0.push(Section { name: "rpc", values });
+        self
     }
 
     /// As RPC clients get them: every value as text.

@@ -65,6 +65,7 @@ impl Agent {
             events: streams.clone(),
             log: log.clone(),
             counters: counters.clone(),
+            rpc: Default::default(),
             identity,
             auth: config.settings.rpc_auth.clone(),
             handlers: scripts_by_key(&config.handlers),

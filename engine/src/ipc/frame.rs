@@ -21,6 +21,11 @@ impl Frames {
         Frames { bytes: Vec::new(), start: 0, scan: Scan::default(), value_bytes_max }
     }
 
+    /// From the next value on, values have at most so many bytes.
+    pub fn set_value_bytes_max(&mut self, value_bytes_max: usize) {
+        self.value_bytes_max = value_bytes_max;
+    }
+
     /// Adds received bytes. They are kept until they are polled, so poll until `None` before feeding again.
     pub fn feed(&mut self, received: &[u8]) {
         self.bytes.drain(..self.start);

@@ -34,7 +34,7 @@ impl Session {
                 self.reply(outcome).await
             }
             Request::Auth(body) => {
-                let outcome = self.authenticate(&body.auth_key);
+                let outcome = self.authenticate(&body.auth_key).await;
                 self.reply(outcome).await
             }
             Request::Event(body) => {

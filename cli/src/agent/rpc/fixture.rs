@@ -62,6 +62,7 @@ impl Agent {
             events: broadcast::channel(EVENTS_WAITING_MAX).0,
             log: Log::new(Level::Err),
             counters: Default::default(),
+            rpc: Default::default(),
             identity: Rc::new(identity),
             auth: setup.auth.to_owned(),
             handlers: pairs(setup.handlers),

@@ -5,8 +5,10 @@
 //! written by a task of its own, and a task for each of its [`streams`].
 
 mod commands;
+mod connections;
 #[cfg(test)]
 mod fixture;
+mod guesses;
 mod members;
 #[cfg(test)]
 mod oracle;
@@ -16,43 +18,70 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use self::connections::{Admitted, CONNECTIONS_MAX, Connections, Source};
+use self::guesses::Guesses;
 use super::backend::Backend;
 use super::level::Level;
 
-/// Connections at one time; a further one is closed at once, with a warning in the log. Each costs a few
-/// kilobytes, and a megabyte at most while it sends a request of that size.
-const CONNECTIONS_MAX: usize = 256;
+/// A refused client is logged if none was in this time.
+const REFUSALS_APART: Duration = Duration::from_secs(10);
 /// First wait after the system refused to accept a connection (no descriptors left, mostly); doubled each
 /// time up to the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
+/// One more.
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
 /// Serves clients forever. Dropping it closes their connections. Needs a `LocalSet`.
 pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
     let mut sessions = JoinSet::new();
+    let mut connections = Connections::default();
+    let guesses = Guesses::new(backend.log.clone());
+    let mut refusal_logged: Option<Instant> = None;
     let mut backoff = BACKOFF_FIRST;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = sessions.join_next() => continue,
         };
-        let log = &backend.log;
+        let (log, now) = (&backend.log, Instant::now());
         match accepted {
-            Ok((_, client)) if sessions.len() >= CONNECTIONS_MAX => {
-                let text = format!("Refusing client {client}: {CONNECTIONS_MAX} are connected");
-                log.add(Level::Warn, "agent.ipc", text);
-            }
             Ok((stream, client)) => {
                 backoff = BACKOFF_FIRST;
+                // The connection has ended already.
+                let Ok(server) = stream.local_addr() else { continue };
+                let source = Source::of(client.ip(), server.ip());
+                let Some(Admitted { standing, instead_of }) = connections.admit(client, source, now) else {
+                    count(&backend.rpc.refused);
+                    if refusal_logged.is_none_or(|logged| now.duration_since(logged) >= REFUSALS_APART) {
+                        refusal_logged = Some(now);
+                        let open = connections.len();
+                        let text =
+                            format!("Refusing client {client}: {open} of {CONNECTIONS_MAX} are connected");
+                        log.add(Level::Warn, "agent.ipc", text);
+                    }
+                    continue;
+                };
+                if let Some(idle) = instead_of {
+                    count(&backend.rpc.closed_idle);
+                    let text = format!("Closing idle client {idle}, because others connect");
+                    log.add(Level::Debug, "agent.ipc", text);
+                }
                 backend.counters.count("agent.ipc.accept");
                 log.add(Level::Info, "agent.ipc", format_args!("Accepted client: {client}"));
-                sessions.spawn_local(session::run(stream, client, backend.clone()));
+                let from = session::Client { addr: client, source, standing, guesses: guesses.clone() };
+                connections.started(sessions.spawn_local(session::run(stream, from, backend.clone())));
             }
             Err(error) => {
                 log.add(Level::Err, "agent.ipc", format_args!("Failed to accept client: {error}"));

@@ -13,7 +13,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
+use super::connections::{Source, Standing};
+use super::guesses::Guesses;
 use super::outbox::{Gone, Outbox};
 use super::streams::Asked;
 use crate::agent::backend::Backend;
@@ -24,21 +27,40 @@ const READ_BYTES: usize = 8 * 1024;
 /// Silence after which the system asks whether the client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Time that a client has for its handshake, and for each further request until it has shown its token, if there is
+/// one.
+const UNPROVEN_WITHIN: Duration = Duration::from_secs(5);
+/// The longest request until then, bytes.
+const UNPROVEN_BYTES_MAX: usize = 16 * 1024;
+
+/// A client and what it shares with others.
+pub(super) struct Client {
+    pub(super) addr: SocketAddr,
+    pub(super) source: Source,
+    pub(super) standing: Rc<Standing>,
+    pub(super) guesses: Rc<Guesses>,
+}
+
 /// Serves one client until the connection ends.
-pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backend>) {
+pub(super) async fn run(stream: TcpStream, from: Client, backend: Rc<Backend>) {
+    let client = from.addr;
     // An error means that the connection is broken; the first read tells.
     let _ = prepare(&stream);
     let (reader, writer) = stream.into_split();
     let outbox = Rc::new(Outbox::default());
+    // Also if this task is aborted, so that the writing one ends.
+    let _finish = FinishOnDrop(outbox.clone());
     let writing = {
         let outbox = outbox.clone();
         tokio::task::spawn_local(async move { outbox.run(writer).await })
     };
     let mut session = Session {
-        input: Input { socket: reader, frames: Frames::new(REQUEST_BYTES_MAX) },
+        input: Input { socket: reader, frames: Frames::new(UNPROVEN_BYTES_MAX) },
         header: RequestHeader::default(),
         handshaken: false,
         authenticated: false,
+        wrong_tokens: 0,
+        from,
         outbox: outbox.clone(),
         streams: BTreeMap::new(),
         monitor: None,
@@ -54,6 +76,11 @@ pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backe
     outbox.finish();
     let written = writing.await;
     match (&ending, written) {
+        (Ending::Silent, _) => {
+            super::count(&backend.rpc.closed_idle);
+            let text = format!("Closing client {client}: no request within {}s", UNPROVEN_WITHIN.as_secs());
+            backend.log.add(Level::Debug, "agent.ipc", text);
+        }
         (Ending::Refused(reason), _) => backend.log.add(Level::Err, "agent.ipc", reason),
         (Ending::Unreachable, Ok(Err(error))) => {
             let text = format!("Failed to write to ipc.client: {client}: {error}");
@@ -63,6 +90,14 @@ pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backe
     }
     if matches!(ending, Ending::Left) {
         backend.stop.notify_one();
+    }
+}
+
+struct FinishOnDrop(Rc<Outbox>);
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 
@@ -80,6 +115,8 @@ pub(super) struct Session {
     header: RequestHeader,
     handshaken: bool,
     authenticated: bool,
+    wrong_tokens: u32,
+    from: Client,
     /// Where replies go.
     pub(super) outbox: Rc<Outbox>,
     /// Event streams by `Seq`.
@@ -105,6 +142,8 @@ pub(super) enum Ending {
     Closed,
     /// Nothing can be sent to the client any more; the writing side knows why.
     Unreachable,
+    /// The client proved nothing and sent nothing.
+    Silent,
     /// The client sent what can't be gone on with; the line for the log.
     Refused(String),
     /// The agent has left at the client's wish: the process ends.
@@ -153,7 +192,19 @@ impl Session {
         let body = if command.has_body() { self.next_body().await? } else { Vec::new() };
         let request = Request::decode(command, &body)
             .map_err(|reason| evaluation(format_args!("decode failed: {reason}")))?;
-        self.execute(request).await
+        self.from.standing.busy.set(true);
+        let executed = self.execute(request).await;
+        self.from.standing.busy.set(!self.streams.is_empty() || self.monitor.is_some());
+        self.from.standing.last.set(Instant::now());
+        executed
+    }
+
+    /// Once a client has proven itself it has the usual time and room for its requests.
+    fn note_proof(&mut self) {
+        if self.handshaken && self.may_execute(None) {
+            self.from.standing.proven.set(true);
+            self.input.frames.set_value_bytes_max(REQUEST_BYTES_MAX);
+        }
     }
 
     /// Whether the command is one that needs no token, or the token was shown.
@@ -171,15 +222,22 @@ impl Session {
         if std::mem::replace(&mut self.handshaken, true) {
             return Err("Handshake already performed");
         }
+        self.note_proof();
         Ok(())
     }
 
     /// A wrong token does not undo an earlier right one.
-    pub(super) fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
+    pub(super) async fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
+        let Client { source, guesses, .. } = &self.from;
+        guesses.turn(*source).await;
         if !equal_in_constant_time(token.as_bytes(), self.backend.auth.as_bytes()) {
+            self.wrong_tokens = self.wrong_tokens.saturating_add(1);
+            super::count(&self.backend.rpc.wrong_tokens);
+            guesses.wrong(*source, &self.client, self.wrong_tokens).await;
             return Err("Invalid authentication token");
         }
         self.authenticated = true;
+        self.note_proof();
         Ok(())
     }
 
@@ -209,8 +267,10 @@ impl Session {
     /// The next whole value; `None` at the end. Requests wait here, and nowhere else, for the client: what is
     /// being executed is never cut off by a client that goes away.
     async fn next_value(&mut self) -> Result<Option<Vec<u8>>, Ending> {
+        let unproven = !self.from.standing.proven.get();
         tokio::select! {
             value = self.input.next_value() => value,
+            () = tokio::time::sleep(UNPROVEN_WITHIN), if unproven => Err(Ending::Silent),
             () = self.outbox.gone() => Err(Ending::Unreachable),
         }
     }

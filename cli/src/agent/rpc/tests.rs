@@ -12,7 +12,7 @@ use thane_engine::ipc::{
 };
 use thane_engine::wire::LamportTime;
 
-use super::CONNECTIONS_MAX;
+use super::connections::CONNECTIONS_MAX;
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
 use crate::agent::level::Level;
 
@@ -128,10 +128,16 @@ fn connections_are_bounded_and_free_again_when_closed() {
         let agent = Agent::start("n", "127.16.2.4", Setup::default()).await;
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
-            clients.push(agent.client().await);
+            let mut client = agent.client().await;
+            client.request(1, &stream("user")).await;
+            assert_eq!(client.error(1).await, "");
+            clients.push(client);
         }
-        let mut refused = Client::connect(agent.rpc).await;
-        assert_eq!(refused.next().await, None);
+        for _ in 0..3 {
+            let mut refused = Client::connect(agent.rpc).await;
+            assert_eq!(refused.next().await, None);
+        }
+        assert_eq!(agent.backend.rpc.refused.get(), 3);
         assert_eq!(agent.logged("[WARN] agent.ipc: Refusing client ").len(), 1);
         clients.pop();
         eventually("a free connection", async || {
@@ -140,6 +146,77 @@ fn connections_are_bounded_and_free_again_when_closed() {
             client.next().await.is_some()
         })
         .await;
+        agent.end().await;
+    });
+}
+
+#[test]
+fn connections_that_prove_nothing_keep_nobody_out() {
+    local(async {
+        let agent = Agent::start("n", "127.16.2.6", Setup { auth: "secret", ..Setup::default() }).await;
+        let mut monitor = agent.client().await;
+        monitor.request(1, &auth("secret")).await;
+        monitor.request(2, &stream("user")).await;
+        assert_eq!((monitor.error(1).await, monitor.error(2).await), (String::new(), String::new()));
+        let mut idle = Vec::new();
+        for n in 0..CONNECTIONS_MAX - 1 {
+            // Some make the handshake, which needs no token.
+            idle.push(if n % 2 == 0 { Client::connect(agent.rpc).await } else { agent.client().await });
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for n in 0..20 {
+            let mut client = agent.client().await;
+            client.request(n, &auth("secret")).await;
+            client.request(n + 100, &Request::Members).await;
+            assert_eq!(client.error(n).await, "");
+            client.body(n + 100).await;
+        }
+        assert!(agent.backend.rpc.closed_idle.get() > 0);
+        monitor.request(3, &stop(2)).await;
+        assert_eq!(monitor.error(3).await, "", "the stream's connection is still there");
+        agent.end().await;
+    });
+}
+
+#[test]
+fn a_client_without_handshake_is_closed_and_sends_no_long_request() {
+    local(async {
+        let agent = Agent::start("n", "127.16.2.7", Setup { auth: "secret", ..Setup::default() }).await;
+        let mut silent = Client::connect(agent.rpc).await;
+        let mut long = Client::connect(agent.rpc).await;
+        let mut value = b"\xdb\x00\x0f\xff\x00".to_vec();
+        value.resize(1 << 19, b'x');
+        long.send(&value).await;
+        assert_eq!(long.next().await, None);
+        assert_eq!(silent.next().await, None);
+        assert_eq!(agent.backend.rpc.closed_idle.get(), 1);
+        // With its token a client may send a long one.
+        let mut client = agent.client().await;
+        client.request(1, &auth("secret")).await;
+        assert_eq!(client.error(1).await, "");
+        client
+            .request(2, &Request::Join(JoinRequest { existing: vec!["x".repeat(100_000)], replay: false }))
+            .await;
+        assert_ne!(client.error(2).await, "");
+        agent.end().await;
+    });
+}
+
+#[test]
+fn wrong_tokens_are_counted_and_logged_once() {
+    local(async {
+        let agent = Agent::start("n", "127.16.2.8", Setup { auth: "secret", ..Setup::default() }).await;
+        let mut client = agent.client().await;
+        for n in 1..=30 {
+            client.request(n, &auth("wrong")).await;
+        }
+        for n in 1..=30 {
+            assert_eq!(client.error(n).await, "Invalid authentication token");
+        }
+        assert_eq!(agent.backend.rpc.wrong_tokens.get(), 30);
+        assert_eq!(agent.logged("[WARN] agent.ipc: Wrong RPC token from ").len(), 1);
+        let info = agent.backend.numbers().await.unwrap().to_stats();
+        assert_eq!(info["rpc"]["wrong_tokens"], "30");
         agent.end().await;
     });
 }
