@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::iter;
 use std::process::ExitCode;
 
+use crate::escape;
 use crate::flags::{Argument, FlagError};
 use crate::output::{say, say_aside};
 
@@ -43,7 +44,8 @@ pub(crate) enum Failure {
 impl Failure {
     /// A failure with what was tried and why it failed.
     pub(crate) fn of(tried: &str, why: impl Display) -> Failure {
-        Failure::Message(format!("{tried}: {why}"))
+        // An agent's reason may quote other nodes.
+        Failure::Message(format!("{tried}: {}", escape::lines(&why.to_string())))
     }
 }
 

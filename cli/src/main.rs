@@ -5,6 +5,7 @@ mod command;
 mod commands;
 mod decode;
 mod demo;
+mod escape;
 mod flags;
 mod json;
 mod output;

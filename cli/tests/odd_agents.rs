@@ -129,6 +129,52 @@ fn answers_of_any_bytes_are_shown_alike() {
     assert_same(&answers(true), "query x");
 }
 
+/// Names and tags are other nodes' text; JSON is for programs and stays as it is.
+#[test]
+fn what_other_nodes_are_called_reaches_no_terminal_as_it_is() {
+    const NAME: &str = "esc\x1b]0;owned\x07\u{9b}31m\nrtl\u{202e}gnp";
+    const SHOWN: &str = "esc\\u{1b}]0;owned\\u{7}\\u{9b}31m\\nrtl\\u{202e}gnp";
+    let rpc = scripted::start(|request| match request {
+        Request::Members | Request::MembersFiltered(_) => {
+            let mut odd = member(NAME, "alive");
+            odd.tags = BTreeMap::from([(NAME.to_owned(), NAME.to_owned())]);
+            Answer::body(&MembersResponse { members: vec![odd, member("caf\u{e9}", "alive")] })
+        }
+        Request::Stats => {
+            let tags = BTreeMap::from([(NAME.to_owned(), NAME.to_owned())]);
+            Answer::body(&BTreeMap::from([("tags".to_owned(), tags)]))
+        }
+        Request::Query(_) => Answer {
+            records: vec![record(QueryRecord::ACK, NAME, b""), record(QueryRecord::RESPONSE, NAME, b"x")],
+            end: End::Late(record(QueryRecord::DONE, "", b"")),
+            ..Answer::default()
+        },
+        Request::InstallKey(_) => {
+            let messages = BTreeMap::from([(NAME.to_owned(), NAME.to_owned())]);
+            let body = KeyResponse { messages, keys: None, num_nodes: 1, num_err: 1, num_resp: 1 };
+            Answer { error: NAME.to_owned(), ..Answer::body(&body) }
+        }
+        _ => Answer::error(NAME),
+    });
+    let show = |line: &str| run(thane(), &words(line), &[("THANE_RPC_ADDR", &rpc)]).text();
+    for (line, times) in [
+        ("members", 3),
+        ("info", 2),
+        ("query x", 2),
+        ("reachability -verbose", 1),
+        ("keys -install=x", 2),
+        ("event x", 0),
+    ] {
+        let shown = show(line);
+        let is_active =
+            |letter: char| letter.is_control() && !"\n\t".contains(letter) || letter == '\u{202e}';
+        assert!(!shown.contains(is_active), "{line}: {shown:?}");
+        assert!(shown.matches(SHOWN).count() >= times, "{line}: {shown:?}");
+    }
+    assert!(show("members").contains("caf\u{e9} "));
+    assert!(!show("members -format=json").contains("\\u{"), "JSON has its own escapes");
+}
+
 /// Some agents send records without a sender at the deadline. Serf's client may end at the first of them.
 #[test]
 fn records_without_a_sender_mean_nothing() {

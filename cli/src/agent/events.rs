@@ -10,8 +10,9 @@ use tokio::sync::broadcast;
 use super::handlers::Handlers;
 use super::level::Level;
 use super::log::Log;
-use super::notices::{NoticeLog, shown};
+use super::notices::NoticeLog;
 use super::telemetry::Counters;
+use crate::escape::line as shown;
 
 /// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
 /// warning each.

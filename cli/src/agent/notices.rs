@@ -2,7 +2,6 @@
 //!
 //! What peers can cause with a packet each is limited: a peer that sends garbage must not fill the log.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +13,7 @@ use thane_engine::wire::DecodeError;
 
 use super::level::Level;
 use super::log::Log;
+use crate::escape::line as shown;
 
 /// After this long the lines that were left out are told of in one, and lines are printed again.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -220,16 +220,6 @@ impl Line {
     fn limited(self, kind: &'static str, per_window: u64) -> Line {
         Line { limit: Some((kind, per_window)), ..self }
     }
-}
-
-/// Text from a peer on one line: a control character in it could fake a line of the log.
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    // The second look is the whole truth, the first one quick.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// What the log says of one member event.

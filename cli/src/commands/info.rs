@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Request, Stats};
 
 use crate::command::{Command, Failure};
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::{formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -32,7 +33,8 @@ fn text(stats: &Stats) -> String {
     for (section, values) in stats {
         text.push_str(&format!("{section}:\n"));
         for (name, value) in values {
-            text.push_str(&format!("\t{name} = {value}\n"));
+            // Tags, scripts and the node's name may be anybody's.
+            text.push_str(&format!("\t{} = {}\n", escape::line(name), escape::line(value)));
         }
     }
     text

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use thane_engine::ipc::{Client, KeyRequest, KeyResponse, Request};
 
 use crate::command::{Command, Failure};
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::{Columns, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -106,7 +107,8 @@ fn ask(client: &mut Client, change: &Change) -> Result<KeyResponse, Failure> {
     say(format_args!("==> {}", change.begins));
     client.keys(&change.request).map_err(|(error, response)| {
         let failures = failures(response.messages);
-        Failure::Message(format!("{failures}\n{}: {error}", change.fails))
+        let error = error.to_string();
+        Failure::Message(format!("{failures}\n{}: {}", change.fails, escape::lines(&error)))
     })
 }
 
@@ -114,6 +116,8 @@ fn failures(messages: BTreeMap<String, String>) -> String {
     if messages.is_empty() {
         return String::new();
     }
-    let rows = messages.into_iter().map(|(node, message)| ["failed: ".to_owned(), node, message]);
+    let rows = messages.into_iter().map(|(node, message)| {
+        ["failed: ".to_owned(), escape::line(&node).into_owned(), escape::line(&message).into_owned()]
+    });
     rows.collect::<Columns>().into_text() + "\n"
 }

@@ -10,6 +10,7 @@ use thane_engine::ipc::{
 };
 
 use crate::command::{Command, Failure};
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::{Columns, formatted, say};
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -74,7 +75,7 @@ fn failed(error: ClientError) -> Failure {
 fn text(client: &mut Client, filter: MembersRequest, detailed: bool) -> Result<String, ClientError> {
     let mut rows = Columns::default();
     client.members(filter, |member| {
-        rows.row(&member.name);
+        rows.row(&escape::line(&member.name));
         rows.cell(|text| push_addr(text, member.addr, member.port));
         rows.cell(|text| text.push_str(&member.status));
         rows.cell(|text| push_tags(text, &member.tags));
@@ -92,7 +93,7 @@ fn text(client: &mut Client, filter: MembersRequest, detailed: bool) -> Result<S
 fn push_tags(text: &mut String, tags: &ReceivedTags<'_>) {
     let mut between = "";
     tags.for_each(|name, value| {
-        for part in [between, name, "=", value] {
+        for part in [between, &escape::line(name), "=", &escape::line(value)] {
             text.push_str(part);
         }
         between = ",";

@@ -6,6 +6,7 @@ use thane_engine::ipc::{Member, MonitorRequest, Record, Request, StreamRecord, S
 
 use crate::command::{Command, Failure};
 use crate::commands::on_interrupt;
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -37,7 +38,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::of("Error starting monitor", error))?;
     while let Ok((_, record)) = client.record() {
         match record {
-            Record::Log(line) => say(line.log),
+            Record::Log(line) => say(escape::lines(&line.log)),
             Record::Event(event) => say(format_args!("Event Info:{}", event_text(&event))),
             Record::Query(_) => {}
         }
@@ -131,7 +132,7 @@ fn quote(text: &str) -> String {
             '\u{c}' => quoted.push_str("\\f"),
             '\r' => quoted.push_str("\\r"),
             letter if letter.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(letter))),
-            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter if escape::is_active(letter) => quoted.push_str(&format!("\\u{:04x}", u32::from(letter))),
             letter => quoted.push(letter),
         }
     }

@@ -1,6 +1,7 @@
 //! `thane query`: asks the cluster a question and shows the answers as they come.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::process::{self, ExitCode};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
 
 use crate::command::{Command, Failure};
 use crate::commands::{name_and_payload, on_interrupt};
+use crate::escape;
 use crate::flags::Argument;
 use crate::json;
 use crate::output::{say, say_bytes};
@@ -117,7 +119,7 @@ impl Answers {
         match self {
             Answers::Text { acks, .. } => {
                 *acks += 1;
-                say(format_args!("Ack from '{from}'"));
+                say(format_args!("Ack from '{}'", escape::line(&from)));
             }
             Answers::Json(gathered) => gathered.acks.get_or_insert_default().push(from),
         }
@@ -127,8 +129,14 @@ impl Answers {
         match self {
             Answers::Text { responses, .. } => {
                 *responses += 1;
-                let mut line = format!("Response from '{}': ", record.from).into_bytes();
-                line.extend_from_slice(record.payload.strip_suffix(b"\n").unwrap_or(&record.payload));
+                let mut line = format!("Response from '{}': ", escape::line(&record.from)).into_bytes();
+                let payload = record.payload.strip_suffix(b"\n").unwrap_or(&record.payload);
+                if io::stdout().is_terminal() {
+                    line.extend_from_slice(escape::lines(&String::from_utf8_lossy(payload)).as_bytes());
+                } else {
+                    // Programs get the bytes.
+                    line.extend_from_slice(payload);
+                }
                 say_bytes(line);
             }
             Answers::Json(gathered) => {

@@ -8,6 +8,7 @@ use thane_engine::ipc::{Client, Member, MembersResponse, QueryRecord, QueryReque
 
 use crate::command::{Command, Failure};
 use crate::commands::on_interrupt;
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -68,10 +69,10 @@ fn gather(client: &mut Client, started: Instant, verbose: bool) -> Acks {
         last = Instant::now();
         acks.count += 1;
         if verbose {
-            say(format_args!("\tAck from '{}'", record.from));
+            say(format_args!("\tAck from '{}'", escape::line(&record.from)));
         }
         if acks.from.contains(&record.from) {
-            say(format_args!("Duplicate response from '{}'", record.from));
+            say(format_args!("Duplicate response from '{}'", escape::line(&record.from)));
         }
         acks.from.insert(record.from);
     }
@@ -98,11 +99,13 @@ fn verdict(acks: &Acks, live: &BTreeSet<&str>, members: &[Member]) -> ExitCode {
         acks.from
             .iter()
             .filter(|from| !live.contains(from.as_str()))
-            .for_each(|from| say(format_args!("\t{from}")));
+            .for_each(|from| say(format_args!("\t{}", escape::line(from))));
         say("Members are taken for failed that are not.");
     } else {
         say("Received less acks than live nodes! Missing acks from:");
-        live.iter().filter(|name| !acks.from.contains(**name)).for_each(|name| say(format_args!("\t{name}")));
+        live.iter()
+            .filter(|name| !acks.from.contains(**name))
+            .for_each(|name| say(format_args!("\t{}", escape::line(name))));
         say("Gossip packets to or from these members get lost.");
     }
     say(advice(members));

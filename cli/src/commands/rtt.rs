@@ -6,6 +6,7 @@ use thane_engine::ipc::{self, Client, CoordinateRequest, CoordinateResponse, Req
 use thane_engine::wire::coordinate::{Coordinate, DIMENSIONS};
 
 use crate::command::{Command, Failure};
+use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
 use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
@@ -35,6 +36,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let seconds = from.round_trip_to(&to);
     // Serf cuts the estimate to whole nanoseconds before it prints it.
     let ms = (seconds * 1e9).trunc() / 1e6;
+    let (one, two) = (escape::line(&one), escape::line(&two));
     say(format_args!("Estimated {one} <-> {two} rtt: {ms:.3} ms"));
     Ok(ExitCode::SUCCESS)
 }
