@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ struct Window {
     sources: BTreeMap<Option<Source>, OfSource>,
     /// Wrong tokens after the first.
     further: u64,
-    last: String,
+    /// Who sent the last one.
+    last: Option<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -69,19 +71,19 @@ impl Guesses {
     }
 
     /// A wrong token came, the so-manieth on this connection; to be awaited before the answer.
-    pub(super) async fn wrong(self: &Rc<Self>, source: Source, client: &str, of_connection: u32) {
+    pub(super) async fn wrong(self: &Rc<Self>, source: Source, client: SocketAddr, of_connection: u32) {
         self.count(source, client);
         if of_connection > FREE_OF_CONNECTION {
             sleep(CONNECTION_WAITS).await;
         }
     }
 
-    fn count(self: &Rc<Self>, source: Source, client: &str) {
+    fn count(self: &Rc<Self>, source: Source, client: SocketAddr) {
         let mut window = self.window.borrow_mut();
         match &mut *window {
             Some(window) => {
                 window.further += 1;
-                client.clone_into(&mut window.last);
+                window.last = Some(client);
             }
             None => {
                 self.log.add(Level::Warn, "agent.ipc", format_args!("Wrong RPC token from {client}"));
@@ -99,7 +101,7 @@ impl Guesses {
 
     fn end_window(&self) {
         let Some(Window { sources, further, last }) = self.window.take() else { return };
-        if further > 0 {
+        if let Some(last) = last {
             let (count, seconds) = (sources.len(), WINDOW.as_secs());
             let text = format!(
                 "{further} more wrong RPC tokens within {seconds}s from {count} addresses, the last from {last}"
@@ -127,6 +129,10 @@ mod tests {
         Source::There([10, 0, 0, n].into())
     }
 
+    fn client(n: u8) -> SocketAddr {
+        ([10, 0, 0, n], 9).into()
+    }
+
     #[test]
     fn guesses_of_a_source_take_turns_and_others_do_not_wait() {
         local(async {
@@ -135,14 +141,14 @@ mod tests {
             // A new connection for each.
             for _ in 0..110 {
                 guesses.turn(there(1)).await;
-                guesses.wrong(there(1), "10.0.0.1:9", 1).await;
+                guesses.wrong(there(1), client(1), 1).await;
             }
             assert!(begun.elapsed() >= SOURCE_WAITS * 100, "{:?}", begun.elapsed());
             let begun = Instant::now();
             guesses.turn(there(2)).await;
             assert_eq!(begun.elapsed(), Duration::ZERO);
             for n in 1..=13 {
-                guesses.wrong(there(3), "10.0.0.3:9", n).await;
+                guesses.wrong(there(3), client(3), n).await;
             }
             assert!(begun.elapsed() >= CONNECTION_WAITS * 10);
         });
@@ -154,7 +160,7 @@ mod tests {
             let log = Log::new(Level::Err);
             let guesses = Guesses::new(log.clone());
             for n in 0..=255 {
-                guesses.wrong(there(n), "10.0.0.9:9", 1).await;
+                guesses.wrong(there(n), client(9), 1).await;
             }
             sleep(WINDOW * 2).await;
             let lines = log.subscribe("a test", Level::Trace).backlog;

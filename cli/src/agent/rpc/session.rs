@@ -228,12 +228,12 @@ impl Session {
 
     /// A wrong token does not undo an earlier right one.
     pub(super) async fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
-        let Client { source, guesses, .. } = &self.from;
+        let Client { addr, source, guesses, .. } = &self.from;
         guesses.turn(*source).await;
         if !equal_in_constant_time(token.as_bytes(), self.backend.auth.as_bytes()) {
             self.wrong_tokens = self.wrong_tokens.saturating_add(1);
             super::count(&self.backend.rpc.wrong_tokens);
-            guesses.wrong(*source, &self.client, self.wrong_tokens).await;
+            guesses.wrong(*source, *addr, self.wrong_tokens).await;
             return Err("Invalid authentication token");
         }
         self.authenticated = true;
