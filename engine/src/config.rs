@@ -253,7 +253,7 @@ pub enum ConfigError {
 }
 
 /// Longest name of this node, bytes. Serf has no limit of its own; a longer name would leave no room in a packet.
-pub const NODE_NAME_BYTES_MAX: usize = 512;
+pub const NODE_NAME_BYTES_MAX: usize = limits::NODE_NAME_BYTES_MAX;
 
 /// Longest node name with [`RawConfig::validate_node_names`], bytes (Serf's).
 pub const VALID_NAME_BYTES_MAX: usize = 128;

@@ -59,6 +59,8 @@ drop_reasons! {
     AddressNotAllowed = "address_not_allowed",
     /// A node name that this node is configured to refuse.
     NameNotAllowed = "name_not_allowed",
+    /// A member that was heard of, beside very many that were heard of and never answered.
+    TooManyUnanswered = "too_many_unanswered",
     /// News about a member from before it left or was erased.
     Departed = "departed",
     /// A push/pull with members this node can't talk to.
@@ -86,6 +88,8 @@ drop_reasons! {
     RemoteError = "remote_error",
     /// A user event older than what is remembered.
     EventTooOld = "event_too_old",
+    /// A user event longer than any may be.
+    EventTooLong = "event_too_long",
     /// A query older than what is remembered.
     QueryTooOld = "query_too_old",
     /// A response for a query that is over or never was.

@@ -264,6 +264,7 @@
 pub mod api;
 #[cfg(feature = "sim")]
 pub mod canary;
+pub mod caps;
 pub mod command;
 pub mod config;
 pub mod context;

@@ -154,8 +154,8 @@ fn keys_of_a_wrong_size_are_refused_and_nothing_changes() {
 fn settings_out_of_range_are_refused_with_one_line() {
     type Change = fn(&mut RawConfig);
     let cases: [(Change, &str); 12] = [
-        (|raw| raw.node_name.clear(), "node name has 0 bytes; it must have 1 to 512"),
-        (|raw| raw.node_name = "n".repeat(513), "node name has 513 bytes; it must have 1 to 512"),
+        (|raw| raw.node_name.clear(), "node name has 0 bytes; it must have 1 to 256"),
+        (|raw| raw.node_name = "n".repeat(257), "node name has 257 bytes; it must have 1 to 256"),
         (|raw| raw.protocol = 1, "protocol version 1 is not supported; it must be in range [2, 5]"),
         (|raw| raw.protocol = 6, "protocol version 6 is not supported; it must be in range [2, 5]"),
         (

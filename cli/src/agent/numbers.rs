@@ -5,11 +5,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use thane_engine::api::NodeStats;
+use thane_engine::caps::caps;
 use thane_engine::io::UdpCounters;
 use thane_engine::ipc::Stats;
 use thane_engine::wire::keyring::BACKEND;
 
-/// All numbers of an agent, by section. Sections `io`, `drops` and `rpc` are Thane's, the others are Serf's.
+/// All numbers of an agent, by section. Sections `io`, `drops`, `caps` and `rpc` are Thane's, the others are Serf's.
 pub(crate) struct Numbers(Vec<Section>);
 
 /// What the RPC port counted.
@@ -21,6 +22,22 @@ pub(crate) struct RpcCounters {
     pub(crate) closed_idle: Cell<u64>,
     /// Wrong tokens.
     pub(crate) wrong_tokens: Cell<u64>,
+}
+
+impl RpcCounters {
+    /// Connections at one time. Each costs a few kilobytes, and a megabyte at most while it sends a request of that
+    /// size.
+    pub(crate) const CONNECTIONS_MAX: usize = 256;
+    /// Connections from other machines; the rest is a reserve for clients of this one.
+    pub(crate) const REMOTE_MAX: usize = 224;
+    /// Connections from one other machine.
+    pub(crate) const SOURCE_MAX: usize = 192;
+
+    const CAPS: [(&'static str, usize); 3] = [
+        ("connections_max", RpcCounters::CONNECTIONS_MAX),
+        ("connections_remote_max", RpcCounters::REMOTE_MAX),
+        ("connections_per_source_max", RpcCounters::SOURCE_MAX),
+    ];
 }
 
 struct Section {
@@ -47,6 +64,8 @@ impl Numbers {
         let texts = |pairs: &BTreeMap<String, String>| {
             pairs.iter().map(|(key, value)| (Cow::Owned(key.clone()), Value::Text(value.clone()))).collect()
         };
+        // Settings of the program and not counters: text.
+        let caps = caps().map(|(name, value)| (name.into(), Value::Text(value.to_string()))).into();
         Numbers(vec![
             Section { name: "agent", values: vec![("name".into(), Value::Text(name.to_owned()))] },
             Section { name: "runtime", values: runtime() },
@@ -55,6 +74,7 @@ impl Numbers {
             Section { name: "event_handlers", values: texts(scripts) },
             Section { name: "io", values: io(node, udp, driver) },
             Section { name: "drops", values: drops(node) },
+            Section { name: "caps", values: caps },
         ])
     }
 
@@ -65,7 +85,9 @@ impl Numbers {
             ("closed_idle", &rpc.closed_idle),
             ("wrong_tokens", &rpc.wrong_tokens),
         ];
-        let values = values.map(|(name, counter)| (name.into(), count(counter.get()))).into();
+        let mut values: Vec<(Cow<'static, str>, Value)> =
+            values.map(|(name, counter)| (name.into(), count(counter.get()))).into();
+        values.extend(RpcCounters::CAPS.map(|(name, value)| (name.into(), Value::Text(value.to_string()))));
         self.0.push(Section { name: "rpc", values });
         self
     }

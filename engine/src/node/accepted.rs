@@ -9,12 +9,12 @@ use crate::time::Time;
 
 /// Streams that peers may have open to one node at one time; memberlist accepts 128 push/pulls, and pings beside
 /// them.
-const ACCEPTED_MAX: usize = 256;
+pub(crate) const ACCEPTED_MAX: usize = 256;
 /// Streams of one source. The rest is a reserve for other sources. Agents of one machine share a source if they are
 /// bound to loopback addresses, so that a demo of 200 agents may join one of them at once.
-const SOURCE_MAX: usize = 192;
+pub(crate) const SOURCE_MAX: usize = 192;
 /// A stream on which no byte came for this time is closed. An honest peer has its message ready when it connects.
-pub(super) const FIRST_BYTE: Duration = Duration::from_secs(3);
+pub(crate) const FIRST_BYTE: Duration = Duration::from_secs(3);
 /// After this time without a byte a stream is idle: it makes room for a further one.
 const IDLE_SILENT: Duration = Duration::from_millis(250);
 /// After this time with fewer than [`IDLE_SLOW_BYTES`] a stream is idle too.

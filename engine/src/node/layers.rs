@@ -112,10 +112,16 @@ impl TopLayer {
         }
     }
 
-    /// Appends this node's part of a push/pull.
-    pub(crate) fn encode_state(&self, scope: &mut Scope<'_>, join: bool, out: &mut Vec<u8>) {
+    /// Appends this node's part of a push/pull, with user events of at most so many bytes.
+    pub(crate) fn encode_state(
+        &self,
+        scope: &mut Scope<'_>,
+        join: bool,
+        events_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) {
         match (self, &mut *scope.delegate) {
-            (TopLayer::Serf(serf), _) => serf.encode_state(scope, out),
+            (TopLayer::Serf(serf), _) => serf.encode_state(scope, events_bytes_max, out),
             (TopLayer::Plain, None) => {}
             (TopLayer::Plain, Some(delegate)) => {
                 let state = delegate.local_state(join);
@@ -123,6 +129,14 @@ impl TopLayer {
                     out.extend_from_slice(&state);
                 }
             }
+        }
+    }
+
+    /// Bytes that the user events take at least in a push/pull.
+    pub(crate) fn events_bytes(&self) -> usize {
+        match self {
+            TopLayer::Serf(serf) => serf.events.encoded_bytes(),
+            TopLayer::Plain => 0,
         }
     }
 

@@ -12,16 +12,19 @@ mod listing;
 mod settle;
 #[cfg(feature = "sim")]
 mod settled;
+mod states;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub(crate) use self::accepted::{ACCEPTED_MAX, FIRST_BYTE, SOURCE_MAX};
 use self::command::Leave;
 use self::exchange::EarlyExchanges;
 use self::layers::TopLayer;
 pub(crate) use self::listing::ListedMember;
+pub(crate) use self::streams::HELD_BYTES_MAX;
 use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
@@ -140,6 +143,10 @@ impl Node {
     pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
         self.shared.stats.datagrams_received += 1;
         self.shared.stats.bytes_received += bytes.len() as u64;
+        if !self.shared.config.allows(from.ip()) {
+            self.shared.scope(ctx).drop_input(DropReason::AddressNotAllowed, Some(from));
+            return self.settle(ctx);
+        }
         match self.shared.envelope.open(bytes) {
             Ok(plain) => {
                 let mut scratch = std::mem::take(&mut ctx.scratch);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
+use super::states;
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -15,13 +16,12 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
-use crate::swim::{Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
-    wraps,
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, refusal_text, wraps,
 };
 use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
@@ -31,7 +31,7 @@ const OPENED_MAX: usize = 256;
 /// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
 /// states of the largest clusters fit; one message alone has at most
 /// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
-const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Joins under way at one time.
 const JOINS_MAX: usize = 64;
 /// Merges under way at one time. Beyond it the other side gets this node's state, and its state is dropped.
@@ -244,6 +244,11 @@ impl Streams {
     }
 
     fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
+        if !scope.config.allows(from.ip()) {
+            scope.drop_input(DropReason::AddressNotAllowed, Some(from));
+            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+            return;
+        }
         match self.accepted.admit(id, from, scope.now(), |id| self.open.contains_key(&id)) {
             Admission::Free => {}
             Admission::InsteadOf(idle, of) => {
@@ -278,7 +283,7 @@ impl Streams {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -347,7 +352,7 @@ impl Streams {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, top, id, Role::Listener, frame.join);
+                states::send(scope, top, id, Role::Listener, frame.join);
                 close(scope, id);
                 self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
@@ -479,23 +484,7 @@ impl Streams {
     }
 }
 
-/// What a record takes with a short name and few tags: the first guess of a state's size.
-const RECORD_BYTES_GUESS: usize = 128;
-
-fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
-    let mut user_state = scope.ctx.spare.take(0);
-    top.encode_state(scope, join, &mut user_state);
-    let count = scope.view.table_count();
-    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
-    encode_push_pull_header(count, user_state.len(), join, &mut raw);
-    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
-    assert_eq!(encoded, count, "the table's count is kept with every change");
-    raw.extend_from_slice(&user_state);
-    scope.ctx.spare.give(user_state);
-    send(scope, id, role, raw);
-}
-
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
     let envelope = &*scope.envelope;
     let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
     let bytes = if wraps(envelope, role) {

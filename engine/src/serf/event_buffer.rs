@@ -1,5 +1,11 @@
 //! The user events of the last 512 Lamport times: known events are recognised by it, and every push/pull carries
 //! it, so that a member which missed an event gets it.
+//!
+//! What others send can't make it large: beyond [`EVENT_BYTES_MAX`] the oldest events are recognised still, but not
+//! carried any more.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -7,29 +13,58 @@ use crate::wire::LamportTime;
 use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::SlotRef;
 
-/// Events of one Lamport time that are kept. More of them are only possible if that many nodes send at the
-/// same moment; beyond it they are delivered, but not remembered or replayed.
+/// Events of one Lamport time that are carried. More of them are only possible if that many nodes send at the
+/// same moment; further ones are recognised, but not carried.
 const SLOT_EVENTS_MAX: usize = 256;
-
-type Slot = Option<(LamportTime, Vec<(String, Bytes)>)>;
+/// Bytes of the events that are carried, each with [`EVENT_EXTRA_BYTES`]: room for 512 events of the largest size
+/// that Serf lets a user send, and with the members of a large cluster less than any peer takes.
+pub(crate) const EVENT_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// What an event takes in memory beside its name and payload, and at least in a push/pull.
+const EVENT_EXTRA_BYTES: usize = 64;
+const EVENT_ENCODED_BYTES: usize = 16;
+/// Events that are recognised. Beyond it the events of the oldest times are forgotten, and that late they count as too
+/// old.
+const RECOGNISED_MAX: usize = 64 * 1024;
 
 /// The last user events. Takes memory from the first one on.
 #[derive(Default)]
 pub(crate) struct EventBuffer {
-    slots: Vec<Slot>,
+    slots: Vec<Option<Slot>>,
+    /// Bytes of the events that are carried.
+    bytes: usize,
+    /// Times with events that are carried, oldest first.
+    carried: VecDeque<LamportTime>,
+    /// Events that are recognised.
+    recognised: usize,
+    /// Events before this time were forgotten early.
+    min: LamportTime,
+}
+
+#[derive(Clone)]
+struct Slot {
+    ltime: LamportTime,
+    /// A hash of each event.
+    seen: Vec<u64>,
+    /// Those that are carried.
+    events: Vec<(String, Bytes)>,
+}
+
+impl Slot {
+    fn encoded_bytes(&self) -> usize {
+        self.events.iter().map(|(name, payload)| name.len() + payload.len() + EVENT_ENCODED_BYTES).sum()
+    }
 }
 
 impl EventBuffer {
     /// Whether an event lies further back than the buffer remembers.
     pub(crate) fn is_too_old(&self, clock: LamportTime, ltime: LamportTime) -> bool {
-        clock.0 > EVENT_SLOTS as u64 && ltime.0 < clock.0 - EVENT_SLOTS as u64
+        ltime < self.min || clock.0 > EVENT_SLOTS as u64 && ltime.0 < clock.0 - EVENT_SLOTS as u64
     }
 
     /// Whether an event is remembered.
     pub(crate) fn knows(&self, ltime: LamportTime, name: &str, payload: &[u8]) -> bool {
-        let slot = self.slots.get((ltime.0 % EVENT_SLOTS as u64) as usize);
-        let Some(Some((at, events))) = slot else { return false };
-        *at == ltime && events.iter().any(|(known, bytes)| known == name && bytes == payload)
+        let slot = self.slots.get(place(ltime)).and_then(Option::as_ref);
+        slot.is_some_and(|slot| slot.ltime == ltime && slot.seen.contains(&hash(name, payload)))
     }
 
     /// Remembers an event. Returns false if it is known.
@@ -37,30 +72,100 @@ impl EventBuffer {
         if self.slots.is_empty() {
             self.slots.resize(EVENT_SLOTS, None);
         }
-        let slot = &mut self.slots[(ltime.0 % EVENT_SLOTS as u64) as usize];
-        match slot {
-            Some((at, events)) if *at == ltime => {
-                if events.iter().any(|(known, bytes)| known == name && bytes == payload) {
-                    return false;
-                }
-                if events.len() < SLOT_EVENTS_MAX {
-                    events.push((name.to_owned(), payload.clone()));
-                }
+        if self.slots[place(ltime)].as_ref().is_some_and(|slot| slot.ltime != ltime) {
+            self.forget(place(ltime));
+        }
+        let slot = self.slots[place(ltime)].get_or_insert_with(|| Slot {
+            ltime,
+            seen: Vec::new(),
+            events: Vec::new(),
+        });
+        let hash = hash(name, payload);
+        if slot.seen.contains(&hash) {
+            return false;
+        }
+        slot.seen.push(hash);
+        self.recognised += 1;
+        if slot.events.len() < SLOT_EVENTS_MAX {
+            if slot.events.is_empty() {
+                let after = self.carried.partition_point(|&other| other < ltime);
+                self.carried.insert(after, ltime);
             }
-            _ => *slot = Some((ltime, vec![(name.to_owned(), payload.clone())])),
+            slot.events.push((name.to_owned(), payload.clone()));
+            self.bytes += bytes(name, payload);
+        }
+        while self.bytes > EVENT_BYTES_MAX {
+            let oldest = self.carried.pop_front().expect("bytes belong to carried events");
+            if let Some(slot) = &mut self.slots[place(oldest)] {
+                let events = std::mem::take(&mut slot.events);
+                self.bytes -= events.iter().map(|(name, payload)| bytes(name, payload)).sum::<usize>();
+            }
+        }
+        while self.recognised > RECOGNISED_MAX {
+            let times = self.slots.iter().flatten().map(|slot| slot.ltime);
+            let oldest = times.min().expect("events that are recognised are in a slot");
+            self.forget(place(oldest));
+            self.min = self.min.max(LamportTime(oldest.0 + 1));
         }
         true
     }
 
-    /// The slots in order, for a push/pull.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotRef<'_>> {
-        self.slots.iter().map(|slot| slot.as_ref().map(|(ltime, events)| (*ltime, events.as_slice())))
+    /// Bytes that the events take at least in a push/pull.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.slots.iter().flatten().map(Slot::encoded_bytes).sum()
     }
+
+    /// The slots in order, for a push/pull: the newest events of at most so many bytes as
+    /// [`encoded_bytes`](Self::encoded_bytes) counts, all events of one time or none.
+    pub(crate) fn slots(&self, bytes_max: usize) -> impl Iterator<Item = SlotRef<'_>> {
+        let mut room = bytes_max;
+        let carried = self.carried.iter().rev().take_while(|&&ltime| {
+            let bytes = self.slots[place(ltime)].as_ref().map_or(0, Slot::encoded_bytes);
+            let fits = bytes <= room;
+            room -= if fits { bytes } else { 0 };
+            fits
+        });
+        let oldest = carried.last().copied().unwrap_or(LamportTime(u64::MAX));
+        self.slots.iter().map(move |slot| {
+            let slot = slot.as_ref().filter(|slot| slot.ltime >= oldest && !slot.events.is_empty())?;
+            Some((slot.ltime, slot.events.as_slice()))
+        })
+    }
+
+    fn forget(&mut self, place: usize) {
+        let Some(slot) = self.slots[place].take() else { return };
+        self.recognised -= slot.seen.len();
+        self.bytes -= slot.events.iter().map(|(name, payload)| bytes(name, payload)).sum::<usize>();
+        self.carried.retain(|&ltime| ltime != slot.ltime);
+    }
+}
+
+fn place(ltime: LamportTime) -> usize {
+    (ltime.0 % EVENT_SLOTS as u64) as usize
+}
+
+fn bytes(name: &str, payload: &[u8]) -> usize {
+    name.len() + payload.len() + EVENT_EXTRA_BYTES
+}
+
+/// Two events with the same hash would be taken for one; who makes such a pair hides an event of its own only.
+fn hash(name: &str, payload: &[u8]) -> u64 {
+    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
+    (name, payload).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: usize = usize::MAX;
+
+    fn times(buffer: &EventBuffer, bytes_max: usize) -> Vec<u64> {
+        let mut times: Vec<u64> = buffer.slots(bytes_max).flatten().map(|(ltime, _)| ltime.0).collect();
+        times.sort_unstable();
+        times
+    }
 
     #[test]
     fn an_event_is_known_by_time_name_and_payload() {
@@ -70,8 +175,58 @@ mod tests {
         assert!(!buffer.insert(LamportTime(5), "deploy", &payload));
         assert!(buffer.insert(LamportTime(5), "deploy", &Bytes::new()));
         assert!(buffer.insert(LamportTime(5 + 512), "deploy", &payload), "a newer time takes the slot");
-        assert_eq!(buffer.slots().flatten().count(), 1);
+        assert_eq!(times(&buffer, ALL), [517]);
         assert!(!buffer.is_too_old(LamportTime(512), LamportTime(1)));
         assert!(buffer.is_too_old(LamportTime(600), LamportTime(87)));
+    }
+
+    #[test]
+    fn beyond_the_budget_the_oldest_are_recognised_but_not_carried() {
+        let mut buffer = EventBuffer::default();
+        let payload = Bytes::from(vec![b'x'; 9000]);
+        for n in 0..5000_u64 {
+            let name = format!("e{n}");
+            assert!(buffer.insert(LamportTime(1 + n % 512), &name, &payload));
+            assert!(buffer.bytes <= EVENT_BYTES_MAX);
+        }
+        let carried = times(&buffer, ALL);
+        assert!(carried.len() < 512 && carried[0] > 1 && carried.contains(&512), "{carried:?}");
+        for n in 0..5000_u64 {
+            assert!(buffer.knows(LamportTime(1 + n % 512), &format!("e{n}"), &payload), "{n}");
+            assert!(!buffer.insert(LamportTime(1 + n % 512), &format!("e{n}"), &payload), "{n}");
+        }
+        let counted: usize = buffer.slots(ALL).flatten().flat_map(|(_, events)| events).count();
+        assert_eq!(buffer.bytes, counted * (9000 + EVENT_EXTRA_BYTES + 5) - short_names(&buffer));
+    }
+
+    /// How many bytes names of less than five letters save.
+    fn short_names(buffer: &EventBuffer) -> usize {
+        buffer.slots(ALL).flatten().flat_map(|(_, events)| events).map(|(name, _)| 5 - name.len()).sum()
+    }
+
+    #[test]
+    fn a_push_pull_with_little_room_gets_the_newest_events() {
+        let mut buffer = EventBuffer::default();
+        for n in 1..=10 {
+            buffer.insert(LamportTime(n), "e", &Bytes::from(vec![b'x'; 1000]));
+        }
+        assert_eq!(buffer.encoded_bytes(), 10 * (1001 + EVENT_ENCODED_BYTES));
+        let one = 1001 + EVENT_ENCODED_BYTES;
+        assert_eq!(times(&buffer, 3 * one), [8, 9, 10]);
+        assert_eq!(times(&buffer, 3 * one - 1), [9, 10]);
+        assert!(times(&buffer, 0).is_empty());
+    }
+
+    #[test]
+    fn what_is_forgotten_early_counts_as_too_old() {
+        let mut buffer = EventBuffer::default();
+        for n in 0..=RECOGNISED_MAX as u64 {
+            assert!(buffer.insert(LamportTime(1 + n / 1000), &format!("e{n}"), &Bytes::new()));
+        }
+        assert_eq!(buffer.recognised, RECOGNISED_MAX + 1 - 1000);
+        assert!(buffer.is_too_old(LamportTime(66), LamportTime(1)));
+        assert!(!buffer.is_too_old(LamportTime(66), LamportTime(2)));
+        let slots = buffer.slots.iter().flatten();
+        assert!(slots.clone().all(|slot| slot.events.len() <= SLOT_EVENTS_MAX));
     }
 }

@@ -20,6 +20,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+pub(crate) use self::event_buffer::EVENT_BYTES_MAX;
+
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
@@ -38,7 +40,7 @@ use crate::serf::query::Queries;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
-use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
+use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_EVENT_BYTES_HARD_MAX};
 use crate::wire::serf::UserEvent;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
@@ -49,7 +51,7 @@ pub(crate) struct Serf {
     pub(crate) query_clock: LamportClock,
     /// User events older than this are not delivered.
     event_min: LamportTime,
-    events: EventBuffer,
+    pub(crate) events: EventBuffer,
     intents: Intents,
     queries: Queries,
     coalescer: Coalescer,
@@ -210,6 +212,10 @@ impl Serf {
 
     /// A user event (PROTOCOL 5.10).
     fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
+        if event.name.len() + event.payload.len() > USER_EVENT_BYTES_HARD_MAX {
+            scope.drop_input(DropReason::EventTooLong, None);
+            return Sight::Ignored;
+        }
         if !self.event_clock.witness(event.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
             return Sight::Ignored;
@@ -383,6 +389,8 @@ enum Sight {
 /// Passes a message on that was seen for the first time.
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
+        // No packet has room for a longer one: it would wait for ever.
+        Sight::First if message.len() >= UDP_PACKET_BYTES_MAX => {}
         Sight::First => {
             scope.broadcast(class, Bytes::copy_from_slice(message), Source::Gossip);
         }

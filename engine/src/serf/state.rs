@@ -13,8 +13,8 @@ use crate::wire::stream::PushPullFrame;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
 impl Serf {
-    /// Appends this node's part.
-    pub(crate) fn encode_state(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
+    /// Appends this node's part, with the newest user events of at most so many bytes.
+    pub(crate) fn encode_state(&self, scope: &Scope<'_>, events_bytes_max: usize, out: &mut Vec<u8>) {
         let roster = &scope.ctx.roster;
         let members = || scope.view.iter().filter(|(_, known)| known.status != MemberStatus::None);
         let left_count = scope.view.status_count(MemberStatus::Left);
@@ -28,7 +28,7 @@ impl Serf {
                 members().map(|(member, known)| (roster.name(member), announced_ltime(known))),
             ),
             left: (left_count as u32, left().map(|(member, _)| roster.name(member))),
-            events: self.events.slots(),
+            events: self.events.slots(events_bytes_max),
             marker: PhantomData,
         };
         encode_push_pull(source, out);

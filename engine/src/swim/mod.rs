@@ -8,12 +8,14 @@ mod merge;
 mod probe;
 mod state;
 mod suspicion;
+mod unanswered;
 
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
 pub(crate) use state::encoded_meta;
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;
+pub(crate) use unanswered::UNANSWERED_MIN;
 
 use hashbrown::HashMap;
 
@@ -23,6 +25,7 @@ use crate::roster::MemberIndex;
 use crate::swim::awareness::Awareness;
 use crate::swim::probe::Prober;
 use crate::swim::suspicion::Suspicion;
+use crate::swim::unanswered::Unanswered;
 use crate::wire::Incarnation;
 
 /// The SWIM state of one node, apart from its view.
@@ -41,6 +44,7 @@ pub(crate) struct Swim {
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones sent since the last probe to members that announced themselves as they were before they left.
     challenges: u32,
+    unanswered: Unanswered,
 }
 
 impl Swim {
@@ -56,6 +60,7 @@ impl Swim {
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,
+            unanswered: Unanswered::default(),
         }
     }
 

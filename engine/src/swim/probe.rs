@@ -170,6 +170,7 @@ impl Swim {
     pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
         if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
+            self.unanswered.answered(probe.target);
             let round_trip = scope.ctx.now.since(probe.sent_at);
             if !probe.asked_others && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);

@@ -99,7 +99,14 @@ impl Swim {
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
+                let heard_of = matches!(source, Source::Gossip | Source::Exchange);
+                if heard_of && !self.unanswered.has_room(scope.view, scope.ctx.now) {
+                    return scope.drop_input(DropReason::TooManyUnanswered, from);
+                }
                 let member = self.store_alive(scope, named, &alive, source);
+                if heard_of {
+                    self.unanswered.add(member);
+                }
                 scope.defer(Deferred::Change(Change::Joined(member)));
             }
             return;

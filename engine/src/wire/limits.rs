@@ -21,6 +21,8 @@ pub const STREAM_FRAME_BYTES_WARNING: usize = STREAM_FRAME_BYTES_MAX / 10 * 6;
 pub const STREAM_PLAIN_BYTES_MAX: usize = STREAM_DECOMPRESSED_BYTES_MAX;
 /// Members in a push/pull (newest memberlist).
 pub const PUSH_PULL_NODES_MAX: u64 = 1 << 20;
+/// What this node sends as a push/pull, bytes: what every peer takes, sealed by Serf 0.9.4 or not.
+pub const PUSH_PULL_SENT_BYTES_MAX: usize = STREAM_FRAME_BYTES_MAX - 64 * 1024;
 /// Serf's part of a push/pull, bytes (newest memberlist).
 pub const USER_STATE_BYTES_MAX: u64 = 20 * 1024 * 1024;
 /// Meta, bytes (memberlist).
@@ -29,8 +31,9 @@ pub const META_BYTES_MAX: usize = 512;
 pub const ACK_PAYLOAD_BYTES_MAX: usize = 512;
 /// Label, bytes (one length byte).
 pub const LABEL_BYTES_MAX: usize = 255;
-/// A peer's node name, bytes. Serf has no limit; a name longer than a packet can't be gossiped.
-pub const NODE_NAME_BYTES_MAX: usize = 1024;
+/// A node name, bytes. A host's full name has at most 253; Serf has a limit, 128, only where its config asks for
+/// valid names.
+pub const NODE_NAME_BYTES_MAX: usize = 256;
 /// A user event, bytes, whatever is configured (Serf).
 pub const USER_EVENT_BYTES_HARD_MAX: usize = 9216;
 /// Filters of a query. At 3 bytes for the shortest, 340 fit Serf's default query size.

@@ -9,12 +9,11 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Connections at one time. Each costs a few kilobytes, and a megabyte at most while it sends a request of that size.
-pub(super) const CONNECTIONS_MAX: usize = 256;
-/// Connections from other machines; the rest is a reserve for clients of this one.
-pub(super) const REMOTE_MAX: usize = 224;
-/// Connections from one other machine.
-pub(super) const SOURCE_MAX: usize = 192;
+use crate::agent::numbers::RpcCounters;
+
+pub(super) const CONNECTIONS_MAX: usize = RpcCounters::CONNECTIONS_MAX;
+const REMOTE_MAX: usize = RpcCounters::REMOTE_MAX;
+const SOURCE_MAX: usize = RpcCounters::SOURCE_MAX;
 /// A client that has not shown its token (without tokens: has not made its handshake) makes room after this time.
 const UNPROVEN_IDLE: Duration = Duration::from_millis(250);
 /// One that has, and has no stream or monitor, makes room this long after its last request.
