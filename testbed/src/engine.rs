@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::{AgentSpec, RPC_PORT, SEEDS_NAME};
@@ -27,13 +28,15 @@ pub(crate) struct DockerBackend {
 }
 
 impl DockerBackend {
-    /// Makes the network.
+    /// Makes the network. Containers get the seccomp profile of that file, if there is one; that it can be read is for
+    /// the engine to say.
     ///
     /// # Errors
     /// One line; nothing is left behind.
     pub(crate) fn open(
         options: &LabOptions,
         settings: &Settings,
+        seccomp: Option<&Path>,
         nodes: u32,
     ) -> Result<DockerBackend, Failure> {
         let options = LabOptions { ipv6: settings.ipv6, mtu: settings.mtu, ..options.clone() };
@@ -43,7 +46,7 @@ impl DockerBackend {
             fs::write(&path, DENY_IO_URING).map_err(|error| Failure::file(&path, &error))?;
             Some(path.display().to_string())
         } else {
-            None
+            seccomp.map(|profile| profile.display().to_string())
         };
         Ok(DockerBackend { lab: Some(lab), ipv6: settings.ipv6, seccomp, pids: HashMap::new(), delay: None })
     }

@@ -222,6 +222,8 @@ pub(crate) struct Pass {
     pub(crate) handled_lost: Option<u64>,
     /// Not more lost by agents that end soon after than between Serf alone, in the same command.
     pub(crate) lost_as_serf: bool,
+    /// Whether Thane's agents, all of them, use io_uring.
+    pub(crate) io_uring: Option<bool>,
     /// What each agent sends, bytes per second, at most.
     pub(crate) sent_bytes: Option<u64>,
 }
@@ -336,6 +338,15 @@ impl Scenario {
         Ok(())
     }
 
+    /// The same between Serf alone, for comparison: nothing becomes other software, and only what agents do by
+    /// themselves is judged. None where this scenario replaces nothing.
+    pub(crate) fn between_serf(&self) -> Option<Scenario> {
+        let mut alone = Scenario { name: format!("{}-serf-alone", self.name), ..self.clone() };
+        alone.steps.iter_mut().for_each(|step| step.to = Become::Same);
+        alone.pass = Pass::default();
+        (alone.steps != self.steps).then_some(alone)
+    }
+
     /// When what happens: steps that happen several times are several, in the order of time.
     pub(crate) fn schedule(&self) -> Vec<(Duration, &Step)> {
         let each = |step: &'_ Step| {
@@ -407,6 +418,14 @@ mod tests {
         let at: Vec<(u64, Action)> =
             scenario.schedule().iter().map(|(at, step)| (at.as_secs(), step.action.unwrap())).collect();
         assert_eq!(at, [(1, Action::Event), (2, Action::Heal), (3, Action::Event), (5, Action::Event)]);
+    }
+
+    #[test]
+    fn an_upgrade_is_compared_with_restarts_of_serf() {
+        let alone = Scenario::find("upgrade").unwrap().between_serf().unwrap();
+        assert_eq!(alone.name, "upgrade-serf-alone");
+        assert!(alone.steps.iter().all(|step| step.to == Become::Same) && alone.steps.len() == 3);
+        assert_eq!(Scenario::find("rolling-restart").unwrap().between_serf(), None);
     }
 
     #[test]
