@@ -315,6 +315,14 @@ impl Backend for KubernetesBackend {
         Ok(Placed { ip, rpc: self.forward(&agent.name)?, meter: None })
     }
 
+    fn can_wait(&self) -> bool {
+        false
+    }
+
+    fn release(&mut self, _names: &[String]) -> Result<(), Failure> {
+        Self::cannot("start at one moment")
+    }
+
     fn forget_state(&mut self, _name: &str) -> Result<(), Failure> {
         Ok(())
     }
@@ -422,6 +430,7 @@ mod tests {
             software: Software::Thane,
             place: 0,
             is_seed: true,
+            waits: false,
             arguments: vec!["agent".into(), "-node=n01".into()],
         }
     }

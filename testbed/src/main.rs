@@ -17,6 +17,7 @@ mod lab;
 mod leftovers;
 mod links;
 mod meter;
+mod node;
 mod outcome;
 mod played;
 mod player;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::book::{Book, View};
-use crate::cluster::{Cluster, Sample};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::images::Software;
+use crate::node::Sample;
 use crate::player::Facts;
 use crate::stream::Sent;
 use crate::watch::{Change, Seen};

@@ -132,6 +132,11 @@ impl<'a> Player<'a> {
             self.facts.last_start = Instant::now();
             self.cluster.pump(Instant::now(), |_| false)?;
         }
+        if self.cluster.starts_together() {
+            self.facts.first_start = Instant::now();
+            self.cluster.release()?;
+            self.facts.last_start = Instant::now();
+        }
         let (all, deadline) = (self.cluster.running(), Instant::now() + BOOTSTRAP_PATIENCE);
         while self.facts.full.is_none() && Instant::now() < deadline {
             if let Some(dead) = self.cluster.ended()?.first() {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use crate::backend::Backend;
-use crate::cluster::{Cluster, Make};
+use crate::cluster::Cluster;
 use crate::docker;
 use crate::engine::DockerBackend;
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ use crate::judge::{has_passed, judge};
 use crate::kubernetes::{self, KubernetesBackend, KubernetesOptions};
 use crate::lab::LabOptions;
 use crate::leftovers;
+use crate::node::Make;
 use crate::outcome::{Handled, Outcome};
 use crate::played::{Against, Played};
 use crate::player::Player;

@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) dns: bool,
     /// Agents that the others join: the first so many.
     pub(crate) seeds: u32,
+    /// All agents are started at one moment, once their containers are there, where the backend can.
+    pub(crate) together: bool,
     /// io_uring is denied by the containers' seccomp profile.
     pub(crate) deny_io_uring: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Settings {
             mtu: None,
             dns: false,
             seeds: 3,
+            together: false,
             deny_io_uring: false,
         }
     }
@@ -231,6 +234,7 @@ pub(crate) struct Pass {
 /// Name and text of the scenarios that come with the testbed, in the order of a run of all.
 const TEXTS: &[(&str, &str)] = &[
     ("smoke", include_str!("../scenarios/smoke.toml")),
+    ("standard", include_str!("../scenarios/standard.toml")),
     ("bootstrap", include_str!("../scenarios/bootstrap.toml")),
     ("idle", include_str!("../scenarios/idle.toml")),
     ("event", include_str!("../scenarios/event.toml")),
