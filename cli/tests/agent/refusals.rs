@@ -137,7 +137,7 @@ fn garbage_from_outside_is_one_line_per_kind() {
     assert!((1..=3).contains(&told), "{told} lines");
 }
 
-/// The largest values that a file can hold. Nothing overflows, and what waits for them can be told to end.
+/// The largest values that a file can hold. Nothing overflows, and an agent that waits for them ends on a signal.
 #[test]
 fn the_largest_values_do_no_harm() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ fn config(text: &str) -> (String, tempfile::TempDir) {
     (format!("-config-file={}", path.display()), folder)
 }
 
-/// What an agent that counts is sure to tell.
+/// Lines that an agent with a sink sends in any case.
 const TOLD: [&str; 4] = [
     "serf-agent.serf.member.join:1.000000|c",
     "serf-agent.agent.ipc.accept:1.000000|c",
