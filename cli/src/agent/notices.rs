@@ -279,6 +279,7 @@ fn happens_among_friends(reason: DropReason) -> bool {
             | DropReason::DuplicateResponse
             | DropReason::Undecodable(DecodeError::StreamCut)
             | DropReason::StreamTimeout
+            | DropReason::StreamIdle
     )
 }
 
