@@ -1,5 +1,5 @@
-//! Flags as Go's programs take them: one dash or two, `-name=value` or `-name value`, switches only
-//! `-name=value`, and the first word that is no flag ends them.
+//! Flags in the syntax of Go's programs: one dash or two, `-name=value` or `-name value`; a switch takes a value
+//! only as `-name=value`; the first word that is not a flag ends the flags.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use crate::duration::{self, Nanoseconds};
 
-/// One word of the command line. Text where it is UTF-8; payloads are taken as the bytes that were given.
+/// One word of the command line: its text (with U+FFFD for bytes that are not UTF-8) and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Argument {
     text: String,
@@ -15,7 +15,7 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// The word as it was given.
+    /// The word as it was given, for payloads.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -53,7 +53,7 @@ impl Deref for Argument {
     }
 }
 
-/// The flags that a command knows, each with where its value goes.
+/// The flags of a command, each with the variable that takes its value.
 #[derive(Default)]
 pub(crate) struct Flags<'a> {
     known: Vec<(&'static str, &'a mut dyn FlagValue)>,
@@ -66,10 +66,10 @@ impl<'a> Flags<'a> {
         self
     }
 
-    /// Takes the flags off `arguments`; what is left are positional arguments.
+    /// Reads the flags at the beginning of `arguments` and returns the positional arguments after them.
     ///
     /// # Errors
-    /// The first flag that can't be understood. Flags before it have been taken.
+    /// The first flag that can't be read. The values of the flags before it have been set.
     pub(crate) fn parse(mut self, arguments: &[Argument]) -> Result<&[Argument], FlagError> {
         let mut rest = arguments;
         while let Some((argument, after)) = rest.split_first() {
@@ -106,15 +106,15 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// Where a flag's value goes. A flag that comes again replaces the value, or adds to a list.
+/// A variable that takes a flag's value. A repeated flag replaces the value, or adds to a list.
 pub(crate) trait FlagValue {
-    /// Takes the text after the flag.
+    /// Sets the value from the text of the flag.
     ///
     /// # Errors
-    /// What is wrong with it, in two words.
+    /// Go's words for a text that is not a value of this type. The value is unchanged.
     fn set(&mut self, text: &str) -> Result<(), &'static str>;
 
-    /// Whether the flag stands for `true` where no value is given.
+    /// Whether the flag without a value means `true`.
     fn is_switch(&self) -> bool {
         false
     }
@@ -149,7 +149,7 @@ impl FlagValue for Vec<String> {
     }
 }
 
-/// A whole number; 0x, 0o (or 0) and 0b say that it is not decimal, and `_` may stand between digits.
+/// A whole number; the prefixes 0x, 0o (or 0) and 0b give another base, and `_` may stand between digits.
 impl FlagValue for i64 {
     fn set(&mut self, text: &str) -> Result<(), &'static str> {
         let (negative, digits) = match text.as_bytes() {
@@ -185,18 +185,18 @@ impl FlagValue for Nanoseconds {
 
 const NOT_UNDERSTOOD: &str = "parse error";
 
-/// Why flags can't be understood, in the words of Go's programs.
+/// Why a command line can't be read, in the words of Go's programs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum FlagError {
-    /// `-h=something` asks for help.
+    /// `-h=VALUE` asks for the help.
     Help,
     /// No such flag.
     Unknown(String),
     /// Three dashes, or no name.
     Syntax(String),
-    /// The arguments end where a value should be.
+    /// The last flag lacks its value.
     NoValue(&'static str),
-    /// A value that is none.
+    /// The value has the wrong form.
     Value {
         /// The flag.
         name: &'static str,

@@ -1,20 +1,20 @@
-//! Which address the node binds and which it announces (FEATURES CFG-6..8, AGT-17).
+//! The address that the node binds and the one that it announces (FEATURES CFG-6..8, AGT-17).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// Gossip port where none is given. Also that of an advertise address without a port, whatever is bound.
+/// Default gossip port. An advertise address without a port has it too, whatever port is bound.
 pub(crate) const GOSSIP_PORT_DEFAULT: u16 = 7946;
 
-/// Where a node is.
+/// The addresses of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
-    /// What is bound; port 0 lets the system pick one.
+    /// The bound address; port 0 lets the system pick a port.
     pub(crate) bind: SocketAddr,
-    /// What was configured to be announced.
+    /// The configured address to announce, if there is one.
     pub(crate) advertise: Option<SocketAddr>,
-    /// What is announced.
+    /// The announced address.
     pub(crate) announced: SocketAddr,
-    /// A line for the user about an address that was taken from an interface.
+    /// A line for the user about an address chosen from an interface.
     pub(crate) note: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct InterfaceAddress {
 }
 
 impl Addresses {
-    /// Makes the addresses of the settings `bind`, `advertise` and `interface`; the last two may be empty.
+    /// Finds the addresses for the settings `bind`, `advertise` and `interface`; the last two may be empty.
     ///
     /// # Errors
     /// One line about the setting that can't be used.
@@ -92,11 +92,11 @@ pub(crate) fn local_addresses() -> std::io::Result<Vec<InterfaceAddress>> {
     Ok(addresses.collect())
 }
 
-/// Resolves `host`, `host:port`, `[v6]:port` or a bare IPv6 address; an empty host is every address. Of the
-/// addresses of a name an IPv4 one is preferred.
+/// Resolves `host`, `host:port`, `[v6]:port` or a bare IPv6 address; an empty host means all addresses. Prefers the
+/// first IPv4 address of a name.
 ///
 /// # Errors
-/// Why it names no address.
+/// The reason why the text gives no address.
 pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAddr, String> {
     if let Ok(addr) = text.parse::<SocketAddr>() {
         return Ok(addr);
@@ -120,7 +120,7 @@ pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAdd
     best.copied().ok_or_else(|| format!("lookup {host}: no such host"))
 }
 
-/// Whether others outside the own network may reach the address: neither private nor for special use.
+/// Whether the address is reachable from the internet: neither private nor for special use.
 pub(crate) fn is_public(ip: IpAddr) -> bool {
     let special = match ip {
         IpAddr::V4(v4) => {
@@ -131,7 +131,7 @@ pub(crate) fn is_public(ip: IpAddr) -> bool {
     !special && !ip.is_unspecified()
 }
 
-/// The address to bind on an interface: the one asked for if it is there, or the first one.
+/// The address to bind on an interface: the requested one if the interface has it, otherwise the first one.
 fn address_of(name: &str, bind: IpAddr, local: &[InterfaceAddress]) -> Result<IpAddr, String> {
     let mut there = local.iter().filter(|address| address.interface == name).map(|address| address.ip);
     if !bind.is_unspecified() {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_are_told_from_others() {
+    fn public_addresses_are_neither_private_nor_special() {
         for ip in ["127.0.0.1", "10.0.0.1", "100.64.0.1", "198.19.0.1", "169.254.1.1", "fd00::1", "::1"] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }

@@ -1,5 +1,4 @@
-//! What SIGHUP and SIGUSR1 do: the configuration is read again, or the numbers are written to stderr (FEATURES
-//! AGT-10..13).
+//! SIGHUP reads the configuration again; SIGUSR1 writes the numbers to stderr (FEATURES AGT-10..13).
 
 use std::io::Write;
 
@@ -12,7 +11,7 @@ use super::level::Level;
 use super::running::Agent;
 use crate::command::Failure;
 
-/// What a reload applies; the rest waits for the next start.
+/// Settings that a reload applies; the others take effect at the next start.
 const RELOADABLE: [&str; 6] =
     ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
 
@@ -35,7 +34,7 @@ impl Agent {
         log.set_level(config.log_level);
         self.handlers.replace(config.handlers.clone());
 
-        // With a file the tags of this run are there, and the configuration has none.
+        // A tags file holds the current tags, and the configuration has none.
         let tags_from_file = self.backend.tags_file.is_some() || config.tags_file.is_some();
         let mut waiting = self.started_with.differences(&config.settings);
         waiting.retain(|name| {
@@ -48,7 +47,7 @@ impl Agent {
         }
         if !tags_from_file && *self.backend.identity.tags.borrow() != config.tags {
             let (backend, tags) = (self.backend.clone(), config.tags.clone());
-            // Telling others may take seconds, in which signals count too.
+            // The broadcast may take seconds, and signals must be handled meanwhile.
             spawn_local(async move {
                 if let Err(error) = backend.replace_tags(tags).await {
                     heading(format_args!("Failed to update tags: {error}"));
@@ -66,7 +65,7 @@ impl Agent {
             format!("{} {:02}:{:02}:{:02} +0000 UTC", now.date(), now.hour(), now.minute(), now.second());
         let mut stderr = std::io::stderr().lock();
         for (section, name, count) in numbers.counts() {
-            // Nobody may be reading stderr.
+            // A closed stderr must not end the agent.
             let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {:.3}", count as f64);
         }
     }

@@ -1,4 +1,4 @@
-//! How the agent starts, in Serf's order (FEATURES AGT-1..3): node, RPC port, banner, join, log.
+//! Starts the agent in Serf's order (FEATURES AGT-1..3): node, RPC port, banner, join, log.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use super::{events, rpc, telemetry};
 use crate::flags::Argument;
 
 impl Agent {
-    /// Starts node, handlers and RPC port, says so, joins, and opens the log.
+    /// Starts node, handlers and RPC port, prints the banner, joins, and opens the log.
     ///
     /// # Errors
     /// The line for the user.
@@ -106,7 +106,7 @@ impl Agent {
     }
 }
 
-/// Answers queries through the node.
+/// Responds to queries through the node.
 struct NodeResponder(Handle);
 
 impl Responder for NodeResponder {
@@ -115,7 +115,7 @@ impl Responder for NodeResponder {
     }
 }
 
-/// The own name and the tags to begin with.
+/// The node's own name and its tags at start.
 fn identity(config: &Config) -> Result<SelfIdentity, String> {
     let tags = match &config.tags_file {
         Some(path) => read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?,
@@ -180,17 +180,21 @@ async fn listen(rpc_addr: &str) -> Result<TcpListener, String> {
     })
 }
 
-/// What to try when an address can't be bound.
+/// What to try if an address can't be bound.
 fn advice(kind: ErrorKind, flag: &str) -> String {
     match kind {
-        ErrorKind::AddrInUse => format!("; another process has it, choose another with {flag}"),
-        ErrorKind::AddrNotAvailable => format!("; this machine does not have it, choose another with {flag}"),
-        ErrorKind::PermissionDenied => format!("; choose a port from 1024 on with {flag}"),
+        ErrorKind::AddrInUse => {
+            format!(": another process uses this address and port; stop it or choose another with {flag}")
+        }
+        ErrorKind::AddrNotAvailable => {
+            format!(": no interface of this machine has this address; choose another with {flag}")
+        }
+        ErrorKind::PermissionDenied => format!(": choose a port from 1024 on with {flag}"),
         _ => String::new(),
     }
 }
 
-/// For `info`: a later handler of the same event hides an earlier one, as in Serf.
+/// Scripts by event for `info`: a later handler of the same event replaces an earlier one, as in Serf.
 fn scripts_by_key(handlers: &[EventHandler]) -> BTreeMap<String, String> {
     handlers.iter().map(|handler| (handler.filter.info_key(), handler.script.clone())).collect()
 }

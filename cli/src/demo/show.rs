@@ -1,9 +1,11 @@
-//! What the demo shows: on a terminal a live grid of the agents and a line that moves, elsewhere one plain
-//! line for each step.
+//! The output of the demo: on a terminal a live grid of the agents and a progress line, elsewhere (a pipe, a file,
+//! `TERM=dumb`) one plain line for each step.
 
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::say;
 
 /// Cells of the grid in one line.
 const ROW: usize = 25;
@@ -15,9 +17,9 @@ pub(super) enum Cell {
     Alone,
     /// In the cluster.
     Alive,
-    /// Has heard the event.
-    Told,
-    /// Stopped without a word.
+    /// Has received the event.
+    Reached,
+    /// Stopped without a leave.
     Failed,
     /// Left.
     Left,
@@ -28,7 +30,7 @@ impl Cell {
         match self {
             Cell::Alone => console::style("·").dim(),
             Cell::Alive => console::style("●").green(),
-            Cell::Told => console::style("●").cyan(),
+            Cell::Reached => console::style("●").cyan(),
             Cell::Failed => console::style("✗").red(),
             Cell::Left => console::style("○").yellow(),
         }
@@ -38,10 +40,10 @@ impl Cell {
 /// The demo's output.
 pub(super) struct Show {
     live: MultiProgress,
-    /// The live part; hidden where standard output is no terminal.
+    /// The live part; hidden if standard output can't show it.
     grid: ProgressBar,
     line: ProgressBar,
-    on_terminal: bool,
+    is_live: bool,
     cells: Vec<Cell>,
     step: usize,
     steps: usize,
@@ -49,13 +51,8 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn new(agents: usize, steps: usize) -> Show {
-        let on_terminal = console::user_attended();
-        let target = if on_terminal {
-            indicatif::ProgressDrawTarget::stdout()
-        } else {
-            indicatif::ProgressDrawTarget::hidden()
-        };
-        let live = MultiProgress::with_draw_target(target);
+        let live = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let is_live = !live.is_hidden();
         let bar = |template: &str| {
             let style = ProgressStyle::with_template(template).expect("the template is fixed");
             live.add(ProgressBar::new_spinner().with_style(style))
@@ -63,27 +60,27 @@ impl Show {
         let grid = bar("\n{msg}");
         let line = bar("{spinner} {msg} ({elapsed})");
         line.enable_steady_tick(Duration::from_millis(100));
-        Show { live, grid, line, on_terminal, cells: vec![Cell::Alone; agents], step: 0, steps }
+        Show { live, grid, line, is_live, cells: vec![Cell::Alone; agents], step: 0, steps }
     }
 
-    /// A line above everything.
+    /// Prints a line above the steps.
     pub(super) fn heading(&self, text: &str) {
         self.print(text);
     }
 
-    /// A step begins.
+    /// Begins a step.
     pub(super) fn begin(&mut self, what: &str, text: &str) {
         self.line.reset_elapsed();
         self.line.set_message(format!("{what}: {text}"));
         self.redraw();
     }
 
-    /// How far the step is.
+    /// Shows the progress of the step.
     pub(super) fn progress(&self, text: &str) {
         self.line.set_message(text.to_owned());
     }
 
-    /// An agent looks different from now on.
+    /// Changes the symbol of an agent.
     pub(super) fn cell(&mut self, agent: usize, cell: Cell) {
         if self.cells[agent] != cell {
             self.cells[agent] = cell;
@@ -91,17 +88,17 @@ impl Show {
         }
     }
 
-    /// A step is done; the time it took stands at the end of its line.
+    /// Ends a step and prints its line, with the time it took at the end.
     pub(super) fn done(&mut self, what: &str, text: &str, took: Duration) {
         self.step += 1;
         self.print(&format!("[{}/{}] {what:<6} {text:<72} {:>9}", self.step, self.steps, Show::time(took)));
     }
 
-    /// The end: the live part goes, the text stays.
+    /// Removes the live part and prints the text.
     pub(super) fn end(&mut self, text: &str) {
         self.grid.finish_and_clear();
         self.line.finish_and_clear();
-        println!("\n{text}");
+        say(format_args!("\n{text}"));
     }
 
     /// A duration as people read it.
@@ -115,16 +112,16 @@ impl Show {
     }
 
     fn print(&self, text: &str) {
-        if self.on_terminal {
-            // A terminal that is gone is no reason to stop.
+        if self.is_live {
+            // The demo continues if the terminal is gone.
             let _ = self.live.println(text);
         } else {
-            println!("{text}");
+            say(text);
         }
     }
 
     fn redraw(&self) {
-        if !self.on_terminal {
+        if !self.is_live {
             return;
         }
         let row = |cells: &[Cell]| -> String {

@@ -1,5 +1,5 @@
-//! The agent's checked configuration (FEATURES 3). [`Config::check`] turns [`Settings`] into it: after that
-//! every value is known to be usable, addresses excepted, which are looked up at start only.
+//! The agent's checked configuration (FEATURES 3). [`Config::check`] makes it of [`Settings`]; every value in it is
+//! usable, except addresses, which are resolved at start.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,27 +17,27 @@ use super::values::{
 use crate::agent::handlers::EventHandler;
 use crate::agent::level::Level;
 
-/// Where the RPC listener is if nothing else is set.
+/// Default RPC address.
 pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:7373";
-/// Where the node is if nothing else is set.
+/// Default address to bind.
 const BIND_DEFAULT: &str = "0.0.0.0";
 const RETRY_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 const BROADCAST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Shorter intervals and timeouts are raised to this, with a warning.
+/// Shortest interval and timeout; shorter ones are raised to it, with a warning.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Member and user events are gathered for at most the first, and until nothing came for the second.
+/// Windows for coalescing member and user events: the longest, and the quiet time that ends it early.
 const COALESCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
-/// What the agent works with.
+/// A usable configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// What it was made from; tells what a reload changes.
+    /// The settings that it was made of; a reload compares them.
     pub(crate) settings: Settings,
-    /// Name of the node; empty: the machine's.
+    /// Name of the node; empty: the host name.
     pub(crate) node_name: String,
     /// Tags, the role among them.
     pub(crate) tags: BTreeMap<String, String>,
-    /// Where tags are kept.
+    /// The tags file.
     pub(crate) tags_file: Option<PathBuf>,
     /// Address to bind, not resolved.
     pub(crate) bind: String,
@@ -45,42 +45,42 @@ pub(crate) struct Config {
     pub(crate) rpc_addr: String,
     /// Gossip key, if one is configured.
     pub(crate) key: Option<Vec<u8>>,
-    /// Where gossip keys are kept.
+    /// The keyring file.
     pub(crate) keyring_file: Option<PathBuf>,
-    /// Which lines are printed.
+    /// Lowest level of the log lines that are printed.
     pub(crate) log_level: Level,
-    /// Scripts, in order.
+    /// Event handlers in configured order.
     pub(crate) handlers: Vec<EventHandler>,
-    /// Timing.
+    /// Timing of the gossip protocol.
     pub(crate) profile: Profile,
-    /// Where the snapshot is kept.
+    /// The snapshot file.
     pub(crate) snapshot: Option<PathBuf>,
-    /// Joining in the background.
+    /// The background join.
     pub(crate) retry: Retry,
-    /// LZW on gossip.
+    /// Whether gossip is compressed (LZW).
     pub(crate) compression: bool,
-    /// Networks that members may be in; empty: all.
+    /// Networks that members' addresses may be in; empty: all.
     cidrs_allowed: Vec<IpNet>,
-    /// The system log's facility, if lines go there.
+    /// The syslog facility, if log lines go to syslog.
     pub(crate) syslog: Option<u8>,
-    /// Which driver the engine is to use.
+    /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
-    /// Lines for the user, before anything starts.
+    /// Lines for the user, printed before the start.
     pub(crate) warnings: Vec<String>,
-    /// Settings that have no effect, in Serf neither; for the log.
+    /// Settings without effect, in Serf as well; for the log.
     pub(crate) ineffective: Vec<&'static str>,
     protocol: u8,
     broadcast_timeout: Duration,
 }
 
-/// How the agent joins in the background.
+/// Settings of the background join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
-    /// Where; empty: not at all.
+    /// Addresses; empty: no background join.
     pub(crate) addresses: Vec<String>,
-    /// Tries after the first; `None`: for ever.
+    /// Retries before the agent exits; `None`: no limit.
     pub(crate) retries_max: Option<u64>,
-    /// Time between tries.
+    /// Wait between attempts.
     pub(crate) interval: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Config {
     /// Checks the settings.
     ///
     /// # Errors
-    /// One line about the first that can't be used.
+    /// One line about the first setting that can't be used.
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
         refuse_unsupported(&settings)?;
         let mut warnings = Vec::new();
@@ -156,8 +156,7 @@ impl Config {
         }
     }
 
-    /// The engine's settings for a node of this name that announces this address, with these tags and gossip
-    /// keys.
+    /// The engine's configuration for a node with this name, announced address, tags and gossip keys.
     pub(crate) fn engine(
         &self,
         node_name: &str,
@@ -190,8 +189,7 @@ impl Config {
     }
 }
 
-/// Refuses settings that would matter and that this version can't honour: an agent that starts does what it
-/// was told.
+/// Refuses settings that this version can't honour: an agent that starts must do what is configured.
 fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
     let unsupported = [
         ("discover", "-discover", &settings.discover),
@@ -222,7 +220,7 @@ fn at_least(duration: Duration, name: &str, warnings: &mut Vec<String>) -> Durat
     SHORTEST
 }
 
-/// Negative sizes were refused before.
+/// Negative sizes are refused before.
 fn size(bytes: i64, default: usize) -> usize {
     given(usize::try_from(bytes).unwrap_or(usize::MAX), default)
 }
@@ -363,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_listed() {
+    fn settings_without_effect_are_listed() {
         let json =
             r#"{"disable_coordinates": true, "validate_node_names": true, "MsgpackUseNewTimeFormat": true}"#;
         let expected = ["disable_coordinates", "validate_node_names", "MsgpackUseNewTimeFormat"];
@@ -371,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_settings_are_warned_of() {
+    fn doubtful_settings_give_warnings() {
         let config = check(
             r#"{"role": "r", "rejoin_after_leave": true, "retry_interval": "10ms", "broadcast_timeout": "1ms"}"#,
         );

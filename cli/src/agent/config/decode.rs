@@ -1,5 +1,5 @@
-//! A configuration file's text becomes [`Settings`]. Stricter than Serf in three places: nothing may follow the
-//! object, whole numbers must be whole, and each error is one line that names the key and what it must be.
+//! Decodes the text of a configuration file to [`Settings`]. Each error is one line that names the key and the type
+//! that it must have.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ impl Settings {
     /// Reads a configuration file's text.
     ///
     /// # Errors
-    /// One line: where the text is no JSON, or which key is wrong and what it must be.
+    /// One line: the place where the text is not JSON, or the key that is wrong and what it must be.
     pub(crate) fn decode(text: &str) -> Result<Settings, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
         let Value::Object(object) = value else {
@@ -46,7 +46,7 @@ impl Settings {
         Ok(())
     }
 
-    /// `null` is "not given".
+    /// `null` means "not given".
     fn read_value(&mut self, slot: &Slot, name: &str, value: Value) -> Result<(), String> {
         match (slot, value) {
             (_, Value::Null) => {}
@@ -101,7 +101,7 @@ impl Slot {
     }
 }
 
-/// The value is not shown: it may be a key or a token.
+/// Errors don't show the value: it may be a key or a token.
 fn text_of(name: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
+    fn text_that_is_not_json_is_refused_with_its_place() {
         assert_eq!(refused("{bad"), "not valid JSON: key must be a string at line 1 column 2");
         assert_eq!(refused(""), "not valid JSON: EOF while parsing a value at line 1 column 0");
         assert_eq!(refused("{}\n{}"), "not valid JSON: trailing characters at line 2 column 1");

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
 
-/// Longest file that is read.
+/// Longest file that is read, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads files and folders in this order; later ones are merged over earlier ones. A folder stands for its
-/// `*.json` files by name, without those of inner folders.
+/// Reads files and folders in this order; later ones are merged over earlier ones. A folder means its `*.json` files
+/// sorted by name, without those of inner folders.
 ///
 /// # Errors
-/// One line with the file and what is wrong in it.
+/// One line with the file and the mistake in it.
 pub(crate) fn read_settings(paths: &[String]) -> Result<Settings, String> {
     let mut settings = Settings::default();
     for path in paths {

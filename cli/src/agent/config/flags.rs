@@ -1,4 +1,4 @@
-//! The agent's flags: what `thane agent` was started with becomes a [`Config`] (FEATURES 3, CLI-6).
+//! The flags of `thane agent`, and how flags and files become a [`Config`] (FEATURES 3, CLI-6).
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ use crate::command::Failure;
 use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
-/// Flags, and the keys of a configuration file that they stand for.
+/// Flags, and the keys of configuration files that they set.
 const FLAGS: [(&str, &str); 29] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
@@ -42,11 +42,11 @@ const FLAGS: [(&str, &str); 29] = [
     ("tags-file", "tags_file"),
 ];
 
-/// Reads flags and the files that they name, and checks what comes out. Files come first, in their order, then
-/// flags.
+/// Reads the flags and the files that they name, merges the files in their order and then the flags, and checks the
+/// result.
 ///
 /// # Errors
-/// One line about what can't be understood or used.
+/// One line about the first flag, file or value that can't be used.
 pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
     let (paths, flags) = parse(arguments)?;
     let mut settings = files::read_settings(&paths).map_err(Failure::Message)?;
@@ -54,7 +54,7 @@ pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
     Config::check(settings).map_err(Failure::Message)
 }
 
-/// The configuration files and folders, and the settings that the flags give.
+/// The paths of configuration files and folders, and the settings of the flags.
 fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
     let mut given: Vec<Given> = FLAGS.iter().map(|(_, path)| Given::nothing_for(&key(path).slot)).collect();
     let paths = RefCell::new(Vec::new());
@@ -79,7 +79,7 @@ fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
     Ok((paths.into_inner(), settings))
 }
 
-/// The key of a path such as `mdns.interface`.
+/// The key for a path such as `mdns.interface`.
 fn key(path: &str) -> &'static Key {
     let (outer, inner) = path.split_once('.').map_or((path, None), |(outer, inner)| (outer, Some(inner)));
     let find = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.name == name);
@@ -91,7 +91,7 @@ fn key(path: &str) -> &'static Key {
     found.expect("FLAGS names keys that are there")
 }
 
-/// Files and folders share one list, because their order counts.
+/// Files and folders share one list, because their order matters.
 struct Paths<'a>(&'a RefCell<Vec<String>>);
 
 impl FlagValue for Paths<'_> {
@@ -101,7 +101,7 @@ impl FlagValue for Paths<'_> {
     }
 }
 
-/// What was given for one flag.
+/// The values given for one flag.
 enum Given {
     Words(Vec<String>),
     Number(i64),
@@ -120,7 +120,7 @@ impl Given {
     fn put(self, slot: &Slot, settings: &mut Settings) -> Result<(), PutError> {
         match (slot, self) {
             (Slot::Switch(get), Given::Switch(on)) => *get(settings) = on == Some(true),
-            // The one switch that is on by default has a flag that turns it off.
+            // `-disable-compression` turns off a switch that is on by default.
             (Slot::OnSwitch(get), Given::Switch(off)) => *get(settings) = off.map(|off| !off),
             (Slot::Number(get), Given::Number(number)) => *get(settings) = number,
             (Slot::List(get), Given::Words(words)) => *get(settings) = words,
@@ -153,11 +153,11 @@ impl FlagValue for Given {
     }
 }
 
-/// Why a flag's words are no value.
+/// Why the words of a flag are not a value.
 enum PutError {
     /// Not `name=value`: the line for the user.
     Tag(String),
-    /// What is wrong.
+    /// The mistake.
     Value(String),
 }
 

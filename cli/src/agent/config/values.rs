@@ -13,7 +13,7 @@ use crate::agent::handlers::EventHandler;
 use crate::agent::level::Level;
 use crate::agent::telemetry;
 
-/// Longest user event of any configuration; every member of the cluster has the same.
+/// Upper limit of `user_event_size_limit`, bytes; the same on every member of a cluster.
 const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
 /// Versions of Serf's protocol that an agent can be told to speak.
 const PROTOCOLS: RangeInclusive<i64> = 2..=5;
@@ -26,7 +26,7 @@ pub(super) fn check_sinks(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// The facility that lines go to the system's log with.
+/// The syslog facility, if syslog is enabled.
 #[cfg(unix)]
 pub(super) fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
     use crate::agent::syslog::{FACILITY_DEFAULT, facility};

@@ -1,4 +1,4 @@
-//! Members as RPC clients get them, and the filters of `members-filtered` (FEATURES CMD-2).
+//! Members in RPC replies, and the filters of `members-filtered` (FEATURES CMD-2).
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use regex::Regex;
 use thane_engine::event::{Member, MemberRef};
 use thane_engine::ipc::{self, MembersRequest};
 
-/// Memory that one compiled expression may take; the same bound as for the expressions in queries.
+/// Largest compiled expression, bytes; the same limit as for expressions in queries.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
-/// What members must match, compiled.
+/// The compiled filters of a request.
 pub(super) struct MemberFilter {
-    /// `None` where the request has it empty.
+    /// `None` if the request has none.
     name: Option<Regex>,
     status: Option<Regex>,
     tags: BTreeMap<String, Regex>,
 }
 
 impl MemberFilter {
-    /// Compiles every expression, also those that no member will be compared with.
+    /// Compiles every expression, also those that no member is compared with.
     ///
     /// # Errors
-    /// The text for the log about the first that is none.
+    /// The line for the log about the first invalid expression.
     pub(super) fn new(request: &MembersRequest) -> Result<MemberFilter, String> {
         let unless_empty = |expr: &str| if expr.is_empty() { Ok(None) } else { whole_value(expr).map(Some) };
         Ok(MemberFilter {
@@ -35,12 +35,12 @@ impl MemberFilter {
         })
     }
 
-    /// Whether everybody matches.
+    /// Whether every member matches.
     pub(super) fn is_empty(&self) -> bool {
         self.name.is_none() && self.status.is_none() && self.tags.is_empty()
     }
 
-    /// Whether the member matches all of it. A missing tag is empty.
+    /// Whether the member matches all filters. A missing tag is an empty text.
     pub(super) fn matches(&self, member: &MemberRef<'_>) -> bool {
         let matches = |regex: &Option<Regex>, value| regex.as_ref().is_none_or(|regex| regex.is_match(value));
         if !matches(&self.status, member.status.as_str()) || !matches(&self.name, member.name) {
@@ -54,18 +54,18 @@ impl MemberFilter {
     }
 }
 
-/// Serf puts no group around the expression, so `a|b` is "begins with a, or ends with b"; scripts rely on it.
+/// Serf puts no group around the expression, so `a|b` means "begins with a, or ends with b"; scripts rely on it.
 fn whole_value(expr: &str) -> Result<Regex, String> {
     let expr = format!("^{expr}$");
     regex::RegexBuilder::new(&expr).size_limit(REGEX_BYTES_MAX).build().map_err(|error| {
         let error = error.to_string();
-        // The crate draws a picture of several lines; the last one is the reason.
+        // The error has several lines; the last one is the reason.
         let reason = error.lines().last().unwrap_or_default();
         format!("Failed to compile regex: `{expr}`: {}", reason.trim_start_matches("error: "))
     })
 }
 
-/// The member as it goes over the wire.
+/// The member in the form of RPC records.
 pub(super) fn to_wire(member: Member) -> ipc::Member {
     let versions = member.versions;
     ipc::Member {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_expression_is_told_of_in_one_line() {
+    fn a_bad_expression_gives_one_line() {
         for request in [
             MembersRequest { name: "(".to_owned(), ..MembersRequest::default() },
             MembersRequest { status: "(".to_owned(), ..MembersRequest::default() },

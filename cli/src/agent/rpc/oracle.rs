@@ -1,5 +1,5 @@
-//! The same bytes to a real `serf agent` and to ours, and the same answers back. Does nothing but say so where
-//! Serf is not installed.
+//! Sends the same bytes to a real `serf agent` and to ours, and compares the answers. Skipped, with a line on stderr,
+//! if Serf is not installed.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -26,15 +26,14 @@ struct Case {
     steps: Vec<Step>,
 }
 
-/// Bytes to send, and what must have come back before the next step or the end.
+/// Bytes to send, and the answers to wait for before the next step or the end.
 struct Step {
     bytes: Vec<u8>,
     /// At least so many replies and records with that `Seq`.
     until: &'static [(u64, usize)],
 }
 
-/// What came back: replies and records by `Seq`, each a header with the body after it. Between different
-/// numbers there is no order.
+/// The answers: replies and records by `Seq`, each a header with its body. Different `Seq`s have no order.
 #[derive(Debug, Default, PartialEq)]
 struct Answers {
     by_seq: BTreeMap<u64, Vec<(String, Option<Tree>)>>,
@@ -330,8 +329,8 @@ async fn answers(addr: SocketAddr, case: &Case) -> Answers {
     }
 }
 
-/// Takes out what can't be equal: addresses, numbers of the machine, most of the log, the system's words for
-/// an error, and Serf's empty records at a deadline.
+/// Removes what must differ: addresses, values of the machine, most of the log, the system's words for an error, and
+/// Serf's empty records at a deadline.
 fn normal(mut answers: Answers, ip: &str) -> Answers {
     let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
     for messages in answers.by_seq.values_mut() {
