@@ -1,41 +1,39 @@
 //! Whole inputs through the core of one node, as a driver hands them in: from the datagram's bytes to the
 //! bytes of the answer.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use thane_bench::{
-    Bench, Joining, Member, envelope, event_packet, gossip_packet, members, ping_packet, push_pull,
+use thane_engine::fixtures::{
+    self, Joining, Lone, Member, envelope, event_packet, gossip_packet, members, ping_packet, push_pull,
 };
-use thane_engine::roster::MemberIndex;
 use thane_engine::wire::coordinate::Coordinate;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::Assembler;
 
 /// Hands the same packet in again and again; `answers` datagrams come of it each time.
-fn receive(c: &mut Criterion, name: &str, mut bench: Bench, packet: &[u8], answers: usize) {
+fn receive(c: &mut Criterion, name: &str, mut lone: Lone, packet: &[u8], answers: usize) {
     let mut received = packet.to_vec();
-    bench.receive(&mut received);
-    bench.clear();
+    lone.receive(&mut received);
+    lone.ctx.out.clear();
     c.bench_function(name, |b| {
         b.iter(|| {
             received.copy_from_slice(black_box(packet));
-            bench.receive(&mut received);
-            assert_eq!(bench.ctx.out.datagrams.len(), answers);
-            bench.ctx.out.clear_datagrams();
+            lone.receive(&mut received);
+            assert_eq!(lone.ctx.out.datagrams.len(), answers);
+            lone.ctx.out.clear_datagrams();
         });
     });
-    assert_eq!(bench.node.stats().all_drops().count(), 0, "{name}: nothing is refused");
+    assert_eq!(lone.node.stats().all_drops().count(), 0, "{name}: nothing is refused");
 }
 
 fn ping_to_ack(c: &mut Criterion) {
     for (name, key) in [("ping to ack", None), ("ping to ack, aes-128", Some(vec![1; 16]))] {
-        let envelope = envelope(key.as_deref(), false);
-        let bench = Bench::new(|raw| raw.keys.extend(key));
-        receive(c, name, bench, &ping_packet(&envelope), 1);
+        let envelope = envelope(key.as_deref());
+        let lone = Lone::quiet(|raw| raw.keys.extend(key));
+        receive(c, name, lone, &ping_packet(&envelope, "node-00001"), 1);
     }
 }
 
@@ -44,31 +42,31 @@ fn known_alive(c: &mut Criterion) {
     for count in [10, 10_000] {
         let all = members(count);
         // Learnt by a join, so that nothing waits to be gossiped.
-        let bench = Joining::knowing(&all);
+        let lone = Joining::knowing(&all);
         let mut packet = Vec::new();
-        gossip_packet(&mut Assembler::default(), &envelope(None, false), &all[all.len() - 10..], &mut packet);
-        receive(c, &format!("ten known alive among {count}"), bench, &packet, 0);
+        gossip_packet(&mut Assembler::default(), &envelope(None), &all[all.len() - 10..], &mut packet);
+        receive(c, &format!("ten known alive among {count}"), lone, &packet, 0);
     }
 }
 
 fn duplicate_event(c: &mut Criterion) {
-    receive(c, "duplicate user event", Bench::new(|_| {}), &event_packet(), 0);
+    receive(c, "duplicate user event", Lone::quiet(|_| {}), &event_packet(), 0);
 }
 
 /// An ack that carries as many of 1,000 queued broadcasts as fit. The transmit limit is out of reach, so that
 /// the queue stays as long as it is.
 fn queue_fill(c: &mut Criterion) {
-    let packet = ping_packet(&envelope(None, false));
-    let mut news = Bench::endless();
+    let packet = ping_packet(&envelope(None), "node-00001");
+    let mut news = Lone::endless();
     news.learn(&members(1000));
     receive(c, "ack filled from 1000 queued members", news, &packet, 1);
-    let mut events = Bench::endless();
+    let mut events = Lone::endless();
     for n in 0..1000 {
         let payload = Bytes::from(format!("payload number {n}"));
-        let Bench { node, ctx } = &mut events;
+        let Lone { node, ctx } = &mut events;
         node.user_event(ctx, "deploy", &payload, false).expect("the event is short");
     }
-    events.clear();
+    events.ctx.out.clear();
     receive(c, "ack filled from 1000 queued events", events, &packet, 1);
 }
 
@@ -80,29 +78,23 @@ fn merges(c: &mut Criterion) {
     group.bench_function("answer to a join, all new", |b| {
         b.iter_batched_ref(Joining::default, |joining| joining.finish(&frame), BatchSize::PerIteration);
     });
-    let (mut bench, mut number) = (Joining::knowing(&all), 0);
+    let (mut lone, mut number) = (Joining::knowing(&all), 0);
     group.bench_function("request, all known, and the answer of 10000", |b| {
         b.iter(|| {
-            bench.push_pull(number, black_box(&frame));
+            lone.push_pull(number, black_box(&frame));
             number += 1;
         });
     });
     group.finish();
-    assert_eq!(bench.node.view().table_count(), 10_000);
+    assert_eq!(lone.node.view().table_count(), 10_000);
 }
 
-/// The list of 10,000 members: whole, and the slice that an ack may have to wait for.
+/// The shard's whole work for a list of 10,000 members.
 fn listing(c: &mut Criterion) {
-    let Bench { node, ctx } = Joining::knowing(&members(10_000));
-    let mut slice = Vec::new();
-    c.bench_function("slice of the list of 10000 members", |b| {
-        b.iter(|| {
-            slice.clear();
-            node.members_slice(&ctx, black_box(MemberIndex(1000)), &mut slice);
-        });
+    let Lone { node, mut ctx } = Joining::knowing(&members(10_000));
+    c.bench_function("list of 10000 members", |b| {
+        b.iter(|| fixtures::list(&node, &mut ctx, |piece| drop(black_box(piece))));
     });
-    assert_eq!(slice.len(), 512);
-    c.bench_function("list of 10000 members", |b| b.iter(|| node.members(&ctx).len()));
 }
 
 /// What is paid for once: a key's schedule, the buffer of the first user event, the first coordinate.
@@ -112,8 +104,8 @@ fn first_uses(c: &mut Criterion) {
     });
     c.bench_function("first user event of a node", |b| {
         b.iter_batched_ref(
-            || (Bench::new(|_| {}), event_packet()),
-            |(bench, packet)| bench.receive(packet),
+            || (Lone::quiet(|_| {}), event_packet()),
+            |(lone, packet)| lone.receive(packet),
             BatchSize::PerIteration,
         );
     });

@@ -1,40 +1,39 @@
 //! AES-GCM as the engine has it (crate aes-gcm, instructions of the processor chosen at run time) beside ring, at the
 //! sizes of a ping, a small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way, with
 //! the one or (`--features ring`) the other.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 mod common;
 
 use std::hint::black_box;
 
 use crate::common::{ProcessorTime, criterion};
-use aes_gcm::aead::AeadInPlace;
-use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Nonce, Tag};
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit, Tag};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, UnboundKey};
-use thane_bench::{Bench, envelope, packet_of_bytes, ping_packet};
+use thane_engine::fixtures::{Lone, envelope, packet_of_bytes, ping_packet};
 use thane_engine::wire::keyring::BACKEND;
 
 const SIZES: [usize; 4] = [60, 300, 1_400, 65_536];
 const NONCE: [u8; 12] = [5; 12];
 
-fn ours<C: AeadInPlace + KeyInit>(c: &mut Criterion<ProcessorTime>, name: &str, key: &[u8]) {
+fn ours<C: AeadInOut + KeyInit>(c: &mut Criterion<ProcessorTime>, name: &str, key: &[u8]) {
     let cipher = C::new_from_slice(key).expect("the key has the cipher's size");
-    let nonce = aes_gcm::aead::Nonce::<C>::from_slice(&NONCE);
+    let nonce: &aes_gcm::aead::Nonce<C> = (&NONCE[..]).try_into().expect("GCM's nonce has 12 bytes");
     let mut group = c.benchmark_group(name);
     for size in SIZES {
         let mut buffer = vec![7; size];
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(BenchmarkId::new("seal, aes-gcm", size), |b| {
-            b.iter(|| cipher.encrypt_in_place_detached(nonce, b"", black_box(&mut buffer)));
+            b.iter(|| cipher.encrypt_inout_detached(nonce, b"", black_box(&mut buffer[..]).into()));
         });
-        let tag = cipher.encrypt_in_place_detached(nonce, b"", &mut buffer).expect("it is short");
+        let tag = cipher.encrypt_inout_detached(nonce, b"", (&mut buffer[..]).into()).expect("it is short");
         let (sealed, mut opened) = (buffer.clone(), buffer.clone());
         group.bench_function(BenchmarkId::new("open, aes-gcm", size), |b| {
             b.iter(|| {
                 opened.copy_from_slice(&sealed);
                 cipher
-                    .decrypt_in_place_detached(nonce, b"", black_box(&mut opened), &tag)
+                    .decrypt_inout_detached(nonce, b"", black_box(&mut opened[..]).into(), &tag)
                     .expect("sealed above");
             });
         });
@@ -76,7 +75,7 @@ fn ciphers(c: &mut Criterion<ProcessorTime>) {
     let (mut one, mut other) = ([7; 60], [7; 60]);
     let cipher = Aes128Gcm::new_from_slice(&[1; 16]).expect("16 bytes");
     let tag: Tag =
-        cipher.encrypt_in_place_detached(Nonce::from_slice(&NONCE), b"", &mut one).expect("it is short");
+        cipher.encrypt_inout_detached((&NONCE).into(), b"", (&mut one[..]).into()).expect("it is short");
     let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[1; 16]).expect("16 bytes"));
     let nonce = ring::aead::Nonce::assume_unique_for_key(NONCE);
     let rings = key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut other).expect("it is short");
@@ -92,22 +91,22 @@ fn ciphers(c: &mut Criterion<ProcessorTime>) {
 fn whole_way(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group(format!("whole way through a node, {BACKEND}"));
     for (name, key) in [("plain", None), ("aes-128", Some(&[1; 16][..])), ("aes-256", Some(&[1; 32][..]))] {
-        let envelope = envelope(key, false);
+        let envelope = envelope(key);
         let packets = [
-            ("ping to ack", ping_packet(&envelope)),
+            ("ping to ack", ping_packet(&envelope, "node-00001")),
             ("duplicate event of 1,400 bytes", packet_of_bytes(&envelope, 1_400, false)),
         ];
         for (what, packet) in packets {
-            let mut bench = Bench::new(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)));
+            let mut lone = Lone::quiet(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)));
             let mut received = packet.clone();
             group.bench_function(BenchmarkId::new(what, name), |b| {
                 b.iter(|| {
                     received.copy_from_slice(black_box(&packet));
-                    bench.receive(&mut received);
-                    bench.clear();
+                    lone.receive(&mut received);
+                    lone.ctx.out.clear();
                 });
             });
-            assert_eq!(bench.node.stats().all_drops().count(), 0, "nothing is refused");
+            assert_eq!(lone.node.stats().all_drops().count(), 0, "nothing is refused");
         }
     }
     group.finish();

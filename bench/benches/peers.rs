@@ -1,7 +1,6 @@
 //! The same work by ours, by foca (SWIM as a state machine, Rust) and by memberlist in Rust: codec, queue, merge,
 //! member table. What is not alike is said at each group. memberlist's table and merge are private parts of a
 //! running instance with sockets, so it appears with its codec and its queue only.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 mod common;
 
@@ -24,8 +23,8 @@ use memberlist_proto::{Data, DataRef, MessageRef, Meta};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
-use thane_bench::{
-    Bench, Joining, META, Member, envelope, gossip_packet, members, ping, ping_packet, push_pull,
+use thane_engine::fixtures::{
+    Joining, Lone, META, Member, envelope, gossip_packet, members, ping, ping_packet, push_pull,
 };
 use thane_engine::wire::Message;
 use thane_engine::wire::packet::{self, Assembler, Scratch};
@@ -186,14 +185,14 @@ fn codec(c: &mut Criterion<ProcessorTime>) {
     });
     group.bench_function("decode ping, memberlist", |b| b.iter(|| list_decode(black_box(&list_ping))));
 
-    let (envelope, mut assembler) = (envelope(None, false), Assembler::default());
+    let (envelope, mut assembler) = (envelope(None), Assembler::default());
     let mut thane = Vec::new();
     gossip_packet(&mut assembler, &envelope, &ten, &mut thane);
     let (mut received, mut scratch) = (thane.clone(), Scratch::default());
     group.bench_function("decode ten alive, thane", |b| {
         b.iter(|| {
             received.copy_from_slice(black_box(&thane));
-            let plain = packet::open(&envelope, &mut received).expect("it is whole");
+            let plain = envelope.open(&mut received).expect("it is whole");
             packet::for_each_message(plain, &mut scratch, &mut |message| drop(black_box(message)));
         });
     });
@@ -266,15 +265,15 @@ fn queue(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("packet filled from a queue");
     for queued in [1_000, 10_000] {
         let all = members(queued);
-        let mut bench = Bench::endless();
-        bench.learn(&all);
-        let packet = ping_packet(&envelope(None, false));
+        let mut lone = Lone::endless();
+        lone.learn(&all);
+        let packet = ping_packet(&envelope(None), "node-00001");
         let mut received = packet.clone();
         group.bench_function(BenchmarkId::new("thane, ping to ack", queued), |b| {
             b.iter(|| {
                 received.copy_from_slice(black_box(&packet));
-                bench.receive(&mut received);
-                bench.ctx.out.clear_datagrams();
+                lone.receive(&mut received);
+                lone.ctx.out.clear_datagrams();
             });
         });
         let list = list_queue(&all);
@@ -317,10 +316,10 @@ fn merge(c: &mut Criterion<ProcessorTime>) {
             BatchSize::PerIteration,
         );
     });
-    let (mut bench, mut number) = (Joining::knowing(&all), 0);
+    let (mut lone, mut number) = (Joining::knowing(&all), 0);
     group.bench_function("known, and the answer, thane", |b| {
         b.iter(|| {
-            bench.push_pull(number, black_box(&frame));
+            lone.push_pull(number, black_box(&frame));
             number += 1;
         });
     });
@@ -341,14 +340,14 @@ fn table(c: &mut Criterion<ProcessorTime>) {
     for count in [100, 1_000, 10_000] {
         let all = members(count);
         let ten = &all[all.len() - 10..];
-        let mut bench = Joining::knowing(&all);
+        let mut lone = Joining::knowing(&all);
         let mut packet = Vec::new();
-        gossip_packet(&mut Assembler::default(), &envelope(None, false), ten, &mut packet);
+        gossip_packet(&mut Assembler::default(), &envelope(None), ten, &mut packet);
         let mut received = packet.clone();
         group.bench_function(BenchmarkId::new("thane", count), |b| {
             b.iter(|| {
                 received.copy_from_slice(black_box(&packet));
-                bench.receive(&mut received);
+                lone.receive(&mut received);
             });
         });
         let (mut node, packet) = (foca_knowing(&all, false), foca_packet(foca::Message::Gossip, ten));

@@ -1,12 +1,12 @@
 //! Bytes to types and back: packets, pings, sealing, LZW. Opening works in place, so each opened packet is
 //! copied first; `copy` says what that costs.
-#![expect(missing_docs, reason = "the functions that criterion's macros make have none")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use thane_bench::{envelope, gossip_packet, members, ping};
-use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::fixtures::{envelope, gossip_packet, members, ping};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::{Message, lzw};
 
 /// Keys of AES-128 and AES-256.
@@ -24,7 +24,7 @@ fn gossip(c: &mut Criterion) {
     let mut group = c.benchmark_group("gossip of ten alive");
     group.throughput(Throughput::Elements(10));
     for (name, key) in KEYS {
-        let envelope = envelope(key, false);
+        let envelope = envelope(key);
         let packet = packet_of_ten(&envelope);
         let mut assembler = Assembler::default();
         let mut out = Vec::new();
@@ -42,7 +42,7 @@ fn gossip(c: &mut Criterion) {
             });
         });
     }
-    let packet = packet_of_ten(&envelope(None, false));
+    let packet = packet_of_ten(&envelope(None));
     let mut received = packet.clone();
     group.bench_function("copy", |b| {
         b.iter(|| {
@@ -54,7 +54,7 @@ fn gossip(c: &mut Criterion) {
 }
 
 fn decode(envelope: &Envelope, bytes: &mut [u8], scratch: &mut Scratch, expected: usize) {
-    let plain = packet::open(envelope, bytes).expect("the packet was sealed for this envelope");
+    let plain = envelope.open(bytes).expect("the packet was sealed for this envelope");
     let mut messages = 0;
     packet::for_each_message(plain, scratch, &mut |message| {
         black_box(message.expect("the packet holds only good messages"));
@@ -79,8 +79,8 @@ fn pings(c: &mut Criterion) {
 }
 
 fn compression(c: &mut Criterion) {
-    let plain = packet_of_ten(&envelope(None, false));
-    let compressing = envelope(None, true);
+    let plain = packet_of_ten(&envelope(None));
+    let compressing = Envelope { compress: true, ..envelope(None) };
     let packed = packet_of_ten(&compressing);
     assert!(packed.len() < plain.len(), "ten alive messages compress");
     let mut group = c.benchmark_group("lzw of ten alive");

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::duration::{self, Nanoseconds};
+use thane_engine::duration::{self, Nanoseconds};
 
 /// One word of the command line: its text (with U+FFFD for bytes that are not UTF-8) and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

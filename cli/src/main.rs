@@ -5,7 +5,6 @@ mod command;
 mod commands;
 mod decode;
 mod demo;
-mod duration;
 mod flags;
 mod json;
 mod output;

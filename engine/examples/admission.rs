@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use thane_engine::api::{Engine, Handle, NodeOptions, Told};
+use thane_engine::api::{Engine, Handle, NodeOptions, OutletItem};
 use thane_engine::delegate::{Announcement, Announcements, Delegate, Veto};
 use thane_engine::event::Notice;
 use thane_engine::io::DriverChoice;
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut refused = std::collections::BTreeSet::new();
     while refused.len() < 2 {
-        let Some(Told::Notice(notice)) = outlet.next().await else { continue };
+        let Some(OutletItem::Notice(notice)) = outlet.next().await else { continue };
         if let Notice::AliveVetoed { name, reason } = notice
             && refused.insert(name.clone())
         {

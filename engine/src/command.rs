@@ -1,7 +1,6 @@
 //! What an application asks of a Node.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,17 +13,6 @@ pub struct Ticket(pub u64);
 /// The node's name for a query it was asked and may answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryToken(pub u64);
-
-/// An address to join through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinTarget {
-    /// What the user typed; errors name it.
-    pub label: String,
-    /// The member expected there (`name/address`), if given.
-    pub node: Option<String>,
-    /// Where to connect.
-    pub addr: SocketAddr,
-}
 
 /// What to ask the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

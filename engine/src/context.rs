@@ -11,37 +11,14 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::command::Ticket;
+use crate::deferred::DeferredQueue;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
+pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
 use crate::time::Time;
 use crate::timers::Timers;
 use crate::wire::packet::{Assembler, Scratch};
-
-/// Which of a Context's nodes something is about.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u32);
-
-/// A stream of one node: odd numbers were accepted, even ones were opened by the node.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-impl StreamId {
-    /// The n-th stream that the driver accepted for a node.
-    pub fn accepted(n: u64) -> StreamId {
-        StreamId(n * 2 + 1)
-    }
-
-    /// The n-th stream that a node opened.
-    pub fn opened(n: u64) -> StreamId {
-        StreamId(n * 2)
-    }
-
-    /// Whether the other side opened it.
-    pub fn is_accepted(self) -> bool {
-        self.0 % 2 == 1
-    }
-}
 
 /// What happened to a stream.
 #[derive(Debug)]
@@ -113,6 +90,18 @@ impl Outputs {
         self.send_buffer.clear();
     }
 
+    /// Forgets everything, as an owner does that has dealt with it; keeps the buffers.
+    pub fn clear(&mut self) {
+        self.clear_datagrams();
+        self.streams.clear();
+        self.records.clear();
+        self.completions.clear();
+        self.events.clear();
+        self.keyrings.clear();
+        self.ended.clear();
+        self.notices.clear();
+    }
+
     /// Tells the log about a member, with those before it that something alike happened to.
     pub(crate) fn note_member(
         &mut self,
@@ -161,6 +150,7 @@ pub struct Context {
     /// Buffers for decompression.
     pub scratch: Scratch,
     pub(crate) spare: Spare,
+    pub(crate) deferred: DeferredQueue,
 }
 
 /// Buffers of states that were merged, for the next ones to be sent. States of big clusters have megabytes, and
@@ -203,6 +193,7 @@ impl Context {
             assembler: Assembler::default(),
             scratch: Scratch::default(),
             spare: Spare::default(),
+            deferred: DeferredQueue::new(),
         }
     }
 }

@@ -157,7 +157,7 @@
 //! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //!
-//! use thane_engine::command::{JoinTarget, Ticket};
+//! use thane_engine::command::Ticket;
 //! use thane_engine::config::{ConfigError, RawConfig};
 //! use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
 //! use thane_engine::event::Event;
@@ -234,8 +234,7 @@
 //!     net.nodes.push(node);
 //! }
 //! let addr = net.nodes[0].config().advertise;
-//! let target = JoinTarget { label: addr.to_string(), node: None, addr };
-//! net.nodes[1].join(&mut ctx, Ticket(1), vec![target], true).expect("it has not left");
+//! net.nodes[1].join(&mut ctx, Ticket(1), vec![addr], true).expect("it has not left");
 //! net.nodes[1].user_event(&mut ctx, "hello", &"world".into(), false).expect("it is short");
 //! let heard = loop {
 //!     net.carry_out(&mut ctx);
@@ -258,29 +257,33 @@
 //! ```
 
 pub mod api;
-mod bytes_store;
 #[cfg(feature = "sim")]
 pub mod canary;
 pub mod command;
 pub mod config;
 pub mod context;
+mod deferred;
 pub mod delegate;
-mod egress;
+pub mod dissemination;
+pub mod duration;
 pub mod event;
+#[cfg(feature = "fixtures")]
+pub mod fixtures;
+mod ids;
 pub mod io;
 pub mod ipc;
 pub mod node;
 pub mod random;
 pub mod roster;
+mod scope;
+mod sending;
 mod serf;
+mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
-mod streams;
 pub mod swim;
-mod sync;
 pub mod time;
 pub mod timers;
-mod upper;
 pub mod view;
 pub mod wire;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rand_core::{RngCore, SeedableRng};
+use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// The generator of protocol choices: same seed, same choices, on every machine.

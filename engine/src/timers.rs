@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::context::NodeId;
+use crate::ids::NodeId;
 use crate::time::Time;
 
 /// Resolution of the wheel. A timer fires at most this much late, never early.

@@ -2,62 +2,27 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::command::{JoinTarget, Ticket};
-use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId, StreamInput, StreamOperation};
-use thane_engine::node::Node;
-use thane_engine::random::Nonces;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{Assembler, Envelope};
-use thane_engine::wire::serf::{PushPullSource, UserEvent, encode_push_pull};
-use thane_engine::wire::stream::encode_push_pull_header;
-use thane_engine::wire::{
-    Ack, Alive, Incarnation, LamportTime, Message, NodeState, Ping, SeqNo, encode_tags, message,
-};
+use thane_engine::context::StreamInput;
+use thane_engine::fixtures::{self, Joining, Lone, Member};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
+use thane_engine::wire::{Ack, Message, SeqNo};
 
-/// A node in a Context of its own.
+/// A quiet node, and the envelope of its packets.
 struct Alone {
-    node: Node,
-    ctx: Context,
+    lone: Lone,
     envelope: Envelope,
-}
-
-fn peer() -> SocketAddr {
-    SocketAddr::from(([127, 34, 3, 2], 7946))
-}
-
-/// `role`, `dc` and `rack`.
-fn meta() -> Vec<u8> {
-    let tags = [("dc", "east"), ("rack", "r12"), ("role", "web")];
-    let mut meta = Vec::new();
-    encode_tags(&tags.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(), &mut meta);
-    meta
 }
 
 impl Alone {
     fn new(key: Option<&[u8]>, retransmit_mult: u32) -> Alone {
-        let mut raw = RawConfig::lan("myself", SocketAddr::from(([127, 34, 3, 1], 7946)));
-        raw.probe_interval = Duration::from_secs(86_400);
-        raw.push_pull_interval = Duration::from_secs(86_400);
-        raw.retransmit_mult = retransmit_mult;
-        let keys: Vec<Vec<u8>> = key.iter().map(|key| key.to_vec()).collect();
-        raw.keys.clone_from(&keys);
-        let mut ctx = Context::new(1, Nonces::seeded(1));
-        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-        node.start(&mut ctx);
-        let envelope = Envelope {
-            label: Vec::new(),
-            keyring: Keyring::new(&keys).unwrap(),
-            compress: false,
-            version: 1,
-            verify_incoming: true,
-            verify_outgoing: true,
-            skip_inbound_label_check: false,
-        };
-        Alone { node, ctx, envelope }
+        let lone = Lone::quiet(|raw| {
+            raw.retransmit_mult = retransmit_mult;
+            raw.keys.extend(key.map(<[u8]>::to_vec));
+        });
+        Alone { lone, envelope: fixtures::envelope(key) }
     }
 
     fn packet(&self, messages: &[Vec<u8>]) -> Vec<u8> {
@@ -68,29 +33,15 @@ impl Alone {
         packet
     }
 
-    /// Hands a datagram in and forgets what it brought about, as a driver does. Returns datagrams sent.
+    /// Hands a datagram in and forgets the outputs, as a driver does. Returns datagrams sent.
     fn receive(&mut self, packet: &mut [u8]) -> usize {
-        self.node.handle_datagram(&mut self.ctx, peer(), packet);
-        self.clear()
+        self.lone.receive(packet);
+        self.lone.clear()
     }
 
     fn pass(&mut self, span: Duration) -> usize {
-        self.ctx.now = self.ctx.now + span;
-        while let Some((_, key)) = self.ctx.timers.pop_due(self.ctx.now) {
-            self.node.handle_timeout(&mut self.ctx, key);
-        }
-        self.clear()
-    }
-
-    fn clear(&mut self) -> usize {
-        let out = &mut self.ctx.out;
-        let sent = out.datagrams.len();
-        out.clear_datagrams();
-        out.streams.clear();
-        out.completions.clear();
-        out.events.clear();
-        out.notices.clear();
-        sent
+        self.lone.pass(span);
+        self.lone.clear()
     }
 
     /// Allocations of the last of several rounds of `input`, which must bring about `sent` datagrams each.
@@ -118,30 +69,25 @@ impl Alone {
     }
 }
 
-fn alive(name: &str) -> Vec<u8> {
-    let (mut out, meta) = (Vec::new(), meta());
-    let alive = Alive {
-        incarnation: Incarnation(1),
-        node: name,
-        addr: (&[127, 34, 3, 3][..]).into(),
-        port: 7946,
-        meta: meta.into(),
-        versions: (&[1, 5, 2, 2, 5, 5][..]).into(),
+/// Encoded alive messages of ten members.
+fn ten_alive() -> Vec<Vec<u8>> {
+    let encoded = |member: Member| {
+        let mut out = Vec::new();
+        member.alive().encode(&mut out);
+        out
     };
-    alive.encode(&mut out);
-    out
+    (10..20).map(|n| encoded(Member::new(n))).collect()
 }
 
 fn ping() -> Vec<u8> {
     let mut out = Vec::new();
-    Ping { seq: SeqNo(70_000), node: "myself", ..Ping::default() }.encode(&mut out);
+    fixtures::ping("node-00001").encode(&mut out);
     out
 }
 
-fn event(ltime: u64) -> Vec<u8> {
-    let mut out = vec![message::USER];
-    let payload = vec![b'x'; 100].into();
-    UserEvent { ltime: LamportTime(ltime), name: "deploy", payload, coalesce: false }.encode(&mut out);
+fn event() -> Vec<u8> {
+    let mut out = Vec::new();
+    fixtures::event(5, 100, &mut out);
     out
 }
 
@@ -149,7 +95,7 @@ fn event(ltime: u64) -> Vec<u8> {
 fn what_a_node_does_all_day_allocates_nothing() {
     for key in [None, Some(&[9; 16][..])] {
         let mut alone = Alone::new(key, 4);
-        let known: Vec<Vec<u8>> = (0..10).map(|n| alive(&format!("member-{n}"))).collect();
+        let known = ten_alive();
         let mut learn = alone.packet(&known);
         alone.receive(&mut learn);
         let mut ack = Vec::new();
@@ -159,7 +105,7 @@ fn what_a_node_does_all_day_allocates_nothing() {
         assert_eq!(alone.of_packet(&[ping()], 1), 0, "ping to ack, key {key:?}");
         assert_eq!(alone.of_packet(&[ack], 0), 0, "an ack nobody waits for");
         assert_eq!(alone.of_packet(&known, 0), 0, "ten known alive");
-        assert_eq!(alone.of_packet(&[event(5)], 0), 0, "a user event, new once and then known");
+        assert_eq!(alone.of_packet(&[event()], 0), 0, "a user event, new once and then known");
     }
 }
 
@@ -167,7 +113,7 @@ fn what_a_node_does_all_day_allocates_nothing() {
 fn gossip_and_piggyback_allocate_nothing() {
     // So many transmissions that the messages outlast the test.
     let mut alone = Alone::new(None, 1_000);
-    let known: Vec<Vec<u8>> = (0..10).map(|n| alive(&format!("member-{n}"))).collect();
+    let known = ten_alive();
     let mut learn = alone.packet(&known);
     alone.receive(&mut learn);
     let ping = ping();
@@ -175,69 +121,42 @@ fn gossip_and_piggyback_allocate_nothing() {
     let allocated = alone.allocations(4, |alone| {
         let gossip = alone.pass(Duration::from_millis(200));
         received.copy_from_slice(&ping);
-        alone.node.handle_datagram(&mut alone.ctx, peer(), &mut received);
-        assert!(alone.ctx.out.datagrams[0].range.len() > 1_000, "the ack carries gossip");
-        gossip + alone.clear()
+        alone.lone.receive(&mut received);
+        assert!(alone.lone.ctx.out.datagrams[0].range.len() > 1_000, "the ack carries gossip");
+        gossip + alone.lone.clear()
     });
     assert_eq!(allocated, 0);
 }
 
+/// The tags `dc=east`, `rack=r12` and `role=web`, encoded.
+const META: &[u8] = b"\xff\x83\xa2dc\xa4east\xa4rack\xa3r12\xa4role\xa3web";
+
 /// The answer to a join: `count` members with names of 20 bytes and three tags.
-fn push_pull(count: usize) -> Vec<u8> {
-    let names: Vec<String> = (0..count).map(|n| format!("member-number-{n:06}")).collect();
-    let (mut records, mut user, mut out) = (Vec::new(), Vec::new(), Vec::new());
-    let meta = meta();
-    for (n, name) in names.iter().enumerate() {
-        let [_, _, high, low] = (n as u32).to_be_bytes();
-        let addr = [10, 34, high, low];
-        let record = NodeState {
-            name,
-            addr: addr[..].into(),
-            port: 7946,
-            meta: meta[..].into(),
-            incarnation: Incarnation(1),
-            versions: (&[1, 5, 2, 2, 5, 5][..]).into(),
-            ..NodeState::default()
-        };
-        record.encode(&mut records);
-    }
-    let source = PushPullSource {
-        ltime: LamportTime(20),
-        event_ltime: LamportTime(1),
-        query_ltime: LamportTime(1),
-        members: (count as u32, names.iter().map(|name| (name.as_str(), LamportTime(1)))),
-        left: (0, std::iter::empty()),
-        events: std::iter::empty(),
-        marker: std::marker::PhantomData,
+fn push_pull(count: u32) -> Vec<u8> {
+    let member = |n: u32| {
+        let [_, _, high, low] = n.to_be_bytes();
+        Member::at(format!("member-number-{n:06}"), SocketAddr::from(([10, 34, high, low], 7946)), META)
     };
-    encode_push_pull(source, &mut user);
-    encode_push_pull_header(count, user.len(), false, &mut out);
-    [out, records, user].concat()
+    fixtures::push_pull(&(0..count).map(member).collect::<Vec<_>>())
 }
 
 #[test]
 fn a_member_costs_at_most_220_bytes() {
     const MEMBERS: usize = 50_000;
-    let frame = push_pull(MEMBERS);
-    let mut alone = Alone::new(None, 4);
-    let target = JoinTarget { label: String::new(), node: None, addr: peer() };
-    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
-    let opened = |(_, id, operation): &(NodeId, _, StreamOperation)| {
-        matches!(operation, StreamOperation::Open(_)).then_some(*id)
-    };
-    let id = alone.ctx.out.streams.iter().find_map(opened).unwrap();
-    alone.node.handle_stream(&mut alone.ctx, id, StreamInput::Opened);
-    alone.clear();
+    let frame = push_pull(MEMBERS as u32);
+    let Joining { mut lone, stream } = Joining::default();
     let measured = allocation_counter::measure(|| {
         for part in frame.chunks(16 * 1024) {
-            alone.node.handle_stream(&mut alone.ctx, id, StreamInput::Bytes(part.into()));
+            lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Bytes(part.into()));
         }
-        while alone.node.view().table_count() < MEMBERS + 1 {
-            alone.pass(Duration::from_millis(1));
+        while lone.node.view().table_count() < MEMBERS + 1 {
+            lone.pass(Duration::from_millis(1));
+            lone.clear();
         }
-        alone.node.handle_stream(&mut alone.ctx, id, StreamInput::Finished);
+        lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Finished);
         // The decoder and its frame go with the stream.
-        alone.pass(Duration::from_secs(60));
+        lone.pass(Duration::from_secs(60));
+        lone.clear();
     });
     let each = measured.bytes_current as f64 / MEMBERS as f64;
     println!("{each:.0} bytes a member, {} at the peak", measured.bytes_max / MEMBERS as u64);
@@ -246,7 +165,7 @@ fn a_member_costs_at_most_220_bytes() {
 
 #[test]
 fn the_messages_of_these_tests_are_what_they_seem() {
-    assert!(matches!(Message::decode(&ping()), Ok(Message::Ping(ping)) if ping.node == "myself"));
-    assert!(matches!(Message::decode(&alive("a")), Ok(Message::Alive(alive)) if alive.node == "a"));
-    assert!(matches!(Message::decode(&event(1)), Ok(Message::User(_))));
+    assert!(matches!(Message::decode(&ping()), Ok(Message::Ping(ping)) if ping.node == "node-00001"));
+    assert!(ten_alive().iter().all(|one| matches!(Message::decode(one), Ok(Message::Alive(_)))));
+    assert!(matches!(Message::decode(&event()), Ok(Message::User(_))));
 }

@@ -4,16 +4,14 @@
 
 mod common;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::{decode, envelope, vectors};
 use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId, StreamId, StreamInput};
+use thane_engine::context::{Context, StreamId, StreamInput};
 use thane_engine::event::Notice;
+use thane_engine::fixtures::{self, Lone, PEER};
 use thane_engine::node::Node;
-use thane_engine::random::Nonces;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::{
     DATAGRAM_DECOMPRESSED_BYTES_MAX, DATAGRAM_MESSAGES_MAX, STREAM_DECOMPRESSED_BYTES_MAX,
@@ -21,7 +19,7 @@ use thane_engine::wire::limits::{
 use thane_engine::wire::msgpack::{write_array, write_map, write_raw, write_uint};
 use thane_engine::wire::serf::{Filter, KeyResponse, Query, SerfMessage};
 use thane_engine::wire::stream::{Role, StreamDecoder, encode_push_pull_header, encode_stream};
-use thane_engine::wire::{Alive, DropReason, NodeState, Ping, SeqNo, lzw};
+use thane_engine::wire::{Alive, DropReason, NodeState, lzw};
 
 /// What LZW grows at the most: one 12-bit code stands for up to 3,840 bytes, on average of a stream 1,355.
 const LZW_GROWTH_MAX: u64 = 1355;
@@ -245,7 +243,7 @@ fn every_refused_datagram_is_counted_under_its_reason() {
 fn check_datagrams(change: impl Fn(&mut RawConfig), cases: Vec<Case>) {
     for (what, reason, mut bytes) in cases {
         let (mut node, mut ctx) = node(&change);
-        node.handle_datagram(&mut ctx, peer(), &mut bytes);
+        node.handle_datagram(&mut ctx, PEER, &mut bytes);
         let drops: Vec<(DropReason, u64)> = node.stats().all_drops().collect();
         assert_eq!(drops, [(reason, 1)], "{what}");
         assert!(ctx.out.datagrams.is_empty(), "{what}: a refused datagram is never answered");
@@ -260,10 +258,10 @@ fn a_flood_of_junk_makes_few_notices() {
     ctx.out.notices.clear();
     for n in 0..200u8 {
         let mut bytes = if n.is_multiple_of(2) { vec![] } else { b"\x0c\0\0\0\0junk".to_vec() };
-        node.handle_datagram(&mut ctx, peer(), &mut bytes);
+        node.handle_datagram(&mut ctx, PEER, &mut bytes);
     }
     let notices: Vec<Notice> = ctx.out.notices.drain(..).map(|(_, notice)| notice).collect();
-    let told = |reason| Notice::Dropped { reason, from: Some(peer()), count: 100 };
+    let told = |reason| Notice::Dropped { reason, from: Some(PEER), count: 100 };
     assert_eq!(notices, [told(DropReason::Empty), told(DropReason::BadChecksum)]);
 }
 
@@ -430,7 +428,7 @@ fn every_refused_stream_is_counted_under_its_reason() {
     for (what, reason, change, bytes) in cases {
         let (mut node, mut ctx) = node(&change);
         let id = StreamId::accepted(0);
-        node.handle_stream(&mut ctx, id, StreamInput::Accepted(peer()));
+        node.handle_stream(&mut ctx, id, StreamInput::Accepted(PEER));
         node.handle_stream(&mut ctx, id, StreamInput::Bytes(bytes[..].into()));
         // A push/pull that is whole is merged on the next turn.
         ctx.now = ctx.now + Duration::from_millis(10);
@@ -455,22 +453,16 @@ fn a_query_filter_that_crashes_serf_is_not_passed_on() {
 
 /// A node that runs, with its Context.
 fn node(change: &dyn Fn(&mut RawConfig)) -> (Node, Context) {
-    let mut raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
-    change(&mut raw);
-    let mut ctx = Context::new(1, Nonces::seeded(1));
-    let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-    node.start(&mut ctx);
+    let Lone { node, ctx } = Lone::new(|raw| {
+        raw.node_name = "n1".to_owned();
+        change(raw);
+    });
     (node, ctx)
-}
-
-fn peer() -> SocketAddr {
-    SocketAddr::from(([127, 13, 0, 2], 7946))
 }
 
 fn ping() -> Vec<u8> {
     let mut out = Vec::new();
-    let source_addr = [127, 13, 0, 2][..].into();
-    Ping { seq: SeqNo(7), node: "n1", source_addr, source_port: 7946, source_node: "n2" }.encode(&mut out);
+    fixtures::ping("n1").encode(&mut out);
     out
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use thane_engine::api::{Answer, ApiError, Engine, Handle, NodeOptions, StartError, Told};
+use thane_engine::api::{Answer, ApiError, Engine, Handle, NodeOptions, OutletItem, StartError};
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::delegate::{Announcement, Announcements, Delegate, Onward, Veto};
 use thane_engine::event::{Event, MemberEventKind};
@@ -193,7 +193,7 @@ fn answers_and_events_are_streams() {
         let mut answers = node.query(params).await.unwrap();
         assert_eq!(answers.timeout, Duration::from_millis(500));
         let token = loop {
-            if let Told::Event(Event::Query { token, .. }) = next(&mut outlet).await.unwrap() {
+            if let OutletItem::Event(Event::Query { token, .. }) = next(&mut outlet).await.unwrap() {
                 break token;
             }
         };

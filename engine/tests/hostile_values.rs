@@ -2,29 +2,24 @@
 //! the node goes on.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::command::{KeyOperation, Ticket};
 use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId};
+use thane_engine::context::Context;
 use thane_engine::event::Completion;
+use thane_engine::fixtures::{Lone, PEER};
 use thane_engine::node::Node;
-use thane_engine::random::Nonces;
 use thane_engine::view::MemberStatus;
 use thane_engine::wire::serf::{JoinIntent, LeaveIntent, Query, UserEvent};
 use thane_engine::wire::{Alive, Dead, DropReason, Incarnation, LamportTime, SerfMessage, Suspect};
 
-const PEER: &str = "127.13.0.2:7946";
-
 fn node(change: impl FnOnce(&mut RawConfig)) -> (Node, Context) {
-    let mut raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
-    change(&mut raw);
-    let mut ctx = Context::new(1, Nonces::seeded(1));
-    let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-    node.start(&mut ctx);
+    let Lone { node, ctx } = Lone::new(|raw| {
+        raw.node_name = "n1".to_owned();
+        change(raw);
+    });
     (node, ctx)
 }
 
@@ -42,7 +37,7 @@ fn alive<'a>(name: &'a str, incarnation: u32) -> Alive<'a> {
 fn give(node: &mut Node, ctx: &mut Context, encode: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = Vec::new();
     encode(&mut bytes);
-    node.handle_datagram(ctx, PEER.parse().unwrap(), &mut bytes);
+    node.handle_datagram(ctx, PEER, &mut bytes);
 }
 
 fn drops(node: &Node) -> Vec<(DropReason, u64)> {

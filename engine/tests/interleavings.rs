@@ -10,32 +10,38 @@ use loom::thread;
 use thane_engine::context::NodeId;
 use tokio::sync::oneshot;
 
-#[path = "../src/io/mailbox.rs"]
+#[path = "../src/shard/mailbox.rs"]
 mod mailbox;
 #[path = "interleavings/model.rs"]
 mod sync;
-#[path = "../src/api/watch.rs"]
+#[path = "../src/shard/watch.rs"]
 mod watch;
 
-/// What the two files name of the engine.
-mod api {
-    pub(crate) use thane_engine::api::{ApiError, NodeOptions, ShardCensus, StartError, Told};
-
-    pub(crate) use crate::watch::WatchRing;
+/// What the two files name of the shard, beside them.
+mod census {
+    pub(crate) use thane_engine::api::ShardCensus;
 }
+mod errors {
+    pub(crate) use thane_engine::api::{ApiError, StartError};
+}
+mod hosted {
+    pub(crate) struct HostedNode;
+}
+mod item {
+    pub(crate) use thane_engine::api::OutletItem;
+}
+mod options {
+    pub(crate) use thane_engine::api::NodeOptions;
+}
+/// And of the engine.
 mod context {
     pub(crate) use thane_engine::context::{Context, NodeId};
 }
 mod event {
     pub(crate) use thane_engine::event::Event;
 }
-mod roster {
-    pub(crate) struct FactIndex;
-}
-mod io {
-    pub(crate) mod seat {
-        pub(crate) struct Seat;
-    }
+mod node {
+    pub(crate) struct ListedMember;
 }
 
 use crate::mailbox::{Mailbox, Request};

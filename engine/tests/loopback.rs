@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::api::{
-    Answer, ApiError, Engine, Handle, NodeOptions, Outlet, ShardsOptions, Standing, StartError, Told,
+    Answer, ApiError, Engine, Handle, NodeCensus, NodeOptions, Outlet, OutletItem, ShardsOptions, StartError,
 };
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::config::RawConfig;
@@ -43,7 +43,7 @@ async fn until(outlet: &mut Outlet, mut fits: impl FnMut(&Event) -> bool) -> Eve
     let wait = async {
         loop {
             match outlet.next().await.expect("the node runs") {
-                Told::Event(event) if fits(&event) => return event,
+                OutletItem::Event(event) if fits(&event) => return event,
                 _ => {}
             }
         }
@@ -213,7 +213,7 @@ async fn many_behind_shared_sockets(choice: DriverChoice) {
 }
 
 #[cfg(target_os = "linux")]
-async fn until_all_stand(engine: &Engine, nodes: u8, fits: impl Fn(&Standing) -> bool) {
+async fn until_all_stand(engine: &Engine, nodes: u8, fits: impl Fn(&NodeCensus) -> bool) {
     let wait = async {
         loop {
             let shards = engine.census().await.unwrap();

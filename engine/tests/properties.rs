@@ -11,11 +11,12 @@ use bytes::Bytes;
 use common::{decode, envelope, vectors};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::{DATAGRAM_MESSAGES_MAX, EVENT_SLOTS};
 use thane_engine::wire::message::{Ack, Alive, Dead, ErrMessage, IndirectPing, Nack, Ping, Suspect};
 use thane_engine::wire::msgpack::Reader;
-use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::serf::{
     Filter, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, MemberRecord, PushPullSource, Query,
     QueryResponse, Relay, UserEvent, encode_push_pull,
@@ -113,7 +114,7 @@ fn digest(bytes: &[u8]) {
 }
 
 fn digest_datagram(envelope: &Envelope, mut bytes: Vec<u8>) {
-    let Ok(plain) = packet::open(envelope, &mut bytes) else { return };
+    let Ok(plain) = envelope.open(&mut bytes) else { return };
     let (mut messages, mut depth) = (0, 0);
     packet::for_each_step(plain, &mut Scratch::default(), |step| match step {
         Step::Enter(_) => depth += 1,

@@ -3,21 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use thane_engine::command::{CommandError, Ticket};
 use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId, StreamId, StreamInput};
+use thane_engine::context::{StreamId, StreamInput};
 use thane_engine::event::Event;
-use thane_engine::node::Node;
-use thane_engine::random::Nonces;
+use thane_engine::fixtures::{Lone, PEER, envelope};
 use thane_engine::time::Time;
 use thane_engine::timers::TimerKind;
 use thane_engine::view::{MemberStatus, SwimState};
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::message::IndirectPing;
-use thane_engine::wire::packet::{self, Envelope, Scratch};
+use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::{
     FLAG_ACK, FLAG_NO_BROADCAST, Filter, JoinIntent, LeaveIntent, Query, UserEvent,
 };
@@ -27,35 +25,31 @@ use thane_engine::wire::{
     Suspect, WireState,
 };
 
-struct Lone {
-    node: Node,
-    ctx: Context,
+/// The node `n1`.
+fn lone() -> Lone {
+    lone_with(|_| {})
 }
 
-fn peer() -> SocketAddr {
-    SocketAddr::from(([127, 13, 0, 2], 7946))
+fn lone_with(change: impl FnOnce(&mut RawConfig)) -> Lone {
+    Lone::new(|raw| {
+        raw.node_name = "n1".to_owned();
+        change(raw);
+    })
 }
 
-impl Lone {
-    fn new() -> Lone {
-        Lone::with(|_| {})
-    }
+/// What these tests do with a node and ask it.
+trait Watched {
+    fn hear_serf(&mut self, encode: impl FnOnce(&mut Vec<u8>));
+    /// Passes time, millisecond by millisecond.
+    fn wait(&mut self, span: Duration);
+    /// What it sent since the last call: where to, and each message as text.
+    fn sent(&mut self) -> Vec<(SocketAddr, String)>;
+    fn status(&self, name: &str) -> MemberStatus;
+    fn state(&self, name: &str) -> (SwimState, u32);
+    fn user_events(&mut self) -> Vec<(String, bool)>;
+}
 
-    fn with(change: impl FnOnce(&mut RawConfig)) -> Lone {
-        let mut raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
-        change(&mut raw);
-        let mut ctx = Context::new(1, Nonces::seeded(1));
-        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-        node.start(&mut ctx);
-        Lone { node, ctx }
-    }
-
-    fn hear(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = Vec::new();
-        encode(&mut bytes);
-        self.node.handle_datagram(&mut self.ctx, peer(), &mut bytes);
-    }
-
+impl Watched for Lone {
     fn hear_serf(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         self.hear(|out| {
             out.push(8);
@@ -63,31 +57,16 @@ impl Lone {
         });
     }
 
-    /// Lets time pass, in milliseconds.
     fn wait(&mut self, span: Duration) {
-        for _ in 0..span.as_millis() {
-            self.ctx.now = self.ctx.now + Duration::from_millis(1);
-            while let Some((_, key)) = self.ctx.timers.pop_due(self.ctx.now) {
-                self.node.handle_timeout(&mut self.ctx, key);
-            }
-        }
+        (0..span.as_millis()).for_each(|_| self.pass(Duration::from_millis(1)));
     }
 
-    /// What it sent since the last look: where to, and each message as text.
     fn sent(&mut self) -> Vec<(SocketAddr, String)> {
         let mut sent = Vec::new();
-        let envelope = Envelope {
-            label: Vec::new(),
-            keyring: Keyring::new(&[]).unwrap(),
-            compress: false,
-            version: 1,
-            verify_incoming: true,
-            verify_outgoing: true,
-            skip_inbound_label_check: false,
-        };
+        let envelope = envelope(None);
         for datagram in std::mem::take(&mut self.ctx.out.datagrams) {
             let mut bytes = self.ctx.out.send_buffer[datagram.range.clone()].to_vec();
-            let plain = packet::open(&envelope, &mut bytes).unwrap();
+            let plain = envelope.open(&mut bytes).unwrap();
             packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
                 let text = match message.unwrap() {
                     Message::Ack(ack) => format!("ack {} with {}", ack.seq.0, ack.payload.len()),
@@ -141,7 +120,7 @@ fn alive<'a>(name: &'a str, incarnation: u32, port: u16) -> Alive<'a> {
 fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_nack() {
     let target = SocketAddr::from(([127, 13, 0, 9], 7946));
     for answered in [true, false] {
-        let mut lone = Lone::new();
+        let mut lone = lone();
         lone.hear(|out| {
             let request = IndirectPing {
                 seq: SeqNo(77),
@@ -162,14 +141,14 @@ fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_
         assert_ne!(seq, 77, "it has a number of its own");
         if answered {
             lone.hear(|out| Ack { seq: SeqNo(seq), payload: b"\x01coordinate"[..].into() }.encode(out));
-            assert_eq!(lone.sent(), [(peer(), "ack 77 with 0".to_owned())]);
+            assert_eq!(lone.sent(), [(PEER, "ack 77 with 0".to_owned())]);
             lone.wait(Duration::from_secs(2));
             assert_eq!(lone.sent(), [], "no nack after an ack");
         } else {
             lone.wait(Duration::from_millis(499));
             assert_eq!(lone.sent(), []);
             lone.wait(Duration::from_millis(20));
-            assert_eq!(lone.sent(), [(peer(), "nack 77".to_owned())]);
+            assert_eq!(lone.sent(), [(PEER, "nack 77".to_owned())]);
         }
     }
 }
@@ -196,7 +175,7 @@ fn nonsense_for_a_coordinate_is_dropped_and_the_ack_counts_all_the_same() {
     let fewer: Vec<u8> = good.iter().map(|&byte| if byte == 0x98 { 0x97 } else { byte }).collect();
     payloads.extend([fewer, [&[9], &good[1..]].concat(), good[..good.len() / 2].to_vec()]);
     for (place, payload) in payloads.into_iter().enumerate() {
-        let mut lone = Lone::new();
+        let mut lone = lone();
         lone.hear(|out| alive("n2", 1, 7946).encode(out));
         let probed = (0..110).find_map(|_| {
             lone.wait(Duration::from_millis(10));
@@ -217,25 +196,20 @@ fn nonsense_for_a_coordinate_is_dropped_and_the_ack_counts_all_the_same() {
 #[test]
 fn both_versions_of_the_envelope_are_opened() {
     for version in [0, 1] {
-        let raw = RawConfig {
-            keys: vec![vec![5; 16]],
-            ..RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)))
-        };
-        let mut ctx = Context::new(1, Nonces::seeded(1));
-        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-        node.start(&mut ctx);
-        let mut bytes = Vec::new();
-        alive("n2", 1, 7946).encode(&mut bytes);
-        Keyring::new(&[vec![5; 16]]).unwrap().seal(version, [9; 12], b"", &mut bytes, 0);
-        node.handle_datagram(&mut ctx, peer(), &mut bytes);
-        assert_eq!(node.members(&ctx).len(), 2, "version {version}");
+        let mut lone = lone_with(|raw| raw.keys = vec![vec![5; 16]]);
+        lone.hear(|bytes| {
+            alive("n2", 1, 7946).encode(bytes);
+            Keyring::new(&[vec![5; 16]]).unwrap().seal(version, [9; 12], b"", bytes, 0);
+        });
+        let Lone { node, ctx } = &lone;
+        assert_eq!(node.members(ctx).len(), 2, "version {version}");
         assert_eq!(node.stats().all_drops().count(), 0);
     }
 }
 
 #[test]
 fn news_needs_a_larger_incarnation_and_port_0_is_the_own_one() {
-    let mut lone = Lone::new();
+    let mut lone = lone();
     lone.hear(|out| alive("n2", 3, 0).encode(out));
     assert_eq!(lone.state("n2"), (SwimState::Alive, 3));
     assert_eq!(lone.node.members(&lone.ctx)[1].port, 7946);
@@ -250,7 +224,7 @@ fn news_needs_a_larger_incarnation_and_port_0_is_the_own_one() {
 
 #[test]
 fn serf_intents_who_is_said_to_leave_and_does_not_says_so_even_at_the_time_of_its_own_join() {
-    let mut lone = Lone::new();
+    let mut lone = lone();
     lone.hear(|out| alive("n2", 1, 7946).encode(out));
     lone.wait(Duration::from_secs(20));
     let said = |lone: &mut Lone, ltime: u64| {
@@ -274,7 +248,7 @@ fn serf_intents_for_a_member_not_known_yet_wait_for_it_and_the_newest_counts() {
         (vec![leave(6), join(5)], MemberStatus::Leaving),
         (vec![join(5), leave(6)], MemberStatus::Leaving),
     ] {
-        let mut lone = Lone::new();
+        let mut lone = lone();
         for &(ltime, leaves) in &intents {
             let (ltime, node) = (LamportTime(ltime), "n2");
             lone.hear_serf(|out| match leaves {
@@ -290,7 +264,7 @@ fn serf_intents_for_a_member_not_known_yet_wait_for_it_and_the_newest_counts() {
 #[test]
 fn lifeguard_4_3_a_ping_to_a_suspect_carries_the_accusation_if_the_buddy_system_is_on() {
     for buddy_system in [true, false] {
-        let mut lone = Lone::with(|raw| raw.buddy_system = buddy_system);
+        let mut lone = lone_with(|raw| raw.buddy_system = buddy_system);
         lone.hear(|out| alive("n2", 1, 7946).encode(out));
         lone.hear(|out| Suspect { incarnation: Incarnation(1), node: "n2", from: "n3" }.encode(out));
         // Until gossip has sent it as often as it may.
@@ -298,7 +272,7 @@ fn lifeguard_4_3_a_ping_to_a_suspect_carries_the_accusation_if_the_buddy_system_
         lone.sent();
         lone.wait(Duration::from_millis(1_500));
         let sent = lone.sent();
-        let has = |what: &str| sent.iter().any(|(to, text)| *to == peer() && text.starts_with(what));
+        let has = |what: &str| sent.iter().any(|(to, text)| *to == PEER && text.starts_with(what));
         assert!(has("ping"), "{sent:?}");
         assert_eq!(has("suspect n2"), buddy_system, "{sent:?}");
     }
@@ -306,7 +280,7 @@ fn lifeguard_4_3_a_ping_to_a_suspect_carries_the_accusation_if_the_buddy_system_
 
 #[test]
 fn a_remotes_dead_is_only_suspected_and_its_left_has_left() {
-    let mut lone = Lone::new();
+    let mut lone = lone();
     for name in ["dead", "left", "suspect"] {
         lone.hear(|out| alive(name, 1, 7946).encode(out));
     }
@@ -327,7 +301,7 @@ fn a_remotes_dead_is_only_suspected_and_its_left_has_left() {
         .encode(&mut bytes);
     }
     let id = StreamId::accepted(0);
-    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Accepted(peer()));
+    lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Accepted(PEER));
     lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(bytes[..].into()));
     lone.wait(Duration::from_millis(10));
     assert_eq!(lone.state("dead").0, SwimState::Suspect);
@@ -350,7 +324,7 @@ fn query(ltime: u64, flags: u32) -> Query<'static> {
 
 #[test]
 fn events_and_queries_beyond_the_buffer_are_too_old() {
-    let mut lone = Lone::new();
+    let mut lone = lone();
     let event =
         |ltime| UserEvent { ltime: LamportTime(ltime), name: "e", payload: b""[..].into(), coalesce: true };
     lone.hear_serf(|out| event(1000).encode(out));
@@ -368,7 +342,7 @@ fn events_and_queries_beyond_the_buffer_are_too_old() {
 #[test]
 fn a_query_goes_on_even_where_it_is_filtered_out_unless_it_says_not_to() {
     for (flags, queued) in [(FLAG_ACK, 1), (FLAG_ACK | FLAG_NO_BROADCAST, 0)] {
-        let mut lone = Lone::new();
+        let mut lone = lone();
         let filters = vec![Filter::Nodes(vec!["somebody"]).encode().into()];
         lone.hear_serf(|out| Query { filters, ..query(5, flags) }.encode(out));
         assert_eq!(lone.node.queue_depths(), [0, queued, 0]);
@@ -381,7 +355,7 @@ fn a_query_goes_on_even_where_it_is_filtered_out_unless_it_says_not_to() {
 
 #[test]
 fn commands_in_the_wrong_state_are_refused_in_serfs_words() {
-    let mut lone = Lone::new();
+    let mut lone = lone();
     let Lone { node, ctx } = &mut lone;
     node.leave(ctx, Ticket(1)).unwrap();
     assert_eq!(node.leave(ctx, Ticket(2)), Err(CommandError::LeaveInProgress));
@@ -397,9 +371,7 @@ fn commands_in_the_wrong_state_are_refused_in_serfs_words() {
 fn nodes_started_together_probe_at_different_moments() {
     let firsts: std::collections::BTreeSet<u64> = (0..20)
         .map(|seed| {
-            let raw = RawConfig::lan("n1", SocketAddr::from(([127, 13, 0, 1], 7946)));
-            let mut ctx = Context::new(seed, Nonces::seeded(seed));
-            Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx).start(&mut ctx);
+            let Lone { mut ctx, .. } = Lone::seeded(seed, |_| {});
             let mut due = |millis: u64| {
                 let end = Time::from_nanos(millis * 1_000_000);
                 std::iter::from_fn(|| ctx.timers.pop_due(end)).any(|(_, key)| key.kind == TimerKind::Probe)

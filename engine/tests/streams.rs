@@ -2,55 +2,38 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use thane_engine::command::{JoinTarget, Ticket};
-use thane_engine::config::RawConfig;
-use thane_engine::context::{Context, NodeId, StreamId, StreamInput, StreamOperation};
-use thane_engine::node::Node;
-use thane_engine::random::Nonces;
+use thane_engine::command::Ticket;
+use thane_engine::context::{StreamId, StreamInput, StreamOperation};
+use thane_engine::fixtures::{FRAME_MAX_ANNOUNCED, Lone, PEER, envelope};
 use thane_engine::wire::DropReason;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::Envelope;
 use thane_engine::wire::stream::{Role, encode_push_pull_header, encode_stream};
 
 const KEY: [u8; 16] = [7; 16];
 const MIB: usize = 1024 * 1024;
-/// An encrypted frame of 20 MiB, the longest that is allowed: type and length.
-const FRAME: [u8; 5] = [10, 1, 0x40, 0, 0];
 
-fn addr(last: u8) -> SocketAddr {
-    SocketAddr::from(([127, 46, 4, last], 7946))
-}
-
-struct Alone {
-    node: Node,
-    ctx: Context,
-}
+/// The node under test, with the key.
+struct Alone(Lone);
 
 impl Alone {
     fn new() -> Alone {
-        let mut raw = RawConfig::lan("myself", addr(1));
-        raw.keys = vec![KEY.to_vec()];
-        let mut ctx = Context::new(1, Nonces::seeded(1));
-        let mut node = Node::new(NodeId(0), Arc::new(raw.check().unwrap()), &mut ctx);
-        node.start(&mut ctx);
-        Alone { node, ctx }
+        Alone(Lone::new(|raw| raw.keys = vec![KEY.to_vec()]))
     }
 
     fn input(&mut self, id: StreamId, input: StreamInput<'_>) {
-        self.node.handle_stream(&mut self.ctx, id, input);
+        self.0.node.handle_stream(&mut self.0.ctx, id, input);
     }
 
     fn accept(&mut self, n: u64) -> StreamId {
         let id = StreamId::accepted(n);
-        self.input(id, StreamInput::Accepted(addr(2)));
+        self.input(id, StreamInput::Accepted(PEER));
         id
     }
 
     /// What the node wants done with that stream since the last time.
     fn operations(&mut self, id: StreamId) -> Vec<StreamOperation> {
-        self.ctx
+        self.0
+            .ctx
             .out
             .streams
             .extract_if(.., |(_, of, _)| *of == id)
@@ -68,18 +51,9 @@ impl Alone {
 
 /// A push/pull of nobody, sealed.
 fn request() -> Vec<u8> {
-    let envelope = Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(&[KEY.to_vec()]).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    };
     let (mut raw, mut out) = (Vec::new(), Vec::new());
     encode_push_pull_header(0, 0, false, &mut raw);
-    encode_stream(&raw, &envelope, Role::Dialler, [3; 12], &mut out);
+    encode_stream(&raw, &envelope([&KEY[..]]), Role::Dialler, [3; 12], &mut out);
     out
 }
 
@@ -90,10 +64,10 @@ fn streams_together_hold_no_more_than_allowed_and_the_longest_goes() {
         // 19 + 18 + ... MiB announced frames that never get whole.
         let greedy: Vec<StreamId> = (0..12).map(|n| alone.accept(n)).collect();
         for (n, &id) in greedy.iter().enumerate() {
-            alone.input(id, StreamInput::Bytes(FRAME[..].into()));
+            alone.input(id, StreamInput::Bytes(FRAME_MAX_ANNOUNCED[..].into()));
             alone.feed(id, (19 - n) * MIB);
         }
-        let cut = alone.node.stats().drops(DropReason::StreamsFull);
+        let cut = alone.0.node.stats().drops(DropReason::StreamsFull);
         // 19, 18, 17 fit; from then on the longest goes whenever 64 MiB are passed.
         assert!(cut >= 3, "{cut} were cut");
         assert!(!alone.operations(greedy[0]).is_empty(), "the longest is over");
@@ -114,8 +88,8 @@ fn streams_of_others_leave_room_for_the_nodes_own() {
     let ids: Vec<StreamId> = (0..300).map(|n| alone.accept(n)).collect();
     let refused = ids.iter().filter(|&&id| alone.operations(id) == [StreamOperation::Abort]).count();
     assert_eq!(refused, 44);
-    assert_eq!(alone.node.stats().drops(DropReason::TooManyStreams), 44);
-    let target = JoinTarget { label: String::new(), node: None, addr: addr(3) };
-    alone.node.join(&mut alone.ctx, Ticket(1), vec![target], true).unwrap();
-    assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(addr(3))]);
+    assert_eq!(alone.0.node.stats().drops(DropReason::TooManyStreams), 44);
+    let other = SocketAddr::from(([127, 13, 0, 3], 7946));
+    alone.0.node.join(&mut alone.0.ctx, Ticket(1), vec![other], true).unwrap();
+    assert_eq!(alone.operations(StreamId::opened(0)), [StreamOperation::Open(other)]);
 }

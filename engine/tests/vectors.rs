@@ -61,7 +61,7 @@ fn captured_messages_encode_back_to_the_same_bytes() {
             continue;
         }
         let mut opened = bytes.clone();
-        let plain = packet::open(&envelope, &mut opened).unwrap().to_vec();
+        let plain = envelope.open(&mut opened).unwrap().to_vec();
         packet::for_each_message(&plain, &mut Scratch::default(), &mut |message| {
             let mut out = Vec::new();
             match message.unwrap() {
@@ -102,7 +102,7 @@ fn captured_coordinates_decode_and_encode_back_to_the_same_bytes() {
     let mut compared = 0;
     for (name, bytes, envelope, _) in vectors("udp") {
         let mut opened = bytes.clone();
-        let plain = packet::open(&envelope, &mut opened).unwrap();
+        let plain = envelope.open(&mut opened).unwrap();
         packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
             let Ok(Message::Ack(ack)) = message else { return };
             if ack.payload.is_empty() {

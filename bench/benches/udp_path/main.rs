@@ -12,7 +12,7 @@ mod ours;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-use thane_bench::{envelope, packet_of_bytes};
+use thane_engine::fixtures::{envelope, packet_of_bytes};
 use thane_engine::io::Driver;
 use thane_engine::wire::keyring::Keyring;
 
@@ -186,7 +186,7 @@ fn contest(contestants: &mut [(String, Box<dyn Contestant>)], load: &Load) -> Ve
 }
 
 fn load(bytes: usize, key: Option<Vec<u8>>, batch: usize) -> Load {
-    let envelope = envelope(key.as_deref(), false);
+    let envelope = envelope(key.as_deref());
     let packet = packet_of_bytes(&envelope, bytes, false);
     let ping = packet_of_bytes(&envelope, bytes, true);
     let ack_bytes = ours::ack_bytes(&ping, key.as_deref());

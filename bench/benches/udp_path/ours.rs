@@ -2,35 +2,36 @@
 
 use std::net::SocketAddr;
 
-use thane_bench::{Bench, envelope};
+use thane_engine::fixtures::{Lone, envelope};
 use thane_engine::io::{Driver, SocketIndex, Udp, UdpOptions};
-use thane_engine::wire::packet::{Assembler, Envelope};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::Assembler;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 
 use crate::{Contestant, Costs, Far, Load, Meter};
 
 /// A node with a key or without.
-fn node(key: Option<&[u8]>) -> Bench {
-    Bench::new(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)))
+fn node(key: Option<&[u8]>) -> Lone {
+    Lone::quiet(|raw| raw.keys.extend(key.map(<[u8]>::to_vec)))
 }
 
 /// The length of the ack to a ping.
 pub(crate) fn ack_bytes(ping: &[u8], key: Option<&[u8]>) -> usize {
-    let mut bench = node(key);
+    let mut lone = node(key);
     // The first carries broadcasts: of the node itself, and the event's.
     for _ in 0..100 {
-        bench.clear();
-        bench.receive(&mut ping.to_vec());
+        lone.ctx.out.clear();
+        lone.receive(&mut ping.to_vec());
     }
-    assert_eq!(bench.ctx.out.datagrams.len(), 1, "a ping is answered");
-    bench.ctx.out.send_buffer.len()
+    assert_eq!(lone.ctx.out.datagrams.len(), 1, "a ping is answered");
+    lone.ctx.out.send_buffer.len()
 }
 
 /// Everything of a shard that a datagram meets.
 struct Parts {
     udp: Udp,
     socket: SocketIndex,
-    bench: Bench,
+    lone: Lone,
     assembler: Assembler,
     envelope: Envelope,
     /// What is assembled.
@@ -54,8 +55,8 @@ impl Ours {
             let socket = udp.add(near).expect("a fresh socket");
             (udp, socket)
         });
-        let (assembler, envelope) = (Assembler::default(), envelope(key, false));
-        let parts = Parts { udp, socket, bench: node(key), assembler, envelope, out: Vec::new() };
+        let (assembler, envelope) = (Assembler::default(), envelope(key));
+        let parts = Parts { udp, socket, lone: node(key), assembler, envelope, out: Vec::new() };
         Ours { runtime, parts: Some((parts, far)) }
     }
 }
@@ -90,7 +91,7 @@ impl Contestant for Ours {
             let count = rounds * batch;
             let costs =
                 Costs { send: send.each(count), receive: receive.each(count), echo: echo.each(count) };
-            assert_eq!(parts.bench.node.stats().all_drops().count(), 0, "nothing is refused");
+            assert_eq!(parts.lone.node.stats().all_drops().count(), 0, "nothing is refused");
             (costs, parts, far)
         };
         let visited = self.runtime.block_on(async { tokio::task::spawn_local(visit).await });
@@ -116,23 +117,23 @@ impl Parts {
 
     /// Waits and lets the node handle so many.
     async fn receive(&mut self, batch: usize) {
-        let Parts { udp, bench, .. } = self;
+        let Parts { udp, lone, .. } = self;
         let mut received = 0;
         while received < batch {
             udp.readable().await;
-            let Bench { node, ctx } = &mut *bench;
+            let Lone { node, ctx } = &mut *lone;
             received += udp.receive(256, |_, from, bytes| node.handle_datagram(ctx, from, bytes));
         }
     }
 
     /// Sends what the node put out; to the far end, where the ping's source would be.
     fn answer(&mut self, to: SocketAddr) {
-        let Parts { udp, socket, bench, .. } = self;
-        let out = &bench.ctx.out;
+        let Parts { udp, socket, lone, .. } = self;
+        let out = &lone.ctx.out;
         udp.send(out.datagrams.iter().map(|datagram| {
             let range = datagram.range.clone();
             (*socket, to, &out.send_buffer[range])
         }));
-        bench.clear();
+        lone.ctx.out.clear();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use thane_engine::api::{Outlet, Told};
+use thane_engine::api::{Outlet, OutletItem};
 use thane_engine::event::{Event, Notice};
 use tokio::sync::broadcast;
 
@@ -32,13 +32,13 @@ pub(crate) async fn forward(
         };
         tokio::select! {
             told = outlet.next() => match told {
-                Some(Told::Notice(notice)) => {
+                Some(OutletItem::Notice(notice)) => {
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());
                     }
                     notices.add(&notice, Instant::now());
                 }
-                Some(Told::Event(event)) => {
+                Some(OutletItem::Event(event)) => {
                     log.add(Level::Info, "agent", format_args!("Received event: {}", described(&event)));
                     counters.event(&event);
                     let event = Arc::new(event);
@@ -110,9 +110,9 @@ mod tests {
         };
         let member = Event::Member { kind: MemberEventKind::Failed, members: Members::default() };
         let events = [user("a"), query, user("x\ny"), member];
-        outlet_in.try_send(Told::Notice(Notice::ReconnectSkipped)).unwrap();
+        outlet_in.try_send(OutletItem::Notice(Notice::ReconnectSkipped)).unwrap();
         for event in events.clone() {
-            outlet_in.try_send(Told::Event(event)).unwrap();
+            outlet_in.try_send(OutletItem::Event(event)).unwrap();
         }
         drop(outlet_in);
         runtime.block_on(forward(outlet.into(), log.clone(), handlers, streams, Counters::default()));

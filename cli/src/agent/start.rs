@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
-use thane_engine::io::keyring_file;
+use thane_engine::io::files::keyring;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
@@ -131,8 +131,7 @@ fn identity(config: &Config) -> Result<SelfIdentity, String> {
 /// The gossip keys, the primary first: those of the keyring file, or the configured one.
 fn keys(config: &Config, log: &Log) -> Result<Vec<Vec<u8>>, String> {
     let Some(path) = &config.keyring_file else { return Ok(config.key.iter().cloned().collect()) };
-    let keys =
-        keyring_file::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
+    let keys = keyring::read(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
     let text = format!("Restored keyring with {} keys from {}", keys.len(), path.display());
     log.add(Level::Info, "agent", text);
     Ok(keys)

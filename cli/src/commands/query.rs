@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::{self, ExitCode};
 
 use serde::Serialize;
+use thane_engine::duration::Nanoseconds;
 use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
 
 use crate::command::{Command, Failure};
 use crate::commands::{name_and_payload, on_interrupt};
-use crate::duration::Nanoseconds;
 use crate::flags::Argument;
 use crate::json;
 use crate::output::{say, say_bytes};

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use thane_engine::wire::keyring::Keyring;
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::limits::LABEL_BYTES_MAX;
-use thane_engine::wire::packet::Envelope;
 
 use crate::flags::{Argument, Flags};
 
@@ -98,15 +97,8 @@ impl Options {
 
     /// The engine's envelope with these keys and this label.
     pub(super) fn envelope(&self) -> Envelope {
-        Envelope {
-            label: self.label.clone(),
-            keyring: Keyring::new(&self.keys).expect("the keys' sizes were checked when they were parsed"),
-            compress: false,
-            version: 1,
-            verify_incoming: true,
-            verify_outgoing: true,
-            skip_inbound_label_check: false,
-        }
+        let envelope = Envelope::new(&self.keys).expect("the keys' sizes were checked when they were parsed");
+        Envelope { label: self.label.clone(), ..envelope }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The layers and messages of a payload as a tree, built from the steps that the engine reports while it decodes.
 
 use serde_json::{Map, Value, json};
+use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::message::HAS_LABEL;
-use thane_engine::wire::packet::{self, Envelope, Scratch};
+use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage};
 use thane_engine::wire::{DropReason, Layer, Step};
 
@@ -25,7 +26,7 @@ impl Tree {
     /// Decodes a datagram.
     pub(super) fn of_datagram(envelope: &Envelope, mut bytes: Vec<u8>) -> Tree {
         let mut tree = Tree::default();
-        match packet::open_traced(envelope, &mut bytes, |step| tree.on_step(step)) {
+        match envelope.open_traced(&mut bytes, |step| tree.on_step(step)) {
             Err(reason) => tree.refuse(reason),
             Ok(plain) => packet::for_each_step(plain, &mut Scratch::default(), |step| tree.on_step(step)),
         }

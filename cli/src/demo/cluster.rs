@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use thane_engine::api::{Answer, Engine, Handle, NodeOptions, Outlet, Told};
+use thane_engine::api::{Answer, Engine, Handle, NodeOptions, Outlet, OutletItem};
 use thane_engine::command::QueryParams;
 use thane_engine::config::RawConfig;
 use thane_engine::event::{Event, MemberEventKind};
@@ -277,7 +277,7 @@ fn is_about(event: &Event, what: MemberEventKind, name: &str) -> bool {
 /// Forwards the events of an agent, and responds to queries with the agent's name.
 async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc::UnboundedSender<Report>) {
     while let Some(told) = outlet.next().await {
-        let Told::Event(event) = told else { continue };
+        let OutletItem::Event(event) = told else { continue };
         let at = Instant::now();
         if let Event::Query { token, .. } = &event {
             // A refused response (after the timeout) shows in the count of responses.

@@ -13,9 +13,8 @@ use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
 use crate::io::UdpCounters;
-use crate::io::mailbox::{Call, Request};
-use crate::io::seat::Reply;
 use crate::node::Node;
+use crate::shard::{Call, Reply, Request};
 use crate::view::MemberStatus;
 use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
@@ -113,11 +112,11 @@ impl Handle {
     pub async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
         let (answers_in, answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |seat, ctx| {
-            let ticket = seat.expect(Reply::Answers(answers_in));
-            let started = seat.node.query(ctx, ticket, &params);
+        self.leave_request(Box::new(move |hosted, ctx| {
+            let ticket = hosted.expect(Reply::Answers(answers_in));
+            let started = hosted.node.query(ctx, ticket, &params);
             if started.is_err() {
-                seat.forget(ticket);
+                hosted.forget(ticket);
             }
             let _ = reply.send(started);
         }))?;
@@ -133,12 +132,12 @@ impl Handle {
     pub async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
         let (answers_in, mut answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |seat, ctx| {
-            let ticket = seat.expect(Reply::Answers(answers_in));
-            let nodes = seat.node.view().status_count(MemberStatus::Alive);
-            let started = seat.node.key_query(ctx, ticket, operation, &key);
+        self.leave_request(Box::new(move |hosted, ctx| {
+            let ticket = hosted.expect(Reply::Answers(answers_in));
+            let nodes = hosted.node.view().status_count(MemberStatus::Alive);
+            let started = hosted.node.key_query(ctx, ticket, operation, &key);
             if started.is_err() {
-                seat.forget(ticket);
+                hosted.forget(ticket);
             }
             let _ = reply.send(started.map(|_| nodes));
         }))?;
@@ -266,8 +265,8 @@ impl Handle {
     /// If the node has stopped.
     pub async fn stats(&self) -> Result<NodeStats, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |seat, _| {
-            let _ = reply.send(node_stats(&seat.node, seat.outlet_dropped));
+        self.leave_request(Box::new(move |hosted, _| {
+            let _ = reply.send(node_stats(&hosted.node, hosted.outlet_dropped));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
     }
@@ -278,8 +277,8 @@ impl Handle {
         call: impl FnOnce(&mut Node, &mut Context) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |seat, ctx| {
-            let _ = reply.send(call(&mut seat.node, ctx));
+        self.leave_request(Box::new(move |hosted, ctx| {
+            let _ = reply.send(call(&mut hosted.node, ctx));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
     }
@@ -291,10 +290,10 @@ impl Handle {
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |seat, ctx| {
-            let ticket = seat.expect(reply_kind(reply));
-            if let Err(error) = call(&mut seat.node, ctx, ticket) {
-                seat.refuse(ticket, error);
+        self.leave_request(Box::new(move |hosted, ctx| {
+            let ticket = hosted.expect(reply_kind(reply));
+            if let Err(error) = call(&mut hosted.node, ctx, ticket) {
+                hosted.refuse(ticket, error);
             }
         }))?;
         Ok(answer.await.map_err(|_| ApiError::Stopped)??)

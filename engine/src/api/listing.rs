@@ -5,17 +5,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{ApiError, Handle, ShardOwner};
+use crate::context::Context;
 use crate::event::{Member, MemberRef, Members};
-use crate::io::mailbox::{Mailbox, Request};
-use crate::roster::{FactIndex, MemberIndex, Roster};
-use crate::view::MemberStatus;
+use crate::node::{ListedMember, Node};
+use crate::roster::MemberIndex;
+use crate::shard::Request;
 
-/// Members looked up for a list at one time: 5 ns each.
-const LOOK_SLICE: u32 = 8192;
 /// Members copied at one time: about 100 ns each, with what they announced.
-const COPY_SLICE: usize = 512;
-/// About what a member takes while a list is sent.
-const SENT_BYTES: usize = 256;
+pub(crate) const LIST_PIECE: usize = 512;
 
 /// The members that a node listed at one time, each as it was then, also if it has changed or gone since. Takes
 /// 8 bytes for each while it lives.
@@ -24,40 +21,24 @@ pub struct Listing {
     handle: Handle,
     held: Arc<Held>,
     /// Those of `held` that were chosen; all, if nobody chose.
-    chosen: Option<Vec<Listed>>,
+    chosen: Option<Vec<ListedMember>>,
     /// How many were asked for so far.
     asked: usize,
     /// The next piece, which the shard copies while the last one is worked with.
     coming: Option<oneshot::Receiver<Members>>,
 }
 
-/// A member in a list.
-#[derive(Copy, Clone, Debug)]
-struct Listed {
-    fact: FactIndex,
-    status: MemberStatus,
-}
-
 /// Members with references to their facts, which the shard gets back at the end.
 #[derive(Debug)]
 struct Held {
     shard: Arc<ShardOwner>,
-    listed: Vec<Listed>,
+    listed: Vec<ListedMember>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shard.mailbox.give_back(self.listed.drain(..).map(|listed| listed.fact).collect());
+        self.shard.mailbox.give_back(std::mem::take(&mut self.listed));
     }
-}
-
-/// Takes the references of some members back whose lists have ended. Returns how many bytes they took while they
-/// were sent.
-pub(crate) fn end_lists(mailbox: &Mailbox, roster: &mut Roster) -> usize {
-    let facts = mailbox.take_back().unwrap_or_default();
-    let bytes = facts.len() * SENT_BYTES;
-    facts.into_iter().for_each(|fact| roster.release_fact(fact));
-    bytes
 }
 
 impl Listing {
@@ -67,14 +48,8 @@ impl Listing {
         let mut from = Some(MemberIndex(0));
         while let Some(start) = from {
             let looked = handle.call(move |node, ctx| {
-                let (view, end) = (node.view(), node.view().index_end().min(start.0 + LOOK_SLICE));
-                for member in (start.0..end).map(MemberIndex) {
-                    if let Some(known) = view.get(member).filter(|known| known.status != MemberStatus::None) {
-                        ctx.roster.retain_fact(known.fact);
-                        held.listed.push(Listed { fact: known.fact, status: known.status });
-                    }
-                }
-                (held, (end < view.index_end()).then_some(MemberIndex(end)))
+                let next = node.list_members(ctx, start, &mut held.listed);
+                (held, next)
             });
             (held, from) = looked.await?;
         }
@@ -124,7 +99,7 @@ impl Listing {
         Ok(Some(piece))
     }
 
-    fn all(&self) -> &[Listed] {
+    fn all(&self) -> &[ListedMember] {
         self.chosen.as_ref().unwrap_or(&self.held.listed)
     }
 
@@ -134,28 +109,19 @@ impl Listing {
         if rest.is_empty() {
             return Ok(());
         }
-        let wanted = rest[..rest.len().min(COPY_SLICE)].to_vec();
+        let wanted = rest[..rest.len().min(LIST_PIECE)].to_vec();
         self.asked += wanted.len();
         let (reply, coming) = oneshot::channel();
         // The call may run after the listing is gone; its facts must not be.
         let held = Arc::clone(&self.held);
-        let call = Box::new(move |_: &mut _, ctx: &mut crate::context::Context| {
-            let _ = reply.send(copied(&ctx.roster, &wanted));
+        let call = Box::new(move |_: &mut _, ctx: &mut Context| {
+            let _ = reply.send(Node::copy_listed(ctx, &wanted));
             drop(held);
         });
         self.held.shard.mailbox.push(Request::Call(self.handle.id, call))?;
         self.coming = Some(coming);
         Ok(())
     }
-}
-
-/// What the roster says about them.
-fn copied(roster: &Roster, listed: &[Listed]) -> Members {
-    let mut members = Members::with_capacity(listed.len());
-    for &Listed { fact, status } in listed {
-        members.push(&MemberRef::of(roster, fact, status));
-    }
-    members
 }
 
 impl Handle {

@@ -29,40 +29,33 @@
 //! - When a node has ended, its outlet gives what it still holds and then `None`, and every call of its
 //!   handles is [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
 
-mod census;
 mod handle;
 mod listing;
-mod options;
 mod outlet;
 mod resolve;
-mod watch;
-#[cfg(test)]
-mod watch_tests;
+mod start;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::census::{ShardCensus, Standing};
 pub use self::handle::Handle;
+#[cfg(feature = "fixtures")]
+pub(crate) use self::listing::LIST_PIECE;
 pub use self::listing::Listing;
-pub(crate) use self::listing::end_lists;
-pub use self::options::{NodeOptions, SnapshotOptions};
-pub use self::outlet::{Answer, Answers, Outlet, Told};
-pub(crate) use self::watch::WatchRing;
-pub use self::watch::{NodeEvent, RingReader, Watch};
-use crate::command::CommandError;
-use crate::config::ConfigError;
+pub use self::outlet::{Answers, Outlet};
 #[cfg(doc)]
 use crate::config::RawConfig;
-use crate::io::mailbox::{Mailbox, Request};
 pub use crate::io::memory::share_one_heap;
-use crate::io::{Driver, DriverChoice, shard};
+use crate::io::{Driver, DriverChoice};
+pub use crate::shard::{
+    Answer, ApiError, JoinError, NodeCensus, NodeEvent, NodeOptions, OutletItem, RingReader, ShardCensus,
+    SnapshotOptions, StartError, Watch,
+};
+use crate::shard::{Mailbox, Request, ShardOptions, spawn};
 use crate::wire::LamportTime;
 
 /// Events and notices that wait for the application at one time. Beyond it new ones are dropped and counted
@@ -81,82 +74,6 @@ pub struct Engine {
     driver: Driver,
     reason: Arc<str>,
 }
-
-/// Why a node could not be started.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A setting is out of range.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The address can't be bound.
-    #[error("Failed to bind {addr} ({what}): {error}")]
-    Bind {
-        /// `TCP` or `UDP`.
-        what: &'static str,
-        /// Which address.
-        addr: SocketAddr,
-        /// The system's reason.
-        error: std::io::Error,
-    },
-    /// The snapshot can't be used.
-    #[error("Failed to open snapshot {}: {error}", path.display())]
-    Snapshot {
-        /// Which file.
-        path: PathBuf,
-        /// The system's reason.
-        error: std::io::Error,
-    },
-    /// The engine's thread can't be made.
-    #[error("Failed to start the engine: {0}")]
-    Engine(std::io::Error),
-    /// None of the nodes to join through answered. The node has ended.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// The engine is gone or its mailbox is full.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-}
-
-/// Why a request failed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ApiError {
-    /// The node refused it.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    /// The mailbox is full; try again later.
-    #[error("the engine is busy, try again later")]
-    Busy,
-    /// The node or its engine has stopped.
-    #[error("the node has stopped")]
-    Stopped,
-    /// The broadcast of new tags did not go out within the broadcast timeout.
-    #[error("timeout waiting for update broadcast")]
-    TagsTimeout,
-    /// The broadcast of a force-leave did not go out within the broadcast timeout.
-    #[error("timed out broadcasting node removal")]
-    RemovalTimeout,
-}
-
-/// A join through no address at all: one line for each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinError {
-    /// Why each address did not work.
-    pub errors: Vec<String>,
-}
-
-impl std::fmt::Display for JoinError {
-    /// Serf's layout, which scripts match.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.errors.len() {
-            1 => write!(f, "1 error occurred:")?,
-            n => write!(f, "{n} errors occurred:")?,
-        }
-        self.errors.iter().try_for_each(|error| write!(f, "\n\t* {error}"))?;
-        write!(f, "\n\n")
-    }
-}
-
-impl std::error::Error for JoinError {}
 
 /// What became of a key operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -272,7 +189,7 @@ impl Engine {
                 shared_port = Some(socket.local_addr()?.port());
             }
             let processor = (count > 1).then_some(number as usize);
-            shard::spawn(shard::ShardOptions { driver, processor, shared }, Arc::clone(&mailbox))?;
+            spawn(ShardOptions { driver, processor, shared }, Arc::clone(&mailbox))?;
             shards.push(Arc::new(ShardOwner { mailbox }));
         }
         let added = Arc::new(AtomicUsize::new(0));
@@ -377,19 +294,5 @@ fn bind_shared(
     {
         let _ = (port, shard, shards);
         Err(std::io::ErrorKind::Unsupported.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn join_errors_have_serfs_layout() {
-        let one = JoinError { errors: vec!["a".to_owned()] };
-        assert_eq!(one.to_string(), "1 error occurred:\n\t* a\n\n");
-        let two = JoinError { errors: vec!["a".to_owned(), "b".to_owned()] };
-        assert_eq!(two.to_string(), "2 errors occurred:\n\t* a\n\t* b\n\n");
     }
 }

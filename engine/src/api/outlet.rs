@@ -4,28 +4,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use crate::event::{Event, Notice};
-
-/// What a node tells its application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// An event, after coalescing.
-    Event(Event),
-    /// A line for the log.
-    Notice(Notice),
-}
+use super::{Answer, OutletItem};
+use crate::event::Event;
 
 /// What a node tells its application, in order. Ends when the node has ended.
 #[derive(Debug)]
-pub struct Outlet(mpsc::Receiver<Told>);
+pub struct Outlet(mpsc::Receiver<OutletItem>);
 
 impl Outlet {
     /// The next event or notice. Losing the future loses nothing.
-    pub async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<OutletItem> {
         self.0.recv().await
     }
 
@@ -33,43 +24,26 @@ impl Outlet {
     pub async fn next_event(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await? {
-                Told::Event(event) => return Some(event),
-                Told::Notice(_) => {}
+                OutletItem::Event(event) => return Some(event),
+                OutletItem::Notice(_) => {}
             }
         }
     }
 }
 
 /// An outlet that tells what a channel holds, for tests of an application without a node.
-impl From<mpsc::Receiver<Told>> for Outlet {
-    fn from(told: mpsc::Receiver<Told>) -> Outlet {
+impl From<mpsc::Receiver<OutletItem>> for Outlet {
+    fn from(told: mpsc::Receiver<OutletItem>) -> Outlet {
         Outlet(told)
     }
 }
 
 impl Stream for Outlet {
-    type Item = Told;
+    type Item = OutletItem;
 
-    fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<Told>> {
+    fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutletItem>> {
         self.0.poll_recv(ctx)
     }
-}
-
-/// An answer to a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A node acked.
-    Ack {
-        /// Which node.
-        from: String,
-    },
-    /// A node answered.
-    Response {
-        /// Which node.
-        from: String,
-        /// What.
-        payload: Bytes,
-    },
 }
 
 /// The answers to a query as they come. Ends at the query's deadline; dropping it earlier is fine.

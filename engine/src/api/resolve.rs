@@ -2,22 +2,20 @@
 
 use std::net::SocketAddr;
 
-use crate::command::JoinTarget;
-
-/// The addresses of one entry of a join.
-pub(super) async fn resolve(entry: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
+/// The addresses of one entry of a join: an address or a name, perhaps with a port, perhaps with the member
+/// expected there in front (`member/address`), which Serf takes too and does not check.
+pub(super) async fn resolve(entry: &str, default_port: u16) -> Result<Vec<SocketAddr>, String> {
     let failed = |reason: String| format!("Failed to resolve {entry}: {reason}");
-    let (node, host) = match entry.split_once('/') {
+    let host = match entry.split_once('/') {
         Some(("", _)) => return Err(failed("empty node name provided".to_owned())),
-        Some((node, host)) => (Some(node.to_owned()), host),
-        None => (None, entry),
+        Some((_, host)) => host,
+        None => entry,
     };
-    let target = |addr: SocketAddr| JoinTarget { label: entry.to_owned(), node: node.clone(), addr };
     if let Ok(addr) = host.parse::<SocketAddr>() {
-        return Ok(vec![target(addr)]);
+        return Ok(vec![addr]);
     }
     if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>() {
-        return Ok(vec![target(SocketAddr::new(ip, default_port))]);
+        return Ok(vec![SocketAddr::new(ip, default_port)]);
     }
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) => {
@@ -26,8 +24,8 @@ pub(super) async fn resolve(entry: &str, default_port: u16) -> Result<Vec<JoinTa
         None => (host, default_port),
     };
     let found = tokio::net::lookup_host((name, port)).await.map_err(|error| failed(error.to_string()))?;
-    let targets: Vec<JoinTarget> = found.map(target).collect();
-    if targets.is_empty() { Err(failed("no addresses".to_owned())) } else { Ok(targets) }
+    let addrs: Vec<SocketAddr> = found.collect();
+    if addrs.is_empty() { Err(failed("no addresses".to_owned())) } else { Ok(addrs) }
 }
 
 #[cfg(test)]
@@ -35,10 +33,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn resolved(entry: &str) -> Result<Vec<(Option<String>, SocketAddr)>, String> {
+    fn resolved(entry: &str) -> Result<Vec<SocketAddr>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let targets = runtime.block_on(resolve(entry, 7946))?;
-        Ok(targets.into_iter().map(|target| (target.node, target.addr)).collect())
+        runtime.block_on(resolve(entry, 7946))
     }
 
     #[test]
@@ -46,12 +43,12 @@ mod tests {
         let v4: SocketAddr = "127.0.0.1:7946".parse().unwrap();
         let v6: SocketAddr = "[::1]:7946".parse().unwrap();
         let with_port: SocketAddr = "127.0.0.1:17".parse().unwrap();
-        assert_eq!(resolved("127.0.0.1").unwrap(), [(None, v4)]);
-        assert_eq!(resolved("127.0.0.1:17").unwrap(), [(None, with_port)]);
-        assert_eq!(resolved("::1").unwrap(), [(None, v6)]);
-        assert_eq!(resolved("[::1]").unwrap(), [(None, v6)]);
-        assert_eq!(resolved("[::1]:7946").unwrap(), [(None, v6)]);
-        assert_eq!(resolved("a/127.0.0.1").unwrap(), [(Some("a".to_owned()), v4)]);
+        assert_eq!(resolved("127.0.0.1").unwrap(), [v4]);
+        assert_eq!(resolved("127.0.0.1:17").unwrap(), [with_port]);
+        assert_eq!(resolved("::1").unwrap(), [v6]);
+        assert_eq!(resolved("[::1]").unwrap(), [v6]);
+        assert_eq!(resolved("[::1]:7946").unwrap(), [v6]);
+        assert_eq!(resolved("a/127.0.0.1").unwrap(), [v4]);
         assert!(resolved("/127.0.0.1").unwrap_err().contains("empty node name"));
         assert!(resolved("127.0.0.1:x").unwrap_err().contains("invalid port"));
     }

@@ -10,29 +10,29 @@ use std::time::Instant;
 
 /// Rings once at the time it was set to.
 #[derive(Debug)]
-pub(super) struct Alarm {
-    clock: imp::Clock,
+pub(crate) struct Alarm {
+    timer: imp::SystemTimer,
     at: Option<Instant>,
 }
 
 impl Alarm {
     /// Not set. Must be made inside the runtime.
-    pub(super) fn new() -> io::Result<Alarm> {
-        Ok(Alarm { clock: imp::Clock::new()?, at: None })
+    pub(crate) fn new() -> io::Result<Alarm> {
+        Ok(Alarm { timer: imp::SystemTimer::new()?, at: None })
     }
 
     /// Sets it to another time, or to none. Costs nothing if that is what it is set to.
-    pub(super) fn set(&mut self, at: Option<Instant>) -> io::Result<()> {
+    pub(crate) fn set(&mut self, at: Option<Instant>) -> io::Result<()> {
         if self.at != at {
-            self.clock.set(at)?;
+            self.timer.set(at)?;
             self.at = at;
         }
         Ok(())
     }
 
     /// Resolves once it has rung, perhaps in vain. Dropping the future loses nothing.
-    pub(super) async fn rings(&mut self) {
-        self.clock.rings().await;
+    pub(crate) async fn rings(&mut self) {
+        self.timer.rings().await;
         self.at = None;
     }
 }
@@ -47,10 +47,10 @@ mod imp {
     use tokio::io::unix::AsyncFd;
 
     #[derive(Debug)]
-    pub(super) struct Clock(AsyncFd<OwnedFd>);
+    pub(super) struct SystemTimer(AsyncFd<OwnedFd>);
 
-    impl Clock {
-        pub(super) fn new() -> io::Result<Clock> {
+    impl SystemTimer {
+        pub(super) fn new() -> io::Result<SystemTimer> {
             // SAFETY: takes no pointers.
             let fd = unsafe {
                 libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)
@@ -62,7 +62,7 @@ mod imp {
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             // SAFETY: an OwnedFd is one open descriptor, always the same, for as long as it lives; the AsyncFd
             // owns it and deregisters before it is closed.
-            Ok(Clock(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
+            Ok(SystemTimer(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
         }
 
         /// Setting it also forgets that it has rung, so nothing has to be read.
@@ -98,11 +98,11 @@ mod imp {
     use tokio::time::{Sleep, sleep_until};
 
     #[derive(Debug)]
-    pub(super) struct Clock(Option<Pin<Box<Sleep>>>);
+    pub(super) struct SystemTimer(Option<Pin<Box<Sleep>>>);
 
-    impl Clock {
-        pub(super) fn new() -> io::Result<Clock> {
-            Ok(Clock(None))
+    impl SystemTimer {
+        pub(super) fn new() -> io::Result<SystemTimer> {
+            Ok(SystemTimer(None))
         }
 
         pub(super) fn set(&mut self, at: Option<Instant>) -> io::Result<()> {

@@ -4,25 +4,36 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use crate::api::StartError;
-use crate::io::bind_udp_with_retry;
+use super::udp::bind_udp_with_retry;
 
 /// How long an address that is in use is tried again: what an ended ring needs to let go of its port.
 const BIND_WITHIN: Duration = Duration::from_millis(100);
 /// Attempts to find a port that is free for TCP and UDP, where the system picks it.
 const PORT_TRIES: u32 = 10;
 
-/// Binds TCP and UDP on the same port (TCP first, as Serf does), so that one port serves both.
-pub(super) fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, SocketAddr), StartError> {
+/// Why an address can't be bound. Nothing stays bound.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    /// `TCP` or `UDP`.
+    pub(crate) protocol: &'static str,
+    /// The address, with the port that the system picked if it did.
+    pub(crate) addr: SocketAddr,
+    /// The system's reason.
+    pub(crate) error: io::Error,
+}
+
+/// Binds TCP and UDP on the same port (TCP first, as Serf does), so that one port serves both. Returns the
+/// address with the port that was bound.
+pub(crate) fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, SocketAddr), BindError> {
     let tries = if addr.port() == 0 { PORT_TRIES } else { 1 };
     let mut last = None;
     for _ in 0..tries {
-        let failed = |what| move |error| StartError::Bind { what, addr, error };
+        let failed = |protocol| move |error| BindError { protocol, addr, error };
         let listener = bind_tcp(addr).map_err(failed("TCP"))?;
         let bound = listener.local_addr().map_err(failed("TCP"))?;
         match bind_udp_with_retry(bound, BIND_WITHIN) {
             Ok(socket) => return Ok((listener, socket, bound)),
-            Err(error) => last = Some(StartError::Bind { what: "UDP", addr: bound, error }),
+            Err(error) => last = Some(BindError { protocol: "UDP", addr: bound, error }),
         }
     }
     Err(last.expect("there is at least one try"))

@@ -6,15 +6,15 @@ use crate::time::Time;
 
 /// A monotonic clock with its origin one hour before it was made, so that no protocol time is near zero.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct MonotonicClock {
     started: Instant,
 }
 
 const HEAD_START: Duration = Duration::from_secs(3600);
 
-impl Clock {
-    pub(crate) fn start() -> Clock {
-        Clock { started: Instant::now() }
+impl MonotonicClock {
+    pub(crate) fn start() -> MonotonicClock {
+        MonotonicClock { started: Instant::now() }
     }
 
     /// Now.

@@ -16,15 +16,15 @@ const STREAMS_LAST: Duration = Duration::from_secs(30);
 /// Gives free memory back once a burst of stream bytes is over. The allocator keeps what was freed in case it
 /// is needed again, which after a push/pull with ten thousands of members is several times what stays in use.
 #[derive(Debug, Default)]
-pub(super) struct Relief {
+pub(crate) struct HeapTrimmer {
     bytes: usize,
     due: Option<Time>,
     last_burst: Option<Time>,
 }
 
-impl Relief {
+impl HeapTrimmer {
     /// Bytes came over a stream.
-    pub(super) fn note(&mut self, bytes: usize, now: Time) {
+    pub(crate) fn note(&mut self, bytes: usize, now: Time) {
         self.bytes += bytes;
         if self.bytes >= WORTH_BYTES {
             self.bytes = 0;
@@ -34,19 +34,19 @@ impl Relief {
     }
 
     /// A stream ended, perhaps one that held what came in a burst and never got whole.
-    pub(super) fn stream_ended(&mut self, now: Time) {
+    pub(crate) fn stream_ended(&mut self, now: Time) {
         if self.last_burst.is_some_and(|at| now <= at + STREAMS_LAST) {
             self.due = Some(now + QUIET);
         }
     }
 
     /// When to look next.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(crate) fn due(&self) -> Option<Time> {
         self.due
     }
 
     /// Gives memory back if it is time. True if it was.
-    pub(super) fn look(&mut self, now: Time) -> bool {
+    pub(crate) fn look(&mut self, now: Time) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
         }
@@ -82,18 +82,18 @@ mod tests {
 
     #[test]
     fn it_is_time_a_second_after_the_last_burst() {
-        let (mut relief, at) = (Relief::default(), |millis| Time::ZERO + Duration::from_millis(millis));
-        relief.note(WORTH_BYTES - 1, at(0));
-        assert_eq!(relief.due(), None, "too little to look for");
-        relief.note(1, at(10));
-        assert!(!relief.look(at(1_009)));
-        relief.note(WORTH_BYTES, at(1_009));
-        assert!(!relief.look(at(2_008)));
-        assert!(relief.look(at(2_009)));
-        assert!(!relief.look(at(9_000)), "once");
-        relief.stream_ended(at(11_009));
-        assert!(relief.look(at(12_009)), "a stream may have held it for so long");
-        relief.stream_ended(at(31_010));
-        assert_eq!(relief.due(), None, "nothing of the burst is left");
+        let (mut trimmer, at) = (HeapTrimmer::default(), |millis| Time::ZERO + Duration::from_millis(millis));
+        trimmer.note(WORTH_BYTES - 1, at(0));
+        assert_eq!(trimmer.due(), None, "too little to look for");
+        trimmer.note(1, at(10));
+        assert!(!trimmer.look(at(1_009)));
+        trimmer.note(WORTH_BYTES, at(1_009));
+        assert!(!trimmer.look(at(2_008)));
+        assert!(trimmer.look(at(2_009)));
+        assert!(!trimmer.look(at(9_000)), "once");
+        trimmer.stream_ended(at(11_009));
+        assert!(trimmer.look(at(12_009)), "a stream may have held it for so long");
+        trimmer.stream_ended(at(31_010));
+        assert_eq!(trimmer.due(), None, "nothing of the burst is left");
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn enlarge(socket: &UdpSocket) {
 }
 
 /// Keeps the calling thread on one processor, counted from 0 and round again. False if the system refuses.
-pub(super) fn pin(processor: usize) -> bool {
+pub(crate) fn pin(processor: usize) -> bool {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // SAFETY: a cpu_set_t is a plain set of bits, for which all zeroes are the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

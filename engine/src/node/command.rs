@@ -1,19 +1,21 @@
 //! What an application asks of its node, and the steps of a graceful leave.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Node;
-use crate::command::{CommandError, JoinTarget, KeyOperation, QueryParams, QueryToken, Ticket};
+use super::layers::{MESSAGE_BYTES_MAX, gossip_message};
+use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::Context;
-use crate::egress::Scope;
+use crate::deferred::Finished;
+use crate::dissemination::BroadcastId;
 use crate::event::Completion;
-use crate::swim::broadcast::BroadcastId;
-use crate::swim::dissemination::Finished;
+use crate::scope::Scope;
+use crate::swim::encoded_meta;
 use crate::timers::{TimerKey, TimerKind};
-use crate::upper::{MESSAGE_BYTES_MAX, gossip_message};
 use crate::view::{Known, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 
@@ -46,13 +48,15 @@ impl Node {
         &mut self,
         ctx: &mut Context,
         ticket: Ticket,
-        targets: Vec<JoinTarget>,
+        targets: Vec<SocketAddr>,
         ignore_old: bool,
     ) -> Result<(), CommandError> {
-        if self.leave != Leave::No {
-            return Err(CommandError::JoinAfterLeave);
-        }
-        self.streams.join(&mut self.shared.scope(ctx), ticket, targets, ignore_old)
+        self.command(ctx, |node, ctx| {
+            if node.leave != Leave::No {
+                return Err(CommandError::JoinAfterLeave);
+            }
+            node.streams.join(&mut node.shared.scope(ctx), ticket, targets, ignore_old)
+        })
     }
 
     /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
@@ -60,25 +64,25 @@ impl Node {
     /// # Errors
     /// If it leaves already or has left.
     pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
-        match self.leave {
-            Leave::No => {}
-            Leave::Left => return Err(CommandError::AfterLeave),
-            _ => return Err(CommandError::LeaveInProgress),
-        }
-        self.shared.egress.dissemination.watched = true;
-        let scope = &mut self.shared.scope(ctx);
-        let Some(intent) = self.upper.announce_leave(scope) else {
-            self.depart(ctx, ticket);
-            self.settle(ctx);
-            return Ok(());
-        };
-        self.leave = Leave::Announcing(ticket, intent);
-        let wait = scope.broadcast_wait();
-        scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
-        // What is known goes out at once, not with the next round.
-        self.swim.gossip_once(scope);
-        self.settle(ctx);
-        Ok(())
+        self.command(ctx, |node, ctx| {
+            match node.leave {
+                Leave::No => {}
+                Leave::Left => return Err(CommandError::AfterLeave),
+                _ => return Err(CommandError::LeaveInProgress),
+            }
+            node.shared.dissemination.watch(true);
+            let scope = &mut node.shared.scope(ctx);
+            let Some(intent) = node.top.announce_leave(scope) else {
+                node.depart(ctx, ticket);
+                return Ok(());
+            };
+            node.leave = Leave::Announcing(ticket, intent);
+            let wait = broadcast_wait(scope);
+            scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 0);
+            // What is queued goes out at once, not with the next round.
+            scope.gossip_now();
+            Ok(())
+        })
     }
 
     /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
@@ -91,23 +95,24 @@ impl Node {
         ticket: Ticket,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), CommandError> {
-        self.check_update()?;
-        if self.swim.meta_is_delegates {
-            return Err(CommandError::MetaGivenBy("the delegate"));
-        }
-        let scope = &mut self.shared.scope(ctx);
-        if crate::swim::encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
-            return Err(CommandError::TagsTooLong(META_BYTES_MAX));
-        }
-        if scope.config.protocol < 3
-            && let Ok(serf) = self.upper.serf()
-        {
-            serf.hidden_tags = tags.clone();
-        }
-        self.swim.update_tags(scope, tags);
-        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
-        self.settle(ctx);
-        Ok(())
+        self.command(ctx, |node, ctx| {
+            node.check_update()?;
+            if node.swim.meta_is_delegates {
+                return Err(CommandError::MetaGivenBy("the delegate"));
+            }
+            let scope = &mut node.shared.scope(ctx);
+            if encoded_meta(scope.config.protocol, tags).len() > META_BYTES_MAX {
+                return Err(CommandError::TagsTooLong(META_BYTES_MAX));
+            }
+            if scope.config.protocol < 3
+                && let Ok(serf) = node.top.serf()
+            {
+                serf.hidden_tags = tags.clone();
+            }
+            node.swim.update_tags(scope, tags);
+            node.wait_for(ctx, Finished::Member(node.shared.me), ticket);
+            Ok(())
+        })
     }
 
     /// Changes some of the own tags: those in `remove` go, those in `set` come or change. Completes with
@@ -134,13 +139,14 @@ impl Node {
     /// # Errors
     /// If the delegate gave none when the node started or gives none now, or the node is leaving.
     pub fn update_meta(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
-        self.check_update()?;
-        if !self.swim.ask_meta(&mut self.shared.scope(ctx)) {
-            return Err(CommandError::MetaGivenBy("its tags"));
-        }
-        self.wait_for(ctx, Finished::Member(self.shared.me), ticket);
-        self.settle(ctx);
-        Ok(())
+        self.command(ctx, |node, ctx| {
+            node.check_update()?;
+            if !node.swim.ask_meta(&mut node.shared.scope(ctx)) {
+                return Err(CommandError::MetaGivenBy("its tags"));
+            }
+            node.wait_for(ctx, Finished::Member(node.shared.me), ticket);
+            Ok(())
+        })
     }
 
     /// Gossips a message of the program's own to all other nodes, whose delegates get it. Plain SWIM only.
@@ -148,8 +154,10 @@ impl Node {
     /// # Errors
     /// If it is longer than 1024 bytes, or too many wait.
     pub fn broadcast(&mut self, ctx: &mut Context, message: Bytes) -> Result<(), CommandError> {
-        self.check_plain()?;
-        gossip_message(&mut self.shared.scope(ctx), message)
+        self.command(ctx, |node, ctx| {
+            node.check_plain()?;
+            gossip_message(&mut node.shared.scope(ctx), message)
+        })
     }
 
     /// Sends a message of the program's own straight to one member, whose delegate gets it unless the
@@ -158,17 +166,26 @@ impl Node {
     /// # Errors
     /// If it is longer than 1024 bytes, or nobody of that name is alive.
     pub fn send(&mut self, ctx: &mut Context, member: &str, message: &[u8]) -> Result<(), CommandError> {
-        self.check_plain()?;
-        if message.len() > MESSAGE_BYTES_MAX {
-            return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
-        }
-        let view = &self.shared.view;
-        let reachable = |known: Known| matches!(known.swim, SwimState::Alive | SwimState::Suspect);
-        let found = view.by_name(&ctx.roster, member).filter(|(_, known)| reachable(*known));
-        let addr = found.and_then(|(member, _)| view.socket_addr(&ctx.roster, member));
-        let addr = addr.ok_or_else(|| CommandError::UnknownMember(member.to_owned()))?;
-        self.shared.scope(ctx).send_user(addr, message);
-        Ok(())
+        self.command(ctx, |node, ctx| {
+            node.check_plain()?;
+            if message.len() > MESSAGE_BYTES_MAX {
+                return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
+            }
+            let view = &node.shared.view;
+            let reachable = |known: Known| matches!(known.swim, SwimState::Alive | SwimState::Suspect);
+            let found = view.by_name(&ctx.roster, member).filter(|(_, known)| reachable(*known));
+            let addr = found.and_then(|(member, _)| view.socket_addr(&ctx.roster, member));
+            let addr = addr.ok_or_else(|| CommandError::UnknownMember(member.to_owned()))?;
+            node.shared.scope(ctx).send_user(addr, message);
+            Ok(())
+        })
+    }
+
+    /// Runs a command, then settles what it deferred, also where it was refused.
+    fn command<T>(&mut self, ctx: &mut Context, run: impl FnOnce(&mut Node, &mut Context) -> T) -> T {
+        let result = run(self, ctx);
+        self.settle(ctx);
+        result
     }
 
     fn check_plain(&self) -> Result<(), CommandError> {
@@ -198,13 +215,15 @@ impl Node {
         node: &str,
         prune: bool,
     ) -> Result<(), CommandError> {
-        if self.waiters.len() >= WAITERS_MAX {
-            return Err(CommandError::Busy("force-leaves"));
-        }
-        let intent = self.upper.serf()?.force_leave(&mut self.shared.scope(ctx), node, prune);
-        self.wait_for(ctx, Finished::User(intent), ticket);
-        self.settle(ctx);
-        Ok(())
+        let member = node;
+        self.command(ctx, |node, ctx| {
+            if node.waiters.len() >= WAITERS_MAX {
+                return Err(CommandError::Busy("force-leaves"));
+            }
+            let intent = node.top.serf()?.force_leave(&mut node.shared.scope(ctx), member, prune);
+            node.wait_for(ctx, Finished::User(intent), ticket);
+            Ok(())
+        })
     }
 
     /// Sends a user event to everybody, this node included.
@@ -218,7 +237,9 @@ impl Node {
         payload: &Bytes,
         coalesce: bool,
     ) -> Result<(), CommandError> {
-        self.upper.serf()?.user_event(&mut self.shared.scope(ctx), name, payload, coalesce)
+        self.command(ctx, |node, ctx| {
+            node.top.serf()?.user_event(&mut node.shared.scope(ctx), name, payload, coalesce)
+        })
     }
 
     /// Asks everybody, this node included. Returns how long answers are taken. Completes many times, with
@@ -232,7 +253,7 @@ impl Node {
         ticket: Ticket,
         params: &QueryParams,
     ) -> Result<Duration, CommandError> {
-        self.upper.serf()?.query(&mut self.shared.scope(ctx), ticket, params)
+        self.command(ctx, |node, ctx| node.top.serf()?.query(&mut node.shared.scope(ctx), ticket, params))
     }
 
     /// Has a key operation done by everybody, this node included. Returns how long answers are taken; they
@@ -247,7 +268,9 @@ impl Node {
         operation: KeyOperation,
         key: &[u8],
     ) -> Result<Duration, CommandError> {
-        self.upper.serf()?.key_query(&mut self.shared.scope(ctx), ticket, operation, key)
+        self.command(ctx, |node, ctx| {
+            node.top.serf()?.key_query(&mut node.shared.scope(ctx), ticket, operation, key)
+        })
     }
 
     /// Answers a query that an event told of.
@@ -260,7 +283,7 @@ impl Node {
         query: QueryToken,
         payload: &Bytes,
     ) -> Result<(), CommandError> {
-        self.upper.serf()?.respond(&mut self.shared.scope(ctx), query, payload)
+        self.command(ctx, |node, ctx| node.top.serf()?.respond(&mut node.shared.scope(ctx), query, payload))
     }
 
     /// The time for a step of the own leave is over.
@@ -280,9 +303,9 @@ impl Node {
         self.leave = Leave::Departing(ticket);
         let scope = &mut self.shared.scope(ctx);
         self.swim.leave(scope);
-        let wait = scope.broadcast_wait();
+        let wait = broadcast_wait(scope);
         scope.schedule(scope.now() + wait, TimerKind::Leave, 0, 1);
-        self.swim.gossip_once(scope);
+        scope.gossip_now();
     }
 
     fn spread(&mut self, ctx: &mut Context, ticket: Ticket) {
@@ -294,11 +317,11 @@ impl Node {
     /// Completes the ticket once the broadcast went out, or after the broadcast timeout. Alone there is
     /// nobody to wait for.
     fn wait_for(&mut self, ctx: &mut Context, broadcast: Finished, ticket: Ticket) {
-        self.shared.egress.dissemination.watched = true;
+        self.shared.dissemination.watch(true);
         self.next_waiter = self.next_waiter.wrapping_add(1);
         self.waiters.insert(self.next_waiter, (broadcast, ticket));
         let scope = &mut self.shared.scope(ctx);
-        let wait = scope.broadcast_wait();
+        let wait = broadcast_wait(scope);
         let alone = u32::from(wait.is_zero());
         scope.schedule(scope.now() + wait, TimerKind::BroadcastTimeout, self.next_waiter, alone);
     }
@@ -309,38 +332,34 @@ impl Node {
         }
     }
 
-    /// Tells who waited for a broadcast that it went out.
-    pub(super) fn settle_broadcasts(&mut self, ctx: &mut Context) {
-        if !self.shared.egress.dissemination.watched {
-            return;
-        }
-        let mut finished = std::mem::take(&mut self.finished);
-        self.shared.egress.dissemination.take_finished(&mut finished);
-        for done in finished.drain(..) {
-            match self.leave {
-                Leave::Announcing(ticket, intent) if done == Finished::User(intent) => {
-                    self.depart(ctx, ticket);
-                }
-                Leave::Departing(ticket) if done == Finished::Member(self.shared.me) => {
-                    self.spread(ctx, ticket);
-                }
-                _ => {}
+    /// A broadcast needs no more transmissions: a leave goes on, and commands that waited for it complete.
+    pub(super) fn on_finished(&mut self, ctx: &mut Context, finished: Finished) {
+        match self.leave {
+            Leave::Announcing(ticket, intent) if finished == Finished::User(intent) => {
+                self.depart(ctx, ticket)
             }
-            let told =
-                |(&waiter, (awaited, _)): (&u32, &(Finished, Ticket))| (*awaited == done).then_some(waiter);
-            for waiter in self.waiters.iter().filter_map(told).collect::<Vec<u32>>() {
-                self.end_waiter(ctx, waiter, true);
+            Leave::Departing(ticket) if finished == Finished::Member(self.shared.me) => {
+                self.spread(ctx, ticket)
             }
+            _ => {}
         }
-        self.finished = finished;
-        let leaving = matches!(self.leave, Leave::Announcing(..) | Leave::Departing(_));
-        self.shared.egress.dissemination.watched = leaving || !self.waiters.is_empty();
+        while let Some(waiter) = self.waiter_for(finished) {
+            self.end_waiter(ctx, waiter, true);
+        }
+    }
+
+    fn waiter_for(&self, finished: Finished) -> Option<u32> {
+        let found = self.waiters.iter().find(|(_, (awaited, _))| *awaited == finished);
+        found.map(|(&waiter, _)| waiter)
+    }
+
+    /// Whether a leave or a command waits for a broadcast to finish.
+    pub(super) fn awaits_broadcasts(&self) -> bool {
+        matches!(self.leave, Leave::Announcing(..) | Leave::Departing(_)) || !self.waiters.is_empty()
     }
 }
 
-impl Scope<'_> {
-    /// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
-    fn broadcast_wait(&self) -> Duration {
-        if self.others_alive() { self.config.broadcast_timeout } else { Duration::ZERO }
-    }
+/// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
+fn broadcast_wait(scope: &Scope<'_>) -> Duration {
+    if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO }
 }

@@ -5,33 +5,40 @@
 //! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
 
 mod command;
+mod exchange;
+mod layers;
+mod listing;
+mod settle;
 #[cfg(feature = "sim")]
 mod settled;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::command::Leave;
+use self::exchange::EarlyExchanges;
+use self::layers::TopLayer;
+pub(crate) use self::listing::ListedMember;
+use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
+use crate::deferred::Finished;
 use crate::delegate::Delegate;
-use crate::egress::{Egress, Scope};
-use crate::event::{Member, Notice};
+use crate::dissemination::{Class, Dissemination};
+use crate::event::Member;
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
-use crate::streams::Streams;
-use crate::swim::broadcast::Class;
-use crate::swim::dissemination::Finished;
 use crate::swim::{Source, Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
-use crate::upper::Upper;
-use crate::view::{MemberStatus, SwimState, View};
+use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
+use crate::wire::envelope::Envelope;
 use crate::wire::{DropReason, LamportTime, Message, packet};
 
 /// Members looked at in one slice of a list, at some 0.5 µs each.
@@ -41,13 +48,12 @@ const MEMBERS_SLICE: u32 = 512;
 pub struct Node {
     pub(crate) shared: Shared,
     pub(crate) swim: Swim,
-    pub(crate) upper: Upper,
+    pub(crate) top: TopLayer,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
-    finished: Vec<Finished>,
 }
 
 /// What all parts of a node work with; lent to them as a [`Scope`].
@@ -56,7 +62,9 @@ pub(crate) struct Shared {
     pub(crate) me: MemberIndex,
     pub(crate) config: Arc<Config>,
     pub(crate) view: View,
-    pub(crate) egress: Egress,
+    pub(crate) envelope: Envelope,
+    pub(crate) dissemination: Dissemination,
+    pub(crate) ack_payload: Vec<u8>,
     pub(crate) stats: Stats,
     pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
@@ -69,32 +77,12 @@ impl Shared {
             me: self.me,
             config: &self.config,
             view: &mut self.view,
-            egress: &mut self.egress,
+            envelope: &mut self.envelope,
+            dissemination: &mut self.dissemination,
+            ack_payload: &mut self.ack_payload,
             stats: &mut self.stats,
             delegate: &mut self.delegate,
         }
-    }
-}
-
-/// Gossip rounds before the first early exchange.
-const EARLY_GOSSIP_ROUNDS: u32 = 5;
-
-/// Push/pulls with random members soon after a join. Gossip alone leaves one of some thousand pairs without
-/// the news of a join storm until the next periodic exchange, half a minute later; and what a join taught is
-/// not gossiped on here, as Serf does. They go on at doubling distances while there is news.
-#[derive(Default)]
-struct EarlyExchanges {
-    interval: Duration,
-    generation: u32,
-    heard_news: bool,
-}
-
-impl EarlyExchanges {
-    /// Arms the next one, somewhere in the interval so that nodes which joined together don't act in step.
-    fn schedule(&mut self, scope: &mut Scope<'_>) {
-        self.heard_news = false;
-        let at = scope.now() + self.interval / 2 + scope.ctx.random.duration(self.interval);
-        scope.schedule(at, TimerKind::EarlyPushPull, 0, self.generation);
     }
 }
 
@@ -102,29 +90,28 @@ impl Node {
     /// A node of that identity. It does nothing before [`start`](Self::start).
     pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
         let me = ctx.roster.intern_name(&config.node_name);
-        let egress = Egress::new(&config, ctx);
+        let dissemination = Dissemination::new(&config, ctx);
         let swim = Swim::new(&config);
-        let upper = Upper::new(&config);
+        let top = TopLayer::new(&config);
         let (view, stats) = (View::default(), Stats::default());
-        let shared = Shared { id, me, config, view, egress, stats, delegate: None };
+        let envelope = envelope(&config);
+        let ack_payload = Vec::new();
+        let shared =
+            Shared { id, me, config, view, envelope, dissemination, ack_payload, stats, delegate: None };
         Node {
             shared,
             swim,
-            upper,
+            top,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
-            finished: Vec::new(),
         }
     }
 
     /// Gives the node its rules. Before [`start`](Self::start), which asks it already.
     pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
-        let Shared { config, egress, .. } = &mut self.shared;
-        egress.asks_broadcasts = !config.serf;
-        egress.asks_ack_payload = !(config.serf && config.coordinates);
         self.shared.delegate = Some(delegate);
     }
 
@@ -138,15 +125,12 @@ impl Node {
     fn start_in(&mut self, ctx: &mut Context, n: usize) {
         let scope = &mut self.shared.scope(ctx);
         self.swim.introduce_self(scope);
-        self.upper.start(scope);
+        self.top.start(scope);
         let probe = scope.ctx.random.duration(scope.config.probe_interval);
         scope.schedule(scope.now() + probe, TimerKind::Probe, 0, 0);
         let interval = scope.config.push_pull_interval * push_pull_scale(n);
         let push_pull = scope.ctx.random.duration(interval);
         scope.schedule(scope.now() + push_pull, TimerKind::PushPull, 0, 0);
-        if let Some(addr) = self.upper.next_rejoin(scope) {
-            self.streams.rejoin(scope, addr);
-        }
         self.settle(ctx);
     }
 
@@ -154,20 +138,23 @@ impl Node {
     pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
         self.shared.stats.datagrams_received += 1;
         self.shared.stats.bytes_received += bytes.len() as u64;
-        let plain = match packet::open(&self.shared.egress.envelope, bytes) {
-            Ok(plain) => plain,
-            Err(reason) => return self.shared.scope(ctx).drop_input(reason, Some(from)),
-        };
-        let mut scratch = std::mem::take(&mut ctx.scratch);
-        packet::for_each_message(plain, &mut scratch, &mut |message| self.on_message(ctx, from, message));
-        ctx.scratch = scratch;
+        match self.shared.envelope.open(bytes) {
+            Ok(plain) => {
+                let mut scratch = std::mem::take(&mut ctx.scratch);
+                packet::for_each_message(plain, &mut scratch, &mut |message| {
+                    self.on_message(ctx, from, message)
+                });
+                ctx.scratch = scratch;
+            }
+            Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
+        }
         self.settle(ctx);
     }
 
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
-        self.streams.on_input(scope, &mut self.swim, &mut self.upper, id, input);
+        self.streams.on_input(scope, &mut self.swim, &mut self.top, id, input);
         self.settle(ctx);
     }
 
@@ -180,25 +167,18 @@ impl Node {
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
-            TimerKind::Gossip => self.swim.gossip(scope),
-            TimerKind::PushPull => self.push_pull(ctx),
-            TimerKind::EarlyPushPull => self.early_push_pull(ctx, key),
+            TimerKind::Gossip => scope.gossip(),
+            TimerKind::PushPull => self.on_push_pull_timer(ctx),
+            TimerKind::EarlyPushPull => self.on_early_push_pull_timer(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
-            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, &mut self.upper, key),
+            TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
             TimerKind::Reap
             | TimerKind::QueryEnd
             | TimerKind::Coalesce
             | TimerKind::QueueCheck
-            | TimerKind::Reconnect => {
-                if let Some(addr) = self.upper.on_timeout(scope, key) {
-                    self.streams.reconnect(scope, addr);
-                }
-                if let Some(addr) = self.upper.rejoin_again(scope, key.kind) {
-                    self.streams.rejoin(scope, addr);
-                }
-            }
+            | TimerKind::Reconnect => self.top.on_timeout(scope, key),
         }
         self.settle(ctx);
     }
@@ -206,8 +186,8 @@ impl Node {
     /// Gives all references to the roster back. The node is gone without a word, as after a crash.
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
-        self.upper.clear(&mut ctx.roster);
-        self.shared.egress.dissemination.clear(&mut ctx.roster);
+        self.top.clear(&mut ctx.roster);
+        self.shared.dissemination.clear(&mut ctx.roster);
         self.shared.view.clear(&mut ctx.roster);
         ctx.roster.release_name(self.shared.me);
     }
@@ -249,27 +229,27 @@ impl Node {
 
     /// The member, event and query clocks.
     pub fn clocks(&self) -> [LamportTime; 3] {
-        self.upper.clocks()
+        self.top.clocks()
     }
 
     /// Queued intents, queries and user events.
     pub fn queue_depths(&self) -> [usize; 3] {
-        Class::ALL.map(|class| self.shared.egress.dissemination.user_len(class))
+        Class::ALL.map(|class| self.shared.dissemination.user_len(class))
     }
 
     /// Whether its gossip is encrypted.
     pub fn encrypted(&self) -> bool {
-        !self.shared.egress.envelope.keyring.is_empty()
+        !self.shared.envelope.keyring.is_empty()
     }
 
     /// Its keys, the primary first.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.shared.egress.envelope.keyring.keys()
+        self.shared.envelope.keyring.keys()
     }
 
     /// Where a member is in the space of round trips: this node itself, or one that was probed.
     pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
-        let coordinates = self.upper.coordinates(&self.shared.config)?;
+        let coordinates = self.top.coordinates(&self.shared.config)?;
         if name == self.shared.config.node_name {
             return Some(*coordinates.own());
         }
@@ -279,7 +259,7 @@ impl Node {
 
     /// How often the own coordinate became nonsense and started again; none without coordinates.
     pub fn coordinate_resets(&self) -> Option<u64> {
-        self.upper.coordinates(&self.shared.config).map(Coordinates::resets)
+        self.top.coordinates(&self.shared.config).map(Coordinates::resets)
     }
 
     /// Its own record.
@@ -328,90 +308,20 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
-            Ok(Message::User(bytes)) => self.upper.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
         }
     }
-
-    fn push_pull(&mut self, ctx: &mut Context) {
-        self.push_pull_once(ctx);
-        let scope = &mut self.shared.scope(ctx);
-        let interval = scope.config.push_pull_interval * push_pull_scale(scope.view.table_count());
-        scope.schedule(scope.now() + interval, TimerKind::PushPull, 0, 0);
-    }
-
-    /// Came into a cluster: the first early exchange is due soon.
-    fn on_joined(&mut self, ctx: &mut Context) {
-        let scope = &mut self.shared.scope(ctx);
-        self.early.generation = self.early.generation.wrapping_add(1);
-        self.early.interval = scope.config.gossip_interval * EARLY_GOSSIP_ROUNDS;
-        self.early.schedule(scope);
-    }
-
-    fn early_push_pull(&mut self, ctx: &mut Context, key: TimerKey) {
-        if key.generation != self.early.generation {
-            return;
-        }
-        self.push_pull_once(ctx);
-        let scope = &mut self.shared.scope(ctx);
-        self.early.interval *= 2;
-        if self.early.heard_news && self.early.interval < scope.config.push_pull_interval {
-            self.early.schedule(scope);
-        }
-    }
-
-    fn push_pull_once(&mut self, ctx: &mut Context) {
-        let scope = &mut self.shared.scope(ctx);
-        let me = scope.me;
-        let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
-            known.swim == SwimState::Alive && member != me
-        });
-        if let Some(addr) = picked.and_then(|member| scope.view.socket_addr(&scope.ctx.roster, member)) {
-            self.streams.push_pull(scope, addr);
-        }
-    }
-
-    /// What every input ends with: changes are passed on, streams that probes ask for are opened, gossip begins
-    /// if there is something to tell and somebody to hear it, and who waited for a broadcast is told.
-    fn settle(&mut self, ctx: &mut Context) {
-        let mut changes = std::mem::take(&mut self.swim.changes);
-        self.early.heard_news |= !changes.is_empty();
-        for change in changes.drain(..) {
-            self.upper.on_change(&mut self.shared.scope(ctx), change);
-        }
-        self.swim.changes = changes;
-        for ping in std::mem::take(&mut self.swim.stream_pings) {
-            self.streams.ping(&mut self.shared.scope(ctx), ping);
-        }
-        if self.streams.take_joined() {
-            self.on_joined(ctx);
-        }
-        if let Some(acked) = self.swim.take_acked() {
-            self.upper.on_acked(&mut self.shared.scope(ctx), &acked);
-        }
-        if let Some(answered) = self.streams.take_rejoined() {
-            let scope = &mut self.shared.scope(ctx);
-            if let Some(addr) = self.upper.on_rejoin(scope, answered) {
-                self.streams.rejoin(scope, addr);
-            }
-        }
-        let scope = &mut self.shared.scope(ctx);
-        self.upper.record_clock(scope);
-        scope.wake_gossip();
-        self.settle_broadcasts(ctx);
-    }
 }
 
-impl Scope<'_> {
-    /// Whether anybody else is there to hear.
-    pub(crate) fn others_alive(&self) -> bool {
-        let me_alive = self.view.get(self.me).is_some_and(|known| known.swim == SwimState::Alive);
-        self.view.swim_count(SwimState::Alive) > usize::from(me_alive)
-    }
-
-    /// Tells why a push/pull came to nothing.
-    pub(crate) fn push_pull_failed(&mut self, addr: SocketAddr, reason: String) {
-        self.notice(Notice::PushPullFailed { addr, reason });
+/// The envelope that the settings ask for.
+fn envelope(config: &Config) -> Envelope {
+    Envelope {
+        label: config.label.clone(),
+        compress: config.compression,
+        verify_incoming: config.gossip_verify_incoming,
+        verify_outgoing: config.gossip_verify_outgoing,
+        ..Envelope::new(&config.keys).expect("the config's keys were checked")
     }
 }
 

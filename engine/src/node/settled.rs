@@ -13,7 +13,7 @@ impl Node {
     /// caller owes.
     pub(crate) fn start_settled(&mut self, ctx: &mut Context, n: usize) -> FactIndex {
         self.start_in(ctx, n);
-        self.shared.egress.dissemination.clear(&mut ctx.roster);
+        self.shared.dissemination.clear(&mut ctx.roster);
         let fact = self.shared.view.get(self.shared.me).expect("a node is in its own view").fact;
         ctx.roster.retain_fact(fact);
         fact
@@ -28,7 +28,7 @@ impl Node {
     ) {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
-        if let Ok(serf) = self.upper.serf() {
+        if let Ok(serf) = self.top.serf() {
             serf.clock.witness(last_joined_at);
         }
     }
@@ -36,7 +36,7 @@ impl Node {
     /// Makes the node break a rule, for tests of the checkers.
     pub(crate) fn set_canary(&mut self, canary: Canary) {
         self.swim.canary = canary;
-        if let Ok(serf) = self.upper.serf() {
+        if let Ok(serf) = self.top.serf() {
             serf.canary = canary;
         }
     }

@@ -12,9 +12,9 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::context::Context;
-use crate::egress::Scope;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{FactIndex, MemberIndex, Roster};
+use crate::scope::Scope;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus};

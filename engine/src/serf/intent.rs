@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::egress::Scope;
+use crate::dissemination::{BroadcastId, Class};
 use crate::event::{MemberEventKind, SnapshotRecord};
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
 use crate::serf::Serf;
-use crate::swim::broadcast::{BroadcastId, Class};
 use crate::time::Time;
 use crate::view::MemberStatus;
 use crate::wire::serf::{JoinIntent, LeaveIntent};

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::command::{CommandError, KeyOperation, Ticket};
-use crate::egress::Scope;
 use crate::event::Notice;
+use crate::scope::Scope;
 use crate::serf::query::{Asker, Question};
 use crate::serf::{Serf, member_record};
 use crate::view::MemberStatus;
@@ -146,7 +146,7 @@ fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u
         KeyResponse { result, message: &message, ..KeyResponse::default() }.encode(&mut out);
         return out;
     }
-    let keys: Vec<String> = scope.egress.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();
+    let keys: Vec<String> = scope.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();
     // The query response around it takes up to 64 bytes and the name.
     let room = scope.config.query_response_size_limit.saturating_sub(64 + scope.config.node_name.len());
     for shown in (0..=keys.len()).rev() {
@@ -172,7 +172,7 @@ fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u
 
 /// Does it here. The texts are memberlist's, because they are shown by every Serf's command line.
 fn change_keys(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Result<(), String> {
-    let keyring = &mut scope.egress.envelope.keyring;
+    let keyring = &mut scope.envelope.keyring;
     if keyring.is_empty() {
         return Err(match operation {
             KeyOperation::List => "Keyring is empty (encryption not enabled)".to_owned(),

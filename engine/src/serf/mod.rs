@@ -21,17 +21,17 @@ use bytes::Bytes;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
-use crate::egress::Scope;
+use crate::deferred::{Acked, Change};
+use crate::dissemination::Class;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
+use crate::scope::Scope;
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::lamport::LamportClock;
 use crate::serf::query::Queries;
-use crate::swim::broadcast::Class;
-use crate::swim::{Acked, Change};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
@@ -106,9 +106,10 @@ impl Serf {
             }
         }
         if config.coordinates {
-            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+            self.coordinates.own().encode(scope.ack_payload);
         }
         self.plan_rejoin(scope);
+        self.next_rejoin(scope);
     }
 
     /// A member acked a direct ping and says where it is.
@@ -122,8 +123,8 @@ impl Serf {
         };
         let random = &mut scope.ctx.random;
         if self.coordinates.observe(acked.member, &other, acked.round_trip, random) {
-            scope.egress.ack_payload.clear();
-            self.coordinates.own().encode(&mut scope.egress.ack_payload);
+            scope.ack_payload.clear();
+            self.coordinates.own().encode(scope.ack_payload);
         }
     }
 
@@ -133,8 +134,8 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
-            Change::Conflict { member, .. } if member == scope.me => self.defend_name(scope),
-            Change::Conflict { .. } => {}
+            Change::Conflict(member) if member == scope.me => self.defend_name(scope),
+            Change::Conflict(_) => {}
         }
     }
 
@@ -272,8 +273,8 @@ impl Serf {
     /// Tells of long queues, and of what was lost from those that were too long.
     pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
         for class in Class::ALL {
-            let depth = scope.egress.dissemination.user_len(class);
-            let dropped = scope.egress.dissemination.take_dropped(class);
+            let depth = scope.dissemination.user_len(class);
+            let dropped = scope.dissemination.take_dropped(class);
             if depth >= scope.config.queue_depth_warning || dropped > 0 {
                 scope.notice(Notice::QueueDepth { queue: class.as_str(), depth, dropped });
             }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::egress::{Scope, ceil_log10};
+use crate::dissemination::Class;
+use crate::dissemination::ceil_log10;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::internal::{PING, PREFIX, Votes};
-use crate::swim::broadcast::Class;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;

@@ -3,16 +3,25 @@
 
 use std::net::SocketAddr;
 
-use crate::egress::Scope;
+use crate::deferred::Deferred;
 use crate::event::Notice;
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::timers::TimerKind;
 use crate::view::MemberStatus;
 
 impl Serf {
     /// Perhaps tries a failed member: with probability failed / others that are not gone, so that a cluster
-    /// with few failures is not flooded with attempts. Gives where to connect.
-    pub(crate) fn reconnect(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
+    /// with few failures is not flooded with attempts. As long as nobody is alive, the members of the snapshot
+    /// are tried again too.
+    pub(crate) fn on_reconnect_timer(&mut self, scope: &mut Scope<'_>) {
+        if let Some(addr) = self.pick_failed(scope) {
+            scope.defer(Deferred::Reconnect(addr));
+        }
+        self.rejoin_again(scope);
+    }
+
+    fn pick_failed(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
         let now = scope.ctx.now;
         scope.schedule(now + scope.config.reconnect_interval, TimerKind::Reconnect, 0, 0);
         let failed = scope.view.status_count(MemberStatus::Failed);
@@ -40,14 +49,14 @@ impl Serf {
     }
 
     /// Tries the members of the snapshot once more, those that had failed too, as long as nobody is there:
-    /// after an outage of all, whoever is back first finds nobody and would stay alone. Gives the first.
-    pub(crate) fn rejoin_again(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
+    /// after an outage of all, the member that is back first finds nobody and would stay alone.
+    fn rejoin_again(&mut self, scope: &mut Scope<'_>) {
         if !self.rejoin.is_empty() || self.leaving || scope.others_alive() {
-            return None;
+            return;
         }
         let restored = &scope.config.restored;
         self.plan_round(scope, &[&restored.failed, &restored.alive]);
-        self.next_rejoin(scope)
+        self.next_rejoin(scope);
     }
 
     fn plan_round(&mut self, scope: &mut Scope<'_>, lists: &[&Vec<(String, SocketAddr)>]) {
@@ -57,22 +66,23 @@ impl Serf {
         scope.ctx.random.shuffle(&mut self.rejoin);
     }
 
-    /// The next member of the snapshot to try.
-    pub(crate) fn next_rejoin(&mut self, scope: &mut Scope<'_>) -> Option<SocketAddr> {
-        let (name, addr) = self.rejoin.last()?.clone();
-        scope.notice(Notice::Rejoining { name, addr });
-        Some(addr)
+    /// Tries the next member of the snapshot, if one is left.
+    pub(super) fn next_rejoin(&mut self, scope: &mut Scope<'_>) {
+        if let Some((name, addr)) = self.rejoin.last().cloned() {
+            scope.notice(Notice::Rejoining { name, addr });
+            scope.defer(Deferred::Rejoin(addr));
+        }
     }
 
-    /// The member tried last answered or did not. Gives the next one to try.
-    pub(crate) fn on_rejoin(&mut self, scope: &mut Scope<'_>, answered: bool) -> Option<SocketAddr> {
-        let (name, _) = self.rejoin.pop()?;
+    /// The member tried last answered or did not; in the latter case the next one is tried.
+    pub(crate) fn on_rejoined(&mut self, scope: &mut Scope<'_>, answered: bool) {
+        let Some((name, _)) = self.rejoin.pop() else { return };
         if answered {
             self.rejoin.clear();
             scope.notice(Notice::Rejoined { name: Some(name) });
         } else if self.rejoin.is_empty() {
             scope.notice(Notice::Rejoined { name: None });
         }
-        self.next_rejoin(scope)
+        self.next_rejoin(scope);
     }
 }

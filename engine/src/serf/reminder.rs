@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::egress::Scope;
+use crate::dissemination::Class;
+use crate::scope::Scope;
 use crate::serf::Serf;
-use crate::swim::broadcast::Class;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::serf::LeaveIntent;
 use crate::wire::stream::PushPullFrame;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
-use crate::egress::Scope;
+use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::reminder::pruned_after;
 use crate::view::{Known, MemberStatus};

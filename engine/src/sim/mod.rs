@@ -21,13 +21,14 @@ mod trace;
 mod watch;
 
 pub use crate::canary::Canary;
+pub use crate::duration::Span;
 pub use crate::swim::push_pull_scale;
 pub use check::{Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};
 pub use network::{Link, Network};
 pub use play::{Outcome, Play};
-pub use scenario::{Action, NODES_MAX, NetworkSpec, Scenario, ScenarioError, Settings, Span, Start, Step};
+pub use scenario::{Action, NODES_MAX, NetworkSpec, Scenario, ScenarioError, Settings, Start, Step};
 pub use trace::TraceLevel;
 pub use watch::{Seen, Watcher};
 

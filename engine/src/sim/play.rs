@@ -11,7 +11,7 @@ use super::measure::{Measures, Meter};
 use super::scenario::{Action, Scenario, Start, Step};
 use super::{Link, World};
 use crate::canary::Canary;
-use crate::command::{JoinTarget, KeyOperation, QueryParams, Ticket};
+use crate::command::{KeyOperation, QueryParams, Ticket};
 use crate::config::{Config, Restored};
 use crate::context::NodeId;
 use crate::node::Node;
@@ -429,9 +429,8 @@ impl Play {
     fn join(&mut self, id: NodeId) {
         let Some(addr) = self.world.node(NodeId(0)).map(|node| node.config().advertise) else { return };
         let ticket = self.ticket();
-        let target = JoinTarget { label: addr.to_string(), node: None, addr };
         // Refused only after a leave.
-        let _ = self.world.with(id, |node, ctx| node.join(ctx, ticket, vec![target], false));
+        let _ = self.world.with(id, |node, ctx| node.join(ctx, ticket, vec![addr], false));
     }
 
     fn prune(&mut self) {

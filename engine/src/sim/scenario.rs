@@ -2,14 +2,14 @@
 //! plays ([`super::Play`]) and which other drivers can play too.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::network::Network;
 use crate::config::RawConfig;
+use crate::duration::Span;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
 pub const NODES_MAX: u32 = 100_000;
@@ -281,56 +281,6 @@ impl Step {
     }
 }
 
-/// A duration, written as `20s`, `128ms`, `200us`, `10m` or `1h`.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
-
-impl std::str::FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Span, String> {
-        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let micros = match unit {
-            "us" => 1.0,
-            "ms" => 1e3,
-            "s" => 1e6,
-            "m" => 60e6,
-            "h" => 3600e6,
-            _ => {
-                return Err(format!("`{text}` is no duration: write `20s`, `128ms`, `200us`, `10m` or `1h`"));
-            }
-        };
-        let number: f64 = text[..text.len() - unit.len()]
-            .parse()
-            .map_err(|_| format!("`{text}` is no duration: a number must stand before `{unit}`"))?;
-        Ok(Span(Duration::from_micros((number * micros).round() as u64)))
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        match micros {
-            0 => write!(f, "0s"),
-            _ if micros.is_multiple_of(1_000_000) => write!(f, "{}s", micros / 1_000_000),
-            _ if micros.is_multiple_of(1_000) => write!(f, "{}ms", micros / 1_000),
-            _ => write!(f, "{micros}us"),
-        }
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// Why a scenario is refused.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
@@ -468,7 +418,7 @@ do = "heal"
         let cases = [
             (TEXT.replace("loss = 0.05", "los = 0.05"), vec!["line 7", "los", "expected"]),
             (TEXT.replace("nodes = 10", "nodes = \"ten\""), vec!["line 4", "nodes", "u32"]),
-            (TEXT.replace("\"1m\"", "\"1 fortnight\""), vec!["line 5", "no duration"]),
+            (TEXT.replace("\"1m\"", "\"1 fortnight\""), vec!["line 5", "not a duration"]),
             (TEXT.replace("\"crash\"", "\"crush\""), vec!["crush", "crash"]),
             (TEXT.replace("nodes = 10", "nodes = 1000000"), vec!["nodes is 1000000", "1 to 100000"]),
             (TEXT.replace("loss = 0.05", "loss = 5.0"), vec!["network.loss is 5", "0 to 1"]),

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::scenario::{Action, NetworkSpec, Scenario, Settings, Span, Start, Step};
+use super::scenario::{Action, NetworkSpec, Scenario, Settings, Start, Step};
+use crate::duration::Span;
 use crate::random::Random;
 
 /// Smallest and largest cluster drawn.

@@ -1,7 +1,7 @@
 //! Push/pull: exchanging whole states (PROTOCOL 4.3, 4.5, 7.2, 9.5).
 
-use crate::egress::Scope;
 use crate::roster::{Fact, MemberIndex, Roster};
+use crate::scope::Scope;
 use crate::swim::{Source, Swim};
 use crate::view::{SwimState, View};
 use crate::wire::stream::PushPullFrame;

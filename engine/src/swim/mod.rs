@@ -1,27 +1,19 @@
 //! Who is in the cluster: SWIM with Lifeguard, as memberlist speaks it.
 //!
-//! The parts: `probe` asks members whether they live, `member` decides what a message about a member
-//! changes, `suspicion` gives the accused time to refute, `gossip` and
-//! `dissemination` spread the news, `merge` exchanges whole states.
-
-pub mod broadcast;
-pub(crate) mod dissemination;
+//! The parts: `probe` asks members whether they live, `state` decides what a message about a member changes,
+//! `suspicion` gives the accused time to refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
-mod gossip;
-mod member;
 mod merge;
 mod probe;
+mod state;
 mod suspicion;
 
-pub(crate) use member::{Source, encoded_meta};
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
-pub(crate) use probe::{Acked, StreamPing};
+pub(crate) use state::{Source, encoded_meta};
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;
-
-use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 
@@ -32,24 +24,6 @@ use crate::swim::awareness::Awareness;
 use crate::swim::probe::Prober;
 use crate::swim::suspicion::Suspicion;
 use crate::wire::Incarnation;
-
-/// What SWIM tells the layer above about a member (memberlist's event delegate).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// A member came, or came back from the dead.
-    Joined(MemberIndex),
-    /// A member is dead or left.
-    Gone(MemberIndex),
-    /// A member's meta changed.
-    Updated(MemberIndex),
-    /// Somebody announces a member's name under another address.
-    Conflict {
-        /// Whose name.
-        member: MemberIndex,
-        /// The other address.
-        addr: SocketAddr,
-    },
-}
 
 /// The SWIM state of one node, apart from its view.
 pub(crate) struct Swim {
@@ -63,16 +37,10 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
-    /// Whom the gossip round goes to; kept for its memory.
-    gossip_targets: Vec<MemberIndex>,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones shown to who claims to live, since the last probe.
     challenges: u32,
-    /// Changes that the node passes on to serf after the input.
-    pub(crate) changes: Vec<Change>,
-    /// Probes over a stream that the node starts after the input.
-    pub(crate) stream_pings: Vec<StreamPing>,
 }
 
 impl Swim {
@@ -85,12 +53,9 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
-            gossip_targets: Vec::new(),
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,
-            changes: Vec::new(),
-            stream_pings: Vec::new(),
         }
     }
 

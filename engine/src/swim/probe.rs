@@ -7,12 +7,12 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::config::Config;
+use crate::deferred::{Acked, Deferred, StreamPing};
 use crate::delegate::Announcement;
-use crate::egress::Scope;
 use crate::event::Notice;
 use crate::random::Permutation;
 use crate::roster::MemberIndex;
-use crate::swim::gossip::send_to_member;
+use crate::scope::Scope;
 use crate::swim::{Source, Swim};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -26,17 +26,6 @@ const STREAM_PING_PROTOCOL_MIN: u8 = 3;
 /// honest peers ask of one node; beyond it requests are dropped and counted.
 const RELAYS_MAX: usize = 1024;
 
-/// A probe over a stream that the node should start.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct StreamPing {
-    /// Whom.
-    pub(crate) member: MemberIndex,
-    /// Where.
-    pub(crate) addr: SocketAddr,
-    /// The probe it belongs to.
-    pub(crate) seq: SeqNo,
-}
-
 /// The probe under way and the pings relayed for others.
 #[derive(Default)]
 pub(super) struct Prober {
@@ -44,7 +33,6 @@ pub(super) struct Prober {
     order: Option<Permutation>,
     position: u32,
     current: Option<Probe>,
-    acked: Option<Acked>,
     relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
 }
 
@@ -57,16 +45,6 @@ struct Probe {
     answered_over_stream: bool,
     /// An ack may come from others, so its time says nothing.
     asked_others: bool,
-}
-
-/// A direct ack with a payload of the layer above.
-pub(crate) struct Acked {
-    /// Who acked.
-    pub(crate) member: MemberIndex,
-    /// From ping to ack.
-    pub(crate) round_trip: Duration,
-    /// What it added.
-    pub(crate) payload: Vec<u8>,
 }
 
 /// A ping sent for somebody else.
@@ -125,7 +103,7 @@ impl Swim {
             send_indirect_ping(scope, to, target, addr, seq, nack);
         }
         if scope.config.tcp_pings && target_protocol >= STREAM_PING_PROTOCOL_MIN {
-            self.stream_pings.push(StreamPing { member: target, addr, seq });
+            scope.defer(Deferred::StreamPing(StreamPing { member: target, addr, seq }));
         }
     }
 
@@ -157,7 +135,7 @@ impl Swim {
         let payload = scope.take_ack_payload();
         let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
         scope.send_message(to, |out| ack.encode(out));
-        scope.egress.ack_payload = payload;
+        *scope.ack_payload = payload;
     }
 
     /// Somebody asks this node to ping a third one.
@@ -196,7 +174,7 @@ impl Swim {
             }
             if !ack.payload.is_empty() {
                 let payload = ack.payload.to_vec();
-                self.prober.acked = Some(Acked { member: probe.target, round_trip, payload });
+                scope.defer(Deferred::Acked(Acked { member: probe.target, round_trip, payload }));
             }
         } else if let Some(relay) = self.prober.relays.remove(&ack.seq) {
             let forwarded = Ack { seq: relay.requester_seq, payload: (&[][..]).into() };
@@ -205,11 +183,6 @@ impl Swim {
             // Late acks are normal; they are counted, not told.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
-    }
-
-    /// The payload of a direct ack that just came, for the layer above.
-    pub(crate) fn take_acked(&mut self) -> Option<Acked> {
-        self.prober.acked.take()
     }
 
     /// Somebody asked to ping got no answer either, but lives itself.
@@ -245,12 +218,12 @@ impl Swim {
         if known.swim != SwimState::Suspect || !scope.config.buddy_system {
             return send_ping(scope, to, &name, seq);
         }
-        scope.begin_packet();
+        scope.sending().begin_packet();
         let ping = own_ping(scope.config, &name, seq);
         scope.ctx.assembler.push(|out| ping.encode(out));
         let suspect = Suspect { incarnation, node: &name, from: &scope.config.node_name };
         scope.ctx.assembler.push(|out| suspect.encode(out));
-        send_to_member(scope, target);
+        scope.sending().finish_packet_to_member(target);
     }
 
     fn next_target(&mut self, scope: &mut Scope<'_>) -> Option<MemberIndex> {

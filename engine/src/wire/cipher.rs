@@ -1,7 +1,7 @@
 //! AES-GCM with one key: by crate aes-gcm, or with feature `ring` by ring, which is several times faster on full
 //! packets and streams but has no AES-192 and does not wipe a key's schedule from memory.
 
-use aes_gcm::aead::AeadInPlace;
+use aes_gcm::aead::AeadInOut;
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aes::Aes192;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, KeyInit};
@@ -56,9 +56,9 @@ impl Cipher {
         const SHORT: &str = "a packet is far shorter than the 64 GiB that GCM allows";
         let nonce_of = (&nonce).into();
         match self {
-            Cipher::Aes128(cipher) => cipher.encrypt_in_place_detached(nonce_of, aad, text),
-            Cipher::Aes192(cipher) => cipher.encrypt_in_place_detached(nonce_of, aad, text),
-            Cipher::Aes256(cipher) => cipher.encrypt_in_place_detached(nonce_of, aad, text),
+            Cipher::Aes128(cipher) => cipher.encrypt_inout_detached(nonce_of, aad, text.into()),
+            Cipher::Aes192(cipher) => cipher.encrypt_inout_detached(nonce_of, aad, text.into()),
+            Cipher::Aes256(cipher) => cipher.encrypt_inout_detached(nonce_of, aad, text.into()),
             #[cfg(feature = "ring")]
             Cipher::Ring(key) => {
                 use ring::aead::{Aad, Nonce};
@@ -81,9 +81,15 @@ impl Cipher {
     ) -> bool {
         let (nonce_of, tag_of) = ((&nonce).into(), (&tag).into());
         match self {
-            Cipher::Aes128(cipher) => cipher.decrypt_in_place_detached(nonce_of, aad, text, tag_of).is_ok(),
-            Cipher::Aes192(cipher) => cipher.decrypt_in_place_detached(nonce_of, aad, text, tag_of).is_ok(),
-            Cipher::Aes256(cipher) => cipher.decrypt_in_place_detached(nonce_of, aad, text, tag_of).is_ok(),
+            Cipher::Aes128(cipher) => {
+                cipher.decrypt_inout_detached(nonce_of, aad, text.into(), tag_of).is_ok()
+            }
+            Cipher::Aes192(cipher) => {
+                cipher.decrypt_inout_detached(nonce_of, aad, text.into(), tag_of).is_ok()
+            }
+            Cipher::Aes256(cipher) => {
+                cipher.decrypt_inout_detached(nonce_of, aad, text.into(), tag_of).is_ok()
+            }
             #[cfg(feature = "ring")]
             Cipher::Ring(key) => open_or_restore(key, nonce, aad, text, tag),
         }

@@ -7,6 +7,7 @@
 mod cipher;
 pub mod coordinate;
 pub mod drop;
+pub mod envelope;
 pub mod keyring;
 pub mod layer;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod stream;
 
 pub use coordinate::Coordinate;
 pub use drop::DropReason;
+pub use envelope::Envelope;
 pub use layer::{Layer, Step};
 pub use message::{
     Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo, Suspect,

@@ -1,168 +1,26 @@
-//! The datagram's envelope (PROTOCOL section 2). Inbound: label, unseal, checksum, decompress, split.
-//! Outbound: join, compress, checksum, seal, label.
+//! What lies in a packet's envelope (PROTOCOL section 2). Inbound: decompress, split. Outbound: join, compress.
 
 use std::ops::Range;
 
-use zerocopy::byteorder::{BigEndian, U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::byteorder::{BigEndian, U16};
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::wire::drop::DropReason;
-use crate::wire::keyring::{Keyring, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::wire::envelope::Envelope;
+use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{
     COMPOUND_PARTS_MAX, DATAGRAM_DECOMPRESSED_BYTES_MAX, DATAGRAM_MESSAGES_MAX, NESTING_MAX,
     UDP_PACKET_BYTES_MAX,
 };
 use crate::wire::lzw;
-use crate::wire::message::{COMPOUND, COMPRESS, HAS_CRC, HAS_LABEL, Message};
+use crate::wire::message::{COMPOUND, COMPRESS, Message};
 use crate::wire::msgpack::{Reader, write_map, write_raw, write_raw_header};
 
 /// Compressing a full packet costs 10 µs, three times what everything else about it does, and takes a Go peer
 /// as long to undo, while the price of a packet hardly depends on its size. So only what would travel in
 /// several pieces is compressed. Peers take both.
 const COMPRESS_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX + 1;
-
-/// What a node's packets and streams are wrapped in.
-#[derive(Clone, Debug)]
-pub struct Envelope {
-    /// Cluster label; empty for none.
-    pub label: Vec<u8>,
-    /// Encryption keys; empty for none.
-    pub keyring: Keyring,
-    /// Compress what gets smaller by it.
-    pub compress: bool,
-    /// Envelope version to seal with: 1, or 0 towards memberlist protocol 1.
-    pub version: u8,
-    /// Refuse what no key opens.
-    pub verify_incoming: bool,
-    /// Seal what is sent.
-    pub verify_outgoing: bool,
-    /// Labels are taken off before packets arrive here; one that arrives is refused.
-    pub skip_inbound_label_check: bool,
-}
-
-impl Envelope {
-    /// Whether outgoing packets are sealed.
-    pub fn seals(&self) -> bool {
-        !self.keyring.is_empty() && self.verify_outgoing
-    }
-
-    /// Bytes that label and seal take of the packet budget (PROTOCOL 3).
-    pub fn overhead(&self) -> usize {
-        let label = if self.label.is_empty() { 0 } else { 2 + self.label.len() };
-        let seal = match (self.seals(), self.version) {
-            (false, _) => 0,
-            (true, 0) => OVERHEAD_BYTES + 16,
-            (true, _) => OVERHEAD_BYTES,
-        };
-        label + seal
-    }
-
-    /// Takes the label off and compares it.
-    pub(super) fn strip_label<'a>(
-        &self,
-        bytes: &'a mut [u8],
-        trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<&'a mut [u8], DropReason> {
-        let labelled = bytes.first() == Some(&HAS_LABEL);
-        if self.skip_inbound_label_check {
-            return if labelled { Err(DropReason::LabelMismatch) } else { Ok(bytes) };
-        }
-        if !labelled {
-            return if self.label.is_empty() { Ok(bytes) } else { Err(DropReason::LabelMissing) };
-        }
-        let len = usize::from(*bytes.get(1).ok_or(DropReason::LabelMalformed)?);
-        if len == 0 || bytes.len() < 2 + len {
-            return Err(DropReason::LabelMalformed);
-        }
-        let (header, rest) = bytes.split_at_mut(2 + len);
-        trace(Step::Enter(Layer::Label(&header[2..])));
-        if header[2..] == self.label { Ok(rest) } else { Err(DropReason::LabelMismatch) }
-    }
-
-    /// Opens an envelope in place.
-    pub(super) fn unseal<'a>(
-        &self,
-        aad: &[u8],
-        sealed: &'a mut [u8],
-        trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<&'a mut [u8], DropReason> {
-        let sealed_bytes = sealed.len();
-        let mut header = [0; 1 + NONCE_BYTES];
-        let known = sealed_bytes.min(header.len());
-        header[..known].copy_from_slice(&sealed[..known]);
-        let (key, plain) = self.keyring.open_by(aad, sealed)?;
-        trace(Step::Enter(Layer::Sealed {
-            version: header[0],
-            nonce: &header[1..],
-            key,
-            sealed_bytes,
-            plain_bytes: plain.len(),
-        }));
-        Ok(plain)
-    }
-
-    /// Appends the label header.
-    pub(super) fn write_label(&self, out: &mut Vec<u8>) {
-        if !self.label.is_empty() {
-            out.push(HAS_LABEL);
-            out.push(u8::try_from(self.label.len()).expect("the config's label was checked"));
-            out.extend_from_slice(&self.label);
-        }
-    }
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct CrcHeader {
-    kind: u8,
-    crc: U32<BigEndian>,
-}
-
-/// Opens a received datagram in place: label, unseal, checksum.
-///
-/// # Errors
-/// Why it is refused.
-pub fn open<'a>(envelope: &Envelope, datagram: &'a mut [u8]) -> Result<&'a [u8], DropReason> {
-    open_traced(envelope, datagram, |_| {})
-}
-
-/// Like [`open`], and tells `trace` what was taken off.
-///
-/// # Errors
-/// Why it is refused.
-pub fn open_traced<'a>(
-    envelope: &Envelope,
-    datagram: &'a mut [u8],
-    mut trace: impl FnMut(Step<'_>),
-) -> Result<&'a [u8], DropReason> {
-    if datagram.is_empty() {
-        return Err(DropReason::Empty);
-    }
-    let sealed = envelope.strip_label(datagram, &mut trace)?;
-    let plain: &[u8] = if envelope.keyring.is_empty() {
-        sealed
-    } else if envelope.verify_incoming {
-        envelope.unseal(&envelope.label, sealed, &mut trace)?
-    } else {
-        // While a cluster moves to encryption, what no key opens is taken as plain.
-        let range = envelope.unseal(&envelope.label, sealed, &mut trace).ok().map(|plain| plain.len());
-        match range {
-            Some(len) => &sealed[1 + NONCE_BYTES..][..len],
-            None => sealed,
-        }
-    };
-    match CrcHeader::ref_from_prefix(plain) {
-        Ok((header, covered)) if header.kind == HAS_CRC => {
-            if crc32fast::hash(covered) != header.crc.get() {
-                return Err(DropReason::BadChecksum);
-            }
-            trace(Step::Enter(Layer::Checksum(header.crc.get())));
-            Ok(covered)
-        }
-        _ => Ok(plain),
-    }
-}
 
 /// Buffers for decompression, one per nesting level in use; kept for the next packet. All of them together
 /// never hold more than [`NESTING_MAX`] times [`DATAGRAM_DECOMPRESSED_BYTES_MAX`].
@@ -363,33 +221,26 @@ impl Assembler {
     ) -> Range<usize> {
         assert!(!self.is_empty(), "an empty packet is not sent");
         let packet_start = out.len();
-        envelope.write_label(out);
+        envelope.seal_packet(out, crc, nonce, |out| self.write(out, envelope.compress));
+        packet_start..out.len()
+    }
+
+    /// Appends the messages, as one compound if they are several.
+    fn write(&mut self, out: &mut Vec<u8>, compress: bool) {
         let start = out.len();
-        if crc {
-            out.extend_from_slice(CrcHeader { kind: HAS_CRC, crc: 0.into() }.as_bytes());
-        }
-        let covered = out.len();
         if self.lengths.len() > 1 {
             out.push(COMPOUND);
             out.push(u8::try_from(self.lengths.len()).expect("remaining() stops at 255 parts"));
             out.extend_from_slice(self.lengths.as_bytes());
         }
         out.extend_from_slice(&self.parts);
-        if envelope.compress && out.len() - covered >= COMPRESS_BYTES_MIN {
+        if compress && out.len() - start >= COMPRESS_BYTES_MIN {
             self.packed.clear();
-            encode_compress(&out[covered..], &mut self.packed);
-            if self.packed.len() < out.len() - covered {
-                out.truncate(covered);
+            encode_compress(&out[start..], &mut self.packed);
+            if self.packed.len() < out.len() - start {
+                out.truncate(start);
                 out.extend_from_slice(&self.packed);
             }
         }
-        if crc {
-            let crc = crc32fast::hash(&out[covered..]);
-            out[covered - 4..covered].copy_from_slice(&crc.to_be_bytes());
-        }
-        if envelope.seals() {
-            envelope.keyring.seal(envelope.version, nonce, &envelope.label, out, start);
-        }
-        packet_start..out.len()
     }
 }

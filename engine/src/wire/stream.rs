@@ -3,19 +3,14 @@
 
 use std::borrow::Cow;
 
-use zerocopy::byteorder::{BigEndian, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
 use crate::wire::drop::DropReason;
-use crate::wire::keyring::{NONCE_BYTES, OVERHEAD_BYTES};
+use crate::wire::envelope::Envelope;
+use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
-use crate::wire::limits::{
-    LABEL_BYTES_MAX, STREAM_DECOMPRESSED_BYTES_MAX, STREAM_FRAME_BYTES_MAX, STREAM_PLAIN_BYTES_MAX,
-    USER_STATE_BYTES_MAX,
-};
+use crate::wire::limits::{STREAM_DECOMPRESSED_BYTES_MAX, STREAM_PLAIN_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::message::{ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, PING, PUSH_PULL, SeqNo, USER};
 use crate::wire::msgpack::Reader;
-use crate::wire::packet::{Envelope, decode_compress, encode_compress};
+use crate::wire::packet::{decode_compress, encode_compress};
 use crate::wire::push_pull::Progress;
 
 pub use crate::wire::push_pull::{PushPullFrame, encode_push_pull_header};
@@ -52,21 +47,7 @@ pub enum StreamMessage {
     Err(String),
 }
 
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct FrameHeader {
-    kind: u8,
-    length: U32<BigEndian>,
-}
-
-impl Envelope {
-    /// Whether [`encode_stream`] does anything but copy.
-    pub fn wraps_streams(&self, role: Role) -> bool {
-        self.compress || self.seals() || role == Role::Dialler && !self.label.is_empty()
-    }
-}
-
-/// Wraps one message (type byte first) for a stream and appends it.
+/// Wraps one message (type byte first) for a stream and appends it. The nonce must be used once only.
 pub fn encode_stream(
     raw: &[u8],
     envelope: &Envelope,
@@ -74,50 +55,14 @@ pub fn encode_stream(
     nonce: [u8; NONCE_BYTES],
     out: &mut Vec<u8>,
 ) {
-    if role == Role::Dialler {
-        envelope.write_label(out);
-    }
-    let start = out.len();
-    if envelope.seals() {
-        out.extend_from_slice(FrameHeader { kind: ENCRYPT, length: 0.into() }.as_bytes());
-    }
-    let body = out.len();
-    if envelope.compress {
-        encode_compress(raw, out)
-    } else {
-        out.extend_from_slice(raw)
-    }
-    if envelope.seals() {
-        let plain = out.len() - body;
-        let padding = if envelope.version == 0 { 16 - plain % 16 } else { 0 };
-        let sealed = plain + padding + OVERHEAD_BYTES;
-        let length = u32::try_from(sealed).expect("a state is far below 4 GiB");
-        out[start + 1..body].copy_from_slice(&length.to_be_bytes());
-        let aad = FrameAad::new(&out[start..body], &envelope.label);
-        envelope.keyring.seal(envelope.version, nonce, aad.bytes(), out, body);
-    }
+    envelope.seal_stream(out, role == Role::Dialler, nonce, |out| {
+        if envelope.compress { encode_compress(raw, out) } else { out.extend_from_slice(raw) }
+    });
 }
 
-const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
-
-/// What a frame's seal covers beside its inside: the frame's header and the label.
-struct FrameAad {
-    buffer: [u8; FRAME_HEADER_BYTES + LABEL_BYTES_MAX],
-    len: usize,
-}
-
-impl FrameAad {
-    fn new(header: &[u8], label: &[u8]) -> FrameAad {
-        let mut buffer = [0; FRAME_HEADER_BYTES + LABEL_BYTES_MAX];
-        let len = header.len() + label.len();
-        buffer[..header.len()].copy_from_slice(header);
-        buffer[header.len()..len].copy_from_slice(label);
-        FrameAad { buffer, len }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.len]
-    }
+/// Whether [`encode_stream`] does anything but copy.
+pub(crate) fn wraps(envelope: &Envelope, role: Role) -> bool {
+    envelope.compress || envelope.seals() || role == Role::Dialler && !envelope.label.is_empty()
 }
 
 /// The error text that Serf 0.9.4 sends back for a stream it refuses so (PROTOCOL 4.4); None where it just
@@ -287,28 +232,10 @@ impl StreamDecoder {
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
     ) -> Result<Option<StreamMessage>, DropReason> {
-        if envelope.keyring.is_empty() {
-            return Err(DropReason::Encrypted);
+        match envelope.open_frame(&mut self.buffer, trace)? {
+            Some(plain) => decode_whole(plain, trace).map(Some),
+            None => Ok(None),
         }
-        let Ok((header, _)) = FrameHeader::ref_from_prefix(&self.buffer) else {
-            return Ok(None);
-        };
-        let length = header.length.get() as usize;
-        if length > STREAM_FRAME_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
-        }
-        let end = FRAME_HEADER_BYTES + length;
-        if self.buffer.len() < end {
-            return Ok(None);
-        }
-        // The message is moved out, not copied: a state may have 20 MiB.
-        let mut frame = std::mem::take(&mut self.buffer);
-        let aad = FrameAad::new(&frame[..FRAME_HEADER_BYTES], &envelope.label);
-        let plain_bytes = envelope.unseal(aad.bytes(), &mut frame[FRAME_HEADER_BYTES..end], trace)?.len();
-        let plain_start = FRAME_HEADER_BYTES + 1 + NONCE_BYTES;
-        frame.truncate(plain_start + plain_bytes);
-        frame.drain(..plain_start);
-        decode_whole(frame, trace).map(Some)
     }
 
     fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DropReason> {

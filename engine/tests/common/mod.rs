@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{self, Envelope, Scratch};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::SerfMessage;
 use thane_engine::wire::{DropReason, Message};
 
@@ -24,15 +24,7 @@ pub(crate) fn vectors(transport: &str) -> Vec<(String, Vec<u8>, Envelope, Value)
 
 /// Takes and sends what is sealed with these keys, under that label.
 pub(crate) fn envelope(keys: &[Vec<u8>], label: Vec<u8>) -> Envelope {
-    Envelope {
-        label,
-        keyring: Keyring::new(keys).unwrap(),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    Envelope { label, ..Envelope::new(keys).unwrap() }
 }
 
 /// Bytes from hexadecimal digits.
@@ -46,7 +38,7 @@ pub(crate) fn decode(
     datagram: &[u8],
 ) -> Result<Vec<Result<String, DropReason>>, DropReason> {
     let mut bytes = datagram.to_vec();
-    let plain = packet::open(envelope, &mut bytes)?;
+    let plain = envelope.open(&mut bytes)?;
     let mut messages = Vec::new();
     packet::for_each_message(plain, &mut Scratch::default(), &mut |message| {
         messages.push(message.and_then(|message| {

@@ -5,6 +5,7 @@ mod admission;
 mod busy;
 mod delegates;
 mod departed;
+mod early;
 mod events;
 mod keys;
 mod membership;
@@ -14,9 +15,10 @@ mod probes;
 mod queries;
 mod restart;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::context::NodeId;
 use thane_engine::sim::{Network, World};
@@ -28,9 +30,8 @@ pub(crate) fn names(ids: &[NodeId]) -> Vec<String> {
     ids.iter().map(|id| format!("n{}", id.0 + 1)).collect()
 }
 
-pub(crate) fn target(world: &World, id: NodeId) -> JoinTarget {
-    let addr = world.node(id).unwrap().config().advertise;
-    JoinTarget { label: addr.to_string(), node: None, addr }
+pub(crate) fn target(world: &World, id: NodeId) -> SocketAddr {
+    world.node(id).unwrap().config().advertise
 }
 
 /// A cluster in which everybody sees everybody.

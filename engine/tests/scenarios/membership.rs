@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use thane_engine::command::{JoinTarget, Ticket};
+use thane_engine::command::Ticket;
 use thane_engine::config::RawConfig;
 use thane_engine::event::{Completion, Notice};
 use thane_engine::roster::MemberIndex;
@@ -31,8 +31,7 @@ fn nodes_join_through_one_seed_and_see_each_other() {
 fn a_join_to_nobody_fails_with_the_reason() {
     let mut world = World::new(1, Network::default());
     let id = world.add(|_| {});
-    let nobody =
-        JoinTarget { label: "127.9.9.9".into(), node: None, addr: "127.9.9.9:7946".parse().unwrap() };
+    let nobody = "127.9.9.9:7946".parse().unwrap();
     world.with(id, |node, ctx| node.join(ctx, Ticket(5), vec![nobody], true)).unwrap();
     world.run(SECOND);
     let errors = vec!["Failed to join 127.9.9.9: connection refused".to_owned()];

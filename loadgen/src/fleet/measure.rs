@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use thane_engine::api::{Engine, Handle, NodeOptions, ShardCensus, ShardsOptions, Standing};
+use thane_engine::api::{Engine, Handle, NodeCensus, NodeOptions, ShardCensus, ShardsOptions};
 use thane_engine::config::RawConfig;
 use thane_engine::event::Event;
 use thane_engine::random::Random;
@@ -209,7 +209,7 @@ impl<'a> Fleet<'a> {
         what: &str,
         count: usize,
         start: Instant,
-        fits: impl Fn(&Standing) -> bool,
+        fits: impl Fn(&NodeCensus) -> bool,
     ) -> Result<(), String> {
         loop {
             let shards = self.look().await?;

@@ -127,7 +127,7 @@ pub(crate) fn source(first: Ipv4Addr, n: u32) -> IpAddr {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use thane_engine::wire::packet::{self, Scratch};
+    use thane_engine::wire::packet::Scratch;
     use thane_engine::wire::{DropReason, Message};
 
     fn packets(deck: Deck) -> Vec<Vec<u8>> {
@@ -154,7 +154,7 @@ mod tests {
         let envelope = Wrapping::Sealed.envelope();
         for deck in [Deck::Garbage, Deck::Cut, Deck::Unsealed, Deck::WrongKey] {
             for mut packet in packets(deck) {
-                let refused = packet::open(&envelope, &mut packet).unwrap_err();
+                let refused = envelope.open(&mut packet).unwrap_err();
                 if deck == Deck::WrongKey {
                     assert_eq!(refused, DropReason::WrongKey);
                 }

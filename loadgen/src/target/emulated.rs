@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use thane_engine::wire::keyring::Keyring;
-use thane_engine::wire::packet::{self, Assembler, Envelope, Scratch};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
 use thane_engine::wire::stream::{
     Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream,
@@ -61,15 +61,7 @@ impl Wrapping {
 
 /// An envelope with these keys, and nothing else.
 pub(crate) fn envelope(keys: &[Vec<u8>]) -> Envelope {
-    Envelope {
-        label: Vec::new(),
-        keyring: Keyring::new(keys).expect("keys have 16 bytes"),
-        compress: false,
-        version: 1,
-        verify_incoming: true,
-        verify_outgoing: true,
-        skip_inbound_label_check: false,
-    }
+    Envelope::new(keys).expect("keys have 16 bytes")
 }
 
 /// The n-th nonce of this process.
@@ -104,7 +96,7 @@ pub(crate) fn messages(
     scratch: &mut Scratch,
     mut visit: impl FnMut(Message<'_>),
 ) {
-    let Ok(plain) = packet::open(envelope, datagram) else { return };
+    let Ok(plain) = envelope.open(datagram) else { return };
     packet::for_each_message(plain, scratch, &mut |message| {
         if let Ok(message) = message {
             visit(message);

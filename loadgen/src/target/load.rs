@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use thane_engine::wire::packet::{Assembler, Envelope, Scratch};
+use thane_engine::wire::envelope::Envelope;
+use thane_engine::wire::packet::{Assembler, Scratch};
 use thane_engine::wire::serf::UserEvent;
 use thane_engine::wire::{LamportTime, Message, Ping, SeqNo, message};
 

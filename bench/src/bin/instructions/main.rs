@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 
+use clap::{Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::cases::{CASES, Case};
@@ -19,7 +20,7 @@ use crate::cases::{CASES, Case};
 /// A count may be off by this much, percent.
 const TOLERANCE: f64 = 2.0;
 
-/// The file: what was counted, and by which compiler.
+/// The file: the counts, and the compiler of the counted program.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Baseline {
     rustc: String,
@@ -27,28 +28,44 @@ struct Baseline {
     counts: BTreeMap<String, u64>,
 }
 
+/// Counts the instructions of the hot functions under valgrind.
+#[derive(Debug, Parser)]
+#[command(name = "instructions")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Compares all counts with bench/instructions.toml; fails if one is more than 2 % off
+    Check,
+    /// Writes all counts to bench/instructions.toml
+    Update,
+    /// Does one case that many times; `check` and `update` start this under valgrind
+    #[command(hide = true)]
+    Run { case: String, runs: usize },
+}
+
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let result = match words[..] {
-        ["run", case, runs] => run(case, runs),
-        ["check"] => count_all().and_then(|counted| check(&counted)),
-        ["update"] => count_all().and_then(|counted| update(&counted)),
-        _ => Err("say check (compare with bench/instructions.toml) or update (write it)".to_owned()),
+    let result = match Arguments::parse().task {
+        Task::Check => count_all().and_then(|counted| check(&counted)),
+        Task::Update => count_all().and_then(|counted| update(&counted)),
+        Task::Run { case, runs } => run(&case, runs),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("instructions: {why}");
+        Err(error) => {
+            eprintln!("instructions: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// The part that valgrind watches.
-fn run(case: &str, runs: &str) -> Result<(), String> {
+/// The process that valgrind counts.
+fn run(case: &str, runs: usize) -> Result<(), String> {
     let case = CASES.iter().find(|known| known.name == case).ok_or("no such case")?;
-    (case.body)(runs.parse().map_err(|error| format!("{runs}: {error}"))?);
+    (case.body)(runs);
     Ok(())
 }
 
@@ -56,7 +73,7 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.toml")
 }
 
-/// Counts every case, some at a time.
+/// Counts every case, one on each processor.
 fn count_all() -> Result<Baseline, String> {
     let rustc = Command::new("rustc").arg("-V").output().map_err(|error| format!("rustc -V: {error}"))?;
     let waiting = Mutex::new(CASES.iter());
@@ -65,10 +82,10 @@ fn count_all() -> Result<Baseline, String> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let next = || waiting.lock().expect("nobody panics with it").next();
+                let next = || waiting.lock().expect("no thread panics with it").next();
                 while let Some(case) = next() {
                     let count = count(case);
-                    let mut counted = counted.lock().expect("nobody panics with it");
+                    let mut counted = counted.lock().expect("no thread panics with it");
                     match (&mut *counted, count) {
                         (Ok(counts), Ok(count)) => drop(counts.insert(case.name.to_owned(), count)),
                         (Ok(_), Err(why)) => *counted = Err(why),
@@ -78,7 +95,7 @@ fn count_all() -> Result<Baseline, String> {
             });
         }
     });
-    let counts = counted.into_inner().expect("nobody panics with it")?;
+    let counts = counted.into_inner().expect("no thread panics with it")?;
     Ok(Baseline { rustc: String::from_utf8_lossy(&rustc.stdout).trim().to_owned(), counts })
 }
 
@@ -96,7 +113,7 @@ fn total(case: &Case, runs: usize) -> Result<u64, String> {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(myself)
         .args(["run", case.name, &runs.to_string()])
-        // The environment's size would move the stack.
+        // The size of the environment would move the stack.
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .output()
@@ -105,12 +122,12 @@ fn total(case: &Case, runs: usize) -> Result<u64, String> {
     let total = said.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
     match total {
         Some(total) if output.status.success() => Ok(total),
-        _ => Err(format!("{}: {}", case.name, words_of(&said))),
+        _ => Err(format!("{}: {}", case.name, without_valgrind(&said))),
     }
 }
 
-/// What the program itself said, without valgrind's lines.
-fn words_of(said: &str) -> String {
+/// The lines of the program itself, without valgrind's.
+fn without_valgrind(said: &str) -> String {
     said.lines().filter(|line| !line.starts_with("==")).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
@@ -124,7 +141,10 @@ fn update(counted: &Baseline) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints all counts beside the baseline's; an error if one is off.
+/// Prints all counts beside those of the baseline.
+///
+/// # Errors
+/// A count is off.
 fn check(counted: &Baseline) -> Result<(), String> {
     let text = std::fs::read_to_string(path()).map_err(|error| format!("{}: {error}", path().display()))?;
     let baseline: Baseline = toml::from_str(&text).map_err(|error| error.to_string())?;
@@ -150,7 +170,7 @@ fn check(counted: &Baseline) -> Result<(), String> {
     if baseline.rustc != counted.rustc {
         let Baseline { rustc, .. } = &baseline;
         return Err(format!(
-            "the baseline was counted with {rustc}, this is {}: the counts can't be compared; run update",
+            "the baseline was counted with {rustc}, this program with {}: the counts can't be compared; run update",
             counted.rustc
         ));
     }

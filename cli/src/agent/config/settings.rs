@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::duration::{self, Nanoseconds};
+use thane_engine::duration::{self, Nanoseconds};
 
 /// The settings of one source, or of several merged ones. An empty value (empty text, zero, off, no entry) means "not
 /// given", as in Serf: no later source can reset a setting to it.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thane_engine::api::{Engine, NodeOptions, Told};
+use thane_engine::api::{Engine, NodeOptions, OutletItem};
 use thane_engine::config::RawConfig;
 use thane_engine::io::DriverChoice;
 use thane_engine::ipc::{Frames, HandshakeRequest, Request};
@@ -77,11 +77,16 @@ impl Agent {
         tasks.spawn_local(async move {
             while let Some(told) = outlet.next().await {
                 match told {
+<<<<<<< HEAD
                     Told::Event(event) => {
                         // An error means that no stream is open.
+=======
+                    OutletItem::Event(event) => {
+                        // An error means that nobody listens.
+>>>>>>> main
                         let _ = events.send(Arc::new(event));
                     }
-                    Told::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
+                    OutletItem::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
                 }
             }
         });

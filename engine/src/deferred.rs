@@ -1,0 +1,80 @@
+//! What an input defers: what one layer of a node has for another one. The node's `settle` applies it after
+//! the input, in the order in which it was deferred.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::ids::BroadcastId;
+use crate::roster::MemberIndex;
+use crate::wire::SeqNo;
+
+/// The queue of one Context; empty between inputs.
+pub(crate) type DeferredQueue = VecDeque<Deferred>;
+
+/// One thing that is left to do after an input.
+#[derive(Debug)]
+pub(crate) enum Deferred {
+    /// The layer above SWIM learns that a member changed.
+    Change(Change),
+    /// The layer above SWIM gets the payload of an ack.
+    Acked(Acked),
+    /// A member that did not ack in time is pinged over a stream.
+    StreamPing(StreamPing),
+    /// A push/pull with a failed member, which may be back.
+    Reconnect(SocketAddr),
+    /// A push/pull with a member that the snapshot names.
+    Rejoin(SocketAddr),
+    /// Whether the member of the snapshot that was tried last answered.
+    Rejoined(bool),
+    /// The members of a push/pull are merged: its user state is next. Carries the merge's slot.
+    Merged(u32),
+    /// This node came into a cluster.
+    Joined,
+    /// A broadcast that a command may wait for needs no more transmissions.
+    Finished(Finished),
+}
+
+/// What SWIM reports about a member (memberlist's event delegate).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A member came, or came back from the dead.
+    Joined(MemberIndex),
+    /// A member is dead or left.
+    Gone(MemberIndex),
+    /// A member's meta changed.
+    Updated(MemberIndex),
+    /// A message announces a member's name under another address.
+    Conflict(MemberIndex),
+}
+
+/// A direct ack with a payload of the layer above.
+#[derive(Debug)]
+pub(crate) struct Acked {
+    /// The member that acked.
+    pub(crate) member: MemberIndex,
+    /// From ping to ack.
+    pub(crate) round_trip: Duration,
+    /// What the member added.
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A ping over a stream.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct StreamPing {
+    /// The member to ping.
+    pub(crate) member: MemberIndex,
+    /// Its address.
+    pub(crate) addr: SocketAddr,
+    /// The probe that the ping belongs to.
+    pub(crate) seq: SeqNo,
+}
+
+/// A broadcast that needs no more transmissions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finished {
+    /// The state of a member.
+    Member(MemberIndex),
+    /// A serf message.
+    User(BroadcastId),
+}

@@ -1,0 +1,222 @@
+//! The queued broadcasts of one node, and how they fill a packet.
+//!
+//! Broadcasts about members are kept as member indices and encoded from the view into the packet; a member is
+//! queued at most once, and what is sent about it is what the view says at that moment. Serf messages are kept
+//! as the bytes that arrived.
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::queue::{BroadcastQueue, Class, Place};
+use crate::context::Context;
+use crate::deferred::{Deferred, DeferredQueue, Finished};
+use crate::ids::BroadcastId;
+use crate::roster::{MemberIndex, Roster};
+use crate::view::{SwimState, View};
+use crate::wire::{Dead, Suspect, message};
+
+/// Packets in which a broadcast may go out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// One about a member.
+    pub(super) member: u32,
+    /// A serf message.
+    pub(super) user: u32,
+}
+
+/// Of so many packets one begins with what is not about members.
+const PACKETS_IN_TURN: u32 = 4;
+
+/// Queued news about one member.
+#[derive(Copy, Clone, Debug)]
+struct News {
+    member: MemberIndex,
+    /// The member that the message names as its source. Holds a reference to the name.
+    from: MemberIndex,
+}
+
+/// The queued broadcasts of one node.
+#[derive(Debug, Default)]
+pub(super) struct Broadcasts {
+    next_id: u64,
+    news: BroadcastQueue<News>,
+    places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
+    user: [BroadcastQueue<Bytes>; 4],
+    /// Cut from each of `user` since the last call of `take_dropped`.
+    dropped: [usize; 4],
+    /// Packets filled; decides whose turn it is.
+    packets: u32,
+    /// The member whose news goes before everybody's: this node, once it leaves.
+    pub(super) first: Option<MemberIndex>,
+    /// A command waits for broadcasts to finish: those that do are deferred.
+    pub(super) watched: bool,
+}
+
+impl Broadcasts {
+    /// Queues the member's state as the view has it; replaces what is queued about the member.
+    pub(super) fn queue_member(
+        &mut self,
+        ctx: &mut Context,
+        view: &View,
+        member: MemberIndex,
+        from: MemberIndex,
+    ) {
+        self.forget_member(ctx, member);
+        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else { return };
+        ctx.roster.retain_name(from);
+        let id = self.new_id();
+        let place = self.news.push(id, bytes, News { member, from });
+        self.places.insert(member, place);
+    }
+
+    /// Drops what is queued about a member: it became stale or the member is gone.
+    pub(super) fn forget_member(&mut self, ctx: &mut Context, member: MemberIndex) {
+        if let Some(place) = self.places.remove(&member) {
+            ctx.roster.release_name(self.news.remove(place).from);
+            self.finish(&mut ctx.deferred, Finished::Member(member));
+        }
+    }
+
+    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; returns how many.
+    pub(super) fn queue_user(
+        &mut self,
+        ctx: &mut Context,
+        class: Class,
+        message: Bytes,
+        max: usize,
+    ) -> (BroadcastId, usize) {
+        let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
+        let id = self.new_id();
+        // Serf counts the user message's type byte as overhead of its own.
+        self.user[class as usize].push(id, message.len() + 1, message);
+        (id, dropped)
+    }
+
+    /// Whether the queues are empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.user.iter().all(BroadcastQueue::is_empty)
+    }
+
+    /// How many serf messages of a class are queued.
+    pub(super) fn user_len(&self, class: Class) -> usize {
+        self.user[class as usize].len()
+    }
+
+    /// How many serf messages of a class were dropped since the last call.
+    pub(super) fn take_dropped(&mut self, class: Class) -> usize {
+        std::mem::take(&mut self.dropped[class as usize])
+    }
+
+    /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
+    fn prune_user(&mut self, ctx: &mut Context, class: Class, max: usize) -> usize {
+        let mut dropped = 0;
+        self.user[class as usize].prune(max, |id| {
+            dropped += 1;
+            if self.watched {
+                ctx.deferred.push_back(Deferred::Finished(Finished::User(id)));
+            }
+        });
+        self.dropped[class as usize] += dropped;
+        dropped
+    }
+
+    /// Fills the packet under assembly: members first, then intents, queries and events. Every fourth packet
+    /// begins with one of the latter, in turn, so that a flood about members does not hold them up for good.
+    pub(super) fn fill(&mut self, ctx: &mut Context, view: &View, limits: Limits) {
+        self.packets = self.packets.wrapping_add(1);
+        self.fill_user(ctx, Class::OwnLeave, limits);
+        if self.packets.is_multiple_of(PACKETS_IN_TURN) {
+            let turn = (self.packets / PACKETS_IN_TURN) as usize % Class::ALL.len();
+            self.fill_user(ctx, Class::ALL[turn], limits);
+        }
+        self.fill_members(ctx, view, limits);
+        self.news.unpark();
+        for class in Class::ALL {
+            self.fill_user(ctx, class, limits);
+        }
+        self.user.iter_mut().for_each(BroadcastQueue::unpark);
+    }
+
+    /// Empties the queues and returns the references to names; the node is gone.
+    pub(super) fn clear(&mut self, roster: &mut Roster) {
+        for news in self.news.take_all() {
+            roster.release_name(news.from);
+        }
+        *self = Broadcasts::default();
+    }
+
+    fn fill_members(&mut self, ctx: &mut Context, view: &View, limits: Limits) {
+        if let Some(place) = self.first.and_then(|member| self.places.get(&member).copied()) {
+            let id = self.new_id();
+            if let Some(&news) = self.news.take(place, ctx.assembler.remaining(), id) {
+                self.send_news(ctx, view, limits, news);
+            }
+        }
+        while let Some(&news) = self.news.take_best(ctx.assembler.remaining()) {
+            self.send_news(ctx, view, limits, news);
+        }
+    }
+
+    /// Sends what was just taken.
+    fn send_news(&mut self, ctx: &mut Context, view: &View, limits: Limits, news: News) {
+        let Context { assembler, roster, deferred, .. } = ctx;
+        assembler.push(|out| encode(roster, view, news, out));
+        if self.news.sent(limits.member).is_some() {
+            self.places.remove(&news.member);
+            roster.release_name(news.from);
+            self.finish(deferred, Finished::Member(news.member));
+        }
+    }
+
+    fn fill_user(&mut self, ctx: &mut Context, class: Class, limits: Limits) {
+        while let Some(message) = self.user[class as usize].take_best(ctx.assembler.remaining()) {
+            ctx.assembler.push(|out| {
+                out.push(message::USER);
+                out.extend_from_slice(message);
+            });
+            if let Some((id, _)) = self.user[class as usize].sent(limits.user) {
+                self.finish(&mut ctx.deferred, Finished::User(id));
+            }
+        }
+    }
+
+    fn finish(&self, deferred: &mut DeferredQueue, finished: Finished) {
+        if self.watched {
+            deferred.push_back(Deferred::Finished(finished));
+        }
+    }
+
+    fn new_id(&mut self) -> BroadcastId {
+        self.next_id += 1;
+        BroadcastId(self.next_id)
+    }
+}
+
+/// Length of the message about a member, without encoding it. None if there is nothing to tell.
+fn encoded_len(roster: &Roster, view: &View, member: MemberIndex, from: MemberIndex) -> Option<usize> {
+    let known = view.get(member)?;
+    let fact = roster.fact(known.fact);
+    let (node, from) = (roster.name(member), roster.name(from));
+    match known.swim {
+        SwimState::Absent => None,
+        SwimState::Alive => Some(fact.alive(node).encoded_len()),
+        SwimState::Suspect => Some(Suspect { incarnation: fact.incarnation, node, from }.encoded_len()),
+        SwimState::Dead | SwimState::Left => {
+            Some(Dead { incarnation: fact.incarnation, node, from }.encoded_len())
+        }
+    }
+}
+
+fn encode(roster: &Roster, view: &View, news: News, out: &mut Vec<u8>) {
+    let known = view.get(news.member).expect("news about a forgotten member is forgotten too");
+    let fact = roster.fact(known.fact);
+    let (node, from) = (roster.name(news.member), roster.name(news.from));
+    match known.swim {
+        SwimState::Absent => unreachable!("news about a member that left the table is forgotten"),
+        SwimState::Alive => fact.alive(node).encode(out),
+        SwimState::Suspect => Suspect { incarnation: fact.incarnation, node, from }.encode(out),
+        SwimState::Dead | SwimState::Left => {
+            Dead { incarnation: fact.incarnation, node, from }.encode(out);
+        }
+    }
+}

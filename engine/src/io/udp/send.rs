@@ -1,0 +1,238 @@
+//! Sending in batches with sendmmsg (Linux). Neighbours in a batch that go to the same address and have the same
+//! length travel as one message, which the kernel cuts apart at the end of its way (UDP_SEGMENT): that way is
+//! most of what a datagram costs.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::address::{NAME_BYTES, Name, SendControl};
+use super::socket::Socket;
+use super::{Departure, SocketIndex, UdpCounters};
+
+/// Datagrams per system call. The call's own cost is a tenth of a microsecond against some three for each
+/// datagram, so more gains nothing. Also the most segments that every kernel cuts one message into.
+const BATCH: usize = 64;
+
+/// The longest datagram that is sent as a segment: what gossip fills. The kernel refuses segments that the way
+/// can't carry whole, so longer ones go alone.
+const SEGMENT_BYTES_MAX: usize = crate::wire::limits::UDP_PACKET_BYTES_MAX;
+
+/// All segments of a message together, bytes: what one IP packet holds.
+const MESSAGE_BYTES_MAX: usize = 65_000;
+
+/// The headers of one sendmmsg call, allocated once.
+pub(super) struct Sender {
+    names: Box<[Name; BATCH]>,
+    controls: Box<[SendControl; BATCH]>,
+    vectors: Box<[libc::iovec; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
+    /// Datagrams that were added, each a vector.
+    datagrams: usize,
+    /// Messages that they make, each a header.
+    messages: usize,
+    /// What the message added last is made of, if more datagrams may join it.
+    run: Option<Run>,
+    /// The kernel or the device doesn't cut messages apart.
+    segments_refused: bool,
+}
+
+/// Neighbours that become one message.
+#[derive(Clone, Copy)]
+struct Run {
+    from: Option<Ipv4Addr>,
+    to: SocketAddr,
+    segment_bytes: usize,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("segments_refused", &self.segments_refused).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    pub(super) fn new() -> Sender {
+        let mut names = Box::new([Name::EMPTY; BATCH]);
+        let controls = Box::new([SendControl::EMPTY; BATCH]);
+        let vectors = Box::new([libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH]);
+        // SAFETY: mmsghdr is plain data of the C interface, for which all zeroes are a valid (empty) value.
+        let mut headers = Box::new([unsafe { std::mem::zeroed::<libc::mmsghdr>() }; BATCH]);
+        for (header, name) in headers.iter_mut().zip(names.iter_mut()) {
+            header.msg_hdr.msg_name = name.0.as_mut_ptr().cast();
+        }
+        let (datagrams, messages, run, segments_refused) = (0, 0, None, false);
+        Sender { names, controls, vectors, headers, datagrams, messages, run, segments_refused }
+    }
+
+    /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel took.
+    pub(super) fn send<'a, 's>(
+        &mut self,
+        batch: impl Iterator<Item = Departure<'a>>,
+        socket_of: impl Fn(SocketIndex) -> Option<&'s Socket>,
+        counters: &mut UdpCounters,
+    ) -> usize {
+        let before = counters.sent;
+        let mut open: Option<(SocketIndex, &Socket)> = None;
+        for departure in batch {
+            let index = departure.socket;
+            let socket = match open {
+                Some((same, socket)) if same == index && self.datagrams < BATCH => socket,
+                _ => {
+                    if let Some((_, socket)) = open.take() {
+                        self.flush(socket.udp.as_raw_fd(), counters);
+                    }
+                    let Some(socket) = socket_of(index) else {
+                        counters.send_errors += 1;
+                        continue;
+                    };
+                    open = Some((index, socket));
+                    socket
+                }
+            };
+            if !self.push(socket, &departure) {
+                counters.send_errors += 1;
+            }
+        }
+        if let Some((_, socket)) = open {
+            self.flush(socket.udp.as_raw_fd(), counters);
+        }
+        (counters.sent - before) as usize
+    }
+
+    /// Adds a datagram; false when the socket's family can't reach the address. The bytes must outlive the
+    /// next flush, which `send` sees to: they are borrowed for the whole call.
+    fn push(&mut self, socket: &Socket, departure: &Departure<'_>) -> bool {
+        let &Departure { from, to, bytes, .. } = departure;
+        let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        if self.joins_last(departure) {
+            self.vectors[self.datagrams] = vector;
+            self.datagrams += 1;
+            return true;
+        }
+        let message = self.messages;
+        let Some(name_bytes) = self.names[message].encode(to, socket.ipv6) else { return false };
+        debug_assert!(name_bytes <= NAME_BYTES, "a name fits its room");
+        self.vectors[self.datagrams] = vector;
+        let control = &mut self.controls[message];
+        let control_bytes = control.begin(from);
+        let header = &mut self.headers[message].msg_hdr;
+        header.msg_namelen = name_bytes as libc::socklen_t;
+        header.msg_iov = &raw mut self.vectors[self.datagrams];
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = control_bytes as _;
+        let segment_bytes = bytes.len();
+        let alone = self.segments_refused || segment_bytes == 0 || segment_bytes > SEGMENT_BYTES_MAX;
+        self.run = (!alone).then_some(Run { from, to, segment_bytes, bytes: segment_bytes });
+        self.datagrams += 1;
+        self.messages += 1;
+        true
+    }
+
+    /// Makes the datagram a segment of the message added last, if it may be one. All segments are as long as
+    /// the first, only the last may be shorter.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
+    fn joins_last(&mut self, departure: &Departure<'_>) -> bool {
+        let length = departure.bytes.len();
+        let Some(run) = &mut self.run else { return false };
+        let fits = length <= run.segment_bytes && run.bytes + length <= MESSAGE_BYTES_MAX;
+        if run.to != departure.to || run.from != departure.from || length == 0 || !fits {
+            return false;
+        }
+        run.bytes += length;
+        let Run { segment_bytes, .. } = *run;
+        if length < segment_bytes {
+            self.run = None;
+        }
+        let header = &mut self.headers[self.messages - 1].msg_hdr;
+        if header.msg_iovlen == 1 {
+            let control = &mut self.controls[self.messages - 1];
+            let control_bytes = control.add_segments(header.msg_controllen, segment_bytes as u16);
+            header.msg_controllen = control_bytes as _;
+        }
+        header.msg_iovlen += 1;
+        true
+    }
+
+    /// Sends what was added to one socket. A datagram that the kernel refuses is counted and skipped; when
+    /// the socket's buffer is full, the rest is counted and dropped.
+    fn flush(&mut self, fd: RawFd, counters: &mut UdpCounters) {
+        let count = std::mem::take(&mut self.messages);
+        (self.datagrams, self.run) = (0, None);
+        let mut done = 0;
+        while done < count {
+            let headers = &mut self.headers[done..count];
+            // SAFETY: the first `count` headers were filled by `push`: each points to a name, iovecs and perhaps control messages
+            // in boxes of self that never move, the iovecs to bytes that `send` borrows until it returns. The
+            // kernel only reads what they point to and writes msg_len.
+            let taken = unsafe {
+                libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT as _)
+            };
+            if taken > 0 {
+                for header in &headers[..taken as usize] {
+                    let datagrams = datagrams_of(header);
+                    counters.sent += datagrams;
+                    counters.sent_as_segments += if datagrams > 1 { datagrams } else { 0 };
+                }
+                done += taken as usize;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    counters.send_would_block += headers.iter().map(datagrams_of).sum::<u64>();
+                    return;
+                }
+                _ if datagrams_of(&headers[0]) > 1 => {
+                    let says_segments =
+                        matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
+                    self.send_one_by_one(fd, done, says_segments, counters);
+                    done += 1;
+                }
+                _ => {
+                    counters.send_errors += 1;
+                    done += 1;
+                }
+            }
+        }
+    }
+
+    /// Sends the datagrams of a message that was refused. If the error may mean its segments (a device that
+    /// sums no checksums, a narrow way, an old kernel) and they are taken one by one, there will be no more.
+    #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
+    fn send_one_by_one(
+        &mut self,
+        fd: RawFd,
+        message: usize,
+        says_segments: bool,
+        counters: &mut UdpCounters,
+    ) {
+        let mut header = self.headers[message].msg_hdr;
+        let datagrams = header.msg_iovlen;
+        header.msg_iovlen = 1;
+        header.msg_controllen = SendControl::length_without_segments(header.msg_controllen) as _;
+        for _ in 0..datagrams {
+            // SAFETY: as for sendmmsg; the header points to the next of the message's iovecs.
+            let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
+            if sent >= 0 {
+                counters.sent += 1;
+                self.segments_refused |= says_segments;
+                counters.segments_refused = u64::from(self.segments_refused);
+            } else if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+                counters.send_would_block += 1;
+            } else {
+                counters.send_errors += 1;
+            }
+            header.msg_iov = header.msg_iov.wrapping_add(1);
+        }
+    }
+}
+
+/// How many datagrams a message stands for.
+fn datagrams_of(header: &libc::mmsghdr) -> u64 {
+    header.msg_hdr.msg_iovlen as u64
+}

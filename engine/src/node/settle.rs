@@ -1,0 +1,40 @@
+//! What every input and every command ends with.
+
+use super::Node;
+use crate::context::Context;
+use crate::deferred::Deferred;
+
+impl Node {
+    /// Applies what the input deferred, in order, and what that defers in turn; then records the member clock
+    /// and arms the timer of the dissemination. The queue is empty afterwards.
+    pub(super) fn settle(&mut self, ctx: &mut Context) {
+        while let Some(deferred) = ctx.deferred.pop_front() {
+            self.apply(ctx, deferred);
+        }
+        let scope = &mut self.shared.scope(ctx);
+        self.top.record_clock(scope);
+        scope.wake_gossip();
+        if self.shared.dissemination.watched() {
+            let watched = self.awaits_broadcasts();
+            self.shared.dissemination.watch(watched);
+        }
+    }
+
+    fn apply(&mut self, ctx: &mut Context, deferred: Deferred) {
+        let scope = &mut self.shared.scope(ctx);
+        match deferred {
+            Deferred::Change(change) => {
+                self.early.on_news();
+                self.top.on_change(scope, change);
+            }
+            Deferred::Acked(acked) => self.top.on_acked(scope, &acked),
+            Deferred::StreamPing(ping) => self.streams.ping(scope, ping),
+            Deferred::Reconnect(addr) => self.streams.reconnect(scope, addr),
+            Deferred::Rejoin(addr) => self.streams.rejoin(scope, addr),
+            Deferred::Rejoined(answered) => self.top.on_rejoined(scope, answered),
+            Deferred::Merged(slot) => self.streams.finish_merge(scope, &mut self.top, slot),
+            Deferred::Joined => self.early.start(scope),
+            Deferred::Finished(finished) => self.on_finished(ctx, finished),
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! The streams of one node: push/pull in both directions, probes over a stream, and merges that go on in
+//! slices (PROTOCOL section 4).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::layers::TopLayer;
+use crate::command::{CommandError, Ticket};
+use crate::context::{StreamId, StreamInput, StreamOperation};
+use crate::deferred::{Deferred, StreamPing};
+use crate::delegate::Announcements;
+use crate::event::{Completion, Notice};
+use crate::scope::Scope;
+use crate::swim::{Source, Swim, encode_local_states, verify_versions};
+use crate::timers::{TimerKey, TimerKind};
+use crate::wire::message::{Ack, ErrMessage, Ping};
+use crate::wire::stream::{
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
+    wraps,
+};
+use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use hashbrown::HashMap;
+
+/// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
+/// As many again it may open itself, whatever others do.
+const STREAMS_MAX: usize = 256;
+/// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
+/// states of the largest clusters fit; one message alone has at most
+/// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Joins under way at one time.
+const JOINS_MAX: usize = 64;
+/// Merges under way at one time. Beyond it the other side has its answer and ours is dropped.
+const MERGES_MAX: usize = 128;
+
+/// The streams of one node.
+#[derive(Default)]
+pub(crate) struct Streams {
+    open: StreamMap<Stream>,
+    next_opened: u64,
+    joins: BTreeMap<u32, Join>,
+    next_join: u32,
+    merges: BTreeMap<u32, Merge>,
+    next_merge: u32,
+}
+
+/// Streams by id, keyed without chance: ids are the driver's and the node's own.
+type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
+
+struct Stream {
+    decoder: StreamDecoder,
+    purpose: Purpose,
+}
+
+enum Purpose {
+    /// The other side opened it.
+    Serve,
+    /// A push/pull this node asked for; one target of a join if there is one.
+    PushPull { addr: SocketAddr, cause: Cause },
+    /// A probe.
+    Ping { seq: SeqNo, node: String },
+}
+
+/// Why a push/pull is made.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Cause {
+    /// The other side asked for it.
+    Asked,
+    /// From time to time.
+    Periodic,
+    /// A failed member may be back.
+    Reconnect,
+    /// The snapshot names this member.
+    Rejoin,
+    /// The target at that place of the join in that slot.
+    Join(u32, usize),
+}
+
+impl Cause {
+    /// Whether it carries the join flag.
+    fn joins(self) -> bool {
+        matches!(self, Cause::Reconnect | Cause::Rejoin | Cause::Join(..))
+    }
+}
+
+struct Join {
+    ticket: Ticket,
+    ignore_old: bool,
+    targets: Vec<SocketAddr>,
+    pending: usize,
+    contacted: usize,
+    errors: BTreeMap<usize, String>,
+}
+
+struct Merge {
+    frame: PushPullFrame,
+    offset: usize,
+    source: Source,
+    cause: Cause,
+}
+
+impl Streams {
+    /// Opens a push/pull to every target.
+    pub(crate) fn join(
+        &mut self,
+        scope: &mut Scope<'_>,
+        ticket: Ticket,
+        targets: Vec<SocketAddr>,
+        ignore_old: bool,
+    ) -> Result<(), CommandError> {
+        if self.joins.len() >= JOINS_MAX {
+            return Err(CommandError::Busy("joins"));
+        }
+        self.next_join = self.next_join.wrapping_add(1);
+        let (slot, pending) = (self.next_join, targets.len());
+        let addrs = targets.clone();
+        self.joins.insert(
+            slot,
+            Join { ticket, ignore_old, targets, pending, contacted: 0, errors: BTreeMap::new() },
+        );
+        for (place, addr) in addrs.into_iter().enumerate() {
+            self.exchange(scope, addr, Cause::Join(slot, place));
+        }
+        if pending == 0 {
+            self.finish_join(scope, slot);
+        }
+        Ok(())
+    }
+
+    /// Opens a periodic push/pull.
+    pub(crate) fn push_pull(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Periodic);
+    }
+
+    /// Tries a failed member.
+    pub(crate) fn reconnect(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Reconnect);
+    }
+
+    /// Tries a member of the snapshot; [`Deferred::Rejoined`] reports the outcome.
+    pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Rejoin);
+    }
+
+    /// Opens a probe.
+    pub(crate) fn ping(&mut self, scope: &mut Scope<'_>, ping: StreamPing) {
+        let node = scope.ctx.roster.name(ping.member).to_owned();
+        self.open(scope, ping.addr, Purpose::Ping { seq: ping.seq, node });
+    }
+
+    /// Something happened to a stream.
+    pub(crate) fn on_input(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        top: &mut TopLayer,
+        id: StreamId,
+        input: StreamInput<'_>,
+    ) {
+        match input {
+            StreamInput::Accepted(from) => self.accept(scope, id, from),
+            StreamInput::Opened => self.send_request(scope, top, id),
+            StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
+            StreamInput::Finished => {
+                if self.open.contains_key(&id) {
+                    self.refuse(scope, id, DropReason::StreamCut);
+                }
+            }
+            StreamInput::Failed(reason) => {
+                if let Some(stream) = self.open.remove(&id) {
+                    self.fail(scope, stream.purpose, reason.to_owned());
+                }
+            }
+        }
+    }
+
+    /// A stream took too long.
+    pub(crate) fn on_deadline(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let id = StreamId(u64::from(key.generation) << 32 | u64::from(key.subject));
+        if let Some(stream) = self.open.remove(&id) {
+            scope.stats.count_drop(DropReason::StreamTimeout);
+            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+            self.fail(scope, stream.purpose, "i/o timeout".to_owned());
+        }
+    }
+
+    /// The next slice of a merge.
+    pub(crate) fn on_merge(&mut self, scope: &mut Scope<'_>, swim: &mut Swim, key: TimerKey) {
+        let Some(merge) = self.merges.get_mut(&key.subject) else { return };
+        if swim.merge_slice(scope, &merge.frame, &mut merge.offset, merge.source) {
+            // The layer above sees the members before the state that names them.
+            scope.defer(Deferred::Merged(key.subject));
+        } else {
+            scope.schedule(scope.now(), TimerKind::Merge, key.subject, 0);
+        }
+    }
+
+    /// The members of the merge in that slot are merged: the rest of it.
+    pub(crate) fn finish_merge(&mut self, scope: &mut Scope<'_>, top: &mut TopLayer, slot: u32) {
+        scope.stats.push_pulls += 1;
+        if let Some(merge) = self.merges.remove(&slot) {
+            let join = match merge.cause {
+                Cause::Join(slot, _) => self.joins.get(&slot),
+                _ => None,
+            };
+            if !merge.frame.user_state().is_empty() {
+                let ignore_old = join.is_some_and(|join| join.ignore_old);
+                top.merge_state(scope, &merge.frame, ignore_old);
+            }
+            if join.is_some() {
+                top.announce_join(scope);
+            }
+            self.end_exchange(scope, merge.cause, Ok(()));
+            scope.ctx.spare.give(merge.frame.into_bytes());
+        }
+    }
+
+    /// Opens a push/pull.
+    fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
+        if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
+            scope.stats.count_drop(DropReason::TooManyStreams);
+            self.end_exchange(scope, cause, Err("too many streams".to_owned()));
+        }
+    }
+
+    fn open(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+        let id = StreamId::opened(self.next_opened);
+        self.next_opened += 1;
+        self.add(scope, id, Role::Dialler, purpose)?;
+        scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
+        Some(id)
+    }
+
+    fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
+        if self.add(scope, id, Role::Listener, Purpose::Serve).is_none() {
+            scope.drop_input(DropReason::TooManyStreams, Some(from));
+            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+        }
+    }
+
+    fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
+        let alike = |open: &&StreamId| open.is_accepted() == id.is_accepted();
+        if self.open.len() >= STREAMS_MAX && self.open.keys().filter(alike).count() >= STREAMS_MAX {
+            return None;
+        }
+        let deadline = scope.now() + scope.config.tcp_timeout;
+        scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
+        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose });
+        Some(())
+    }
+
+    fn send_request(&mut self, scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
+        let Some(stream) = self.open.get(&id) else { return };
+        match &stream.purpose {
+            Purpose::Serve => {}
+            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::Ping { seq, node } => {
+                let config = scope.config;
+                let ping = Ping {
+                    seq: *seq,
+                    node,
+                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_port: config.advertise.port(),
+                    source_node: &config.node_name,
+                };
+                let mut raw = Vec::new();
+                ping.encode(&mut raw);
+                send(scope, id, Role::Dialler, raw);
+            }
+        }
+    }
+
+    fn on_bytes(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        top: &mut TopLayer,
+        id: StreamId,
+        bytes: Cow<'_, [u8]>,
+    ) {
+        let Some(stream) = self.open.get_mut(&id) else { return };
+        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
+        match decoded {
+            Ok(None) => self.make_room(scope),
+            Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
+            Err(reason) => self.refuse(scope, id, reason),
+        }
+    }
+
+    /// Bytes that streams and merges hold.
+    fn held(&self) -> usize {
+        let collected: usize = self.open.values().map(|stream| stream.decoder.buffered()).sum();
+        collected + self.merges.values().map(|merge| merge.frame.len()).sum::<usize>()
+    }
+
+    /// Cuts the longest stream while all of them hold too much: whoever fills the memory with messages that
+    /// never get whole is cut, not whoever comes next.
+    fn make_room(&mut self, scope: &mut Scope<'_>) {
+        while self.held() > HELD_BYTES_MAX {
+            let collected = |(&id, stream): (&StreamId, &Stream)| (stream.decoder.buffered(), id);
+            let Some((_, longest)) = self.open.iter().map(collected).max() else { return };
+            self.refuse(scope, longest, DropReason::StreamsFull);
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        scope: &mut Scope<'_>,
+        swim: &mut Swim,
+        top: &mut TopLayer,
+        id: StreamId,
+        message: StreamMessage,
+    ) {
+        let Some(stream) = self.open.remove(&id) else { return };
+        match (stream.purpose, message) {
+            (Purpose::Serve, StreamMessage::PushPull(frame)) => {
+                send_state(scope, top, id, Role::Listener, frame.join);
+                close(scope, id);
+                self.merge(scope, frame, Source::Heard, Cause::Asked);
+            }
+            (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
+                if node.is_empty() || node == scope.config.node_name {
+                    let mut raw = Vec::new();
+                    Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
+                    send(scope, id, Role::Listener, raw);
+                } else {
+                    scope.drop_input(DropReason::WrongNodeName, None);
+                }
+                close(scope, id);
+            }
+            (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
+                close(scope, id);
+                // Two clusters that grow together have news for each other; a lone joiner has none.
+                let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let source = if taught { Source::Taught } else { Source::Heard };
+                self.merge(scope, frame, source, cause);
+            }
+            (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
+                close(scope, id);
+                if seq == acked {
+                    swim.on_stream_ack(seq);
+                }
+            }
+            (Purpose::Serve, StreamMessage::User(bytes)) => {
+                close(scope, id);
+                top.on_message(scope, None, &bytes);
+            }
+            (purpose, StreamMessage::Err(text)) => {
+                scope.stats.count_drop(DropReason::RemoteError);
+                close(scope, id);
+                self.fail(scope, purpose, format!("remote error: {text}"));
+            }
+            (purpose, _) => {
+                scope.drop_input(DropReason::MisplacedType, None);
+                close(scope, id);
+                self.fail(scope, purpose, "unexpected message".to_owned());
+            }
+        }
+    }
+
+    /// Checks a push/pull whole, as Serf does, then merges it in slices.
+    fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
+        if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
+            scope.drop_input(DropReason::IncompatibleVersions, None);
+            return self.end_exchange(scope, cause, Err(text));
+        }
+        if frame.join
+            && let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit_merge(Announcements::new(&frame))
+        {
+            let reason = veto.to_string();
+            scope.stats.count_drop(DropReason::MergeVetoed);
+            scope.notice(Notice::MergeVetoed { reason: reason.clone() });
+            return self.end_exchange(scope, cause, Err(reason));
+        }
+        if self.merges.len() >= MERGES_MAX || self.held() + frame.len() > HELD_BYTES_MAX {
+            scope.drop_input(DropReason::QueueFull, None);
+            return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
+        }
+        self.next_merge = self.next_merge.wrapping_add(1);
+        self.merges.insert(self.next_merge, Merge { frame, offset: 0, source, cause });
+        scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
+    }
+
+    /// Ends a stream whose bytes are refused; tells the other side why where Serf does.
+    fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
+        let Some(stream) = self.open.remove(&id) else { return };
+        scope.drop_input(reason, None);
+        if let (Purpose::Serve, Some(error)) = (&stream.purpose, refusal_text(reason)) {
+            let mut raw = Vec::new();
+            ErrMessage { error }.encode(&mut raw);
+            send(scope, id, Role::Listener, raw);
+        }
+        close(scope, id);
+        let text = refusal_text(reason).map_or_else(|| reason.to_string(), str::to_owned);
+        self.fail(scope, stream.purpose, text);
+    }
+
+    fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
+        match purpose {
+            Purpose::PushPull { addr, cause } => {
+                if !matches!(cause, Cause::Join(..)) {
+                    scope.notice(Notice::PushPullFailed { addr, reason: reason.clone() });
+                }
+                self.end_exchange(scope, cause, Err(reason));
+            }
+            Purpose::Serve | Purpose::Ping { .. } => {}
+        }
+    }
+
+    fn end_exchange(&mut self, scope: &mut Scope<'_>, cause: Cause, result: Result<(), String>) {
+        if cause == Cause::Rejoin {
+            if result.is_ok() {
+                scope.defer(Deferred::Joined);
+            }
+            scope.defer(Deferred::Rejoined(result.is_ok()));
+        }
+        let Cause::Join(slot, place) = cause else { return };
+        let Some(join) = self.joins.get_mut(&slot) else { return };
+        join.pending -= 1;
+        match result {
+            Ok(()) => {
+                join.contacted += 1;
+                scope.defer(Deferred::Joined);
+            }
+            Err(reason) => {
+                let ip = join.targets[place].ip();
+                join.errors.insert(place, format!("Failed to join {ip}: {reason}"));
+            }
+        }
+        if join.pending == 0 {
+            self.finish_join(scope, slot);
+        }
+    }
+
+    fn finish_join(&mut self, scope: &mut Scope<'_>, slot: u32) {
+        if let Some(join) = self.joins.remove(&slot) {
+            let errors = join.errors.into_values().collect();
+            let joined = Completion::Joined { contacted: join.contacted, errors };
+            scope.ctx.out.completions.push((scope.node, join.ticket, joined));
+        }
+    }
+}
+
+/// What a record takes with a short name and few tags: the first guess of a state's size.
+const RECORD_BYTES_GUESS: usize = 128;
+
+fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
+    let mut user_state = scope.ctx.spare.take(0);
+    top.encode_state(scope, join, &mut user_state);
+    let count = scope.view.table_count();
+    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
+    encode_push_pull_header(count, user_state.len(), join, &mut raw);
+    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
+    assert_eq!(encoded, count, "the table's count is kept with every change");
+    raw.extend_from_slice(&user_state);
+    scope.ctx.spare.give(user_state);
+    send(scope, id, role, raw);
+}
+
+fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+    let envelope = &*scope.envelope;
+    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
+    let bytes = if wraps(envelope, role) {
+        let mut bytes = Vec::with_capacity(raw.len() + 64);
+        encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        scope.ctx.spare.give(raw);
+        bytes
+    } else {
+        raw
+    };
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
+}
+
+fn close(scope: &mut Scope<'_>, id: StreamId) {
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
+}

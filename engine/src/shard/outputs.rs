@@ -1,0 +1,92 @@
+//! What nodes put out, carried out.
+
+use super::item::OutletItem;
+use super::watch::NodeEvent;
+use super::{Shard, hosted_node};
+use crate::context::StreamOperation;
+use crate::io::Departure;
+use crate::io::files::journal::FLUSH_AFTER;
+use crate::wire::DropReason;
+
+impl Shard {
+    /// Carries out what nodes put out, in the order that the Context's documentation gives.
+    pub(super) fn carry_out(&mut self) {
+        if self.ctx.out.is_empty() {
+            return;
+        }
+        self.write_records();
+        self.send_datagrams();
+        let out = &mut self.ctx.out;
+        for (node, id, operation) in out.streams.drain(..) {
+            if matches!(operation, StreamOperation::Close | StreamOperation::Abort) {
+                self.trimmer.stream_ended(self.ctx.now);
+            }
+            let from = self.nodes.get(node.0 as usize).and_then(|hosted| hosted.as_ref()?.sockets.ip());
+            let unread = self.streams.operate(node, from, id, operation);
+            if let Some(hosted) = hosted_node(&mut self.nodes, node).filter(|_| unread > 0) {
+                hosted.node.count_drops(DropReason::StreamUnread, unread);
+            }
+        }
+        for (node, ticket, completion) in out.completions.drain(..) {
+            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
+                hosted.complete(ticket, completion);
+            }
+        }
+        for (node, event) in out.events.drain(..) {
+            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
+                if let Some(ring) = self.mailbox.watched() {
+                    let node = hosted.node.config().node_name.as_str().into();
+                    ring.write(NodeEvent { node, event: event.clone() });
+                }
+                hosted.tell(OutletItem::Event(event));
+            }
+        }
+        for (node, notice) in out.notices.drain(..) {
+            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
+                hosted.tell(OutletItem::Notice(notice));
+            }
+        }
+        for node in out.keyrings.drain(..) {
+            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
+                hosted.write_keyring();
+            }
+        }
+        for node in std::mem::take(&mut self.ctx.out.ended) {
+            self.remove(node);
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        let Shard { udp, ctx, nodes, .. } = self;
+        let (datagrams, bytes) = (&ctx.out.datagrams, &ctx.out.send_buffer);
+        udp.send_departures(datagrams.iter().filter_map(|datagram| {
+            let sockets = &nodes.get(datagram.node.0 as usize)?.as_ref()?.sockets;
+            let bytes = &bytes[datagram.range.clone()];
+            Some(Departure { socket: sockets.socket(), from: sockets.ip(), to: datagram.to, bytes })
+        }));
+        ctx.out.clear_datagrams();
+    }
+
+    fn write_records(&mut self) {
+        for (node, record) in self.ctx.out.records.drain(..) {
+            let Some(hosted) = hosted_node(&mut self.nodes, node) else { continue };
+            let Some(journal) = &mut hosted.journal else { continue };
+            self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
+            if journal.append(record) {
+                hosted.sync_journal();
+            }
+        }
+    }
+
+    /// Has the journals' buffers written if it is time.
+    pub(super) fn flush_journals(&mut self) {
+        if self.flush_at.is_none_or(|at| at > self.ctx.now) {
+            return;
+        }
+        let mut again = false;
+        for hosted in self.nodes.iter_mut().flatten() {
+            again |= hosted.flush_journal();
+        }
+        self.flush_at = again.then(|| self.ctx.now + FLUSH_AFTER);
+    }
+}

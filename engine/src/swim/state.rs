@@ -1,0 +1,431 @@
+//! What a message about a member changes: alive, suspect, dead (SWIM 3.2, 4.2; PROTOCOL 9.3, 9.4).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::deferred::{Change, Deferred};
+use crate::delegate::Announcement;
+use crate::event::Notice;
+use crate::roster::MemberIndex;
+use crate::scope::Scope;
+use crate::swim::Swim;
+use crate::swim::suspicion::Suspicion;
+use crate::timers::{TimerKey, TimerKind};
+use crate::view::{Known, MemberStatus, SwimState};
+use crate::wire::limits::META_BYTES_MAX;
+use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+
+/// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
+const CHALLENGES_MAX: u32 = 32;
+
+/// Where news about a member comes from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Gossip, or a push/pull: passed on.
+    Heard,
+    /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
+    Taught,
+}
+
+impl Swim {
+    /// Announces this node to its own view: incarnation 1, alive.
+    pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
+        let given = delegates_meta(scope);
+        self.meta_is_delegates = given.is_some();
+        let meta = given.unwrap_or_else(|| encoded_meta(scope.config.protocol, &scope.config.tags));
+        self.announce_self(scope, Incarnation(1), &meta);
+        scope.defer(Deferred::Change(Change::Joined(scope.me)));
+    }
+
+    /// Announces new tags under a new incarnation.
+    pub(crate) fn update_tags(&mut self, scope: &mut Scope<'_>, tags: &BTreeMap<String, String>) {
+        let meta = encoded_meta(scope.config.protocol, tags);
+        self.update_meta(scope, &meta);
+    }
+
+    /// Asks the delegate for the meta again and announces it under a new incarnation. False if it gives none.
+    pub(crate) fn ask_meta(&mut self, scope: &mut Scope<'_>) -> bool {
+        let given = delegates_meta(scope).filter(|_| self.meta_is_delegates);
+        if let Some(meta) = &given {
+            self.update_meta(scope, meta);
+        }
+        given.is_some()
+    }
+
+    fn update_meta(&mut self, scope: &mut Scope<'_>, meta: &[u8]) {
+        let incarnation = Incarnation(self.incarnation.0.saturating_add(1));
+        self.announce_self(scope, incarnation, meta);
+        scope.defer(Deferred::Change(Change::Updated(scope.me)));
+    }
+
+    /// A member is said to be alive. `from` is the datagram's source, if it was one.
+    pub(crate) fn on_alive(
+        &mut self,
+        scope: &mut Scope<'_>,
+        alive: &Alive<'_>,
+        source: Source,
+        from: Option<SocketAddr>,
+    ) {
+        let mut alive = alive.clone();
+        if alive.port == 0 {
+            // A peer of protocol 1 has no port of its own: memberlist then means the receiver's.
+            alive.port = scope.config.advertise.port();
+        }
+        let is_me = alive.node == scope.config.node_name;
+        if self.leaving && is_me {
+            return;
+        }
+        if is_last(scope, alive.incarnation) {
+            return;
+        }
+        if !versions_make_sense(&alive.versions) {
+            return scope.drop_input(DropReason::BadVersions, from);
+        }
+        let is_allowed = |ip| scope.config.allows(ip);
+        if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
+            return scope.drop_input(DropReason::AddressNotAllowed, from);
+        }
+        if let Some(delegate) = scope.delegate
+            && let Err(veto) = delegate.admit(&Announcement::from(&alive))
+        {
+            scope.stats.count_drop(DropReason::AliveVetoed);
+            let (name, reason) = (alive.node.to_owned(), veto.to_string());
+            return scope.notice(Notice::AliveVetoed { name, reason });
+        }
+        let named = scope.ctx.roster.member(alive.node);
+        let listed = named.and_then(|member| Some((member, scope.view.get(member)?)));
+        if let Some((_, known)) = listed
+            && is_older_than_tombstone(scope, known, &alive)
+        {
+            return self.show_tombstone(scope, known, &alive);
+        }
+        let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
+            if alive.incarnation > Incarnation(0) {
+                let member = self.store_alive(scope, named, &alive, source);
+                scope.defer(Deferred::Change(Change::Joined(member)));
+            }
+            return;
+        };
+        let fact = scope.ctx.roster.fact(known.fact);
+        let moved = fact.addr() != &*alive.addr || fact.port != alive.port;
+        if moved && known.swim != SwimState::Left {
+            if fact.socket_addr() == SocketAddr::new(address_of(&alive), alive.port) {
+                // The same address in 4 and in 16 bytes (PROTOCOL 2.9): no conflict for us. What is
+                // stored stays, so that peers which compare bytewise see no change.
+                alive.addr = fact.addr().to_vec().into();
+            } else {
+                return self.conflict(scope, member, &alive, from);
+            }
+        }
+        let incarnation = fact.incarnation;
+        let meta_changed = fact.meta() != &*alive.meta;
+        if is_me {
+            let differs = meta_changed || fact.versions_bytes() != &*alive.versions;
+            if alive.incarnation > incarnation || alive.incarnation == incarnation && differs {
+                self.refute(scope, alive.incarnation, "alive", alive.node);
+            }
+            return;
+        }
+        let took_new_address = moved && known.swim == SwimState::Left;
+        #[cfg(feature = "sim")]
+        let took_new_address = took_new_address
+            || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
+        if alive.incarnation <= incarnation && !took_new_address {
+            return;
+        }
+        self.end_suspicion(scope, member);
+        self.store_alive(scope, named, &alive, source);
+        match known.swim {
+            SwimState::Dead | SwimState::Left => scope.defer(Deferred::Change(Change::Joined(member))),
+            _ if meta_changed => scope.defer(Deferred::Change(Change::Updated(member))),
+            _ => {}
+        }
+    }
+
+    /// A member is accused of not answering.
+    pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
+        if is_last(scope, suspect.incarnation) {
+            return;
+        }
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        if known.swim == SwimState::Absent || suspect.incarnation < incarnation {
+            return;
+        }
+        if known.swim == SwimState::Suspect {
+            return self.confirm_suspicion(scope, member, suspect, source);
+        }
+        if known.swim != SwimState::Alive {
+            return;
+        }
+        if member == scope.me {
+            return self.refute(scope, suspect.incarnation, "suspect", suspect.from);
+        }
+        self.take_incarnation(scope, member, suspect.incarnation);
+        scope.view.set_swim(member, SwimState::Suspect, scope.ctx.now);
+        self.pass_on(scope, member, suspect.from, source);
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        let from = scope.ctx.roster.intern_name(suspect.from);
+        let n = scope.view.table_count();
+        let suspicion = Suspicion::new(from, self.suspicion_generation, scope.ctx.now, n, scope.config);
+        let deadline = suspicion.deadline();
+        self.suspicions.insert(member, suspicion);
+        scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
+    }
+
+    /// A member is said to be dead; by itself if it left.
+    pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
+        if is_last(scope, dead.incarnation) {
+            return;
+        }
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
+            return;
+        }
+        if member == scope.me && !self.leaving {
+            return self.refute(scope, dead.incarnation, "dead", dead.from);
+        }
+        self.end_suspicion(scope, member);
+        self.take_incarnation(scope, member, dead.incarnation);
+        let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
+        scope.view.set_swim(member, state, scope.ctx.now);
+        self.pass_on(scope, member, dead.from, source);
+        scope.defer(Deferred::Change(Change::Gone(member)));
+    }
+
+    /// A suspicion ran out.
+    pub(crate) fn on_suspicion_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let member = MemberIndex(key.subject);
+        let Some(suspicion) = self.suspicions.get(&member) else { return };
+        if suspicion.generation != key.generation {
+            return;
+        }
+        let confirmations = suspicion.confirmations();
+        let name = scope.ctx.roster.name(member).to_owned();
+        scope.notice(Notice::MarkingFailed { name: name.clone(), confirmations });
+        let incarnation =
+            scope.view.incarnation(&scope.ctx.roster, member).expect("a suspect is in the view");
+        let from = scope.config.node_name.clone();
+        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Heard);
+    }
+
+    /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
+    pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
+        self.leaving = true;
+        scope.dissemination.send_first(scope.me);
+        let name = scope.config.node_name.clone();
+        let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
+        self.on_dead(scope, &dead, Source::Heard);
+    }
+
+    /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
+    /// listing those it calls failed or left.
+    pub(crate) fn forget_long_gone(&mut self, scope: &mut Scope<'_>) {
+        for member in scope.view.gone() {
+            let since = scope.view.swim_since(member).unwrap_or(scope.ctx.now);
+            if member == scope.me || scope.ctx.now.since(since) <= scope.config.gossip_to_the_dead {
+                continue;
+            }
+            scope.dissemination.forget_member(scope.ctx, member);
+            scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
+        }
+    }
+
+    /// News from before a member's departure: not believed. The member may be back all the same, started
+    /// anew and ignorant of how far its incarnation had come; told that it left, it refutes with a newer one.
+    fn show_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+        scope.stats.count_drop(DropReason::Departed);
+        if self.challenges >= CHALLENGES_MAX {
+            return;
+        }
+        self.challenges += 1;
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        let dead = Dead { incarnation, node: alive.node, from: alive.node };
+        scope.send_message(SocketAddr::new(address_of(alive), alive.port), |out| dead.encode(out));
+    }
+
+    fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
+        self.incarnation = incarnation;
+        let addr = ip_to_bytes(scope.config.advertise.ip());
+        let versions = Versions(own_versions(scope.config));
+        let alive = Alive {
+            incarnation,
+            node: &scope.config.node_name,
+            addr: addr.into(),
+            port: scope.config.advertise.port(),
+            meta: meta.into(),
+            versions: versions.0[..].into(),
+        };
+        let fact = scope.ctx.roster.intern_fact(&alive);
+        let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
+        scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
+        scope.broadcast_member(me, me);
+    }
+
+    /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
+    fn refute(&mut self, scope: &mut Scope<'_>, accused: Incarnation, what: &'static str, from: &str) {
+        #[cfg(feature = "sim")]
+        if self.canary == crate::canary::Canary::IgnoresAccusations {
+            return;
+        }
+        let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
+            // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
+            return scope.drop_input(DropReason::IncarnationExhausted, None);
+        };
+        self.incarnation = Incarnation(incarnation);
+        self.awareness.apply(1);
+        scope.stats.refutations += 1;
+        scope.notice(Notice::Refuting { what, from: from.to_owned() });
+        self.take_incarnation(scope, scope.me, self.incarnation);
+        scope.broadcast_member(scope.me, scope.me);
+    }
+
+    /// `named` is the member of that name, if the roster has it.
+    fn store_alive(
+        &mut self,
+        scope: &mut Scope<'_>,
+        named: Option<MemberIndex>,
+        alive: &Alive<'_>,
+        source: Source,
+    ) -> MemberIndex {
+        let fact = scope.ctx.roster.intern_fact_of(named, alive);
+        let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
+        scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
+        self.pass_on_from(scope, member, member, source);
+        member
+    }
+
+    fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
+        let from = scope.ctx.roster.intern_name(from);
+        self.pass_on_from(scope, member, from, source);
+        scope.ctx.roster.release_name(from);
+    }
+
+    fn pass_on_from(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        from: MemberIndex,
+        source: Source,
+    ) {
+        match source {
+            Source::Heard => scope.broadcast_member(member, from),
+            // What is queued about the member is older than what was just learnt.
+            Source::Taught => scope.dissemination.forget_member(scope.ctx, member),
+        }
+    }
+
+    fn confirm_suspicion(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        suspect: &Suspect<'_>,
+        source: Source,
+    ) {
+        let Some(suspicion) = self.suspicions.get_mut(&member) else { return };
+        let from = scope.ctx.roster.intern_name(suspect.from);
+        if !suspicion.confirm(from) {
+            return scope.ctx.roster.release_name(from);
+        }
+        // The suspicion keeps the reference. An earlier timer of it is stale from now on.
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        suspicion.generation = self.suspicion_generation;
+        let deadline = suspicion.deadline();
+        scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
+        self.pass_on(scope, member, suspect.from, source);
+    }
+
+    fn end_suspicion(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+        if let Some(suspicion) = self.suspicions.remove(&member) {
+            for &accuser in suspicion.accusers() {
+                scope.ctx.roster.release_name(accuser);
+            }
+        }
+    }
+
+    fn take_incarnation(&mut self, scope: &mut Scope<'_>, member: MemberIndex, incarnation: Incarnation) {
+        let Some(known) = scope.view.get(member) else { return };
+        if scope.ctx.roster.fact(known.fact).incarnation != incarnation {
+            let fact = scope.ctx.roster.intern_with_incarnation(known.fact, incarnation);
+            scope.view.set_fact(&mut scope.ctx.roster, fact);
+        }
+    }
+
+    fn conflict(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        alive: &Alive<'_>,
+        from: Option<SocketAddr>,
+    ) {
+        let addr = SocketAddr::new(address_of(alive), alive.port);
+        let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
+        scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
+        scope.drop_input(DropReason::AddressConflict, from);
+        scope.defer(Deferred::Change(Change::Conflict(member)));
+        let Scope { ctx, view, delegate, .. } = scope;
+        if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
+            let known = fact.alive(ctx.roster.name(member));
+            delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
+        }
+    }
+}
+
+/// Refuses the last incarnation there is: whoever it is said about could never outbid it.
+fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
+    let last = incarnation.0 == u32::MAX;
+    if last {
+        scope.drop_input(DropReason::IncarnationExhausted, None);
+    }
+    last
+}
+
+/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
+/// Under another address it is somebody new.
+fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
+    let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
+    let fact = scope.ctx.roster.fact(known.fact);
+    known.swim == SwimState::Absent
+        && departed
+        && alive.incarnation <= fact.incarnation
+        && fact.socket_addr() == SocketAddr::new(address_of(alive), alive.port)
+}
+
+fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {
+    crate::wire::ip_from_bytes(&alive.addr).unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]))
+}
+
+/// Tags as meta: from protocol 3 the encoded map, before that the bare role (PROTOCOL 5.2).
+pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec<u8> {
+    if protocol < 3 {
+        return tags.get("role").map(|role| role.as_bytes().to_vec()).unwrap_or_default();
+    }
+    let mut meta = Vec::new();
+    encode_tags(tags, &mut meta);
+    meta
+}
+
+/// The meta that the delegate gives, if it does and that fits. With serf on top the meta is serf's.
+fn delegates_meta(scope: &mut Scope<'_>) -> Option<Vec<u8>> {
+    if scope.config.serf {
+        return None;
+    }
+    let meta = scope.delegate.as_mut()?.node_meta(META_BYTES_MAX)?;
+    scope.fits("node_meta", meta.len(), META_BYTES_MAX).then_some(meta)
+}
+
+/// memberlist 1 to 5, speaking 2, which every Serf maps to; serf 2 to 5, speaking what is configured
+/// (PROTOCOL 7.1). Zeros without serf, as a bare memberlist announces.
+fn own_versions(config: &Config) -> [u8; 6] {
+    if config.serf { [1, 5, 2, 2, 5, config.protocol] } else { [1, 5, 2, 0, 0, 0] }
+}
+
+/// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).
+fn versions_make_sense(versions: &[u8]) -> bool {
+    match versions {
+        [min, max, _, ..] => *min != 0 && *max != 0 && min <= max,
+        _ => true,
+    }
+}
