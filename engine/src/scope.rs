@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::context::{Context, NodeId};
 use crate::deferred::Deferred;
 use crate::delegate::Delegate;
-use crate::dissemination::{BroadcastId, Class, Dissemination};
+use crate::dissemination::{BroadcastId, Class, Dissemination, Source};
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
@@ -80,38 +80,50 @@ impl Scope<'_> {
         self.view.swim_count(SwimState::Alive) > usize::from(me_alive)
     }
 
-    /// Queues the member's current state for gossip, replacing what is queued about it. `from` is the member
-    /// that the message names as its source (the accuser; the member itself for alive and for leaving).
-    pub(crate) fn broadcast_member(&mut self, member: MemberIndex, from: MemberIndex) {
-        self.dissemination.queue_member(self.ctx, self.view, member, from);
-        self.wake_gossip();
+    /// Disseminates the member's current state. `from` is the member that the message names as its source (the
+    /// accuser; the member itself for alive and for leaving).
+    pub(crate) fn broadcast_member(&mut self, member: MemberIndex, from: MemberIndex, source: Source) {
+        self.stats.broadcasts_new += 1;
+        self.dissemination.on_member(self.ctx, self.view, member, from, source);
     }
 
-    /// Queues a serf message (serf type byte first) for gossip. Counts what a full queue loses.
+    /// Disseminates a serf message (serf type byte first). Counts what a full queue loses.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
+        self.stats.broadcasts_new += 1;
         let max = self.config.queue_depth_max;
-        let (id, dropped) = self.dissemination.queue_user(self.ctx, class, message, max);
+        let (id, dropped) = self.dissemination.on_message(self.ctx, class, message, max);
         (0..dropped).for_each(|_| self.stats.count_drop(DropReason::QueueFull));
-        self.wake_gossip();
         id
     }
 
-    /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
-    pub(crate) fn wake_gossip(&mut self) {
-        let (dissemination, mut sending) = self.split();
-        dissemination.wake(&mut sending);
+    /// A datagram repeats the state of a member that this node has seen before.
+    pub(crate) fn member_repeated(&mut self, member: MemberIndex) {
+        self.stats.broadcasts_repeated += 1;
+        self.dissemination.on_repeated_member(member);
     }
 
-    /// The gossip timer is due.
-    pub(crate) fn gossip(&mut self) {
-        let (dissemination, mut sending) = self.split();
-        dissemination.on_timer(&mut sending);
+    /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
+    pub(crate) fn message_repeated(&mut self, message: &[u8]) {
+        self.stats.broadcasts_repeated += 1;
+        self.dissemination.on_repeated_message(message);
     }
 
-    /// Gossips at once, without waiting for the timer.
+    /// An input is over: broadcasts that must not wait are sent, and the timer for the rest is armed.
+    pub(crate) fn settle_broadcasts(&mut self) {
+        let (dissemination, mut sending) = self.split();
+        dissemination.settle(&mut sending);
+    }
+
+    /// The timer of the dissemination is due.
+    pub(crate) fn on_gossip_timer(&mut self, key: TimerKey) {
+        let (dissemination, mut sending) = self.split();
+        dissemination.on_timer(&mut sending, key);
+    }
+
+    /// Sends queued broadcasts at once, without waiting for the timer.
     pub(crate) fn gossip_now(&mut self) {
         let (dissemination, mut sending) = self.split();
-        dissemination.send_round(&mut sending);
+        dissemination.send_now(&mut sending);
     }
 
     /// Sends a serf message (serf type byte first) straight to an address, whatever its size: query answers

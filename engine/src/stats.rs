@@ -22,6 +22,11 @@ pub struct Stats {
     pub push_pulls: u64,
     /// Times this node had to refute.
     pub refutations: u64,
+    /// Broadcasts that this node saw for the first time, its own included.
+    pub broadcasts_new: u64,
+    /// Broadcasts in received datagrams that this node had seen before. By [`broadcasts_new`](Self::broadcasts_new)
+    /// it is the number of needless copies of one broadcast.
+    pub broadcasts_repeated: u64,
 }
 
 impl Default for Stats {
@@ -36,6 +41,8 @@ impl Default for Stats {
             probes_failed: 0,
             push_pulls: 0,
             refutations: 0,
+            broadcasts_new: 0,
+            broadcasts_repeated: 0,
         }
     }
 }

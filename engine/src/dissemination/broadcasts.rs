@@ -53,7 +53,7 @@ pub(super) struct Broadcasts {
 }
 
 impl Broadcasts {
-    /// Queues the member's state as the view has it; replaces what is queued about the member.
+    /// Queues the member's state as the view has it. Nothing is queued about the member.
     pub(super) fn queue_member(
         &mut self,
         ctx: &mut Context,
@@ -61,7 +61,6 @@ impl Broadcasts {
         member: MemberIndex,
         from: MemberIndex,
     ) {
-        self.forget_member(ctx, member);
         let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else { return };
         ctx.roster.retain_name(from);
         let id = self.new_id();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::broadcasts::{Broadcasts, Limits};
-use super::piggyback;
+use super::{Source, piggyback};
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
 use crate::time::Time;
@@ -31,6 +31,12 @@ impl Classic {
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
         let limit = |n: usize| sending.config.retransmit_mult * ceil_log10(n + 1);
         Limits { member: limit(sending.view.table_count()), user: limit(sending.view.members_count()) }
+    }
+
+    /// It queues everything but what the answer to a join taught: a thousand joiners that repeat the whole cluster
+    /// to the cluster would drown all other news (Serf's do).
+    pub(super) fn wants(&self, source: Source) -> bool {
+        source != Source::JoinAnswer
     }
 
     /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.

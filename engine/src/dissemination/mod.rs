@@ -1,18 +1,20 @@
-//! How news reaches all members: the queued broadcasts of a node, and the policy that decides when they go to
-//! whom.
+//! How news reaches all members: the queued broadcasts of a node, and the policy that decides which of them go
+//! to whom, when and how often.
 
 mod broadcasts;
 mod classic;
-pub(crate) mod queue;
+mod policy;
+mod queue;
 
 use bytes::Bytes;
 
 use self::broadcasts::{Broadcasts, Limits};
-use self::classic::Classic;
+use self::policy::Policy;
 use crate::config::Config;
 use crate::context::Context;
 use crate::roster::{MemberIndex, Roster};
 use crate::sending::Sending;
+use crate::timers::TimerKey;
 use crate::view::View;
 use crate::wire::message;
 
@@ -20,32 +22,50 @@ pub(crate) use self::classic::ceil_log10;
 pub use self::queue::Class;
 pub use crate::ids::BroadcastId;
 
+/// Where this node has a broadcast from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This node says it: its own announcements, accusations, events and queries.
+    Own,
+    /// A datagram said it, or a stream that carried one message.
+    Gossip,
+    /// A record of a push/pull.
+    Exchange,
+    /// A record of the answer to this node's own join: the cluster knows it.
+    JoinAnswer,
+}
+
 /// The dissemination of one node.
 #[derive(Debug)]
 pub(crate) struct Dissemination {
     broadcasts: Broadcasts,
-    policy: Classic,
+    policy: Policy,
 }
 
 impl Dissemination {
     pub(crate) fn new(config: &Config, ctx: &mut Context) -> Dissemination {
-        let phase = ctx.random.duration(config.gossip_interval);
-        Dissemination { broadcasts: Broadcasts::default(), policy: Classic::new(phase) }
+        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx) }
     }
 
-    /// Queues the member's state as the view has it; replaces what is queued about the member.
-    pub(crate) fn queue_member(
+    /// The view has a new state of a member. Replaces what is queued about the member, whether or not the policy
+    /// wants the new state. `from` is the member that the message names as its source.
+    pub(crate) fn on_member(
         &mut self,
         ctx: &mut Context,
         view: &View,
         member: MemberIndex,
         from: MemberIndex,
+        source: Source,
     ) {
-        self.broadcasts.queue_member(ctx, view, member, from);
+        self.broadcasts.forget_member(ctx, member);
+        if self.policy.wants(source) {
+            self.broadcasts.queue_member(ctx, view, member, from);
+        }
     }
 
-    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; returns how many.
-    pub(crate) fn queue_user(
+    /// A serf message that this node sees for the first time. Beyond `max` of its class those sent most often are
+    /// dropped. Returns how many.
+    pub(crate) fn on_message(
         &mut self,
         ctx: &mut Context,
         class: Class,
@@ -53,6 +73,16 @@ impl Dissemination {
         max: usize,
     ) -> (BroadcastId, usize) {
         self.broadcasts.queue_user(ctx, class, message, max)
+    }
+
+    /// A datagram repeats the state of a member that this node has seen before.
+    pub(crate) fn on_repeated_member(&mut self, member: MemberIndex) {
+        self.policy.on_repeated_member(member);
+    }
+
+    /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
+    pub(crate) fn on_repeated_message(&mut self, message: &[u8]) {
+        self.policy.on_repeated_message(message);
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
@@ -65,19 +95,19 @@ impl Dissemination {
         self.broadcasts.first = Some(member);
     }
 
-    /// Arms the timer that the queued broadcasts need.
-    pub(crate) fn wake(&mut self, sending: &mut Sending<'_>) {
-        self.policy.settle(&self.broadcasts, sending);
+    /// An input is over: the policy sends what must not wait, and arms its timer for the rest.
+    pub(crate) fn settle(&mut self, sending: &mut Sending<'_>) {
+        self.policy.settle(&mut self.broadcasts, sending);
     }
 
-    /// The timer is due.
-    pub(crate) fn on_timer(&mut self, sending: &mut Sending<'_>) {
-        self.policy.on_timer(&mut self.broadcasts, sending);
+    /// The policy's timer is due.
+    pub(crate) fn on_timer(&mut self, sending: &mut Sending<'_>, key: TimerKey) {
+        self.policy.on_timer(&mut self.broadcasts, sending, key);
     }
 
     /// Sends without waiting for the timer.
-    pub(crate) fn send_round(&mut self, sending: &mut Sending<'_>) {
-        self.policy.send_round(&mut self.broadcasts, sending);
+    pub(crate) fn send_now(&mut self, sending: &mut Sending<'_>) {
+        self.policy.send_now(&mut self.broadcasts, sending);
     }
 
     /// Fills the packet under assembly, which goes out anyway, with queued broadcasts.

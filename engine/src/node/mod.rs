@@ -27,14 +27,14 @@ use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
 use crate::deferred::Finished;
 use crate::delegate::Delegate;
-use crate::dissemination::{Class, Dissemination};
+use crate::dissemination::{Class, Dissemination, Source};
 use crate::event::Member;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
-use crate::swim::{Source, Swim, push_pull_scale};
+use crate::swim::{Swim, push_pull_scale};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
@@ -167,7 +167,7 @@ impl Node {
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
-            TimerKind::Gossip => scope.gossip(),
+            TimerKind::Gossip => scope.on_gossip_timer(key),
             TimerKind::PushPull => self.on_push_pull_timer(ctx),
             TimerKind::EarlyPushPull => self.on_early_push_pull_timer(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
@@ -305,9 +305,9 @@ impl Node {
             Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
             Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
             Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
-            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Heard),
-            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Heard, Some(from)),
-            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Heard),
+            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Gossip),
+            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
+            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
             Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
             Ok(Message::Err(_)) => scope.drop_input(DropReason::MisplacedType, Some(from)),
         }

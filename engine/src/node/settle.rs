@@ -6,14 +6,20 @@ use crate::deferred::Deferred;
 
 impl Node {
     /// Applies what the input deferred, in order, and what that defers in turn; then records the member clock
-    /// and arms the timer of the dissemination. The queue is empty afterwards.
+    /// and settles the dissemination. The queue is empty afterwards.
     pub(super) fn settle(&mut self, ctx: &mut Context) {
-        while let Some(deferred) = ctx.deferred.pop_front() {
-            self.apply(ctx, deferred);
+        loop {
+            while let Some(deferred) = ctx.deferred.pop_front() {
+                self.apply(ctx, deferred);
+            }
+            let scope = &mut self.shared.scope(ctx);
+            self.top.record_clock(scope);
+            // A policy that sends here may finish broadcasts.
+            scope.settle_broadcasts();
+            if ctx.deferred.is_empty() {
+                break;
+            }
         }
-        let scope = &mut self.shared.scope(ctx);
-        self.top.record_clock(scope);
-        scope.wake_gossip();
         if self.shared.dissemination.watched() {
             let watched = self.awaits_broadcasts();
             self.shared.dissemination.watch(watched);

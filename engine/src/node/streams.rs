@@ -10,9 +10,10 @@ use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
+use crate::dissemination::Source;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
-use crate::swim::{Source, Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
@@ -317,7 +318,7 @@ impl Streams {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
                 send_state(scope, top, id, Role::Listener, frame.join);
                 close(scope, id);
-                self.merge(scope, frame, Source::Heard, Cause::Asked);
+                self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -333,7 +334,7 @@ impl Streams {
                 close(scope, id);
                 // Two clusters that grow together have news for each other; a lone joiner has none.
                 let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
-                let source = if taught { Source::Taught } else { Source::Heard };
+                let source = if taught { Source::JoinAnswer } else { Source::Exchange };
                 self.merge(scope, frame, source, cause);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {

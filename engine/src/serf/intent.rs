@@ -8,7 +8,7 @@ use crate::dissemination::{BroadcastId, Class};
 use crate::event::{MemberEventKind, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
-use crate::serf::Serf;
+use crate::serf::{Serf, Sight};
 use crate::time::Time;
 use crate::view::MemberStatus;
 use crate::wire::serf::{JoinIntent, LeaveIntent};
@@ -36,11 +36,11 @@ impl Intents {
 }
 
 impl Serf {
-    /// Somebody leaves; true if that is news which goes on to others.
-    pub(super) fn on_leave_intent(&mut self, scope: &mut Scope<'_>, leave: &LeaveIntent<'_>) -> bool {
+    /// A member leaves.
+    pub(super) fn on_leave_intent(&mut self, scope: &mut Scope<'_>, leave: &LeaveIntent<'_>) -> Sight {
         if !self.clock.witness(leave.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         let listed = listed(scope, leave.node);
         let Some((member, status, status_ltime)) = listed else {
@@ -50,10 +50,10 @@ impl Serf {
             // Somebody says that this node leaves, and it does not: say so. At the time of the own join, too
             // (Serf does not): who hears of the leave first does not take that join for news.
             self.announce_join(scope);
-            return false;
+            return Sight::Ignored;
         }
         if leave.ltime <= status_ltime {
-            return false;
+            return Sight::Repeated;
         }
         scope.view.set_status_ltime(member, leave.ltime);
         match status {
@@ -66,10 +66,10 @@ impl Serf {
         }
         if member == scope.me {
             // Its own intent is out already; others pass on what they say.
-            return false;
+            return Sight::Ignored;
         }
         if !leave.prune {
-            return true;
+            return Sight::First;
         }
         if matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {
             // Serf sleeps six seconds here with everything locked; what it waits for is the departure.
@@ -77,20 +77,20 @@ impl Serf {
         } else {
             self.erase(scope, member, true);
         }
-        true
+        Sight::First
     }
 
-    /// Somebody is in; true if that is news which goes on to others.
-    pub(super) fn on_join_intent(&mut self, scope: &mut Scope<'_>, join: &JoinIntent<'_>) -> bool {
+    /// A member is in.
+    pub(super) fn on_join_intent(&mut self, scope: &mut Scope<'_>, join: &JoinIntent<'_>) -> Sight {
         if !self.clock.witness(join.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         let Some((member, status, status_ltime)) = listed(scope, join.node) else {
             return self.wait(scope, join.node, join.ltime, false);
         };
         if join.ltime <= status_ltime {
-            return false;
+            return Sight::Repeated;
         }
         if status == MemberStatus::Left {
             // It waits for the member to be back. Noted here at once, as Serf does, it would go out with the
@@ -102,7 +102,7 @@ impl Serf {
             self.prune_when_gone.remove(&member);
             scope.view.set_status(member, MemberStatus::Alive, scope.ctx.now);
         }
-        true
+        Sight::First
     }
 
     /// Tells the cluster that this node is in.
@@ -151,17 +151,17 @@ impl Serf {
         }
     }
 
-    fn wait(&mut self, scope: &mut Scope<'_>, node: &str, ltime: LamportTime, leave: bool) -> bool {
+    fn wait(&mut self, scope: &mut Scope<'_>, node: &str, ltime: LamportTime, leave: bool) -> Sight {
         let waiting = &mut self.intents.waiting;
         if waiting.get(node).is_some_and(|known| known.ltime >= ltime) {
-            return false;
+            return Sight::Repeated;
         }
         if waiting.len() >= WAITING_MAX && !waiting.contains_key(node) {
             scope.drop_input(DropReason::QueueFull, None);
-            return false;
+            return Sight::Ignored;
         }
         waiting.insert(node.to_owned(), Waiting { ltime, leave, since: scope.ctx.now });
-        true
+        Sight::First
     }
 }
 

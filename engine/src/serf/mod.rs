@@ -143,24 +143,20 @@ impl Serf {
     pub(crate) fn on_message(&mut self, scope: &mut Scope<'_>, from: Option<SocketAddr>, bytes: &[u8]) {
         match SerfMessage::decode(bytes) {
             Ok(SerfMessage::Leave(leave)) => {
-                if self.on_leave_intent(scope, &leave) {
-                    scope.broadcast(Class::Intent, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_leave_intent(scope, &leave);
+                pass_on(scope, Class::Intent, bytes, sight);
             }
             Ok(SerfMessage::Join(join)) => {
-                if self.on_join_intent(scope, &join) {
-                    scope.broadcast(Class::Intent, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_join_intent(scope, &join);
+                pass_on(scope, Class::Intent, bytes, sight);
             }
             Ok(SerfMessage::UserEvent(event)) => {
-                if self.on_user_event(scope, &event) {
-                    scope.broadcast(Class::Event, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_user_event(scope, &event);
+                pass_on(scope, Class::Event, bytes, sight);
             }
             Ok(SerfMessage::Query(query)) => {
-                if self.on_query(scope, &query) {
-                    scope.broadcast(Class::Query, Bytes::copy_from_slice(bytes));
-                }
+                let sight = self.on_query(scope, &query);
+                pass_on(scope, Class::Query, bytes, sight);
             }
             Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response),
             Ok(SerfMessage::Relay(relay)) => self.on_relay(scope, &relay),
@@ -198,27 +194,27 @@ impl Serf {
         Ok(())
     }
 
-    /// A user event; true if it is new and goes on to others (PROTOCOL 5.10).
-    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> bool {
+    /// A user event (PROTOCOL 5.10).
+    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
         if !self.event_clock.witness(event.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         if event.ltime < self.event_min {
-            return false;
+            return Sight::Ignored;
         }
         if self.events.is_too_old(self.event_clock.time(), event.ltime) {
             scope.stats.count_drop(DropReason::EventTooOld);
             let (name, ltime) = (event.name.to_owned(), event.ltime);
             scope.notice(Notice::TooOld { what: "event", name, ltime });
-            return false;
+            return Sight::Ignored;
         }
         let known = self.events.knows(event.ltime, event.name, &event.payload);
-        let passes_on = !known;
+        let sight = if known { Sight::Repeated } else { Sight::First };
         #[cfg(feature = "sim")]
         let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
         if known {
-            return false;
+            return sight;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
         self.events.insert(event.ltime, event.name, &payload);
@@ -233,7 +229,7 @@ impl Serf {
             coalesce: event.coalesce,
         };
         self.coalescer.user(scope, delivered);
-        passes_on
+        sight
     }
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
@@ -348,6 +344,28 @@ impl Serf {
             out.records.extend(written.map(|record| (scope.node, record)));
         }
         self.coalescer.member(scope, kind, known);
+    }
+}
+
+/// How this node took a message that goes from node to node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Sight {
+    /// It is new and goes on to others.
+    First,
+    /// It, or something newer, is known.
+    Repeated,
+    /// It is refused, or not meant to go on to others.
+    Ignored,
+}
+
+/// Passes a message on that was seen for the first time.
+fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
+    match sight {
+        Sight::First => {
+            scope.broadcast(class, Bytes::copy_from_slice(message));
+        }
+        Sight::Repeated => scope.message_repeated(message),
+        Sight::Ignored => {}
     }
 }
 

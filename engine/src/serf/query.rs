@@ -12,8 +12,8 @@ use crate::dissemination::ceil_log10;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
-use crate::serf::Serf;
 use crate::serf::internal::{PING, PREFIX, Votes};
+use crate::serf::{Serf, Sight};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
@@ -184,24 +184,24 @@ impl Serf {
         Ok(timeout)
     }
 
-    /// Somebody asks; true if that is news which goes on to others, whether or not this node answers.
-    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> bool {
+    /// A member asks. The query goes on to others whether or not this node answers.
+    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
         if !self.query_clock.witness(query.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
-            return false;
+            return Sight::Ignored;
         }
         if query.ltime < self.queries.min {
-            return false;
+            return Sight::Ignored;
         }
         let clock = self.query_clock.time().0;
         if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
             scope.stats.count_drop(DropReason::QueryTooOld);
             let (name, ltime) = (query.name.to_owned(), query.ltime);
             scope.notice(Notice::TooOld { what: "query", name, ltime });
-            return false;
+            return Sight::Ignored;
         }
         if !self.queries.insert(query.ltime, query.id) {
-            return false;
+            return Sight::Repeated;
         }
         if scope.config.snapshot {
             let record = SnapshotRecord::QueryClock(query.ltime);
@@ -210,7 +210,7 @@ impl Serf {
         if passes_filters(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
-        query.flags & FLAG_NO_BROADCAST == 0
+        if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
     }
 
     /// Answers a query of somebody else.

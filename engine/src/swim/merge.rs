@@ -1,8 +1,9 @@
 //! Push/pull: exchanging whole states (PROTOCOL 4.3, 4.5, 7.2, 9.5).
 
+use crate::dissemination::Source;
 use crate::roster::{Fact, MemberIndex, Roster};
 use crate::scope::Scope;
-use crate::swim::{Source, Swim};
+use crate::swim::Swim;
 use crate::view::{SwimState, View};
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{Alive, Dead, NodeState, Suspect, WireState};

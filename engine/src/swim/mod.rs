@@ -11,7 +11,7 @@ mod suspicion;
 
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
-pub(crate) use state::{Source, encoded_meta};
+pub(crate) use state::encoded_meta;
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;
 

@@ -9,11 +9,12 @@ use hashbrown::HashMap;
 use crate::config::Config;
 use crate::deferred::{Acked, Deferred, StreamPing};
 use crate::delegate::Announcement;
+use crate::dissemination::Source;
 use crate::event::Notice;
 use crate::random::Permutation;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
-use crate::swim::{Source, Swim};
+use crate::swim::Swim;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
@@ -123,7 +124,7 @@ impl Swim {
         scope.stats.probes_failed += 1;
         scope.notice(Notice::SuspectNoAck { name: name.clone() });
         let from = scope.config.node_name.clone();
-        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Heard);
+        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own);
     }
 
     /// Somebody pings this node.

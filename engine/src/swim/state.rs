@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::config::Config;
 use crate::deferred::{Change, Deferred};
 use crate::delegate::Announcement;
+use crate::dissemination::Source;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -18,15 +19,6 @@ use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encod
 
 /// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
-
-/// Where news about a member comes from.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Gossip, or a push/pull: passed on.
-    Heard,
-    /// The answer to an own join: not passed on, the cluster knows it (Go passes it on).
-    Taught,
-}
 
 impl Swim {
     /// Announces this node to its own view: incarnation 1, alive.
@@ -124,6 +116,8 @@ impl Swim {
             let differs = meta_changed || fact.versions_bytes() != &*alive.versions;
             if alive.incarnation > incarnation || alive.incarnation == incarnation && differs {
                 self.refute(scope, alive.incarnation, "alive", alive.node);
+            } else if alive.incarnation == incarnation {
+                repeated(scope, member, source);
             }
             return;
         }
@@ -132,6 +126,9 @@ impl Swim {
         let took_new_address = took_new_address
             || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
         if alive.incarnation <= incarnation && !took_new_address {
+            if alive.incarnation == incarnation && known.swim == SwimState::Alive {
+                repeated(scope, member, source);
+            }
             return;
         }
         self.end_suspicion(scope, member);
@@ -182,6 +179,9 @@ impl Swim {
         let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
+            if dead.incarnation == incarnation && matches!(known.swim, SwimState::Dead | SwimState::Left) {
+                repeated(scope, member, source);
+            }
             return;
         }
         if member == scope.me && !self.leaving {
@@ -208,7 +208,7 @@ impl Swim {
         let incarnation =
             scope.view.incarnation(&scope.ctx.roster, member).expect("a suspect is in the view");
         let from = scope.config.node_name.clone();
-        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Heard);
+        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own);
     }
 
     /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
@@ -217,7 +217,7 @@ impl Swim {
         scope.dissemination.send_first(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
-        self.on_dead(scope, &dead, Source::Heard);
+        self.on_dead(scope, &dead, Source::Own);
     }
 
     /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
@@ -261,7 +261,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
-        scope.broadcast_member(me, me);
+        scope.broadcast_member(me, me, Source::Own);
     }
 
     /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
@@ -279,7 +279,7 @@ impl Swim {
         scope.stats.refutations += 1;
         scope.notice(Notice::Refuting { what, from: from.to_owned() });
         self.take_incarnation(scope, scope.me, self.incarnation);
-        scope.broadcast_member(scope.me, scope.me);
+        scope.broadcast_member(scope.me, scope.me, Source::Own);
     }
 
     /// `named` is the member of that name, if the roster has it.
@@ -293,28 +293,14 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
-        self.pass_on_from(scope, member, member, source);
+        scope.broadcast_member(member, member, source);
         member
     }
 
     fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
         let from = scope.ctx.roster.intern_name(from);
-        self.pass_on_from(scope, member, from, source);
+        scope.broadcast_member(member, from, source);
         scope.ctx.roster.release_name(from);
-    }
-
-    fn pass_on_from(
-        &mut self,
-        scope: &mut Scope<'_>,
-        member: MemberIndex,
-        from: MemberIndex,
-        source: Source,
-    ) {
-        match source {
-            Source::Heard => scope.broadcast_member(member, from),
-            // What is queued about the member is older than what was just learnt.
-            Source::Taught => scope.dissemination.forget_member(scope.ctx, member),
-        }
     }
 
     fn confirm_suspicion(
@@ -327,7 +313,8 @@ impl Swim {
         let Some(suspicion) = self.suspicions.get_mut(&member) else { return };
         let from = scope.ctx.roster.intern_name(suspect.from);
         if !suspicion.confirm(from) {
-            return scope.ctx.roster.release_name(from);
+            scope.ctx.roster.release_name(from);
+            return repeated(scope, member, source);
         }
         // The suspicion keeps the reference. An earlier timer of it is stale from now on.
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
@@ -370,6 +357,13 @@ impl Swim {
             let known = fact.alive(ctx.roster.name(member));
             delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
         }
+    }
+}
+
+/// A message says what the view has already.
+fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
+    if source == Source::Gossip {
+        scope.member_repeated(member);
     }
 }
 

@@ -14,6 +14,7 @@ mod plain;
 mod probes;
 mod queries;
 mod restart;
+mod sights;
 
 use std::net::SocketAddr;
 use std::time::Duration;
