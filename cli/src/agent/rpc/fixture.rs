@@ -77,13 +77,8 @@ impl Agent {
         tasks.spawn_local(async move {
             while let Some(told) = outlet.next().await {
                 match told {
-<<<<<<< HEAD
-                    Told::Event(event) => {
-                        // An error means that no stream is open.
-=======
                     OutletItem::Event(event) => {
-                        // An error means that nobody listens.
->>>>>>> main
+                        // An error means that no stream is open.
                         let _ = events.send(Arc::new(event));
                     }
                     OutletItem::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
