@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use thane_engine::duration::{self, Nanoseconds};
 
@@ -18,6 +19,31 @@ impl Argument {
     /// The word as it was given, for payloads.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The word as a path.
+    #[cfg(unix)]
+    pub(crate) fn path(&self) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        std::ffi::OsStr::from_bytes(&self.bytes).into()
+    }
+
+    /// The word as a path.
+    #[cfg(not(unix))]
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(&self.text)
+    }
+
+    /// The part after the first `=`; empty if there is none.
+    fn after_equals_sign(&self) -> Argument {
+        let rest = |place: Option<usize>, len: usize| place.map_or(len, |place| place + 1);
+        // The texts differ in length where bytes were replaced.
+        let (text, bytes) = (&self.text, &self.bytes);
+        let in_bytes = rest(bytes.iter().position(|byte| *byte == b'='), bytes.len());
+        Argument {
+            text: text[rest(text.find('='), text.len())..].to_owned(),
+            bytes: bytes[in_bytes..].to_vec(),
+        }
     }
 }
 
@@ -82,22 +108,22 @@ impl<'a> Flags<'a> {
             if name.starts_with(['-', '=']) {
                 return Err(FlagError::Syntax(argument.to_string()));
             }
-            let (name, mut text) = match name.split_once('=') {
-                Some((name, text)) => (name, Some(text)),
+            let (name, mut word) = match name.split_once('=') {
+                Some((name, _)) => (name, Some(argument.after_equals_sign())),
                 None => (name, None),
             };
             let Some((name, value)) = self.known.iter_mut().find(|(known, _)| *known == name) else {
                 let help = ["h", "help"].contains(&name);
                 return Err(if help { FlagError::Help } else { FlagError::Unknown(name.to_owned()) });
             };
-            if text.is_none() && !value.is_switch() {
+            if word.is_none() && !value.is_switch() {
                 let (next, after) = rest.split_first().ok_or(FlagError::NoValue(name))?;
-                (text, rest) = (Some(&**next), after);
+                (word, rest) = (Some(next.clone()), after);
             }
-            let text = text.unwrap_or("true");
-            value.set(text).map_err(|why| FlagError::Value {
+            let word = word.unwrap_or_else(|| Argument::from("true"));
+            value.set_word(&word).map_err(|why| FlagError::Value {
                 name,
-                text: text.to_owned(),
+                text: word.to_string(),
                 switch: value.is_switch(),
                 why,
             })?;
@@ -113,6 +139,14 @@ pub(crate) trait FlagValue {
     /// # Errors
     /// Go's words for a text that is not a value of this type. The value is unchanged.
     fn set(&mut self, text: &str) -> Result<(), &'static str>;
+
+    /// [`set`](Self::set) for a value that need not be UTF-8, such as a path.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+        self.set(word)
+    }
 
     /// Whether the flag without a value means `true`.
     fn is_switch(&self) -> bool {
@@ -269,6 +303,31 @@ mod tests {
         assert_eq!(take("- -name").unwrap().rest, ["-", "-name"]);
         assert!(!take("-detailed=F").unwrap().detailed);
         assert_eq!(take("-name= x").unwrap().rest, ["x"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_keep_bytes_that_are_not_utf8() {
+        use std::os::unix::ffi::OsStringExt;
+        #[derive(Default)]
+        struct Paths(Vec<PathBuf>);
+        impl FlagValue for Paths {
+            fn set(&mut self, _: &str) -> Result<(), &'static str> {
+                Err("not as text")
+            }
+            fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+                self.0.push(word.path());
+                Ok(())
+            }
+        }
+        let word = |bytes: &[u8]| Argument::from(OsString::from_vec(bytes.to_vec()));
+        let mut paths = Paths::default();
+        let arguments = [word(b"-dir=d\xe9=1"), word(b"-dir"), word(b"e\xe9"), word(b"rest")];
+        let rest = Flags::default().flag("dir", &mut paths).parse(&arguments).unwrap();
+        assert_eq!(rest.len(), 1);
+        let expected =
+            [&b"d\xe9=1"[..], b"e\xe9"].map(|bytes| PathBuf::from(OsString::from_vec(bytes.to_vec())));
+        assert_eq!(paths.0, expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::wire::limits;
+use crate::wire::{ip_to_bytes, limits};
 
 /// Timing profile of Serf: which network the defaults are for (PROTOCOL 8).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,11 @@ pub struct RawConfig {
     pub node_name: String,
     /// The address announced to others. Its port serves UDP and TCP.
     pub advertise: SocketAddr,
+    /// Announce an IPv4 address in the 16 bytes of its IPv6-mapped form instead of 4. Serf compares announced
+    /// addresses byte by byte: a node that takes the place of a Serf agent must announce the same bytes. Serf's agent
+    /// uses 16 bytes for an address that it picked because it is bound to all addresses, 4 bytes for any other.
+    /// Default: off.
+    pub advertise_in_16_bytes: bool,
     /// Tags; encoded at most 512 bytes.
     pub tags: BTreeMap<String, String>,
     /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Without it this is plain
@@ -155,6 +160,14 @@ impl Config {
         let networks = &self.0.cidrs_allowed;
         networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
     }
+
+    /// The announced address as it goes over the wire: 4 or 16 bytes.
+    pub(crate) fn advertised_ip(&self) -> Vec<u8> {
+        match self.advertise.ip() {
+            IpAddr::V4(v4) if self.advertise_in_16_bytes => v4.to_ipv6_mapped().octets().to_vec(),
+            ip => ip_to_bytes(ip),
+        }
+    }
 }
 
 /// Why settings were refused.
@@ -203,6 +216,7 @@ impl RawConfig {
         RawConfig {
             node_name: node_name.into(),
             advertise,
+            advertise_in_16_bytes: false,
             tags: BTreeMap::new(),
             serf: true,
             protocol: 5,

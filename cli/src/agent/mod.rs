@@ -4,11 +4,13 @@
 mod address;
 mod backend;
 mod banner;
+mod bind;
 mod config;
 mod events;
 mod filter;
 mod handlers;
 mod identity;
+mod interfaces;
 mod join;
 mod level;
 mod log;

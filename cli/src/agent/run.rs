@@ -7,9 +7,10 @@ use thane_engine::api::{Engine, share_one_heap};
 use thane_engine::view::MemberStatus;
 use tokio::task::LocalSet;
 
-use super::address::{self, Addresses};
+use super::address::Addresses;
 use super::banner::heading;
 use super::config::{self, Config};
+use super::interfaces::Interfaces;
 use super::level::Level;
 use super::log::Log;
 use super::running::Agent;
@@ -57,9 +58,9 @@ fn arrow(text: String) -> Failure {
 }
 
 fn addresses(config: &Config) -> Result<Addresses, String> {
-    let local = address::local_addresses()
+    let interfaces = Interfaces::list()
         .map_err(|error| format!("Failed to list the addresses of this machine: {error}"))?;
-    Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &local)
+    Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &interfaces)
 }
 
 async fn live(arguments: &[Argument], config: Config, addresses: Addresses, log: Log) -> ExitCode {
@@ -119,7 +120,7 @@ impl Agent {
 
     /// Leaves first if the signal and the configuration say so.
     async fn end(mut self, signal: Signal) -> ExitCode {
-        let settings = &self.config.settings;
+        let settings = &self.settings;
         let graceful = match signal {
             Signal::Interrupt => !settings.skip_leave_on_interrupt,
             _ => settings.leave_on_terminate,

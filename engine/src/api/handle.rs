@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::resolve::resolve;
-use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats, ShardOwner};
+use super::{Answer, Answers, ApiError, KeyReport, NodeStats, ShardOwner};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
@@ -44,38 +43,6 @@ impl Handle {
     /// The address it announces.
     pub fn advertise(&self) -> SocketAddr {
         self.advertise
-    }
-
-    /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
-    /// `nodename/` before one of these. A missing port is the port this node is bound to. Without `replay`,
-    /// user events from before the join are not delivered. Returns how many addresses answered.
-    ///
-    /// # Errors
-    /// If none answered: one line for each.
-    pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
-        let mut targets = Vec::new();
-        let mut errors = Vec::new();
-        for entry in entries {
-            match resolve(entry, self.bound.port()).await {
-                Ok(found) => targets.extend(found),
-                Err(error) => errors.push(error),
-            }
-        }
-        if targets.is_empty() {
-            return Err(JoinError { errors });
-        }
-        let joined = self
-            .pending(Reply::Completion, move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay))
-            .await;
-        match joined {
-            Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
-            Ok(Completion::Joined { errors: more, .. }) => {
-                errors.extend(more);
-                Err(JoinError { errors })
-            }
-            Ok(_) => unreachable!("a join completes with Joined"),
-            Err(error) => Err(JoinError { errors: vec![error.to_string()] }),
-        }
     }
 
     /// Leaves gracefully; returns once the news had time to spread. The node still runs afterwards, silent;
@@ -284,7 +251,7 @@ impl Handle {
     }
 
     /// Calls the node and waits for the completion that follows.
-    async fn pending(
+    pub(super) async fn pending(
         &self,
         reply_kind: fn(oneshot::Sender<Result<Completion, CommandError>>) -> Reply,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,

@@ -30,6 +30,7 @@
 //!   handles is [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
 
 mod handle;
+mod join;
 mod listing;
 mod outlet;
 mod resolve;

@@ -20,7 +20,7 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
     wraps,
 };
-use crate::wire::{DropReason, SeqNo, ip_to_bytes};
+use crate::wire::{DropReason, SeqNo};
 use hashbrown::HashMap;
 
 /// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
@@ -261,7 +261,7 @@ impl Streams {
                 let ping = Ping {
                     seq: *seq,
                     node,
-                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_addr: config.advertised_ip().into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
                 };

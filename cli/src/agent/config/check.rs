@@ -73,6 +73,37 @@ pub(crate) struct Config {
     broadcast_timeout: Duration,
 }
 
+/// What a reload applies of a configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Reload {
+    /// All settings, to compare them and for the leave switches.
+    pub(crate) settings: Settings,
+    /// The log level, or Serf's line about a wrong one.
+    pub(crate) log_level: Result<Level, String>,
+    /// Event handlers in configured order.
+    pub(crate) handlers: Vec<EventHandler>,
+    /// Tags, the role among them.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Lines for the user.
+    pub(crate) warnings: Vec<String>,
+    /// Why the next start would refuse the configuration, if it would.
+    pub(crate) refusal: Option<String>,
+}
+
+impl Reload {
+    /// Takes what a reload applies. A wrong value of another setting does not prevent that, as in Serf.
+    ///
+    /// # Errors
+    /// Serf's line about a wrong event handler.
+    pub(crate) fn of(settings: Settings) -> Result<Reload, String> {
+        let mut warnings = Vec::new();
+        let tags = tags(&settings, &mut warnings);
+        let (handlers, log_level) = (handlers(&settings.event_handlers)?, log_level(&settings.log_level));
+        let refusal = Config::check(settings.clone()).err();
+        Ok(Reload { settings, log_level, handlers, tags, warnings, refusal })
+    }
+}
+
 /// Settings of the background join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
@@ -92,11 +123,7 @@ impl Config {
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
         refuse_unsupported(&settings)?;
         let mut warnings = Vec::new();
-        let mut tags = settings.tags.clone();
-        if !settings.role.is_empty() {
-            warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
-            tags.insert("role".to_owned(), settings.role.clone());
-        }
+        let tags = tags(&settings, &mut warnings);
         if !settings.tags_file.is_empty() && !tags.is_empty() {
             return Err("Tags config not allowed while using tag files".to_owned());
         }
@@ -120,8 +147,8 @@ impl Config {
         if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
             warnings.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
         }
-        check_sizes(&settings)?;
-        check_sinks(&settings)?;
+        check_sizes(&settings, &mut warnings)?;
+        check_sinks(&settings, &mut warnings);
         Ok(Config {
             node_name: settings.node_name.clone(),
             tags,
@@ -189,6 +216,16 @@ impl Config {
     }
 }
 
+/// The tags with the role among them.
+fn tags(settings: &Settings, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
+    let mut tags = settings.tags.clone();
+    if !settings.role.is_empty() {
+        warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
+        tags.insert("role".to_owned(), settings.role.clone());
+    }
+    tags
+}
+
 /// Refuses settings that this version can't honour: an agent that starts must do what is configured.
 fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
     let unsupported = [
@@ -220,9 +257,9 @@ fn at_least(duration: Duration, name: &str, warnings: &mut Vec<String>) -> Durat
     SHORTEST
 }
 
-/// Negative sizes are refused before.
+/// A limit in bytes; a negative one is below every message.
 fn size(bytes: i64, default: usize) -> usize {
-    given(usize::try_from(bytes).unwrap_or(usize::MAX), default)
+    if bytes == 0 { default } else { usize::try_from(bytes).unwrap_or(0) }
 }
 
 fn path(text: &str) -> Option<PathBuf> {
@@ -235,7 +272,7 @@ mod tests {
     use super::*;
 
     fn check(json: &str) -> Result<Config, String> {
-        Config::check(Settings::decode(json).unwrap())
+        Config::check(Settings::decode(json.as_bytes(), &mut Vec::new()).unwrap())
     }
 
     fn refused(json: &str) -> String {
@@ -304,14 +341,9 @@ mod tests {
             (r#"{"protocol": 300}"#, "Protocol version '300' too high. Must be in range: [2, 5]"),
             (r#"{"protocol": 1}"#, "Protocol version '1' too low. Must be in range: [2, 5]"),
             (r#"{"user_event_size_limit": 9217}"#, "user event size limit exceeds limit of 9216 bytes"),
-            (r#"{"query_size_limit": -1}"#, "'query_size_limit' must be a number of bytes, not -1"),
             (
                 r#"{"event_handlers": ["ok.sh", "bogus=x.sh"]}"#,
                 "Invalid event script: Event 'bogus' invoking 'x.sh'",
-            ),
-            (
-                r#"{"statsd_addr": "box"}"#,
-                "'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125",
             ),
             (
                 r#"{"enable_syslog": true, "syslog_facility": "x"}"#,
@@ -382,6 +414,43 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.warnings, expected);
         assert_eq!((config.retry.interval, config.broadcast_timeout), (SHORTEST, SHORTEST));
+        let config = check(r#"{"user_event_size_limit": -1, "query_size_limit": -2, "statsd_addr": "box"}"#);
+        let expected = [
+            "Warning: 'query_size_limit' is -2: no queries can be sent",
+            "Warning: 'user_event_size_limit' is -1: no user events can be sent",
+            "Warning: 'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125; no metrics are sent",
+        ];
+        assert_eq!(config.unwrap().warnings, expected);
+        assert_eq!(engine(r#"{"query_size_limit": -2}"#).query_size_limit, 0);
+    }
+
+    #[test]
+    fn keys_may_hold_line_ends_as_in_go() {
+        let config = check(r#"{"encrypt_key": "MTIzNDU2Nzg5\nMDEyMzQ1Ng==\r\n"}"#).unwrap();
+        assert_eq!(config.key.as_deref(), Some(&b"1234567890123456"[..]));
+    }
+
+    #[test]
+    fn a_reload_takes_what_it_applies_beside_wrong_values() {
+        let reload = |json: &str| Reload::of(Settings::decode(json.as_bytes(), &mut Vec::new()).unwrap());
+        let taken = reload(
+            r#"{"tags": {"a": "b"}, "role": "r", "event_handlers": ["x.sh"], "log_level": "zzz", "profile": "zzz"}"#,
+        )
+        .unwrap();
+        assert_eq!(taken.tags.len(), 2);
+        assert_eq!(taken.handlers.len(), 1);
+        let level = "Invalid log level: ZZZ. Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
+        assert_eq!(taken.log_level, Err(level.to_owned()));
+        assert_eq!(taken.refusal.as_deref(), Some(level));
+        assert_eq!(taken.warnings.len(), 1);
+        let profile = reload(r#"{"log_level": "warn", "profile": "zzz"}"#).unwrap();
+        assert_eq!(
+            (profile.log_level, profile.refusal.as_deref()),
+            (Ok(Level::Warn), Some("Unknown profile: zzz"))
+        );
+        assert_eq!(reload("{}").unwrap().refusal, None);
+        let error = reload(r#"{"event_handlers": ["bogus=x"]}"#).unwrap_err();
+        assert_eq!(error, "Invalid event script: Event 'bogus' invoking 'x'");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The flags of `thane agent`, and how flags and files become a [`Config`] (FEATURES 3, CLI-6).
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
-use super::check::Config;
+use super::check::{Config, Reload};
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
 use crate::command::Failure;
@@ -48,14 +49,34 @@ const FLAGS: [(&str, &str); 29] = [
 /// # Errors
 /// One line about the first flag, file or value that can't be used.
 pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
-    let (paths, flags) = parse(arguments)?;
-    let mut settings = files::read_settings(&paths).map_err(Failure::Message)?;
+    let (settings, warnings) = read(arguments)?;
+    let mut config = Config::check(settings)?;
+    config.warnings.splice(..0, warnings);
+    Ok(config)
+}
+
+/// [`read_config`] for a reload: wrong values of settings that a reload does not apply are no error.
+///
+/// # Errors
+/// One line about the first flag, file or event handler that can't be used.
+pub(crate) fn read_reload(arguments: &[Argument]) -> Result<Reload, Failure> {
+    let (settings, warnings) = read(arguments)?;
+    let mut reload = Reload::of(settings)?;
+    reload.warnings.splice(..0, warnings);
+    Ok(reload)
+}
+
+/// The merged settings, and lines for the user.
+fn read(arguments: &[Argument]) -> Result<(Settings, Vec<String>), Failure> {
+    let mut warnings = Vec::new();
+    let (paths, flags) = parse(arguments, &mut warnings)?;
+    let mut settings = files::read_settings(&paths, &mut warnings)?;
     settings.merge(flags);
-    Config::check(settings).map_err(Failure::Message)
+    Ok((settings, warnings))
 }
 
 /// The paths of configuration files and folders, and the settings of the flags.
-fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
+fn parse(arguments: &[Argument], warnings: &mut Vec<String>) -> Result<(Vec<PathBuf>, Settings), Failure> {
     let mut given: Vec<Given> = FLAGS.iter().map(|(_, path)| Given::nothing_for(&key(path).slot)).collect();
     let paths = RefCell::new(Vec::new());
     let (mut files, mut folders) = (Paths(&paths), Paths(&paths));
@@ -64,9 +85,10 @@ fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
         flags = flags.flag(name, given);
     }
     if let Some(stray) = flags.parse(arguments)?.first() {
-        return Err(Failure::Message(format!(
-            "Error: '{stray}' is no flag, and what follows it would be ignored; a switch takes its value as in -replay=true"
-        )));
+        // As Go's flag package: the first word that is not a flag ends the flags.
+        warnings.push(format!(
+            "Warning: '{stray}' is not a flag: this word and the flags after it are ignored; a switch takes its value as in -replay=true"
+        ));
     }
     let mut settings = Settings::default();
     for ((name, path), given) in FLAGS.iter().zip(given) {
@@ -92,11 +114,15 @@ fn key(path: &str) -> &'static Key {
 }
 
 /// Files and folders share one list, because their order matters.
-struct Paths<'a>(&'a RefCell<Vec<String>>);
+struct Paths<'a>(&'a RefCell<Vec<PathBuf>>);
 
 impl FlagValue for Paths<'_> {
     fn set(&mut self, text: &str) -> Result<(), &'static str> {
-        self.0.borrow_mut().push(text.to_owned());
+        self.set_word(&Argument::from(text))
+    }
+
+    fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+        self.0.borrow_mut().push(word.path());
         Ok(())
     }
 }
@@ -169,9 +195,17 @@ mod tests {
     use super::super::settings::tests::everything;
     use super::*;
 
-    fn parsed(line: &str) -> Result<(Vec<String>, Settings), String> {
+    fn parsed(line: &str) -> Result<(Vec<PathBuf>, Settings), String> {
+        let (parsed, warnings) = parsed_with_warnings(line)?;
+        assert!(warnings.is_empty(), "{warnings:?}");
+        Ok(parsed)
+    }
+
+    fn parsed_with_warnings(line: &str) -> Result<((Vec<PathBuf>, Settings), Vec<String>), String> {
         let arguments: Vec<Argument> = line.split_whitespace().map(Argument::from).collect();
-        parse(&arguments).map_err(|failure| match failure {
+        let mut warnings = Vec::new();
+        let parsed = parse(&arguments, &mut warnings);
+        parsed.map(|parsed| (parsed, warnings)).map_err(|failure| match failure {
             Failure::Message(text) => text,
             Failure::Flag(error) => format!("stderr: {error}"),
             Failure::Usage(_) | Failure::Help => panic!("flags have no usage of their own"),
@@ -220,7 +254,7 @@ mod tests {
             "-config-dir=d -config-file=f -config-dir=e -node=a -node=b -join=x -join y -tag a=1 -tag b=2=3 -tag a=4",
         )
         .unwrap();
-        assert_eq!(paths, ["d", "f", "e"]);
+        assert_eq!(paths, ["d", "f", "e"].map(PathBuf::from));
         assert_eq!(settings.node_name, "b");
         assert_eq!(settings.start_join, ["x", "y"]);
         let tags = [("a", "4"), ("b", "2=3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -243,14 +277,22 @@ mod tests {
                 "Error: -retry-interval: \"5\" is not a duration such as 3s, 1m30s or 250ms",
             ),
             ("-broadcast-timeout=-1s", "Error: -broadcast-timeout: \"-1s\" is negative"),
-            (
-                "-replay false -node=x",
-                "Error: 'false' is no flag, and what follows it would be ignored; a switch takes its value as in -replay=true",
-            ),
         ];
         for (line, expected) in cases {
             assert_eq!(parsed(line).unwrap_err(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_stray_word_ends_the_flags_with_a_warning() {
+        let ((_, settings), warnings) = parsed_with_warnings("-replay false -node=x").unwrap();
+        assert!(settings.replay_on_join && settings.node_name.is_empty());
+        assert_eq!(
+            warnings,
+            [
+                "Warning: 'false' is not a flag: this word and the flags after it are ignored; a switch takes its value as in -replay=true"
+            ]
+        );
     }
 
     #[test]

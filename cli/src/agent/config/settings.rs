@@ -302,7 +302,7 @@ pub(crate) mod tests {
         let mut settings = everything();
         let later = r#"{"node_name": "m", "protocol": 3, "retry_interval": "9s", "tags": {"a": "c", "x": "y"},
             "start_join": ["k", "j"], "leave_on_terminate": false, "enable_compression": true, "bind": ""}"#;
-        settings.merge(Settings::decode(later).unwrap());
+        settings.merge(Settings::decode(later.as_bytes(), &mut Vec::new()).unwrap());
         let expected = Settings {
             node_name: "m".to_owned(),
             protocol: 3,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use thane_engine::api::{ApiError, Listing};
 use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::event::Members;
@@ -100,7 +98,7 @@ impl Session {
 
     /// The body holds the answers of the members, after an error too.
     async fn keys(&self, operation: KeyOperation, key: &str) -> Result<(), Ending> {
-        let key = match STANDARD.decode(key) {
+        let key = match crate::base64::decode(key) {
             Ok(key) => key,
             Err(error) => {
                 let text = format!("the key is not base64: {error}");

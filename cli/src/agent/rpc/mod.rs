@@ -15,6 +15,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
                 log.add(Level::Warn, "agent.ipc", text);
             }
             Ok((stream, client)) => {
+                // A socket of both families reports IPv4 clients by mapped addresses.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 backoff = BACKOFF_FIRST;
                 backend.counters.count("agent.ipc.accept");
                 log.add(Level::Info, "agent.ipc", format_args!("Accepted client: {client}"));
