@@ -1,5 +1,8 @@
-//! Every knob of a Node: what it does, its default, and what more and less of it costs. Checked once, when
-//! the [`Config`] is made from a [`RawConfig`]; after that the type carries the proof.
+//! The settings of a Node. Each has its unit, its default, its range, and what more and less of it cost.
+//!
+//! A [`RawConfig`] is checked once, when [`RawConfig::check`] makes a [`Config`] of it. Defaults are those of
+//! [`RawConfig::lan`]; where the profiles differ, the WAN and local values follow in parentheses. All intervals
+//! have a resolution of 1 ms.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,139 +13,181 @@ use thiserror::Error;
 
 use crate::wire::{ip_to_bytes, limits};
 
-/// Timing profile of Serf: which network the defaults are for (PROTOCOL 8).
+/// Timing profile of Serf: the kind of network that the defaults are for (PROTOCOL 8).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// A local network. Serf's default.
     #[default]
     Lan,
-    /// Links of 50 ms and more, some loss.
+    /// Links with round trips of 50 ms and more and some loss.
     Wan,
-    /// One machine.
+    /// All nodes on one machine.
     Local,
 }
 
-/// The settings as somebody wrote them. All fields are public; [`RawConfig::check`] makes a [`Config`].
+/// The settings as a program or a file gives them. [`RawConfig::check`] makes a [`Config`].
 #[derive(Clone, Debug)]
 pub struct RawConfig {
-    /// Node name, unique in the cluster; 1 to 512 bytes.
+    /// Node name, unique in the cluster. 1 to 512 bytes; no default. It travels in most messages: short names
+    /// leave more room in packets.
     pub node_name: String,
-    /// The address announced to others. Its port serves UDP and TCP.
+    /// The address that this node announces; its port serves UDP and TCP. An address that other members can
+    /// reach, with a port; no default.
     pub advertise: SocketAddr,
-    /// Announce an IPv4 address in the 16 bytes of its IPv6-mapped form instead of 4. Serf compares announced
-    /// addresses byte by byte: a node that takes the place of a Serf agent must announce the same bytes. Serf's agent
-    /// uses 16 bytes for an address that it picked because it is bound to all addresses, 4 bytes for any other.
-    /// Default: off.
+    /// Announce an IPv4 address in the 16 bytes of its IPv6-mapped form instead of 4. Default false. Serf compares
+    /// announced addresses byte by byte: a node that takes the place of a Serf agent must announce the same bytes.
+    /// Serf's agent uses 16 bytes for an address that it picks because it is bound to all addresses, otherwise 4.
     pub advertise_in_16_bytes: bool,
-    /// Tags; encoded at most 512 bytes.
+    /// Tags. At most 512 bytes encoded; default none. Every member keeps them, and every push/pull carries them.
     pub tags: BTreeMap<String, String>,
-    /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Without it this is plain
-    /// SWIM: memberships, and whatever the [`Delegate`](crate::delegate::Delegate) makes of messages and
-    /// state. Plain nodes and Serf's refuse to join each other.
+    /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Default true. Without it the
+    /// node speaks plain SWIM: memberships, and messages and state as the
+    /// [`Delegate`](crate::delegate::Delegate) handles them. Plain nodes and Serf's refuse to join each other.
     pub serf: bool,
-    /// Serf protocol version, 2 to 5. Below 3 only the tag `role` travels; below 4 there are no queries.
+    /// Serf protocol version, 2 to 5; default 5. Below 3 others see only the tag `role`; below 4 there are no
+    /// queries.
     pub protocol: u8,
-    /// Gossip encryption keys, the primary first; empty: no encryption. 16, 24 or 32 bytes each.
+    /// Gossip encryption keys of 16, 24 or 32 bytes, the primary one first. Default none: no encryption. Sealing
+    /// takes 29 bytes of every packet; opening tries one key after the other.
     pub keys: Vec<Vec<u8>>,
-    /// Cluster label of newer memberlists; at most 255 bytes, empty for none.
+    /// Cluster label (newer memberlists); at most 255 bytes. Default empty: none. Packets with another label are
+    /// refused. It takes its length and 2 bytes of every packet.
     pub label: Vec<u8>,
-    /// Networks that members may have addresses in, and that news of members may come from; empty: all.
+    /// Networks that members may have addresses in, and that news of members may come from. Default empty: all.
     pub cidrs_allowed: Vec<IpNet>,
-    /// Refuse packets that no key opens. Off only while a cluster moves to encryption.
+    /// Refuse packets that no key opens. Default true. False only while a cluster moves to encryption: then
+    /// everybody who reaches the port is believed.
     pub gossip_verify_incoming: bool,
-    /// Seal what is sent. Off only while a cluster moves to encryption.
+    /// Seal what is sent. Default true. False only while a cluster moves to encryption: everybody on the path can
+    /// read along.
     pub gossip_verify_outgoing: bool,
-    /// LZW-compress what gets smaller by it. Costs 5 to 8 µs for a full packet.
+    /// LZW-compress what gets smaller by it: push/pulls and messages above 1,400 bytes. Default true. Costs 5 to
+    /// 8 µs for 1,400 bytes; without it push/pulls are longer.
     pub compression: bool,
 
-    /// Time between probes. Less: faster detection, more traffic (2 packets per probe).
+    /// Time between two probes. Above 0; default 1 s (WAN 5 s, local 1 s). More: failures are found later, in
+    /// proportion. Less: more traffic, 2 packets a probe.
     pub probe_interval: Duration,
-    /// Wait for a direct ack before asking others. Should exceed the 99th percentile of round trips.
+    /// How long a probe waits for a direct ack before it asks other members. Above 0, and below the probe
+    /// interval to be of use; default 500 ms (WAN 3 s, local 200 ms). It should exceed the 99th percentile of the
+    /// round trips. More: less time for the indirect probe. Less: needless indirect probes.
     pub probe_timeout: Duration,
-    /// Members asked to ping on our behalf (k of SWIM 3.1).
+    /// Members that are asked to ping a target that did not ack (k of SWIM 3.1). Any; default 3 (local 1). More:
+    /// fewer false suspicions where packets are lost, 4 packets more each. 0: no indirect probes.
     pub indirect_checks: u32,
-    /// Suspicion timeout factor (Lifeguard alpha). Less: faster failure detection, more false positives.
+    /// Suspicion timeout, as a factor of the probe interval and of log10 of the cluster's size (Lifeguard's
+    /// alpha). Any; default 4 (WAN 6, local 3). More: failures are declared later. Less: more false positives.
     pub suspicion_mult: u32,
-    /// Unconfirmed suspicions wait this many times longer (Lifeguard beta).
+    /// A suspicion that no other member confirms lasts this many times the suspicion timeout (Lifeguard's
+    /// beta). Any, 0 counts as 1; default 6. More: fewer false positives of a member that is slow itself. Less:
+    /// failures that few members notice are declared sooner.
     pub suspicion_max_timeout_mult: u32,
-    /// The health score stays below this (Lifeguard's S).
+    /// The health score stays below this (Lifeguard's S); a score of h makes the probe interval h + 1 times as
+    /// long. At least 1; default 8. More: a sick node accuses less, and finds failures later. 1: off.
     pub awareness_max_multiplier: u32,
-    /// A ping to a suspect carries the accusation, so that it can refute at once (Lifeguard's buddy system).
-    /// Without it a suspect learns of it from gossip only: a few bytes less, more false positives.
+    /// A ping to a suspect carries the accusation, so that the suspect can refute at once (Lifeguard's buddy
+    /// system). Default true. Without it a suspect learns of the accusation by gossip: some bytes less a ping,
+    /// more false positives.
     pub buddy_system: bool,
-    /// Also ping over a stream when datagrams get no ack.
+    /// Ping over a stream too where a datagram got no ack. Default true. Without it a network that loses
+    /// datagrams only makes healthy members fail.
     pub tcp_pings: bool,
-    /// Deadline of push/pull and of connecting.
+    /// Deadline of a stream, from connecting to the answer. Above 0; default 10 s (WAN 30 s, local 1 s). More: a
+    /// member that does not answer holds one of 256 streams for longer. Less: large states do not get through
+    /// on slow links.
     pub tcp_timeout: Duration,
-    /// Time between full state exchanges in a cluster of up to 32; stretched with log2 n beyond.
+    /// Time between two push/pulls that this node starts, in a cluster of up to 32 members; beyond, times
+    /// ceil(log2(n / 32)) + 1. Above 0; default 30 s (WAN 60 s, local 15 s). More: what gossip missed is
+    /// repaired later. Less: more traffic; a state has some 128 bytes a member.
     pub push_pull_interval: Duration,
-    /// Time between gossip rounds while broadcasts are queued.
+    /// Time between two gossip rounds while broadcasts are queued. Above 0; default 200 ms (WAN 500 ms, local
+    /// 100 ms). More: news spreads more slowly. Less: more, and emptier, packets.
     pub gossip_interval: Duration,
-    /// Members each round gossips to.
+    /// Members that each gossip round goes to. Any; default 3 (WAN 4). More: news spreads faster, in more
+    /// packets. 0: broadcasts travel on pings and acks only.
     pub gossip_nodes: u32,
-    /// Dead members still get gossip that long, so that they can refute.
+    /// How long gossip still goes to a dead member, so that it can refute. Any; default 30 s (WAN 60 s, local
+    /// 15 s). More: packets to members that are gone, and a longer SWIM table. Less: a member that was cut off
+    /// returns only when somebody reconnects.
     pub gossip_to_the_dead: Duration,
-    /// Transmissions of a broadcast: this times ceil(log10(n + 1)).
+    /// Transmissions of one broadcast: this times ceil(log10(n + 1)). Any; default 4 (local 2). More: fewer
+    /// members miss a broadcast, more traffic in proportion. 0: one transmission.
     pub retransmit_mult: u32,
 
-    /// Members are told as failed that long before they are erased.
+    /// How long a failed member stays listed before it is erased. Any; default 24 h. More: memory, and
+    /// reconnection attempts. Less: a member that was away for long returns as a new one.
     pub reconnect_timeout: Duration,
-    /// Members that left are listed that long before they are erased.
+    /// How long a member that left stays listed before it is erased, and how long an erased one is remembered.
+    /// Any; default 24 h. More: memory. Less: old states of others may bring it back.
     pub tombstone_timeout: Duration,
-    /// Time between attempts to reach a failed member; zero: never.
+    /// Time between two attempts to reach a failed member. Default 30 s; 0: never. More: a healed partition stays
+    /// open for longer. Less: more connections to members that are gone.
     pub reconnect_interval: Duration,
-    /// Time between looks for members to erase.
+    /// Time between two searches for members to erase. Above 0; default 15 s. More: members stay up to that much
+    /// longer. Less: one pass over all departed members each time.
     pub reap_interval: Duration,
-    /// Intents for members not known yet are kept that long.
+    /// How long an intent waits for a member that is not known yet. Any; default 5 min. More: memory, up to 4,096
+    /// names. Less: an intent that overtakes its member by more is lost.
     pub recent_intent_timeout: Duration,
-    /// Longest wait for a leave, force-leave or tags broadcast to go out.
+    /// How long a leave, a force-leave or new tags wait for their broadcast to go out. Any; default 5 s. More:
+    /// the command takes longer in a busy cluster. Less: it completes before the news is out.
     pub broadcast_timeout: Duration,
-    /// Wait after the own leave went out, so that it spreads before the node is gone.
+    /// Wait after the own departure went out, so that it spreads before the node is gone. Any; default 1 s. More:
+    /// a leave takes longer. Less: some members see a failure instead.
     pub leave_propagate_delay: Duration,
-    /// Time between checks of queue lengths.
+    /// Time between two checks of the queues' lengths. Above 0; default 30 s. More: long queues are reported
+    /// later. Less: more log lines while they are long.
     pub queue_check_interval: Duration,
-    /// Queues longer than this are told in the log.
+    /// Queues of this many broadcasts are reported to the log. Any; default 128.
     pub queue_depth_warning: usize,
-    /// Queues are cut to this length.
+    /// Queues of serf messages are cut to this many broadcasts, those sent most often first. Any; default 4,096.
+    /// More: memory, and longer delays of what is queued last. Less: bursts are lost.
     pub queue_depth_max: usize,
-    /// Query timeout factor: gossip interval times this times ceil(log10(n + 1)).
+    /// Default timeout of a query: the gossip interval times this times ceil(log10(n + 1)). Any; default 16. More:
+    /// queries take longer. Less: late answers are missed.
     pub query_timeout_mult: u32,
-    /// Longest encoded query, bytes.
+    /// Longest encoded query, bytes. Any; default 1,024. A query above some 1,350 bytes fits no gossip packet.
     pub query_size_limit: usize,
-    /// Longest encoded query response, bytes.
+    /// Longest encoded query response, bytes. Any; default 1,024. Longer responses travel as several IP fragments.
     pub query_response_size_limit: usize,
-    /// Longest user event, name and payload, also encoded; at most 9216 bytes.
+    /// Longest user event, bytes: name and payload, and also the encoded event. At most 9,216; default 512. An
+    /// event above some 1,350 bytes fits no gossip packet and spreads by push/pull only.
     pub user_event_size_limit: usize,
-    /// Coalesce member events: longest wait, quiet period. Zero: no coalescing.
+    /// Coalesces member events: the longest wait and the quiet period that ends it. Default 0: every event is
+    /// reported at once. More: fewer, larger and later events.
     pub coalesce_members: (Duration, Duration),
-    /// Coalesce user events that allow it: longest wait, quiet period. Zero: no coalescing.
+    /// Coalesces user events that allow it: the longest wait and the quiet period that ends it. Default 0: every
+    /// event is reported at once. More: fewer and later events.
     pub coalesce_users: (Duration, Duration),
-    /// What an earlier run left in the snapshot.
+    /// What an earlier run wrote to the snapshot. Default nothing.
     pub restored: Restored,
-    /// When another node claims this node's name, have the cluster vote and end if the vote is lost.
+    /// When another node claims this node's name, ask the cluster to vote, and end if the vote is lost. Default
+    /// true. Without it two nodes fight over the name until a person ends one.
     pub resolve_name_conflicts: bool,
-    /// Learn network coordinates from acks, and add the own one to them: 130 bytes an ack.
+    /// Learn network coordinates from acks, and add this node's own to its acks: 130 bytes each. Default true.
     pub coordinates: bool,
-    /// Keep a snapshot: emit [`SnapshotRecord`](crate::event::SnapshotRecord)s.
+    /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
+    /// false. Needs the serf layer.
     pub snapshot: bool,
 }
 
-/// What a snapshot file held (PROTOCOL 10.1).
+/// What a snapshot file held (PROTOCOL 10.1). Defaults to a node that never ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// The member clock.
+    /// The member clock, a Lamport time; 0: none.
     pub clock: u64,
-    /// The newest user event seen.
+    /// The Lamport time of the newest user event seen; 0: none. Older ones are not delivered again.
     pub event_clock: u64,
-    /// The newest query seen.
+    /// The Lamport time of the newest query seen; 0: none. Older ones are not answered again.
     pub query_clock: u64,
-    /// Members that were alive: name and gossip address.
+    /// Members that were alive, which the node tries to rejoin: name and gossip address.
     pub alive: Vec<(String, SocketAddr)>,
-    /// Members that had failed, which Serf forgets: where everybody failed, somebody has to look for them.
+    /// Members that had failed: name and gossip address. Serf forgets them; a node that finds nobody alive tries
+    /// them too, so that a cluster that failed as a whole finds itself again.
     pub failed: Vec<(String, SocketAddr)>,
 }
 
-/// Checked settings of a Node.
+/// Settings of a Node that were checked. They do not change while the node runs.
 #[derive(Clone, Debug)]
 pub struct Config(RawConfig);
 
@@ -155,7 +200,7 @@ impl std::ops::Deref for Config {
 }
 
 impl Config {
-    /// Whether a member may have that address. An IPv4 address is the same in 4 and in 16 bytes.
+    /// Whether a member may have that address. An IPv4 address counts the same in 4 and in 16 bytes.
     pub fn allows(&self, ip: IpAddr) -> bool {
         let networks = &self.0.cidrs_allowed;
         networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
@@ -170,34 +215,34 @@ impl Config {
     }
 }
 
-/// Why settings were refused.
+/// Why settings were refused. [`RawConfig::check`] changes nothing then: no node exists yet.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// Empty or too long.
+    /// The node name is empty or too long. Carries its bytes.
     #[error("node name has {0} bytes; it must have 1 to {NODE_NAME_BYTES_MAX}")]
     NodeName(usize),
-    /// Out of range.
+    /// The protocol version is out of range. Carries it.
     #[error("protocol version {0} is not supported; it must be in range [2, 5]")]
     Protocol(u8),
-    /// Too long.
+    /// The encoded tags are too long. Carries the limit.
     #[error("Encoded length of tags exceeds limit of {0} bytes")]
     Tags(usize),
-    /// Wrong size.
+    /// A key has a wrong size. Carries its bytes.
     #[error("key size must be 16, 24 or 32 bytes, not {0}")]
     Key(usize),
-    /// Too long.
-    #[error("label has {0} bytes; it may have 255")]
+    /// The label is too long. Carries its bytes.
+    #[error("label has {0} bytes; it may have at most 255")]
     Label(usize),
-    /// Above the hard limit.
+    /// The limit of user events is above what Serf accepts.
     #[error("user event size limit exceeds limit of 9216 bytes")]
     UserEventSize,
-    /// Must not be zero.
+    /// A setting that must be above 0 is 0. Carries its name.
     #[error("{0} must be greater than zero")]
     Zero(&'static str),
-    /// Not an address others can reach.
+    /// The advertise address has no port.
     #[error("advertise address {0} has no port")]
     Advertise(SocketAddr),
-    /// Every address at once is none that others can reach.
+    /// The advertise address is the unspecified one, which other members cannot reach.
     #[error("nobody can reach advertise address {0}; set the one that others see")]
     AdvertiseUnspecified(SocketAddr),
     /// Plain SWIM has no snapshot.
@@ -205,7 +250,7 @@ pub enum ConfigError {
     SnapshotWithoutSerf,
 }
 
-/// Longest own node name. Serf has no limit of its own; a longer name would not leave room in a packet.
+/// Longest name of this node, bytes. Serf has no limit of its own; a longer name would leave no room in a packet.
 pub const NODE_NAME_BYTES_MAX: usize = 512;
 
 impl RawConfig {
@@ -303,7 +348,7 @@ impl RawConfig {
         }
     }
 
-    /// Checks everything once.
+    /// Checks all settings.
     ///
     /// # Errors
     /// The first setting that is out of range.

@@ -9,6 +9,7 @@ use crate::context::{Context, NodeId};
 use crate::deferred::Deferred;
 use crate::delegate::Delegate;
 use crate::dissemination::{BroadcastId, Class, Dissemination, Source};
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
@@ -17,7 +18,7 @@ use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{SwimState, View};
 use crate::wire::envelope::Envelope;
-use crate::wire::{DropReason, limits, message};
+use crate::wire::{limits, message};
 
 /// How many of the last notices [`Scope::drop_input`] searches for one that a further refusal can join.
 const NOTICES_SEARCHED: usize = 4;
@@ -59,7 +60,8 @@ impl Scope<'_> {
     }
 
     /// Refuses an input: counts it by reason and reports it to the log.
-    pub(crate) fn drop_input(&mut self, reason: DropReason, from: Option<SocketAddr>) {
+    pub(crate) fn drop_input(&mut self, reason: impl Into<DropReason>, from: Option<SocketAddr>) {
+        let reason = reason.into();
         self.stats.count_drop(reason);
         let recent = self.ctx.out.notices.iter_mut().rev().take(NOTICES_SEARCHED);
         for (node, notice) in recent {

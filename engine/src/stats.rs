@@ -1,6 +1,6 @@
-//! Counters of one Node. Counting is all the core does about refused input.
+//! Counters of one Node.
 
-use crate::wire::DropReason;
+use crate::drop_reason::DropReason;
 
 /// Counters of one Node since it started.
 #[derive(Clone, Debug)]
@@ -22,10 +22,10 @@ pub struct Stats {
     pub push_pulls: u64,
     /// Times this node had to refute.
     pub refutations: u64,
-    /// Broadcasts that this node saw for the first time, its own included.
+    /// Broadcasts that this node saw for the first time, those that it sent itself included.
     pub broadcasts_new: u64,
-    /// Broadcasts in received datagrams that this node had seen before. By [`broadcasts_new`](Self::broadcasts_new)
-    /// it is the number of needless copies of one broadcast.
+    /// Broadcasts in received datagrams that this node had seen before. Divided by
+    /// [`broadcasts_new`](Self::broadcasts_new): needless copies of each.
     pub broadcasts_repeated: u64,
 }
 
@@ -49,17 +49,17 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts one refused input.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.drops[reason as usize] += 1;
+    pub fn count_drop(&mut self, reason: impl Into<DropReason>) {
+        self.drops[reason.into().number()] += 1;
     }
 
     /// How often input was refused for that reason.
-    pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize]
+    pub fn drops(&self, reason: impl Into<DropReason>) -> u64 {
+        self.drops[reason.into().number()]
     }
 
     /// All reasons that occurred, with their counts.
     pub fn all_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
+        DropReason::all().map(|reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::{decode, envelope, vectors};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{Context, StreamId, StreamInput};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Notice;
 use thane_engine::fixtures::{self, Lone, PEER};
 use thane_engine::node::Node;
@@ -19,7 +20,7 @@ use thane_engine::wire::limits::{
 use thane_engine::wire::msgpack::{write_array, write_map, write_raw, write_uint};
 use thane_engine::wire::serf::{Filter, KeyResponse, Query, SerfMessage};
 use thane_engine::wire::stream::{Role, StreamDecoder, encode_push_pull_header, encode_stream};
-use thane_engine::wire::{Alive, DropReason, NodeState, lzw};
+use thane_engine::wire::{Alive, DecodeError, NodeState, lzw};
 
 /// What LZW grows at the most: one 12-bit code stands for up to 3,840 bytes, on average of a stream 1,355.
 const LZW_GROWTH_MAX: u64 = 1355;
@@ -45,7 +46,7 @@ fn cut_and_flipped_datagrams_are_dropped_if_sealed_or_checksummed_and_never_take
             assert!(took < 3 * DATAGRAM_DECOMPRESSED_BYTES_MAX as u64, "{name} {what}: {took} bytes");
             result
         };
-        let dropped = |result: &Result<Vec<Result<String, DropReason>>, DropReason>| {
+        let dropped = |result: &Result<Vec<Result<String, DecodeError>>, DecodeError>| {
             result.as_ref().map_or(true, |messages| messages.iter().all(Result::is_err))
         };
         for end in 0..bytes.len() {
@@ -107,8 +108,8 @@ fn a_datagram_has_one_decompression_budget_for_all_its_parts() {
     assert!(bomb.len() < 20_000, "{} bytes", bomb.len());
     let mut result = Ok(Vec::new());
     let took = peak(|| result = decode(&envelope(&[], Vec::new()), &bomb));
-    let mut expected = vec![Err(DropReason::DecompressedTooLarge); 20];
-    expected[0] = Err(DropReason::UnknownType);
+    let mut expected = vec![Err(DecodeError::DecompressedTooLarge); 20];
+    expected[0] = Err(DecodeError::UnknownType);
     assert_eq!(result, Ok(expected));
     // Buffers grow by doubling, and the old one is there while the new one is filled.
     assert!(took < 4 * DATAGRAM_DECOMPRESSED_BYTES_MAX as u64, "{took} bytes");
@@ -116,8 +117,8 @@ fn a_datagram_has_one_decompression_budget_for_all_its_parts() {
     // What a refused part made before it was refused counts: nobody gets the budget twice.
     let cut = compressed_stream(&lzw_of(&vec![0xff; DATAGRAM_DECOMPRESSED_BYTES_MAX - 1000])[..300]);
     let messages = decode(&envelope(&[], Vec::new()), &compound(&[&cut, &cut, &part])).unwrap();
-    assert_eq!(messages[0], Err(DropReason::BadCompression));
-    assert_eq!(messages[2], Err(DropReason::DecompressedTooLarge));
+    assert_eq!(messages[0], Err(DecodeError::BadCompression));
+    assert_eq!(messages[2], Err(DecodeError::DecompressedTooLarge));
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn a_datagram_has_at_most_so_many_messages() {
     let messages = decode(&envelope(&[], Vec::new()), &bomb).unwrap();
     assert_eq!(messages.len(), DATAGRAM_MESSAGES_MAX);
     assert_eq!(messages.iter().filter(|message| message.is_err()).count(), 1);
-    assert_eq!(messages.last(), Some(&Err(DropReason::TooManyMessages)));
+    assert_eq!(messages.last(), Some(&Err(DecodeError::TooManyMessages)));
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_stream_that_would_grow_too_large_is_refused_within_the_cap() {
         decoder.feed(&bomb).unwrap();
         refused = decoder.poll(&envelope(&[], Vec::new())).err();
     });
-    assert_eq!(refused, Some(DropReason::DecompressedTooLarge));
+    assert_eq!(refused, Some(DecodeError::DecompressedTooLarge));
     assert!(took < 3 * STREAM_DECOMPRESSED_BYTES_MAX as u64, "{took} bytes");
 }
 
@@ -154,12 +155,12 @@ fn an_announced_length_takes_no_memory_before_its_bytes_are_there() {
     let keyed = envelope(&[vec![1; 16]], Vec::new());
     let plain = envelope(&[], Vec::new());
     let cases = [
-        (&keyed, b"\x0a\xff\xff\xff\xff".to_vec(), Some(DropReason::StreamTooLarge)),
+        (&keyed, b"\x0a\xff\xff\xff\xff".to_vec(), Some(DecodeError::StreamTooLarge)),
         (&keyed, b"\x0a\x01\x40\x00\x00".to_vec(), None),
         (&plain, b"\x06\x82\xa5Nodes\xce\x00\x20\x00\x00".to_vec(), None),
-        (&plain, b"\x06\x81\xa5Nodes\xce\x00\x20\x00\x00".to_vec(), Some(DropReason::StreamTooLarge)),
-        (&plain, b"\x06\x81\xacUserStateLen\xce\x02\x00\x00\x00".to_vec(), Some(DropReason::StreamTooLarge)),
-        (&plain, b"\x08\x81\xaaUserMsgLen\xce\x02\x00\x00\x00".to_vec(), Some(DropReason::StreamTooLarge)),
+        (&plain, b"\x06\x81\xa5Nodes\xce\x00\x20\x00\x00".to_vec(), Some(DecodeError::StreamTooLarge)),
+        (&plain, b"\x06\x81\xacUserStateLen\xce\x02\x00\x00\x00".to_vec(), Some(DecodeError::StreamTooLarge)),
+        (&plain, b"\x08\x81\xaaUserMsgLen\xce\x02\x00\x00\x00".to_vec(), Some(DecodeError::StreamTooLarge)),
         (&plain, b"\x08\x81\xaaUserMsgLen\xce\x01\x00\x00\x00".to_vec(), None),
         (&plain, b"\x09\x81\xa3Buf\xdb\xff\xff\xff\xff".to_vec(), None),
         (&plain, b"\x0d\x81\xa5Error\xdb\xff\xff\xff\xff".to_vec(), None),
@@ -180,15 +181,15 @@ fn an_announced_length_takes_no_memory_before_its_bytes_are_there() {
 fn what_serf_messages_hold_many_of_is_counted_before_it_is_kept() {
     let mut query = Query { addr: [127, 0, 0, 1][..].into(), ..Query::default() };
     query.filters = vec![b"\x00\x90"[..].into(); 1025];
-    assert_eq!(serf_refusal(|out| query.encode(out)), DropReason::TooManyFilters);
+    assert_eq!(serf_refusal(|out| query.encode(out)), DecodeError::TooManyFilters);
     query.filters = vec![b"\x00\x90"[..].into(), b""[..].into()];
-    assert_eq!(serf_refusal(|out| query.encode(out)), DropReason::EmptyFilter);
+    assert_eq!(serf_refusal(|out| query.encode(out)), DecodeError::EmptyFilter);
 
     let keys = KeyResponse { keys: vec!["k"; 1025], ..KeyResponse::default() };
-    assert_eq!(serf_refusal(|out| keys.encode(out)), DropReason::TooManyKeys);
+    assert_eq!(serf_refusal(|out| keys.encode(out)), DecodeError::TooManyKeys);
 
     let nodes = Filter::Nodes(vec!["n"; 16_385]).encode();
-    assert_eq!(Filter::decode(&nodes), Err(DropReason::TooManyFilters));
+    assert_eq!(Filter::decode(&nodes), Err(DecodeError::TooManyFilters));
 
     // An event takes a byte here and 40 in memory.
     let slot = |out: &mut Vec<u8>| {
@@ -201,7 +202,7 @@ fn what_serf_messages_hold_many_of_is_counted_before_it_is_kept() {
         write_array(out, 1_000_000);
         out.resize(out.len() + 1_000_000, 0xc0);
     };
-    assert_eq!(serf_refusal(slot), DropReason::TooManyEvents);
+    assert_eq!(serf_refusal(slot), DecodeError::TooManyEvents);
 
     let tags = |out: &mut Vec<u8>| {
         out.push(6);
@@ -213,11 +214,11 @@ fn what_serf_messages_hold_many_of_is_counted_before_it_is_kept() {
             write_raw(out, b"");
         }
     };
-    assert_eq!(serf_refusal(tags), DropReason::BadTags);
+    assert_eq!(serf_refusal(tags), DecodeError::BadTags);
 }
 
 /// Why a serf message is refused, for little memory.
-fn serf_refusal(encode: impl FnOnce(&mut Vec<u8>)) -> DropReason {
+fn serf_refusal(encode: impl FnOnce(&mut Vec<u8>)) -> DecodeError {
     let mut bytes = Vec::new();
     encode(&mut bytes);
     let mut refused = None;
@@ -226,7 +227,7 @@ fn serf_refusal(encode: impl FnOnce(&mut Vec<u8>)) -> DropReason {
     refused.unwrap()
 }
 
-type Case = (&'static str, DropReason, Vec<u8>);
+type Case = (&'static str, DecodeError, Vec<u8>);
 type StreamCase = (&'static str, DropReason, fn(&mut RawConfig), Vec<u8>);
 
 #[test]
@@ -245,7 +246,7 @@ fn check_datagrams(change: impl Fn(&mut RawConfig), cases: Vec<Case>) {
         let (mut node, mut ctx) = node(&change);
         node.handle_datagram(&mut ctx, PEER, &mut bytes);
         let drops: Vec<(DropReason, u64)> = node.stats().all_drops().collect();
-        assert_eq!(drops, [(reason, 1)], "{what}");
+        assert_eq!(drops, [(reason.into(), 1)], "{what}");
         assert!(ctx.out.datagrams.is_empty(), "{what}: a refused datagram is never answered");
         assert_eq!(node.view().table_count(), 1, "{what}");
     }
@@ -261,17 +262,17 @@ fn a_flood_of_junk_makes_few_notices() {
         node.handle_datagram(&mut ctx, PEER, &mut bytes);
     }
     let notices: Vec<Notice> = ctx.out.notices.drain(..).map(|(_, notice)| notice).collect();
-    let told = |reason| Notice::Dropped { reason, from: Some(PEER), count: 100 };
-    assert_eq!(notices, [told(DropReason::Empty), told(DropReason::BadChecksum)]);
+    let told = |error: DecodeError| Notice::Dropped { reason: error.into(), from: Some(PEER), count: 100 };
+    assert_eq!(notices, [told(DecodeError::Empty), told(DecodeError::BadChecksum)]);
 }
 
 fn envelope_cases(key: &[u8]) -> Vec<Case> {
     let ping = ping();
     if key.is_empty() {
         return vec![
-            ("no bytes", DropReason::Empty, vec![]),
-            ("a label nobody asked for", DropReason::LabelMismatch, [b"\xf4\x04mine", &ping[..]].concat()),
-            ("a wrong checksum", DropReason::BadChecksum, [b"\x0c\0\0\0\0", &ping[..]].concat()),
+            ("no bytes", DecodeError::Empty, vec![]),
+            ("a label nobody asked for", DecodeError::LabelMismatch, [b"\xf4\x04mine", &ping[..]].concat()),
+            ("a wrong checksum", DecodeError::BadChecksum, [b"\x0c\0\0\0\0", &ping[..]].concat()),
         ];
     }
     let sealed = |key: &[u8], version: u8, plain: &[u8]| {
@@ -284,21 +285,21 @@ fn envelope_cases(key: &[u8]) -> Vec<Case> {
     let mut unpadded = sealed(key, 1, &[0; 32]);
     unpadded[0] = 0;
     vec![
-        ("another key", DropReason::WrongKey, sealed(&[2; 16], 1, &ping)),
-        ("no seal", DropReason::WrongKey, ping.clone()),
-        ("an unknown envelope", DropReason::BadEnvelopeVersion, unknown_version),
-        ("a short envelope", DropReason::EnvelopeTooShort, sealed(key, 1, &ping)[..28].to_vec()),
-        ("a wrong padding", DropReason::BadPadding, unpadded),
+        ("another key", DecodeError::WrongKey, sealed(&[2; 16], 1, &ping)),
+        ("no seal", DecodeError::WrongKey, ping.clone()),
+        ("an unknown envelope", DecodeError::BadEnvelopeVersion, unknown_version),
+        ("a short envelope", DecodeError::EnvelopeTooShort, sealed(key, 1, &ping)[..28].to_vec()),
+        ("a wrong padding", DecodeError::BadPadding, unpadded),
     ]
 }
 
 fn label_cases() -> Vec<Case> {
     let ping = ping();
     vec![
-        ("no label", DropReason::LabelMissing, ping.clone()),
-        ("another label", DropReason::LabelMismatch, [b"\xf4\x05yours", &ping[..]].concat()),
-        ("an empty label", DropReason::LabelMalformed, [b"\xf4\x00", &ping[..]].concat()),
-        ("a cut label", DropReason::LabelMalformed, b"\xf4\x04mi".to_vec()),
+        ("no label", DecodeError::LabelMissing, ping.clone()),
+        ("another label", DecodeError::LabelMismatch, [b"\xf4\x05yours", &ping[..]].concat()),
+        ("an empty label", DecodeError::LabelMalformed, [b"\xf4\x00", &ping[..]].concat()),
+        ("a cut label", DecodeError::LabelMalformed, b"\xf4\x04mi".to_vec()),
     ]
 }
 
@@ -321,23 +322,27 @@ fn field_cases() -> Vec<Case> {
     let mut named_at_length = Vec::new();
     Alive { node: &long_name, ..good.clone() }.encode(&mut named_at_length);
     vec![
-        ("protocol 0", DropReason::BadVersions, alive(&|a| a.versions = [0, 0, 0, 2, 5, 5][..].into())),
-        ("min above max", DropReason::BadVersions, alive(&|a| a.versions = [5, 1, 2, 2, 5, 5][..].into())),
-        ("seven versions", DropReason::BadVersions, alive(&|a| a.versions = vec![1; 7].into())),
-        ("long meta", DropReason::MetaTooLong, alive(&|a| a.meta = vec![0xff; 513].into())),
-        ("a long name", DropReason::BadName, named_at_length),
-        ("no name", DropReason::BadName, alive(&|a| a.node = "")),
-        ("an odd address", DropReason::BadAddress, alive(&|a| a.addr = vec![127; 5].into())),
-        ("a port above 16 bits", DropReason::FieldOverflow, b"\x04\x81\xa4Port\xce\x00\x01\x00\x00".to_vec()),
+        ("protocol 0", DecodeError::BadVersions, alive(&|a| a.versions = [0, 0, 0, 2, 5, 5][..].into())),
+        ("min above max", DecodeError::BadVersions, alive(&|a| a.versions = [5, 1, 2, 2, 5, 5][..].into())),
+        ("seven versions", DecodeError::BadVersions, alive(&|a| a.versions = vec![1; 7].into())),
+        ("long meta", DecodeError::MetaTooLong, alive(&|a| a.meta = vec![0xff; 513].into())),
+        ("a long name", DecodeError::BadName, named_at_length),
+        ("no name", DecodeError::BadName, alive(&|a| a.node = "")),
+        ("an odd address", DecodeError::BadAddress, alive(&|a| a.addr = vec![127; 5].into())),
+        (
+            "a port above 16 bits",
+            DecodeError::FieldOverflow,
+            b"\x04\x81\xa4Port\xce\x00\x01\x00\x00".to_vec(),
+        ),
         (
             "a seq above 32 bits",
-            DropReason::FieldOverflow,
+            DecodeError::FieldOverflow,
             b"\x0b\x81\xa5SeqNo\xcf\0\0\0\x01\0\0\0\0".to_vec(),
         ),
-        ("a negative seq", DropReason::FieldOverflow, b"\x0b\x81\xa5SeqNo\xff".to_vec()),
-        ("a name of bytes", DropReason::BadUtf8, b"\x00\x81\xa4Node\xa1\xff".to_vec()),
-        ("a number for a name", DropReason::BadMsgpack, b"\x00\x81\xa4Node\x01".to_vec()),
-        ("a cut body", DropReason::Truncated, b"\x00\x81\xa4No".to_vec()),
+        ("a negative seq", DecodeError::FieldOverflow, b"\x0b\x81\xa5SeqNo\xff".to_vec()),
+        ("a name of bytes", DecodeError::BadUtf8, b"\x00\x81\xa4Node\xa1\xff".to_vec()),
+        ("a number for a name", DecodeError::BadMsgpack, b"\x00\x81\xa4Node\x01".to_vec()),
+        ("a cut body", DecodeError::Truncated, b"\x00\x81\xa4No".to_vec()),
     ]
 }
 
@@ -360,21 +365,21 @@ fn container_cases() -> Vec<Case> {
     let mut other_algorithm = compressed(b"\x0b\x81\xa5SeqNo\x01");
     other_algorithm[7] = 1;
     vec![
-        ("an empty compound part", DropReason::EmptyPart, vec![7, 1, 0, 0]),
-        ("a cut compound", DropReason::Truncated, vec![7, 1, 0, 9, 0]),
-        ("a cut length table", DropReason::Truncated, vec![7, 200, 0, 9]),
-        ("compounds in compounds", DropReason::NestedTooDeep, nested),
-        ("a bomb", DropReason::DecompressedTooLarge, bomb),
-        ("no end of LZW", DropReason::BadCompression, compressed_stream(b"\0\x83")),
-        ("another algorithm", DropReason::UnknownCompression, other_algorithm),
-        ("nothing compressed", DropReason::Empty, compressed(b"")),
-        ("an unknown type", DropReason::UnknownType, vec![14]),
-        ("a state in a datagram", DropReason::MisplacedType, vec![6, 0x80]),
-        ("an error in a datagram", DropReason::MisplacedType, b"\x0d\x81\xa5Error\xa1x".to_vec()),
-        ("a checksum inside", DropReason::MisplacedType, compound(&[b"\x0c\0\0\0\0\0"])),
-        ("an unknown serf type", DropReason::UnknownSerfType, vec![8, 77]),
-        ("no serf type", DropReason::Empty, vec![8]),
-        ("an empty query filter", DropReason::EmptyFilter, filters),
+        ("an empty compound part", DecodeError::EmptyPart, vec![7, 1, 0, 0]),
+        ("a cut compound", DecodeError::Truncated, vec![7, 1, 0, 9, 0]),
+        ("a cut length table", DecodeError::Truncated, vec![7, 200, 0, 9]),
+        ("compounds in compounds", DecodeError::NestedTooDeep, nested),
+        ("a bomb", DecodeError::DecompressedTooLarge, bomb),
+        ("no end of LZW", DecodeError::BadCompression, compressed_stream(b"\0\x83")),
+        ("another algorithm", DecodeError::UnknownCompression, other_algorithm),
+        ("nothing compressed", DecodeError::Empty, compressed(b"")),
+        ("an unknown type", DecodeError::UnknownType, vec![14]),
+        ("a state in a datagram", DecodeError::MisplacedType, vec![6, 0x80]),
+        ("an error in a datagram", DecodeError::MisplacedType, b"\x0d\x81\xa5Error\xa1x".to_vec()),
+        ("a checksum inside", DecodeError::MisplacedType, compound(&[b"\x0c\0\0\0\0\0"])),
+        ("an unknown serf type", DecodeError::UnknownSerfType, vec![8, 77]),
+        ("no serf type", DecodeError::Empty, vec![8]),
+        ("an empty query filter", DecodeError::EmptyFilter, filters),
     ]
 }
 
@@ -411,19 +416,29 @@ fn every_refused_stream_is_counted_under_its_reason() {
     let incompatible = record(&|state| state.versions = [3, 5, 3, 2, 5, 5][..].into());
     let long_meta = record(&|state| state.meta = vec![1; 513].into());
     let cases: [StreamCase; 13] = [
-        ("another key", DropReason::WrongKey, keyed, sealed(2, &push_pull(&good, b""))),
-        ("no seal", DropReason::NotEncrypted, keyed, push_pull(&good, b"")),
-        ("sealed", DropReason::Encrypted, nothing, sealed(1, &push_pull(&good, b""))),
-        ("a long frame", DropReason::StreamTooLarge, keyed, b"\x0a\x01\x40\x00\x01".to_vec()),
-        ("another label", DropReason::LabelMismatch, nothing, b"\xf4\x01x\x00".to_vec()),
+        ("another key", DecodeError::WrongKey.into(), keyed, sealed(2, &push_pull(&good, b""))),
+        ("no seal", DecodeError::NotEncrypted.into(), keyed, push_pull(&good, b"")),
+        ("sealed", DecodeError::Encrypted.into(), nothing, sealed(1, &push_pull(&good, b""))),
+        ("a long frame", DecodeError::StreamTooLarge.into(), keyed, b"\x0a\x01\x40\x00\x01".to_vec()),
+        ("another label", DecodeError::LabelMismatch.into(), nothing, b"\xf4\x01x\x00".to_vec()),
         ("other protocols", DropReason::IncompatibleVersions, nothing, push_pull(&incompatible, b"")),
-        ("long meta", DropReason::MetaTooLong, nothing, push_pull(&long_meta, b"")),
-        ("an unknown state", DropReason::BadState, nothing, push_pull(&unknown_state, b"")),
-        ("a compound", DropReason::MisplacedType, nothing, vec![7, 1, 0, 1, 0]),
-        ("compressed twice", DropReason::NestedTooDeep, nothing, compressed(&compressed(b"\x00\x80"))),
-        ("cut inside", DropReason::StreamCut, nothing, compressed(&push_pull(&good, b"")[..40])),
-        ("an unknown serf type", DropReason::UnknownSerfType, nothing, push_pull(&good, &[77])),
-        ("not serf's state", DropReason::MisplacedType, nothing, push_pull(&good, b"\x01\x81\xa4Node\xa1x")),
+        ("long meta", DecodeError::MetaTooLong.into(), nothing, push_pull(&long_meta, b"")),
+        ("an unknown state", DecodeError::BadState.into(), nothing, push_pull(&unknown_state, b"")),
+        ("a compound", DecodeError::MisplacedType.into(), nothing, vec![7, 1, 0, 1, 0]),
+        (
+            "compressed twice",
+            DecodeError::NestedTooDeep.into(),
+            nothing,
+            compressed(&compressed(b"\x00\x80")),
+        ),
+        ("cut inside", DecodeError::StreamCut.into(), nothing, compressed(&push_pull(&good, b"")[..40])),
+        ("an unknown serf type", DecodeError::UnknownSerfType.into(), nothing, push_pull(&good, &[77])),
+        (
+            "not serf's state",
+            DecodeError::MisplacedType.into(),
+            nothing,
+            push_pull(&good, b"\x01\x81\xa4Node\xa1x"),
+        ),
     ];
     for (what, reason, change, bytes) in cases {
         let (mut node, mut ctx) = node(&change);
@@ -445,7 +460,7 @@ fn a_query_filter_that_crashes_serf_is_not_passed_on() {
     let mut query = b"\x04\x82\xa4Addr\xa4\x7f\x00\x00\x01\xa7Filters\x91".to_vec();
     for empty in [&b"\xa0"[..], b"\xc0", b"\xc4\x00", b"\xd9\x00", b"\x90"] {
         let bytes = [&query, empty].concat();
-        assert_eq!(SerfMessage::decode(&bytes), Err(DropReason::EmptyFilter), "{empty:02x?}");
+        assert_eq!(SerfMessage::decode(&bytes), Err(DecodeError::EmptyFilter), "{empty:02x?}");
     }
     query.extend_from_slice(b"\xa2\x00\x90");
     assert!(SerfMessage::decode(&query).is_ok());

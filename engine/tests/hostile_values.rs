@@ -8,12 +8,13 @@ use bytes::Bytes;
 use thane_engine::command::{KeyOperation, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::Context;
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Completion;
 use thane_engine::fixtures::{Lone, PEER};
 use thane_engine::node::Node;
 use thane_engine::view::MemberStatus;
 use thane_engine::wire::serf::{JoinIntent, LeaveIntent, Query, UserEvent};
-use thane_engine::wire::{Alive, Dead, DropReason, Incarnation, LamportTime, SerfMessage, Suspect};
+use thane_engine::wire::{Alive, Dead, DecodeError, Incarnation, LamportTime, SerfMessage, Suspect};
 
 fn node(change: impl FnOnce(&mut RawConfig)) -> (Node, Context) {
     let Lone { node, ctx } = Lone::new(|raw| {
@@ -100,7 +101,11 @@ fn addresses_and_versions_of_any_length_do_no_harm() {
         });
         let taken = node.members(&ctx).len() == 2;
         assert_eq!(taken, matches!(length, 4 | 16), "an address of {length} bytes");
-        assert!(taken || drops(&node) == [(DropReason::BadAddress, 1)], "{length}: {:?}", drops(&node));
+        assert!(
+            taken || drops(&node) == [(DecodeError::BadAddress.into(), 1)],
+            "{length}: {:?}",
+            drops(&node)
+        );
     }
     for length in 0..40 {
         let (mut node, mut ctx) = node(|_| {});
@@ -123,7 +128,7 @@ fn names_of_any_bytes_and_lengths_are_taken_whole_or_not_at_all() {
     let listed: Vec<String> = node.members(&ctx).into_iter().map(|member| member.name).collect();
     assert_eq!(listed.len(), names.len(), "all but the long one, and this node: {listed:?}");
     assert!(names[..6].iter().all(|name| listed.iter().any(|known| known == name)));
-    assert_eq!(drops(&node), [(DropReason::BadName, 1)]);
+    assert_eq!(drops(&node), [(DecodeError::BadName.into(), 1)]);
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn settings_out_of_range_are_refused_with_one_line() {
             "Encoded length of tags exceeds limit of 512 bytes",
         ),
         (|raw| raw.keys = vec![vec![0; 16], vec![0; 17]], "key size must be 16, 24 or 32 bytes, not 17"),
-        (|raw| raw.label = vec![b'x'; 256], "label has 256 bytes; it may have 255"),
+        (|raw| raw.label = vec![b'x'; 256], "label has 256 bytes; it may have at most 255"),
         (|raw| raw.user_event_size_limit = 9217, "user event size limit exceeds limit of 9216 bytes"),
         (|raw| raw.probe_interval = Duration::ZERO, "probe_interval must be greater than zero"),
         (|raw| raw.gossip_interval = Duration::ZERO, "gossip_interval must be greater than zero"),

@@ -23,7 +23,7 @@ use thane_engine::wire::serf::{
 };
 use thane_engine::wire::stream::{Role, StreamDecoder, encode_push_pull_header, encode_stream};
 use thane_engine::wire::{
-    Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage, Step,
+    Coordinate, DecodeError, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage, Step,
     WireState, decode_tags, encode_tags, lzw,
 };
 
@@ -235,7 +235,7 @@ proptest! {
             prop_assert_eq!(result, Ok(()));
             prop_assert_eq!(&back[1..], &raw[..]);
         } else {
-            prop_assert_eq!(result, Err(DropReason::DecompressedTooLarge));
+            prop_assert_eq!(result, Err(DecodeError::DecompressedTooLarge));
             prop_assert!(back.len() <= 1 + cap + 1);
         }
     }
@@ -264,12 +264,12 @@ proptest! {
         };
         prop_assert_eq!(open(&ring, &label, &sealed), Ok((1, plain)));
         let other_label = [&label[..], b"!"].concat();
-        prop_assert_eq!(open(&ring, &other_label, &sealed), Err(DropReason::WrongKey));
-        prop_assert_eq!(open(&Keyring::new(&[old]).unwrap(), &label, &sealed), Err(DropReason::WrongKey));
+        prop_assert_eq!(open(&ring, &other_label, &sealed), Err(DecodeError::WrongKey));
+        prop_assert_eq!(open(&Keyring::new(&[old]).unwrap(), &label, &sealed), Err(DecodeError::WrongKey));
         let mut changed = sealed;
         let place = 1 + place.index(changed.len() - 1);
         changed[place] ^= flip;
-        prop_assert_eq!(open(&ring, &label, &changed), Err(DropReason::WrongKey));
+        prop_assert_eq!(open(&ring, &label, &changed), Err(DecodeError::WrongKey));
     }
 
     #[test]
@@ -451,7 +451,7 @@ proptest! {
         let [a, b, c, d, e, f, g, h, error, adjustment, height] = numbers;
         let coordinate = Coordinate { vec: [a, b, c, d, e, f, g, h], error, adjustment, height };
         let finite = numbers.iter().all(|number| number.is_finite());
-        let expected = if finite { Ok(coordinate) } else { Err(DropReason::BadCoordinate) };
+        let expected = if finite { Ok(coordinate) } else { Err(DecodeError::BadCoordinate) };
         prop_assert_eq!(Coordinate::decode(&encoded(|out| coordinate.encode(out))), expected);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thane_engine::command::{CommandError, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{StreamId, StreamInput};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Event;
 use thane_engine::fixtures::{Lone, PEER, envelope};
 use thane_engine::time::Time;
@@ -21,8 +22,8 @@ use thane_engine::wire::serf::{
 };
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{
-    Ack, Alive, Coordinate, DropReason, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage,
-    Suspect, WireState,
+    Ack, Alive, Coordinate, Incarnation, LamportTime, Message, NodeState, SeqNo, SerfMessage, Suspect,
+    WireState,
 };
 
 /// The node `n1`.

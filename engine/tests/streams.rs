@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use thane_engine::command::Ticket;
 use thane_engine::context::{StreamId, StreamInput, StreamOperation};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::fixtures::{FRAME_MAX_ANNOUNCED, Lone, PEER, envelope};
-use thane_engine::wire::DropReason;
 use thane_engine::wire::stream::{Role, encode_push_pull_header, encode_stream};
 
 const KEY: [u8; 16] = [7; 16];

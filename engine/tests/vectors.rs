@@ -10,7 +10,7 @@ use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::packet::{self, Assembler, Scratch};
 use thane_engine::wire::serf::SerfMessage;
 use thane_engine::wire::stream::{Role, StreamDecoder, StreamMessage};
-use thane_engine::wire::{Coordinate, DropReason, Message, lzw};
+use thane_engine::wire::{Coordinate, DecodeError, Message, lzw};
 
 /// Message types of the captured tree, in order.
 fn expected_types(node: &Value, into: &mut Vec<String>) {
@@ -206,7 +206,7 @@ fn lzw_streams_of_go_decompress_and_ours_are_the_same() {
         assert_eq!(out, raw, "{}", vector["name"]);
         if !raw.is_empty() {
             let too_small = lzw::decompress(&stream, raw.len() - 1, &mut Vec::new());
-            assert_eq!(too_small, Err(DropReason::DecompressedTooLarge), "{}", vector["name"]);
+            assert_eq!(too_small, Err(DecodeError::DecompressedTooLarge), "{}", vector["name"]);
         }
         let mut ours = Vec::new();
         lzw::compress(&raw, &mut ours);
@@ -251,7 +251,7 @@ fn endless_streams_are_refused_and_big_ones_are_not_parsed_again_and_again() {
                 break;
             }
         }
-        assert_eq!(refused, Some(DropReason::StreamTooLarge));
+        assert_eq!(refused, Some(DecodeError::StreamTooLarge));
     }
     let user = [&b"\x08\x81\xaaUserMsgLen\xce\x00\x10\x00\x00"[..], &vec![3; 1 << 20]].concat();
     let (mut raw, mut packed) = (vec![8], Vec::new());

@@ -8,8 +8,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{MemberEventKind, MemberRef, Notice};
-use thane_engine::wire::DropReason;
+use thane_engine::wire::DecodeError;
 
 use super::level::Level;
 use super::log::Log;
@@ -269,7 +270,7 @@ fn is_harmless(reason: DropReason) -> bool {
             | DropReason::QueryTooOld
             | DropReason::QueryUnknown
             | DropReason::DuplicateResponse
-            | DropReason::StreamCut
+            | DropReason::Undecodable(DecodeError::StreamCut)
             | DropReason::StreamTimeout
     )
 }
@@ -279,7 +280,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use thane_engine::event::Members;
     use thane_engine::view::MemberStatus;
-    use thane_engine::wire::{LamportTime, Versions};
+    use thane_engine::wire::{DecodeError, LamportTime, Versions};
 
     use super::*;
 
@@ -319,7 +320,8 @@ mod tests {
         line(Notice::Members { kind, members: Members::from_iter([member]), forced })
     }
 
-    fn refused(reason: DropReason) -> Notice {
+    fn refused(reason: impl Into<DropReason>) -> Notice {
+        let reason = reason.into();
         Notice::Dropped { reason, from: Some(addr()), count: 1 }
     }
 
@@ -433,7 +435,7 @@ mod tests {
             (Notice::Snapshot { remark: "bad line".to_owned() }, "[WARN] serf: bad line"),
             (Notice::ReconnectSkipped, "[DEBUG] serf: forgoing reconnect for random throttling"),
             (
-                refused(DropReason::BadMsgpack),
+                refused(DecodeError::BadMsgpack),
                 "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
             ),
             (
@@ -457,10 +459,10 @@ mod tests {
 
     #[test]
     fn refused_input_is_logged_once_and_then_counted() {
-        let bad = refused(DropReason::BadMsgpack);
-        let mut notices = vec![(0, bad.clone()), (1, refused(DropReason::WrongKey))];
+        let bad = refused(DecodeError::BadMsgpack);
+        let mut notices = vec![(0, bad.clone()), (1, refused(DecodeError::WrongKey))];
         notices.extend((0..900).map(|n| (n / 100, bad.clone())));
-        notices.push((9, Notice::Dropped { reason: DropReason::BadMsgpack, from: None, count: 100 }));
+        notices.push((9, Notice::Dropped { reason: DecodeError::BadMsgpack.into(), from: None, count: 100 }));
         notices.push((10, bad.clone()));
         notices.push((11, bad.clone()));
         notices.push((30, bad));

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 use thane_engine::wire::serf::{EventSlot, Filter, MemberRecord, PushPullState, Query, QueryResponse, Relay};
 use thane_engine::wire::{
-    Coordinate, DropReason, Message, NodeState, SerfMessage, WireState, decode_tags, ip_from_bytes,
+    Coordinate, DecodeError, Message, NodeState, SerfMessage, WireState, decode_tags, ip_from_bytes,
 };
 
 /// Serf's names of a member's status, by number.
@@ -14,7 +14,7 @@ const STATUSES: [&str; 5] = ["none", "alive", "leaving", "left", "failed"];
 ///
 /// # Errors
 /// The reason why a Serf message inside it is refused.
-pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, DropReason> {
+pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, DecodeError> {
     let (kind, body) = match message {
         Message::User(serf) => return user(serf),
         Message::Ping(ping) => (
@@ -69,7 +69,7 @@ pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, Drop
 ///
 /// # Errors
 /// The reason why the Serf message is refused.
-pub(super) fn user(bytes: &[u8]) -> Result<Value, DropReason> {
+pub(super) fn user(bytes: &[u8]) -> Result<Value, DecodeError> {
     Ok(json!({ "type": "user", "serf": serf(bytes)? }))
 }
 
@@ -96,7 +96,7 @@ pub(super) fn node_state(node: &NodeState<'_>) -> Value {
 ///
 /// # Errors
 /// The reason why it is refused.
-pub(super) fn serf(bytes: &[u8]) -> Result<Value, DropReason> {
+pub(super) fn serf(bytes: &[u8]) -> Result<Value, DecodeError> {
     let (kind, body) = match SerfMessage::decode(bytes)? {
         SerfMessage::Leave(leave) => {
             ("leave", json!({ "LTime": leave.ltime.0, "Node": leave.node, "Prune": leave.prune }))
@@ -184,7 +184,7 @@ fn ack_payload(payload: &[u8]) -> Value {
             json["coordinate"] =
                 json!({ "Adjustment": adjustment, "Error": error, "Height": height, "Vec": vec });
         }
-        Err(DropReason::Empty) => {}
+        Err(DecodeError::Empty) => {}
         Err(reason) => json["not_understood"] = reason.as_str().into(),
     }
     json
@@ -216,7 +216,7 @@ fn query_json(query: &Query<'_>) -> Value {
     if about_keys {
         let held = match SerfMessage::decode(&query.payload) {
             Ok(SerfMessage::KeyRequest(_)) => serf(&query.payload),
-            Ok(_) => Err(DropReason::MisplacedType),
+            Ok(_) => Err(DecodeError::MisplacedType),
             Err(reason) => Err(reason),
         };
         hold(&mut payload, held);
@@ -264,7 +264,7 @@ fn response_json(response: &QueryResponse<'_>) -> Value {
     })
 }
 
-fn hold(payload: &mut Value, held: Result<Value, DropReason>) {
+fn hold(payload: &mut Value, held: Result<Value, DecodeError>) {
     match held {
         Ok(held) => payload["holds"] = held,
         Err(reason) => payload["not_understood"] = reason.as_str().into(),
@@ -284,7 +284,7 @@ fn relay_json(bytes: &[u8], relay: &Relay<'_>) -> Value {
         "inner": bytes_json(relay.inner),
     });
     let again = matches!(SerfMessage::decode(relay.inner), Ok(SerfMessage::Relay(_)));
-    let held = if again { Err(DropReason::NestedTooDeep) } else { serf(relay.inner) };
+    let held = if again { Err(DecodeError::NestedTooDeep) } else { serf(relay.inner) };
     hold(&mut json["inner"], held);
     json
 }

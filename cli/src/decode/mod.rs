@@ -9,7 +9,7 @@ mod tree;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use thane_engine::wire::DropReason;
+use thane_engine::wire::DecodeError;
 use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
 use crate::command::Command;
@@ -87,7 +87,7 @@ fn explain(options: &Options, payload: Vec<u8>) -> Explained {
     let first = payload.first().copied();
     let tree = match options.transport {
         Transport::Tcp => Tree::of_stream(&envelope, &payload),
-        _ if bytes > DATAGRAM_BYTES_MAX => Tree::refused(DropReason::DatagramTruncated),
+        _ if bytes > DATAGRAM_BYTES_MAX => Tree::refused(DecodeError::DatagramTruncated),
         _ => Tree::of_datagram(&envelope, payload),
     };
     let refusal = tree.refusal().map(|(reason, path)| {
@@ -103,23 +103,23 @@ fn explain(options: &Options, payload: Vec<u8>) -> Explained {
 }
 
 /// What to try if a wrong or missing flag is the likely reason.
-fn hint(options: &Options, reason: DropReason, first: Option<u8>, label: Option<&str>) -> Option<String> {
+fn hint(options: &Options, reason: DecodeError, first: Option<u8>, label: Option<&str>) -> Option<String> {
     let keyless = options.keys.is_empty();
     Some(match (reason, label) {
-        (DropReason::LabelMismatch, Some(label)) => format!("the label is {label:?}: give it with -label"),
-        (DropReason::LabelMissing, _) => "the bytes have no label: leave -label out".to_owned(),
-        (DropReason::Encrypted, _) => "give the key with -key".to_owned(),
-        (DropReason::NotEncrypted, _) => "leave -key out".to_owned(),
-        (DropReason::WrongKey, _) => {
+        (DecodeError::LabelMismatch, Some(label)) => format!("the label is {label:?}: give it with -label"),
+        (DecodeError::LabelMissing, _) => "the bytes have no label: leave -label out".to_owned(),
+        (DecodeError::Encrypted, _) => "give the key with -key".to_owned(),
+        (DecodeError::NotEncrypted, _) => "leave -key out".to_owned(),
+        (DecodeError::WrongKey, _) => {
             "none of the keys decrypts the bytes; plain bytes need no -key".to_owned()
         }
         // Nothing marks a sealed datagram: its first byte is the version of the encryption.
-        (DropReason::BadMsgpack | DropReason::Truncated, _)
+        (DecodeError::BadMsgpack | DecodeError::Truncated, _)
             if keyless && matches!(first, Some(0 | 1)) && options.transport == Transport::Udp =>
         {
             "if the bytes are encrypted, give the key with -key".to_owned()
         }
-        (DropReason::StreamCut, _) => "the bytes end in the middle of a message".to_owned(),
+        (DecodeError::StreamCut, _) => "the bytes end in the middle of a message".to_owned(),
         _ => return None,
     })
 }

@@ -1,14 +1,14 @@
 //! The bytes of one side of an RPC connection: msgpack values without framing (PROTOCOL 6).
 
 use serde_json::{Map, Value};
-use thane_engine::wire::DropReason;
+use thane_engine::wire::DecodeError;
 use thane_engine::wire::limits::MSGPACK_DEPTH_MAX;
 use thane_engine::wire::msgpack::Reader;
 
 use super::fields::{bytes_json, hex};
 
 /// All values up to the end or to the first invalid one; for that the reason and the byte where it starts.
-pub(super) fn values(bytes: &[u8]) -> (Vec<Value>, Option<(DropReason, usize)>) {
+pub(super) fn values(bytes: &[u8]) -> (Vec<Value>, Option<(DecodeError, usize)>) {
     let mut reader = Reader::new(bytes);
     let mut values = Vec::new();
     while !reader.rest().is_empty() {
@@ -21,8 +21,8 @@ pub(super) fn values(bytes: &[u8]) -> (Vec<Value>, Option<(DropReason, usize)>) 
     (values, None)
 }
 
-fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DropReason> {
-    let depth = depth.checked_sub(1).ok_or(DropReason::NestedTooDeep)?;
+fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DecodeError> {
+    let depth = depth.checked_sub(1).ok_or(DecodeError::NestedTooDeep)?;
     Ok(match reader.peek()? {
         0xc0 => {
             reader.nil()?;
@@ -39,7 +39,7 @@ fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DropReason> {
         }
         0x90..=0x9f | 0xdc | 0xdd => {
             let len = reader.array()?;
-            (0..len).map(|_| value(reader, depth)).collect::<Result<Value, DropReason>>()?
+            (0..len).map(|_| value(reader, depth)).collect::<Result<Value, DecodeError>>()?
         }
         0x80..=0x8f | 0xde | 0xdf => {
             let pairs = reader.map()?;
@@ -58,7 +58,7 @@ fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DropReason> {
 }
 
 /// Extensions, which neither side uses, are shown as hex digits.
-fn extension(reader: &mut Reader<'_>) -> Result<Value, DropReason> {
+fn extension(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
     let start = reader.rest();
     reader.skip()?;
     let raw = &start[..start.len() - reader.rest().len()];
@@ -84,13 +84,13 @@ mod tests {
         let (values, refused) = values(&[&bytes[..], b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xd9"].concat());
         let map = json!({ "n": -2, "b": { "bytes": 2, "hex": "01ff" }, "5": true, "l": [null, 1.5, { "extension": "d40102" }] });
         assert_eq!(values, [map, json!(u64::MAX)]);
-        assert_eq!(refused, Some((DropReason::Truncated, bytes.len() + 9)));
+        assert_eq!(refused, Some((DecodeError::Truncated, bytes.len() + 9)));
     }
 
     #[test]
     fn depth_and_length_are_bounded() {
-        assert_eq!(values(&[0x91; 1000]).1, Some((DropReason::NestedTooDeep, 0)));
-        assert_eq!(values(b"\xdd\xff\xff\xff\xff\x01").1, Some((DropReason::Truncated, 0)));
-        assert_eq!(values(b"\xc1").1, Some((DropReason::BadMsgpack, 0)));
+        assert_eq!(values(&[0x91; 1000]).1, Some((DecodeError::NestedTooDeep, 0)));
+        assert_eq!(values(b"\xdd\xff\xff\xff\xff\x01").1, Some((DecodeError::Truncated, 0)));
+        assert_eq!(values(b"\xc1").1, Some((DecodeError::BadMsgpack, 0)));
     }
 }

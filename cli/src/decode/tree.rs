@@ -5,7 +5,7 @@ use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::message::HAS_LABEL;
 use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage};
-use thane_engine::wire::{DropReason, Layer, Step};
+use thane_engine::wire::{DecodeError, Layer, Step};
 
 use super::fields::{self, bytes_json, hex};
 
@@ -18,7 +18,7 @@ pub(super) struct Tree {
     label: Option<String>,
     messages: usize,
     /// The first refusal and its place.
-    refusal: Option<(DropReason, String)>,
+    refusal: Option<(DecodeError, String)>,
     refused: usize,
 }
 
@@ -44,8 +44,8 @@ impl Tree {
             decoder.feed(bytes).and_then(|()| decoder.poll_traced(envelope, |step| tree.on_step(step)));
         match decoded {
             Err(reason) => tree.refuse(reason),
-            Ok(None) if bytes.is_empty() => tree.refuse(DropReason::Empty),
-            Ok(None) => tree.refuse(DropReason::StreamCut),
+            Ok(None) if bytes.is_empty() => tree.refuse(DecodeError::Empty),
+            Ok(None) => tree.refuse(DecodeError::StreamCut),
             Ok(Some(StreamMessage::PushPull(frame))) => tree.on_push_pull(&frame),
             Ok(Some(StreamMessage::User(serf))) => tree.on_described(&serf, fields::user(&serf)),
             // The steps have reported these with all their fields.
@@ -55,12 +55,12 @@ impl Tree {
     }
 
     /// The tree of bytes that are refused without decoding.
-    pub(super) fn refused(reason: DropReason) -> Tree {
+    pub(super) fn refused(reason: DecodeError) -> Tree {
         Tree { refusal: Some((reason, String::new())), refused: 1, ..Tree::default() }
     }
 
     /// The first refusal: its reason and the layers around it.
-    pub(super) fn refusal(&self) -> Option<(DropReason, String)> {
+    pub(super) fn refusal(&self) -> Option<(DecodeError, String)> {
         let (reason, path) = self.refusal.clone()?;
         let more = match self.refused {
             1 => String::new(),
@@ -93,7 +93,7 @@ impl Tree {
         }
     }
 
-    fn on_described(&mut self, bytes: &[u8], described: Result<Value, DropReason>) {
+    fn on_described(&mut self, bytes: &[u8], described: Result<Value, DecodeError>) {
         let value = match described {
             Ok(value) => {
                 self.messages += 1;
@@ -128,7 +128,7 @@ impl Tree {
         }));
     }
 
-    fn refuse(&mut self, reason: DropReason) {
+    fn refuse(&mut self, reason: DecodeError) {
         self.refused += 1;
         if self.refusal.is_none() {
             let types = self.open.iter().filter_map(|node| node["type"].as_str());

@@ -15,7 +15,7 @@ use crate::roster::{MemberIndex, Roster};
 use crate::view::{SwimState, View};
 use crate::wire::{Dead, Suspect, message};
 
-/// Packets in which a broadcast may go out.
+/// In how many packets a broadcast goes out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     /// One about a member.
@@ -24,7 +24,7 @@ pub(super) struct Limits {
     pub(super) user: u32,
 }
 
-/// Of so many packets one begins with what is not about members.
+/// One of this many packets begins with a serf message.
 const PACKETS_IN_TURN: u32 = 4;
 
 /// Queued news about one member.
@@ -86,7 +86,7 @@ impl Broadcasts {
     ) -> (BroadcastId, usize) {
         let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
         let id = self.new_id();
-        // Serf counts the user message's type byte as overhead of its own.
+        // Serf counts the user message's type byte as overhead.
         self.user[class as usize].push(id, message.len() + 1, message);
         (id, dropped)
     }
@@ -191,7 +191,7 @@ impl Broadcasts {
     }
 }
 
-/// Length of the message about a member, without encoding it. None if there is nothing to tell.
+/// Length of the message about a member, without encoding it. `None` if there is no message.
 fn encoded_len(roster: &Roster, view: &View, member: MemberIndex, from: MemberIndex) -> Option<usize> {
     let known = view.get(member)?;
     let fact = roster.fact(known.fact);

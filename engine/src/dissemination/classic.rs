@@ -27,19 +27,19 @@ impl Classic {
         Classic { armed: false, phase, targets: Vec::new() }
     }
 
-    /// mult * ceil(log10(n + 1)) (PROTOCOL 9.1). With mult 4: n = 9 gives 4, n = 10 gives 8, n = 1000 gives 16.
+    /// mult * ceil(log10(n + 1)) (PROTOCOL 9.1). With mult 4: n = 9: 4, n = 10: 8, n = 1000: 16.
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
         let limit = |n: usize| sending.config.retransmit_mult * ceil_log10(n + 1);
         Limits { member: limit(sending.view.table_count()), user: limit(sending.view.members_count()) }
     }
 
-    /// It queues everything but what the answer to a join taught: a thousand joiners that repeat the whole cluster
-    /// to the cluster would drown all other news (Serf's do).
+    /// All broadcasts but those from the answer to a join: a thousand joiners that gossip all members to all
+    /// members would delay all other news (Serf's do).
     pub(super) fn wants(&self, source: Source) -> bool {
         source != Source::JoinAnswer
     }
 
-    /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
+    /// Arms the gossip timer if broadcasts wait, there are members to send them to, and it is not armed.
     pub(super) fn settle(&mut self, broadcasts: &Broadcasts, sending: &mut Sending<'_>) {
         if self.armed || broadcasts.is_empty() && !sending.asks_broadcasts() || !others_in_table(sending) {
             return;

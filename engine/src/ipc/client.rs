@@ -10,7 +10,7 @@ use crate::ipc::{
     LogRecord, MembersRequest, QueryRecord, RESPONSE_BYTES_MAX, ReceivedMember, Request, ResponseHeader,
     StreamRecord, Value, members,
 };
-use crate::wire::DropReason;
+use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 
 /// How long a connection may take to open, and each write to be taken. Reads wait for ever: a leave or a
@@ -223,7 +223,7 @@ impl Client {
     }
 
     /// Waits for a whole value and reads it.
-    fn value<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, DropReason>) -> Result<T, ClientError> {
+    fn value<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, DecodeError>) -> Result<T, ClientError> {
         let value = self.next(|frames| frames.poll_range())?;
         read(self.frames.value(value)).map_err(|_| ClientError::Closed)
     }

@@ -10,7 +10,7 @@ use crate::ipc::response::Member;
 use crate::ipc::value::{write_bin, write_str};
 use crate::wire::msgpack::{Reader, write_array, write_map, write_uint};
 use crate::wire::serf::{FewTags, TAG_MAGIC};
-use crate::wire::{DropReason, ip_from_bytes, ip_to_bytes};
+use crate::wire::{DecodeError, ip_from_bytes, ip_to_bytes};
 
 /// Key of the list in a [`MembersResponse`](crate::ipc::MembersResponse).
 pub(super) const MEMBERS: &str = "Members";
@@ -108,7 +108,7 @@ impl<'a> ReceivedMember<'a> {
     ///
     /// # Errors
     /// Why the bytes are refused.
-    pub fn decode(bytes: &'a [u8]) -> Result<ReceivedMember<'a>, DropReason> {
+    pub fn decode(bytes: &'a [u8]) -> Result<ReceivedMember<'a>, DecodeError> {
         match Self::read_usual(&mut Reader::new(bytes)) {
             Some(member) => Ok(member),
             None => Member::decode(bytes).map(Self::from),

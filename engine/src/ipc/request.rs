@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ipc::value::{Value, record};
-use crate::wire::DropReason;
+use crate::wire::DecodeError;
 
 /// A command with its body.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +103,7 @@ impl Request {
     ///
     /// # Errors
     /// Why the body is refused. Serf closes the connection then, without a reply.
-    pub fn decode(command: Command, body: &[u8]) -> Result<Request, DropReason> {
+    pub fn decode(command: Command, body: &[u8]) -> Result<Request, DecodeError> {
         Ok(match command {
             Command::Handshake => Request::Handshake(Value::decode(body)?),
             Command::Auth => Request::Auth(Value::decode(body)?),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::ipc::value::{Value, record};
-use crate::wire::DropReason;
+use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 use crate::wire::serf::LamportTime;
 
@@ -174,7 +174,7 @@ impl Value for StreamRecord {
         }
     }
 
-    fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<(), DropReason> {
+    fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         let mut kind = RecordKind::default();
         kind.decode_over(&mut reader.clone())?;
         *self = match kind.event.as_str() {
@@ -186,7 +186,7 @@ impl Value for StreamRecord {
     }
 }
 
-fn read<V: Value>(reader: &mut Reader<'_>) -> Result<V, DropReason> {
+fn read<V: Value>(reader: &mut Reader<'_>) -> Result<V, DecodeError> {
     let mut value = V::default();
     value.decode_over(reader)?;
     Ok(value)

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use crate::wire::msgpack::{Reader, write_array, write_bool, write_int, write_map, write_uint};
 use crate::wire::serf::LamportTime;
-use crate::wire::{DropReason, ip_from_bytes, ip_to_bytes};
+use crate::wire::{DecodeError, ip_from_bytes, ip_to_bytes};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Something that travels in the RPC protocol.
 pub trait Value: Default {
@@ -59,7 +59,7 @@ macro_rules! record {
             fn decode_over(
                 &mut self,
                 reader: &mut $crate::wire::msgpack::Reader<'_>,
-            ) -> std::result::Result<(), $crate::wire::DropReason> {
+            ) -> std::result::Result<(), $crate::wire::DecodeError> {
                 const KEYS: &[&str] = &[$($key),*];
                 reader.fields(KEYS, |reader, place| match KEYS[place] {
                     $($key => self.$field.decode_over(reader),)*
@@ -209,7 +209,7 @@ macro_rules! integers {
             }
 
             fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-                *self = <$kind>::try_from(reader.int()?).map_err(|_| DropReason::FieldOverflow)?;
+                *self = <$kind>::try_from(reader.int()?).map_err(|_| DecodeError::FieldOverflow)?;
                 Ok(())
             }
         }
@@ -239,7 +239,7 @@ macro_rules! lists {
                 self.clear();
                 let len = reader.array()?;
                 if len > LIST_LEN_MAX {
-                    return Err(DropReason::BadMsgpack);
+                    return Err(DecodeError::BadMsgpack);
                 }
                 for _ in 0..len {
                     let mut element = <$kind>::default();
@@ -272,7 +272,7 @@ impl<V: Value> Value for BTreeMap<String, V> {
         self.clear();
         let pairs = reader.map()?;
         if pairs > LIST_LEN_MAX {
-            return Err(DropReason::BadMsgpack);
+            return Err(DecodeError::BadMsgpack);
         }
         for _ in 0..pairs {
             let mut key = String::new();
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(Sample::decode(b"\xc0"), Ok(Sample::default()));
         assert_eq!(Sample::decode(b"\x81\xa5Alpha\xa1\xff").unwrap().alpha, "\u{fffd}");
         let overflow = Sample::decode(b"\x81\xa4Zulu\xce\xff\xff\xff\xff");
-        assert_eq!(overflow, Err(DropReason::FieldOverflow));
+        assert_eq!(overflow, Err(DecodeError::FieldOverflow));
     }
 
     #[test]
@@ -363,8 +363,8 @@ mod tests {
 
     #[test]
     fn announced_lengths_reserve_nothing() {
-        assert_eq!(Vec::<String>::decode(b"\xdd\xff\xff\xff\xff"), Err(DropReason::BadMsgpack));
-        assert_eq!(Vec::<String>::decode(b"\xdd\x00\x0f\xff\xff\xc0"), Err(DropReason::Truncated));
-        assert_eq!(BTreeMap::<String, i32>::decode(b"\xdf\xff\xff\xff\xff"), Err(DropReason::BadMsgpack));
+        assert_eq!(Vec::<String>::decode(b"\xdd\xff\xff\xff\xff"), Err(DecodeError::BadMsgpack));
+        assert_eq!(Vec::<String>::decode(b"\xdd\x00\x0f\xff\xff\xc0"), Err(DecodeError::Truncated));
+        assert_eq!(BTreeMap::<String, i32>::decode(b"\xdf\xff\xff\xff\xff"), Err(DecodeError::BadMsgpack));
     }
 }

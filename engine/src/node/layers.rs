@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::delegate::Onward;
 use crate::dissemination::{BroadcastId, Class};
+use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
@@ -18,9 +19,9 @@ use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState};
+use crate::wire::LamportTime;
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{DropReason, LamportTime};
 
 /// What runs on top of SWIM.
 #[expect(clippy::large_enum_variant, reason = "nearly all nodes run the large one")]
@@ -55,7 +56,7 @@ impl TopLayer {
         }
     }
 
-    /// Gives back what it holds of the roster: the node ends.
+    /// Releases its references to the roster; the node ends.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         if let TopLayer::Serf(serf) = self {
             serf.clear(roster);
@@ -135,14 +136,14 @@ impl TopLayer {
         }
     }
 
-    /// An own join is through.
+    /// This node's join is through.
     pub(crate) fn announce_join(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.announce_join(scope);
         }
     }
 
-    /// An own leave begins. Gives the broadcast that must be out before the departure, if there is one.
+    /// This node's leave begins. Returns the broadcast that must be out before the departure, if there is one.
     pub(crate) fn announce_leave(&mut self, scope: &mut Scope<'_>) -> Option<BroadcastId> {
         match self {
             TopLayer::Serf(serf) => Some(serf.announce_leave(scope)),
@@ -164,7 +165,7 @@ impl TopLayer {
         }
     }
 
-    /// Writes the member clock to the snapshot if it went on.
+    /// Writes the member clock to the snapshot if it advanced.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.record_clock(scope);
@@ -179,7 +180,7 @@ impl TopLayer {
         }
     }
 
-    /// The coordinates, where they are learnt.
+    /// The coordinates, if this node learns them.
     pub(crate) fn coordinates(&self, config: &Config) -> Option<&Coordinates> {
         match self {
             TopLayer::Serf(serf) if config.coordinates => Some(&serf.coordinates),
@@ -188,14 +189,14 @@ impl TopLayer {
     }
 }
 
-/// Longest message of the program's own that every packet has room for: what is left of a packet beside the
+/// Longest message of the program that every packet has room for: what is left of a packet beside the
 /// largest seal, the longest label and a compound's lengths.
 pub(crate) const MESSAGE_BYTES_MAX: usize = UDP_PACKET_BYTES_MAX - 376;
 
-/// Queues a message of the program's own for gossip.
+/// Queues a message of the program for gossip.
 ///
 /// # Errors
-/// It is too long, or too many wait.
+/// If it is too long, or too many wait. Nothing was queued.
 pub(crate) fn gossip_message(scope: &mut Scope<'_>, message: Bytes) -> Result<(), CommandError> {
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
@@ -207,7 +208,7 @@ pub(crate) fn gossip_message(scope: &mut Scope<'_>, message: Bytes) -> Result<()
     Ok(())
 }
 
-/// Takes off the list whom SWIM has forgotten.
+/// Erases members that SWIM has dropped.
 fn reap_forgotten(scope: &mut Scope<'_>) {
     for member in scope.view.departed() {
         if scope.view.get(member).is_some_and(|known| known.swim == SwimState::Absent) {
@@ -219,7 +220,7 @@ fn reap_forgotten(scope: &mut Scope<'_>) {
     scope.schedule(scope.now() + scope.config.reap_interval, TimerKind::Reap, 0, 0);
 }
 
-/// Tells application and log about a member.
+/// Reports a change of a member to the application and the log.
 fn emit(scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex) {
     let Some(known) = scope.view.get(member) else { return };
     let Context { roster, out, .. } = &mut *scope.ctx;

@@ -7,6 +7,8 @@
 //! Facts and names are reference counted; what nobody refers to is gone.
 
 mod bytes_store;
+pub mod circle;
+mod order;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +18,8 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use self::bytes_store::{BytesStore, Stored};
+use self::circle::{Circle, point_of_bytes};
+pub use self::order::Order;
 use crate::random::Random;
 use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
@@ -151,6 +155,7 @@ pub struct Roster {
     bytes: BytesStore,
     versions: DistinctVersions,
     hasher: SeedableRandomState,
+    circle: Circle,
 }
 
 impl Roster {
@@ -175,7 +180,22 @@ impl Roster {
             bytes: BytesStore::default(),
             versions: DistinctVersions::default(),
             hasher: SeedableRandomState::with_seed(random.u64(), foldhash::SharedSeed::global_fixed()),
+            circle: Circle::default(),
         }
+    }
+
+    /// The members in the order of their points: everybody whom any node of the Context knows or has heard named.
+    /// A node looks only at those that its view has. New members are sorted in at this call.
+    pub fn order(&mut self) -> Order<'_> {
+        let Roster { circle, names, bytes, .. } = self;
+        circle.settle(|member| point_of_bytes(bytes.get(names[member as usize].name)));
+        Order { roster: self }
+    }
+
+    /// The member's point on the circle.
+    #[inline]
+    pub fn point(&self, member: MemberIndex) -> u64 {
+        point_of_bytes(self.bytes.get(self.names[member.0 as usize].name))
     }
 
     /// The member of that name, if anybody refers to it.
@@ -227,7 +247,9 @@ impl Roster {
         assert!(entry.references > 0, "a name's reference is given back once");
         entry.references -= 1;
         if entry.references == 0 {
-            let name = std::mem::replace(&mut entry.name, Stored::EMPTY);
+            let Roster { circle, names, bytes, .. } = self;
+            circle.remove(member.0, |member| point_of_bytes(bytes.get(names[member as usize].name)));
+            let name = std::mem::replace(&mut self.names[member.0 as usize].name, Stored::EMPTY);
             let hash = hash(&self.hasher, self.bytes.get(name));
             self.bytes.free(name);
             if let Ok(found) = self.by_name.find_entry(hash, |&i| i == member.0) {
@@ -327,6 +349,7 @@ impl Roster {
         let Roster { names, hasher, bytes, .. } = self;
         let hash_of = |&i: &u32| hash(hasher, bytes.get(names[i as usize].name));
         self.by_name.insert_unique(hash_of(&index), index, hash_of);
+        self.circle.insert(index);
         MemberIndex(index)
     }
 

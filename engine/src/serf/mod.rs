@@ -1,6 +1,7 @@
-//! What members say: intents, user events, queries, and who is left rather than failed (PROTOCOL section 5).
+//! The serf layer: intents, user events, queries, and whether a member left or failed (PROTOCOL section 5).
 //!
-//! SWIM tells who answers; Serf decides from Lamport-timed intents whether somebody gone has left or failed.
+//! SWIM finds out which members answer; from Lamport-timed intents this layer decides whether one that is gone has
+//! left or failed.
 
 mod coalesce;
 pub(crate) mod coordinate;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::dissemination::Class;
+use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
@@ -37,7 +39,7 @@ use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
-use crate::wire::{DropReason, LamportTime, SerfMessage};
+use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
@@ -59,11 +61,11 @@ pub(crate) struct Serf {
     recorded_clock: LamportTime,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
-    /// A vote about the own name is under way.
+    /// A vote about this node's name is under way.
     defending: bool,
-    /// The own tags if they don't travel: at protocol 2 others see the role only, but filters look at all.
+    /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
     pub(crate) hidden_tags: BTreeMap<String, String>,
-    /// The own graceful leave has begun: intents about it are not refuted.
+    /// This node's graceful leave has begun: intents about it are not refuted.
     leaving: bool,
 }
 
@@ -112,7 +114,7 @@ impl Serf {
         self.next_rejoin(scope);
     }
 
-    /// A member acked a direct ping and says where it is.
+    /// A member acked a direct ping and sent its coordinate.
     pub(crate) fn on_acked(&mut self, scope: &mut Scope<'_>, acked: &Acked) {
         if !scope.config.coordinates {
             return;
@@ -165,12 +167,12 @@ impl Serf {
                 | SerfMessage::ConflictResponse(_)
                 | SerfMessage::KeyRequest(_)
                 | SerfMessage::KeyResponse(_),
-            ) => scope.drop_input(DropReason::MisplacedType, from),
+            ) => scope.drop_input(DecodeError::MisplacedType, from),
             Err(reason) => scope.drop_input(reason, from),
         }
     }
 
-    /// Sends a user event: delivers it here and queues it for the others.
+    /// Sends a user event: delivers it on this node and queues it for the others.
     pub(crate) fn user_event(
         &mut self,
         scope: &mut Scope<'_>,
@@ -238,7 +240,7 @@ impl Serf {
         self.emit(scope, MemberEventKind::Join, member, false);
     }
 
-    /// Whoever said that it leaves has left; everybody else failed. The departure may overtake the intent:
+    /// A member that announced its leave has left; any other failed. The departure may overtake the intent:
     /// a member that declares itself dead has left, too (Serf shows it as failed until the intent comes).
     fn on_gone_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let Some(known) = scope.view.get(member) else { return };
@@ -256,7 +258,7 @@ impl Serf {
         }
     }
 
-    /// Gives back what it holds of the roster.
+    /// Releases its references to facts.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         self.coalescer.clear(roster);
     }
@@ -266,7 +268,7 @@ impl Serf {
         self.coalescer.on_timer(scope, key);
     }
 
-    /// Tells of long queues, and of what was lost from those that were too long.
+    /// Reports long queues, and how many broadcasts were dropped from those that were too long.
     pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
         for class in Class::ALL {
             let depth = scope.dissemination.user_len(class);
@@ -278,8 +280,8 @@ impl Serf {
         scope.schedule(scope.now() + scope.config.queue_check_interval, TimerKind::QueueCheck, 0, 0);
     }
 
-    /// Writes the member clock to the snapshot if it went on. What counts is the last message seen, so one
-    /// less than the clock.
+    /// Writes the member clock to the snapshot if it advanced: the time of the last message seen, which is one less
+    /// than the clock.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         let newest = LamportTime(self.clock.time().0 - 1);
         if scope.config.snapshot && newest > self.recorded_clock {
@@ -288,7 +290,7 @@ impl Serf {
         }
     }
 
-    /// Erases who is gone for long enough, and old intents; reminds who should be gone.
+    /// Erases members that are gone for long enough, and old intents; sends reminders.
     pub(crate) fn reap(&mut self, scope: &mut Scope<'_>) {
         let now = scope.ctx.now;
         for member in scope.view.departed() {
@@ -318,8 +320,8 @@ impl Serf {
         scope.schedule(now + scope.config.reap_interval, TimerKind::Reap, 0, 0);
     }
 
-    /// Takes a member off the list. What is known of it stays as a tombstone for the tombstone timeout: news
-    /// from before its departure, which somebody who was away may still have, doesn't bring it back.
+    /// Removes a member from the list. Its entry stays as a tombstone for the tombstone timeout, so that a node
+    /// which was away and still has news from before the departure does not bring the member back.
     fn erase(&mut self, scope: &mut Scope<'_>, member: MemberIndex, forced: bool) {
         self.emit(scope, MemberEventKind::Reap, member, forced);
         self.prune_when_gone.remove(&member);
@@ -327,7 +329,7 @@ impl Serf {
         scope.view.set_status(member, MemberStatus::None, scope.ctx.now);
     }
 
-    /// Tells application, log and snapshot about a member.
+    /// Reports a change of a member to the application, the log and the snapshot.
     fn emit(&mut self, scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex, forced: bool) {
         let Some(known) = scope.view.get(member) else { return };
         let Context { roster, out, .. } = &mut *scope.ctx;
@@ -347,14 +349,14 @@ impl Serf {
     }
 }
 
-/// How this node took a message that goes from node to node.
+/// What a message that is passed from node to node was to this node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Sight {
-    /// It is new and goes on to others.
+    /// It is new, and is passed on.
     First,
     /// It, or something newer, is known.
     Repeated,
-    /// It is refused, or not meant to go on to others.
+    /// It is refused, or not meant to be passed on.
     Ignored,
 }
 
@@ -369,7 +371,7 @@ fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     }
 }
 
-/// A member as the application sees it. Tags that can't be decoded are shown as none.
+/// The record of a member for the application. Tags that can't be decoded are left out.
 pub(crate) fn member_record(view: &View, roster: &Roster, member: MemberIndex) -> Option<Member> {
     let known = view.get(member)?;
     Some(MemberRef::of(roster, known.fact, known.status).to_owned())

@@ -1,4 +1,4 @@
-//! Queries: asking everybody, being asked, and the answers (PROTOCOL 5.3 to 5.5).
+//! Queries of this node, queries of others, and the answers (PROTOCOL 5.3 to 5.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
 use crate::dissemination::Class;
 use crate::dissemination::ceil_log10;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -19,17 +20,17 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
 use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
-use crate::wire::{DropReason, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+use crate::wire::{DecodeError, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
 const QUERY_PROTOCOL_MIN: u8 = 4;
 const RELAY_PROTOCOL_MIN: u8 = 5;
-/// Own queries that may run at one time.
+/// Queries of this node that may run at one time.
 const RUNNING_MAX: usize = 1024;
-/// Queries of others that wait for an answer of the application. Their timeouts are the askers' choice, so
+/// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
-/// Queries of one Lamport time that are told apart; with more of them the rest is taken for known.
+/// Queries of one Lamport time that are remembered; beyond that, further ones count as known.
 const SLOT_IDS_MAX: usize = 256;
 
 /// The queries of one node. Takes memory from the first one on.
@@ -44,15 +45,15 @@ pub(super) struct Queries {
     last_token: u64,
 }
 
-/// Who gets the answers to an own query.
+/// The receiver of the answers to this node's query.
 pub(super) enum Asker {
     /// The application, by completions.
     Application(Ticket),
-    /// This node, whose name is claimed by another one.
+    /// This node, because another one claims its name.
     NameVote(Votes),
 }
 
-/// What is asked. [`Default`] asks everybody, without acks and relays, for the default time.
+/// What a query asks. [`Default`] asks all nodes, without acks and relays, for the default time.
 #[derive(Default)]
 pub(super) struct Question<'a> {
     pub(super) name: &'a str,
@@ -63,7 +64,7 @@ pub(super) struct Question<'a> {
     pub(super) timeout: Option<Duration>,
 }
 
-/// An own query that takes answers.
+/// A query of this node that still takes answers.
 struct Running {
     asker: Asker,
     id: u32,
@@ -73,7 +74,7 @@ struct Running {
     capacity: usize,
 }
 
-/// A query of somebody else that the application may answer.
+/// A query of another node that the application may answer.
 struct Asked {
     ltime: LamportTime,
     id: u32,
@@ -90,7 +91,7 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
-    /// Remembers a query. False if it is known.
+    /// Remembers a query. Returns false if it is known.
     fn insert(&mut self, ltime: LamportTime, id: u32) -> bool {
         if self.seen.is_empty() {
             self.seen.resize(EVENT_SLOTS, None);
@@ -107,14 +108,14 @@ impl Queries {
         true
     }
 
-    /// Forgets what can't be answered any more.
+    /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
     }
 }
 
 impl Serf {
-    /// Asks everybody, this node included. Returns how long answers are taken; they come as completions.
+    /// Asks all nodes, this one included. Returns for how long answers are taken; they come as completions.
     pub(crate) fn query(
         &mut self,
         scope: &mut Scope<'_>,
@@ -136,7 +137,7 @@ impl Serf {
         self.ask(scope, Asker::Application(ticket), &question)
     }
 
-    /// Asks. The size limit is Serf's and counts the encoded query.
+    /// Sends a query. The size limit is Serf's and counts the encoded query.
     pub(super) fn ask(
         &mut self,
         scope: &mut Scope<'_>,
@@ -184,7 +185,7 @@ impl Serf {
         Ok(timeout)
     }
 
-    /// A member asks. The query goes on to others whether or not this node answers.
+    /// A query arrived. It is passed on whether or not this node answers.
     pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
         if !self.query_clock.witness(query.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
@@ -213,7 +214,7 @@ impl Serf {
         if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
     }
 
-    /// Answers a query of somebody else.
+    /// Answers a query of another node.
     pub(crate) fn respond(
         &mut self,
         scope: &mut Scope<'_>,
@@ -246,7 +247,7 @@ impl Serf {
         Ok(())
     }
 
-    /// An ack or answer to an own query.
+    /// An ack of this node's query, or an answer to it.
     pub(super) fn on_query_response(&mut self, scope: &mut Scope<'_>, response: &QueryResponse<'_>) {
         let running = self.queries.running.get_mut(&response.ltime);
         let Some(running) = running.filter(|running| running.id == response.id) else {
@@ -259,7 +260,7 @@ impl Serf {
         if known.contains(&from) {
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
-        // Who came after the start may answer, too.
+        // Members that came after the start may answer too.
         if known.len() >= running.capacity.max(scope.view.members_count()) {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
@@ -277,7 +278,7 @@ impl Serf {
         }
     }
 
-    /// An own query is over.
+    /// A query of this node is over.
     pub(crate) fn on_query_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let ltime = LamportTime(u64::from(key.generation) << 32 | u64::from(key.subject));
         if let Some(running) = self.queries.running.remove(&ltime) {
@@ -290,20 +291,20 @@ impl Serf {
         }
     }
 
-    /// Passes a message on to whom it is for.
+    /// Passes a message on to the member that it is for.
     pub(super) fn on_relay(&mut self, scope: &mut Scope<'_>, relay: &Relay<'_>) {
         match ip_from_bytes(&relay.dest_addr) {
             Some(ip) if relay.dest_port != 0 => {
                 scope.send_user(SocketAddr::new(ip, relay.dest_port), relay.inner);
             }
-            _ => scope.drop_input(DropReason::BadAddress, None),
+            _ => scope.drop_input(DecodeError::BadAddress, None),
         }
     }
 
     /// Acks the query if that is wanted and hands it to the application.
     fn answer(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) {
         let Some(ip) = ip_from_bytes(&query.addr) else {
-            return scope.drop_input(DropReason::BadAddress, None);
+            return scope.drop_input(DecodeError::BadAddress, None);
         };
         let to = SocketAddr::new(ip, query.port);
         if query.flags & FLAG_ACK != 0 {
@@ -371,7 +372,7 @@ impl Serf {
         bytes: &[u8],
     ) {
         if to == scope.config.advertise {
-            // To itself without the network, which might not lead an advertised address back here.
+            // Without the network, which might not route the advertised address back to this node.
             if let Ok(crate::wire::SerfMessage::QueryResponse(response)) =
                 crate::wire::SerfMessage::decode(bytes)
             {
@@ -431,7 +432,7 @@ fn filters(params: &QueryParams) -> Vec<Vec<u8>> {
 
 type Tags = std::collections::BTreeMap<String, String>;
 
-/// Whether this node is meant. A filter that can't be understood means nobody.
+/// Whether all filters pass this node. A filter that can't be decoded passes no node.
 fn passes_filters(scope: &mut Scope<'_>, hidden_tags: &Tags, query: &Query<'_>) -> bool {
     query.filters.iter().all(|filter| match Filter::decode(filter) {
         Ok(Filter::Nodes(nodes)) => nodes.contains(&scope.config.node_name.as_str()),
@@ -443,7 +444,7 @@ fn passes_filters(scope: &mut Scope<'_>, hidden_tags: &Tags, query: &Query<'_>) 
     })
 }
 
-/// Whether the expression matches anywhere in the own tag; a missing tag is empty. `regex` takes the syntax
+/// Whether the expression matches anywhere in this node's tag; a missing tag is empty. `regex` takes the syntax
 /// of Go's RE2 and, like it, linear time; its size limit bounds what an asker can make it compile.
 fn matches_tag(scope: &mut Scope<'_>, hidden_tags: &Tags, tag: &str, expr: &str) -> bool {
     let mut tags = scope

@@ -4,9 +4,9 @@ use super::item::OutletItem;
 use super::watch::NodeEvent;
 use super::{Shard, hosted_node};
 use crate::context::StreamOperation;
+use crate::drop_reason::DropReason;
 use crate::io::Departure;
 use crate::io::files::journal::FLUSH_AFTER;
-use crate::wire::DropReason;
 
 impl Shard {
     /// Carries out what nodes put out, in the order that the Context's documentation gives.

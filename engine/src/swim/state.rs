@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::deferred::{Change, Deferred};
 use crate::delegate::Announcement;
 use crate::dissemination::Source;
+use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -15,13 +16,13 @@ use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{Alive, Dead, DropReason, Incarnation, Suspect, Versions, encode_tags};
+use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags};
 
-/// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
+/// Tombstones sent between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
 
 impl Swim {
-    /// Announces this node to its own view: incarnation 1, alive.
+    /// Enters this node into its own view: alive, incarnation 1.
     pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
         let given = delegates_meta(scope);
         self.meta_is_delegates = given.is_some();
@@ -36,7 +37,8 @@ impl Swim {
         self.update_meta(scope, &meta);
     }
 
-    /// Asks the delegate for the meta again and announces it under a new incarnation. False if it gives none.
+    /// Asks the delegate for the meta again and announces it under a new incarnation. Returns false if the delegate
+    /// returns none; then nothing was changed.
     pub(crate) fn ask_meta(&mut self, scope: &mut Scope<'_>) -> bool {
         let given = delegates_meta(scope).filter(|_| self.meta_is_delegates);
         if let Some(meta) = &given {
@@ -51,7 +53,7 @@ impl Swim {
         scope.defer(Deferred::Change(Change::Updated(scope.me)));
     }
 
-    /// A member is said to be alive. `from` is the datagram's source, if it was one.
+    /// A message says that a member is alive. `from` is the source of the datagram, if it came by one.
     pub(crate) fn on_alive(
         &mut self,
         scope: &mut Scope<'_>,
@@ -61,7 +63,7 @@ impl Swim {
     ) {
         let mut alive = alive.clone();
         if alive.port == 0 {
-            // A peer of protocol 1 has no port of its own: memberlist then means the receiver's.
+            // A peer of protocol 1 sends no port: memberlist then takes the receiver's.
             alive.port = scope.config.advertise.port();
         }
         let is_me = alive.node == scope.config.node_name;
@@ -72,7 +74,7 @@ impl Swim {
             return;
         }
         if !versions_make_sense(&alive.versions) {
-            return scope.drop_input(DropReason::BadVersions, from);
+            return scope.drop_input(DecodeError::BadVersions, from);
         }
         let is_allowed = |ip| scope.config.allows(ip);
         if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
@@ -90,7 +92,7 @@ impl Swim {
         if let Some((_, known)) = listed
             && is_older_than_tombstone(scope, known, &alive)
         {
-            return self.show_tombstone(scope, known, &alive);
+            return self.send_tombstone(scope, known, &alive);
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
@@ -143,7 +145,7 @@ impl Swim {
         }
     }
 
-    /// A member is accused of not answering.
+    /// A message accuses a member of not answering.
     pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
         if is_last(scope, suspect.incarnation) {
             return;
@@ -174,7 +176,7 @@ impl Swim {
         scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
     }
 
-    /// A member is said to be dead; by itself if it left.
+    /// A message says that a member is dead, or, if the member says so itself, that it left.
     pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
         if is_last(scope, dead.incarnation) {
             return;
@@ -214,7 +216,7 @@ impl Swim {
         self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own);
     }
 
-    /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
+    /// Announces the departure: this node declares itself dead. From now on no message revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
         scope.dissemination.send_first(scope.me);
@@ -223,8 +225,8 @@ impl Swim {
         self.on_dead(scope, &dead, Source::Own);
     }
 
-    /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
-    /// listing those it calls failed or left.
+    /// Drops members from the SWIM table that gossip does not go to any longer. The serf layer still lists those
+    /// that failed or left.
     pub(crate) fn forget_long_gone(&mut self, scope: &mut Scope<'_>) {
         for member in scope.view.gone() {
             let since = scope.view.swim_since(member).unwrap_or(scope.ctx.now);
@@ -236,9 +238,9 @@ impl Swim {
         }
     }
 
-    /// News from before a member's departure: not believed. The member may be back all the same, started
-    /// anew and ignorant of how far its incarnation had come; told that it left, it refutes with a newer one.
-    fn show_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+    /// Refuses news from before a member's departure, and sends the departure to the member. A member that was
+    /// started again does not know its former incarnation: on the departure it refutes with a newer one.
+    fn send_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
         scope.stats.count_drop(DropReason::Departed);
         if self.challenges >= CHALLENGES_MAX {
             return;
@@ -274,7 +276,7 @@ impl Swim {
             return;
         }
         let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
-            // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
+            // No incarnation exceeds the last one: this node could never refute again.
             return scope.drop_input(DropReason::IncarnationExhausted, None);
         };
         self.incarnation = Incarnation(incarnation);
@@ -285,7 +287,7 @@ impl Swim {
         scope.broadcast_member(scope.me, scope.me, Source::Own);
     }
 
-    /// `named` is the member of that name, if the roster has it.
+    /// Stores what a member announced. `named` is the member of that name, if the roster has one.
     fn store_alive(
         &mut self,
         scope: &mut Scope<'_>,
@@ -319,7 +321,7 @@ impl Swim {
             scope.ctx.roster.release_name(from);
             return repeated(scope, member, source);
         }
-        // The suspicion keeps the reference. An earlier timer of it is stale from now on.
+        // The suspicion keeps the reference. Its earlier timer is stale from now on.
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         suspicion.generation = self.suspicion_generation;
         let deadline = suspicion.deadline();
@@ -370,7 +372,7 @@ fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
     }
 }
 
-/// Refuses the last incarnation there is: whoever it is said about could never outbid it.
+/// Refuses the last incarnation there is: no refutation could exceed it.
 fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
     let last = incarnation.0 == u32::MAX;
     if last {
@@ -380,7 +382,7 @@ fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
 }
 
 /// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
-/// Under another address it is somebody new.
+/// Under another address it is a new member.
 fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
     let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
     let fact = scope.ctx.roster.fact(known.fact);
@@ -404,7 +406,7 @@ pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec
     meta
 }
 
-/// The meta that the delegate gives, if it does and that fits. With serf on top the meta is serf's.
+/// The delegate's meta, if it returns one that fits. With the serf layer the meta is the encoded tags.
 fn delegates_meta(scope: &mut Scope<'_>) -> Option<Vec<u8>> {
     if scope.config.serf {
         return None;
@@ -419,7 +421,7 @@ fn own_versions(config: &Config) -> [u8; 6] {
     if config.serf { [1, 5, 2, 2, 5, config.protocol] } else { [1, 5, 2, 0, 0, 0] }
 }
 
-/// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).
+/// A range of memberlist protocols that is empty or begins at 0 is refused (PROTOCOL 7.2).
 fn versions_make_sense(versions: &[u8]) -> bool {
     match versions {
         [min, max, _, ..] => *min != 0 && *max != 0 && min <= max,

@@ -1,7 +1,7 @@
 //! The network coordinate that an ack carries (PROTOCOL 5.9): a point in Vivaldi's space with a height, from
 //! which round trips are estimated.
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::msgpack::{Reader, write_array, write_f64, write_map, write_raw};
 
 /// Dimensions of the space. Serf refuses any other number.
@@ -35,10 +35,10 @@ impl Coordinate {
     /// # Errors
     /// `Empty` without payload: the member keeps no coordinate. `BadCoordinate` for another version or
     /// dimension and for infinities; else why it is no coordinate.
-    pub fn decode(payload: &[u8]) -> Result<Coordinate, DropReason> {
-        let (&version, body) = payload.split_first().ok_or(DropReason::Empty)?;
+    pub fn decode(payload: &[u8]) -> Result<Coordinate, DecodeError> {
+        let (&version, body) = payload.split_first().ok_or(DecodeError::Empty)?;
         if version != PING_VERSION {
-            return Err(DropReason::BadCoordinate);
+            return Err(DecodeError::BadCoordinate);
         }
         let mut coordinate = Coordinate { error: 0.0, height: 0.0, ..Coordinate::default() };
         let mut dimensions = 0;
@@ -47,7 +47,7 @@ impl Coordinate {
                 0 => {
                     dimensions = r.array()? as usize;
                     if dimensions != DIMENSIONS {
-                        return Err(DropReason::BadCoordinate);
+                        return Err(DecodeError::BadCoordinate);
                     }
                     for place in &mut coordinate.vec {
                         *place = r.f64()?;
@@ -62,7 +62,7 @@ impl Coordinate {
         let [error, adjustment, height] = [coordinate.error, coordinate.adjustment, coordinate.height];
         let finite =
             coordinate.vec.iter().chain(&[error, adjustment, height]).all(|number| number.is_finite());
-        if dimensions == DIMENSIONS && finite { Ok(coordinate) } else { Err(DropReason::BadCoordinate) }
+        if dimensions == DIMENSIONS && finite { Ok(coordinate) } else { Err(DecodeError::BadCoordinate) }
     }
 
     /// The estimated round trip to another coordinate, seconds. The adjustments count while the sum stays
@@ -130,11 +130,11 @@ mod tests {
         let flat = b"\x01\x81\xa3Vec\x92\xca\0\0\0\0\xc0".to_vec();
         let placeless = b"\x01\x81\xa5Error\xcb\0\0\0\0\0\0\0\0".to_vec();
         for bytes in [encoded(&infinite), encoded(&nowhere), other_version, flat, placeless, vec![1, 0xc0]] {
-            assert_eq!(Coordinate::decode(&bytes), Err(DropReason::BadCoordinate), "{bytes:02x?}");
+            assert_eq!(Coordinate::decode(&bytes), Err(DecodeError::BadCoordinate), "{bytes:02x?}");
         }
-        assert_eq!(Coordinate::decode(b""), Err(DropReason::Empty));
+        assert_eq!(Coordinate::decode(b""), Err(DecodeError::Empty));
         let huge = b"\x01\x81\xa3Vec\xdd\xff\xff\xff\xff";
-        assert_eq!(Coordinate::decode(huge), Err(DropReason::BadCoordinate));
+        assert_eq!(Coordinate::decode(huge), Err(DecodeError::BadCoordinate));
         let bytes = encoded(&Coordinate::default());
         for end in 1..bytes.len() {
             assert!(Coordinate::decode(&bytes[..end]).is_err(), "cut at {end}");

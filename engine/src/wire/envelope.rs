@@ -1,10 +1,10 @@
 //! The envelope that a cluster's packets and streams travel in: label and seal, in both directions
-//! (PROTOCOL 2, 4.1). A packet's checksum lies inside the seal, so it is checked here too.
+//! (PROTOCOL 2, 4.1). A packet's checksum is inside the seal, so it is checked here too.
 
 use zerocopy::byteorder::{BigEndian, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::keyring::{Keyring, KeyringError, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{LABEL_BYTES_MAX, STREAM_FRAME_BYTES_MAX};
@@ -67,7 +67,7 @@ impl Envelope {
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn open<'a>(&self, datagram: &'a mut [u8]) -> Result<&'a [u8], DropReason> {
+    pub fn open<'a>(&self, datagram: &'a mut [u8]) -> Result<&'a [u8], DecodeError> {
         self.open_traced(datagram, |_| {})
     }
 
@@ -79,9 +79,9 @@ impl Envelope {
         &self,
         datagram: &'a mut [u8],
         mut trace: impl FnMut(Step<'_>),
-    ) -> Result<&'a [u8], DropReason> {
+    ) -> Result<&'a [u8], DecodeError> {
         if datagram.is_empty() {
-            return Err(DropReason::Empty);
+            return Err(DecodeError::Empty);
         }
         let sealed = self.strip_label(datagram, &mut trace)?;
         let plain: &[u8] = if self.keyring.is_empty() {
@@ -99,7 +99,7 @@ impl Envelope {
         match CrcHeader::ref_from_prefix(plain) {
             Ok((header, covered)) if header.kind == HAS_CRC => {
                 if crc32fast::hash(covered) != header.crc.get() {
-                    return Err(DropReason::BadChecksum);
+                    return Err(DecodeError::BadChecksum);
                 }
                 trace(Step::Enter(Layer::Checksum(header.crc.get())));
                 Ok(covered)
@@ -133,7 +133,7 @@ impl Envelope {
         }
     }
 
-    /// Appends one side of a stream to `out`: what `write` appends, in a frame of its own if the envelope
+    /// Appends one side of a stream to `out`: what `write` appends, in a sealed frame if the envelope
     /// seals, behind the label if `labelled`. The nonce must be used once only.
     pub(super) fn seal_stream(
         &self,
@@ -169,16 +169,16 @@ impl Envelope {
         &self,
         received: &mut Vec<u8>,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<Vec<u8>>, DropReason> {
+    ) -> Result<Option<Vec<u8>>, DecodeError> {
         if self.keyring.is_empty() {
-            return Err(DropReason::Encrypted);
+            return Err(DecodeError::Encrypted);
         }
         let Ok((header, _)) = FrameHeader::ref_from_prefix(received) else {
             return Ok(None);
         };
         let length = header.length.get() as usize;
         if length > STREAM_FRAME_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
+            return Err(DecodeError::StreamTooLarge);
         }
         let end = FRAME_HEADER_BYTES + length;
         if received.len() < end {
@@ -199,21 +199,21 @@ impl Envelope {
         &self,
         bytes: &'a mut [u8],
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<&'a mut [u8], DropReason> {
+    ) -> Result<&'a mut [u8], DecodeError> {
         let labelled = bytes.first() == Some(&HAS_LABEL);
         if self.skip_inbound_label_check {
-            return if labelled { Err(DropReason::LabelMismatch) } else { Ok(bytes) };
+            return if labelled { Err(DecodeError::LabelMismatch) } else { Ok(bytes) };
         }
         if !labelled {
-            return if self.label.is_empty() { Ok(bytes) } else { Err(DropReason::LabelMissing) };
+            return if self.label.is_empty() { Ok(bytes) } else { Err(DecodeError::LabelMissing) };
         }
-        let len = usize::from(*bytes.get(1).ok_or(DropReason::LabelMalformed)?);
+        let len = usize::from(*bytes.get(1).ok_or(DecodeError::LabelMalformed)?);
         if len == 0 || bytes.len() < 2 + len {
-            return Err(DropReason::LabelMalformed);
+            return Err(DecodeError::LabelMalformed);
         }
         let (header, rest) = bytes.split_at_mut(2 + len);
         trace(Step::Enter(Layer::Label(&header[2..])));
-        if header[2..] == self.label { Ok(rest) } else { Err(DropReason::LabelMismatch) }
+        if header[2..] == self.label { Ok(rest) } else { Err(DecodeError::LabelMismatch) }
     }
 
     fn write_label(&self, out: &mut Vec<u8>) {
@@ -229,7 +229,7 @@ impl Envelope {
         aad: &[u8],
         sealed: &'a mut [u8],
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<&'a mut [u8], DropReason> {
+    ) -> Result<&'a mut [u8], DecodeError> {
         let sealed_bytes = sealed.len();
         let mut header = [0; 1 + NONCE_BYTES];
         let known = sealed_bytes.min(header.len());

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::wire::cipher::Cipher;
 pub use crate::wire::cipher::{BACKEND, NONCE_BYTES, TAG_BYTES};
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 
 /// Version byte, nonce and tag.
 pub const OVERHEAD_BYTES: usize = 1 + NONCE_BYTES + TAG_BYTES;
@@ -114,11 +114,11 @@ impl Keyring {
     ///
     /// # Errors
     /// Why it can't be opened.
-    pub fn open<'a>(&self, aad: &[u8], envelope: &'a mut [u8]) -> Result<&'a mut [u8], DropReason> {
+    pub fn open<'a>(&self, aad: &[u8], envelope: &'a mut [u8]) -> Result<&'a mut [u8], DecodeError> {
         self.open_by(aad, envelope).map(|(_, plain)| plain)
     }
 
-    /// Like [`open`](Self::open), and tells the place of the key that opened it.
+    /// Like [`open`](Self::open), and returns the place of the key that opened it.
     ///
     /// # Errors
     /// Why it can't be opened.
@@ -126,21 +126,21 @@ impl Keyring {
         &self,
         aad: &[u8],
         envelope: &'a mut [u8],
-    ) -> Result<(usize, &'a mut [u8]), DropReason> {
-        let (&mut version, sealed) = envelope.split_first_mut().ok_or(DropReason::Empty)?;
+    ) -> Result<(usize, &'a mut [u8]), DecodeError> {
+        let (&mut version, sealed) = envelope.split_first_mut().ok_or(DecodeError::Empty)?;
         if version > 1 {
-            return Err(DropReason::BadEnvelopeVersion);
+            return Err(DecodeError::BadEnvelopeVersion);
         }
         let shortest = if version == 0 { OVERHEAD_BYTES + PADDED_TO } else { OVERHEAD_BYTES };
         if 1 + sealed.len() < shortest {
-            return Err(DropReason::EnvelopeTooShort);
+            return Err(DecodeError::EnvelopeTooShort);
         }
-        let (nonce, rest) = sealed.split_first_chunk_mut().ok_or(DropReason::EnvelopeTooShort)?;
-        let (ciphertext, tag) = rest.split_last_chunk_mut().ok_or(DropReason::EnvelopeTooShort)?;
+        let (nonce, rest) = sealed.split_first_chunk_mut().ok_or(DecodeError::EnvelopeTooShort)?;
+        let (ciphertext, tag) = rest.split_last_chunk_mut().ok_or(DecodeError::EnvelopeTooShort)?;
         let opens = |(_, cipher): &(Vec<u8>, Cipher)| cipher.open(*nonce, aad, ciphertext, *tag);
-        let key = self.keys.iter().position(opens).ok_or(DropReason::WrongKey)?;
+        let key = self.keys.iter().position(opens).ok_or(DecodeError::WrongKey)?;
         let len = match version {
-            0 => unpadded_len(ciphertext).ok_or(DropReason::BadPadding)?,
+            0 => unpadded_len(ciphertext).ok_or(DecodeError::BadPadding)?,
             _ => ciphertext.len(),
         };
         Ok((key, &mut ciphertext[..len]))
@@ -180,9 +180,9 @@ mod tests {
                 ring.seal(version, [5; 12], b"label", &mut out, 4);
                 let mut tampered = out[4..].to_vec();
                 assert_eq!(ring.open(b"label", &mut out[4..].to_vec()).unwrap(), &vec![9; text][..]);
-                assert_eq!(ring.open(b"other", &mut out[4..].to_vec()), Err(DropReason::WrongKey));
+                assert_eq!(ring.open(b"other", &mut out[4..].to_vec()), Err(DecodeError::WrongKey));
                 *tampered.last_mut().unwrap() ^= 1;
-                assert_eq!(ring.open(b"label", &mut tampered), Err(DropReason::WrongKey));
+                assert_eq!(ring.open(b"label", &mut tampered), Err(DecodeError::WrongKey));
             }
             let mut sealed = b"several blocks of plaintext, and a part of one".to_vec();
             ring.seal(version, [5; 12], b"", &mut sealed, 0);

@@ -1,10 +1,11 @@
 //! The LZW of Go's compress/lzw: least significant bit first, 8-bit literals (PROTOCOL 2.6).
 //!
-//! The encoder is our own: weezl's takes twice as long for a push/pull, and four times for what has no repetitions.
+//! The encoder is written here: weezl's takes twice as long for a push/pull, and four times for bytes without
+//! repetitions.
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 
 /// Forget all strings.
 const CLEAR: u32 = 256;
@@ -65,7 +66,7 @@ impl Codes<'_> {
         }
     }
 
-    /// Gives out the code for what was written last with the byte that follows. None if all are taken: then the
+    /// Assigns the next code to the last string with the byte that follows. None if all codes are in use: then the
     /// strings are to be forgotten. The reader counts along, so it happens after each code.
     #[inline]
     fn next(&mut self) -> Option<u32> {
@@ -150,13 +151,13 @@ impl Strings {
 ///
 /// # Errors
 /// `BadCompression` if it is no LZW stream or has no end, `DecompressedTooLarge` beyond the cap.
-pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DropReason> {
+pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     const CHUNK: usize = 4096;
     let start = out.len();
     let mut decoder = Decoder::new(BitOrder::Lsb, 8);
     let mut input = stream;
     loop {
-        // One byte of room beyond the cap tells what is too large from what just fits.
+        // One byte of room beyond the cap distinguishes what is too large from what just fits.
         let filled = out.len();
         let room = (bytes_max - (filled - start)).saturating_add(1).min(CHUNK);
         out.resize(filled + room, 0);
@@ -164,13 +165,13 @@ pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<
         out.truncate(filled + result.consumed_out);
         input = &input[result.consumed_in..];
         if out.len() - start > bytes_max {
-            return Err(DropReason::DecompressedTooLarge);
+            return Err(DecodeError::DecompressedTooLarge);
         }
         match result.status {
             Ok(LzwStatus::Done) => return Ok(()),
             Ok(LzwStatus::Ok) => {}
             // Go's reader demands the end code.
-            Ok(LzwStatus::NoProgress) | Err(_) => return Err(DropReason::BadCompression),
+            Ok(LzwStatus::NoProgress) | Err(_) => return Err(DecodeError::BadCompression),
         }
     }
 }

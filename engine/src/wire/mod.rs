@@ -2,11 +2,11 @@
 //! functions; no state, no sockets, no clock, no chance.
 //!
 //! Decoding borrows from the receive buffer and checks every limit before it allocates. Refused bytes are
-//! a [`DropReason`], never a panic.
+//! a [`DecodeError`], never a panic.
 
 mod cipher;
 pub mod coordinate;
-pub mod drop;
+pub mod decode_error;
 pub mod envelope;
 pub mod keyring;
 pub mod layer;
@@ -20,7 +20,7 @@ pub mod serf;
 pub mod stream;
 
 pub use coordinate::Coordinate;
-pub use drop::DropReason;
+pub use decode_error::DecodeError;
 pub use envelope::Envelope;
 pub use layer::{Layer, Step};
 pub use message::{

@@ -1,9 +1,9 @@
-//! The msgpack that gossip speaks: written in the old raw dialect, read in every dialect that Serf's
+//! The msgpack of gossip: written in the old raw dialect, read in every dialect that Serf's
 //! decoders take (PROTOCOL section 1).
 
 use std::borrow::Cow;
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::MSGPACK_DEPTH_MAX;
 
 /// Reads msgpack values from a slice.
@@ -13,7 +13,7 @@ pub struct Reader<'a> {
     at: usize,
 }
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// How a struct is laid out: fields by name, or in declaration order.
 #[derive(Copy, Clone, Debug)]
@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     /// The next marker byte, left unread.
     #[inline]
     pub fn peek(&self) -> Result<u8> {
-        self.bytes.get(self.at).copied().ok_or(DropReason::Truncated)
+        self.bytes.get(self.at).copied().ok_or(DecodeError::Truncated)
     }
 
     /// Skips exactly these bytes if they come next.
@@ -54,11 +54,11 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at..)?.starts_with(bytes).then(|| self.at += bytes.len())
     }
 
-    /// Skips `n` raw bytes and gives them.
+    /// Skips `n` raw bytes and returns them.
     #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(n).ok_or(DropReason::Truncated)?;
-        let taken = self.bytes.get(self.at..end).ok_or(DropReason::Truncated)?;
+        let end = self.at.checked_add(n).ok_or(DecodeError::Truncated)?;
+        let taken = self.bytes.get(self.at..end).ok_or(DecodeError::Truncated)?;
         self.at = end;
         Ok(taken)
     }
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
             0xd1 => i128::from(self.big_endian(2)? as u16 as i16),
             0xd2 => i128::from(self.big_endian(4)? as u32 as i32),
             0xd3 => i128::from(self.big_endian(8)? as i64),
-            _ => return Err(DropReason::BadMsgpack),
+            _ => return Err(DecodeError::BadMsgpack),
         })
     }
 
@@ -119,30 +119,30 @@ impl<'a> Reader<'a> {
     }
 
     fn long_u64(&mut self) -> Result<u64> {
-        u64::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        u64::try_from(self.int()?).map_err(|_| DecodeError::FieldOverflow)
     }
 
     /// A non-negative integer that fits 32 bits.
     #[inline]
     pub fn u32(&mut self) -> Result<u32> {
-        u32::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
+        u32::try_from(self.u64()?).map_err(|_| DecodeError::FieldOverflow)
     }
 
     /// A non-negative integer that fits 16 bits.
     #[inline]
     pub fn u16(&mut self) -> Result<u16> {
-        u16::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
+        u16::try_from(self.u64()?).map_err(|_| DecodeError::FieldOverflow)
     }
 
     /// A non-negative integer that fits 8 bits.
     #[inline]
     pub fn u8(&mut self) -> Result<u8> {
-        u8::try_from(self.u64()?).map_err(|_| DropReason::FieldOverflow)
+        u8::try_from(self.u64()?).map_err(|_| DecodeError::FieldOverflow)
     }
 
     /// An integer that fits 64 bits with sign.
     pub fn i64(&mut self) -> Result<i64> {
-        i64::try_from(self.int()?).map_err(|_| DropReason::FieldOverflow)
+        i64::try_from(self.int()?).map_err(|_| DecodeError::FieldOverflow)
     }
 
     /// A boolean; 0, 1 and nil count.
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         match self.marker()? {
             0xc0 | 0xc2 | 0x00 => Ok(false),
             0xc3 | 0x01 => Ok(true),
-            _ => Err(DropReason::BadMsgpack),
+            _ => Err(DecodeError::BadMsgpack),
         }
     }
 
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
             0xc0 => Ok(0.0),
             0xca => Ok(f64::from(f32::from_bits(self.big_endian(4)? as u32))),
             0xcb => Ok(f64::from_bits(self.big_endian(8)?)),
-            _ => Err(DropReason::BadMsgpack),
+            _ => Err(DecodeError::BadMsgpack),
         }
     }
 
@@ -180,9 +180,9 @@ impl<'a> Reader<'a> {
             0xc4 | 0xd9 => self.big_endian(1)?,
             0xc5 | 0xda => self.big_endian(2)?,
             0xc6 | 0xdb => self.big_endian(4)?,
-            _ => return Err(DropReason::BadMsgpack),
+            _ => return Err(DecodeError::BadMsgpack),
         };
-        self.take(usize::try_from(len).map_err(|_| DropReason::Truncated)?)
+        self.take(usize::try_from(len).map_err(|_| DecodeError::Truncated)?)
     }
 
     /// Bytes that the raw value at the reader takes with its header, whether or not they are there yet.
@@ -205,10 +205,10 @@ impl<'a> Reader<'a> {
     /// A UTF-8 string; nil is empty.
     #[inline]
     pub fn str(&mut self) -> Result<&'a str> {
-        std::str::from_utf8(self.raw()?).map_err(|_| DropReason::BadUtf8)
+        std::str::from_utf8(self.raw()?).map_err(|_| DecodeError::BadUtf8)
     }
 
-    /// Bytes; an array of small integers counts too (Go takes it, nobody is known to send it).
+    /// Bytes; an array of small integers counts too (Go accepts it; no implementation is known to send it).
     #[inline]
     pub fn bytes(&mut self) -> Result<Cow<'a, [u8]>> {
         if !matches!(self.peek()?, 0x90..=0x9f | 0xdc | 0xdd) {
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         let len = self.array()?;
         // Each element takes a byte at least, so this can't reserve more than arrived.
         if len as usize > self.rest().len() {
-            return Err(DropReason::Truncated);
+            return Err(DecodeError::Truncated);
         }
         (0..len).map(|_| self.u8()).collect::<Result<Vec<u8>>>().map(Cow::Owned)
     }
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
             0xc0 => Ok(0),
             0xdc => Ok(self.big_endian(2)? as u32),
             0xdd => Ok(self.big_endian(4)? as u32),
-            _ => Err(DropReason::BadMsgpack),
+            _ => Err(DecodeError::BadMsgpack),
         }
     }
 
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
             0xc0 => Ok(0),
             0xde => Ok(self.big_endian(2)? as u32),
             0xdf => Ok(self.big_endian(4)? as u32),
-            _ => Err(DropReason::BadMsgpack),
+            _ => Err(DecodeError::BadMsgpack),
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
             Struct::Map(pairs) => {
                 for _ in 0..pairs {
                     let name = self.raw()?;
-                    // Lengths and first letters tell nearly all names apart; comparing whole ones costs a call.
+                    // Lengths and first letters distinguish nearly all names; comparing whole names costs a call.
                     let is_it = |known: &&str| {
                         let known = known.as_bytes();
                         known.len() == name.len() && known.first() == name.first() && known == name
@@ -298,7 +298,7 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_within(&mut self, depth: u32) -> Result<()> {
-        let depth = depth.checked_sub(1).ok_or(DropReason::BadMsgpack)?;
+        let depth = depth.checked_sub(1).ok_or(DecodeError::BadMsgpack)?;
         let (values, bytes) = match self.peek()? {
             0x80..=0x8f | 0xde | 0xdf => (u64::from(self.map()?) * 2, 0),
             0x90..=0x9f | 0xdc | 0xdd => (u64::from(self.array()?), 0),
@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
                     0xc7 => self.big_endian(1)? as usize + 1,
                     0xc8 => self.big_endian(2)? as usize + 1,
                     0xc9 => self.big_endian(4)? as usize + 1,
-                    _ => return Err(DropReason::BadMsgpack),
+                    _ => return Err(DecodeError::BadMsgpack),
                 };
                 (0, bytes)
             }
@@ -478,8 +478,8 @@ mod tests {
         for (bytes, value) in cases {
             assert_eq!(Reader::new(bytes).int(), Ok(value));
         }
-        assert_eq!(Reader::new(&[0xff]).u32(), Err(DropReason::FieldOverflow));
-        assert_eq!(Reader::new(&[0xcb, 0, 0, 0, 0, 0, 0, 0, 0]).int(), Err(DropReason::BadMsgpack));
+        assert_eq!(Reader::new(&[0xff]).u32(), Err(DecodeError::FieldOverflow));
+        assert_eq!(Reader::new(&[0xcb, 0, 0, 0, 0, 0, 0, 0, 0]).int(), Err(DecodeError::BadMsgpack));
     }
 
     #[test]
@@ -501,12 +501,12 @@ mod tests {
             assert_eq!(&*Reader::new(bytes).bytes().unwrap(), b"x");
         }
         assert_eq!(&*Reader::new(&[0x92, 1, 0xcc, 0xff]).bytes().unwrap(), &[1, 255]);
-        assert_eq!(Reader::new(&[0xdd, 255, 255, 255, 255, 1]).bytes(), Err(DropReason::Truncated));
+        assert_eq!(Reader::new(&[0xdd, 255, 255, 255, 255, 1]).bytes(), Err(DecodeError::Truncated));
     }
 
     #[test]
     fn skipping_is_bounded_in_depth() {
-        assert_eq!(Reader::new(&[0x91; 1000]).skip(), Err(DropReason::BadMsgpack));
+        assert_eq!(Reader::new(&[0x91; 1000]).skip(), Err(DecodeError::BadMsgpack));
         let mut reader =
             Reader::new(&[0x82, 0xa1, b'k', 0x92, 1, 2, 0xa1, b'l', 0xd7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         reader.skip().unwrap();

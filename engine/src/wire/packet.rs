@@ -1,11 +1,11 @@
-//! What lies in a packet's envelope (PROTOCOL section 2). Inbound: decompress, split. Outbound: join, compress.
+//! The content of a packet's envelope (PROTOCOL section 2). Inbound: decompress, split. Outbound: join, compress.
 
 use std::ops::Range;
 
 use zerocopy::byteorder::{BigEndian, U16};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::envelope::Envelope;
 use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
@@ -17,8 +17,8 @@ use crate::wire::lzw;
 use crate::wire::message::{COMPOUND, COMPRESS, Message};
 use crate::wire::msgpack::{Reader, write_map, write_raw, write_raw_header};
 
-/// Compressing a full packet costs 10 µs, three times what everything else about it does, and takes a Go peer
-/// as long to undo, while the price of a packet hardly depends on its size. So only what would travel in
+/// Compressing a full packet costs 10 µs, three times as much as all else in sending it, and a Go peer needs as
+/// long to decompress it, while the cost of a packet hardly depends on its size. So only what would travel in
 /// several pieces is compressed. Peers take both.
 const COMPRESS_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX + 1;
 
@@ -34,7 +34,7 @@ pub struct Scratch {
 pub fn for_each_message(
     plain: &[u8],
     scratch: &mut Scratch,
-    visit: &mut dyn FnMut(Result<Message<'_>, DropReason>),
+    visit: &mut dyn FnMut(Result<Message<'_>, DecodeError>),
 ) {
     for_each_step(plain, scratch, |step| {
         if let Step::Message(_, message) = step {
@@ -43,7 +43,7 @@ pub fn for_each_message(
     });
 }
 
-/// Like [`for_each_message`], and tells what the messages are wrapped in.
+/// Like [`for_each_message`], and reports what the messages are wrapped in.
 pub fn for_each_step(plain: &[u8], scratch: &mut Scratch, visit: impl FnMut(Step<'_>)) {
     let mut walk = Walk {
         scratch,
@@ -66,13 +66,13 @@ impl<F: FnMut(Step<'_>)> Walk<'_, F> {
     fn walk(&mut self, bytes: &[u8], depth: u32) {
         if !matches!(bytes.first(), Some(&COMPOUND | &COMPRESS)) {
             let message = match Message::decode(bytes) {
-                Ok(Message::Err(_)) => Err(DropReason::MisplacedType),
+                Ok(Message::Err(_)) => Err(DecodeError::MisplacedType),
                 message => message,
             };
             return self.visit(bytes, message);
         }
         match depth.checked_sub(1) {
-            None => self.visit(bytes, Err(DropReason::NestedTooDeep)),
+            None => self.visit(bytes, Err(DecodeError::NestedTooDeep)),
             Some(depth) if bytes[0] == COMPRESS => self.walk_compressed(bytes, depth),
             Some(depth) => self.walk_compound(bytes, depth),
         }
@@ -98,7 +98,7 @@ impl<F: FnMut(Step<'_>)> Walk<'_, F> {
 
     fn walk_compound(&mut self, bytes: &[u8], depth: u32) {
         let Some((lengths, mut bodies)) = split_compound(bytes) else {
-            return self.visit(bytes, Err(DropReason::Truncated));
+            return self.visit(bytes, Err(DecodeError::Truncated));
         };
         (self.visit)(Step::Enter(Layer::Compound(lengths)));
         for length in lengths {
@@ -106,12 +106,12 @@ impl<F: FnMut(Step<'_>)> Walk<'_, F> {
                 break;
             }
             let Some((body, rest)) = bodies.split_at_checked(usize::from(length.get())) else {
-                self.visit(bodies, Err(DropReason::Truncated));
+                self.visit(bodies, Err(DecodeError::Truncated));
                 break;
             };
             bodies = rest;
             if body.is_empty() {
-                self.visit(body, Err(DropReason::EmptyPart));
+                self.visit(body, Err(DecodeError::EmptyPart));
             } else {
                 self.walk(body, depth);
             }
@@ -119,10 +119,10 @@ impl<F: FnMut(Step<'_>)> Walk<'_, F> {
         (self.visit)(Step::Leave);
     }
 
-    /// Tells a message; instead of the last one that is allowed, that there are too many.
-    fn visit(&mut self, bytes: &[u8], message: Result<Message<'_>, DropReason>) {
+    /// Reports a message; instead of the last one that is allowed, that there are too many.
+    fn visit(&mut self, bytes: &[u8], message: Result<Message<'_>, DecodeError>) {
         self.messages_left = self.messages_left.saturating_sub(1);
-        let message = if self.messages_left == 0 { Err(DropReason::TooManyMessages) } else { message };
+        let message = if self.messages_left == 0 { Err(DecodeError::TooManyMessages) } else { message };
         (self.visit)(Step::Message(bytes, message));
     }
 }
@@ -133,7 +133,11 @@ fn split_compound(bytes: &[u8]) -> Option<(&[U16<BigEndian>], &[u8])> {
 }
 
 /// Decodes the body of a compress message and appends what it holds. Returns the bytes of the LZW stream.
-pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<usize, DropReason> {
+pub(super) fn decode_compress(
+    body: &[u8],
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<usize, DecodeError> {
     let (mut algorithm, mut stream) = (0, None);
     Reader::new(body).fields(&["Algo", "Buf"], |r, field| {
         match field {
@@ -143,11 +147,11 @@ pub(super) fn decode_compress(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) 
         Ok(())
     })?;
     if algorithm != 0 {
-        return Err(DropReason::UnknownCompression);
+        return Err(DecodeError::UnknownCompression);
     }
-    let stream = stream.ok_or(DropReason::BadCompression)?;
+    let stream = stream.ok_or(DecodeError::BadCompression)?;
     lzw::decompress(&stream, bytes_max, out)?;
-    if out.is_empty() { Err(DropReason::Empty) } else { Ok(stream.len()) }
+    if out.is_empty() { Err(DecodeError::Empty) } else { Ok(stream.len()) }
 }
 
 /// Appends a compress message.
@@ -210,7 +214,7 @@ impl Assembler {
         self.lengths.len()
     }
 
-    /// Ends the packet and appends it to `out`; returns where it lies there. The nonce is used only if the
+    /// Ends the packet and appends it to `out`; returns its place there. The nonce is used only if the
     /// envelope seals.
     pub fn finish(
         &mut self,

@@ -1,6 +1,6 @@
 //! The push/pull message of a stream (PROTOCOL 4.3): a header, member records, serf's part.
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{PUSH_PULL_NODES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::message::{NodeState, PUSH_PULL};
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_uint};
@@ -23,7 +23,7 @@ pub struct PushPullFrame {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DistinctVersions(Vec<Vec<u8>>);
 
-/// Kept at the most; who needs more looks at each member.
+/// Kept at most; beyond it each member has to be checked.
 const DISTINCT_VERSIONS_MAX: usize = 8;
 
 impl DistinctVersions {
@@ -60,7 +60,7 @@ impl PushPullFrame {
         &self.bytes[self.user_start..]
     }
 
-    /// Whether the record at `offset` is exactly this one; goes on to the next if so.
+    /// Whether the record at `offset` is exactly this one; if so, moves `offset` to the next.
     pub(crate) fn skip_record(&self, offset: &mut usize, record: &[u8]) -> bool {
         let records = &self.bytes[self.nodes_start..self.user_start];
         let is_it = records.get(*offset..).is_some_and(|rest| rest.starts_with(record));
@@ -96,7 +96,7 @@ pub fn encode_push_pull_header(nodes: usize, user_bytes: usize, join: bool, out:
     write_uint(out, user_bytes as u64);
 }
 
-/// How far a plain push/pull has been looked through, so that no byte is parsed twice for nothing.
+/// How far a plain push/pull has been parsed, so that no byte is parsed twice in vain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Bytes known to be whole records, header included; 0: the header is not whole yet.
@@ -111,7 +111,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Looks on through the bytes of a push/pull, type byte first.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         if self.checked == 0 {
             self.read_header(bytes)?;
         }
@@ -122,7 +122,7 @@ impl Progress {
             self.nodes_left -= 1;
         }
         if ((bytes.len() - self.checked) as u64) < self.user_bytes {
-            return Err(DropReason::Truncated);
+            return Err(DecodeError::Truncated);
         }
         Ok(())
     }
@@ -133,8 +133,8 @@ impl Progress {
         parsing && bytes.len() - self.checked > SMALL_MESSAGE_BYTES_MAX
     }
 
-    fn read_header(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        let mut reader = Reader::new(bytes.get(1..).ok_or(DropReason::Truncated)?);
+    fn read_header(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(bytes.get(1..).ok_or(DecodeError::Truncated)?);
         let (mut nodes, mut user, mut join) = (0, 0, false);
         reader.fields(&["Nodes", "UserStateLen", "Join"], |r, field| {
             match field {
@@ -145,7 +145,7 @@ impl Progress {
             Ok(())
         })?;
         if nodes > PUSH_PULL_NODES_MAX || user > USER_STATE_BYTES_MAX {
-            return Err(DropReason::StreamTooLarge);
+            return Err(DecodeError::StreamTooLarge);
         }
         self.checked = 1 + reader.position();
         self.nodes_start = self.checked;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::envelope::Envelope;
 use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
@@ -31,7 +31,7 @@ pub enum StreamMessage {
     Ping {
         /// Its sequence number.
         seq: SeqNo,
-        /// For whom.
+        /// The name of the node that it is for.
         node: String,
     },
     /// The answer to a ping.
@@ -67,15 +67,15 @@ pub(crate) fn wraps(envelope: &Envelope, role: Role) -> bool {
 
 /// The error text that Serf 0.9.4 sends back for a stream it refuses so (PROTOCOL 4.4); None where it just
 /// closes.
-pub fn refusal_text(reason: DropReason) -> Option<&'static str> {
+pub fn refusal_text(reason: DecodeError) -> Option<&'static str> {
     match reason {
-        DropReason::Encrypted => Some("Remote state is encrypted and encryption is not configured"),
-        DropReason::NotEncrypted => Some("Encryption is configured but remote state is not encrypted"),
-        DropReason::WrongKey | DropReason::BadEnvelopeVersion | DropReason::EnvelopeTooShort => {
+        DecodeError::Encrypted => Some("Remote state is encrypted and encryption is not configured"),
+        DecodeError::NotEncrypted => Some("Encryption is configured but remote state is not encrypted"),
+        DecodeError::WrongKey | DecodeError::BadEnvelopeVersion | DecodeError::EnvelopeTooShort => {
             Some("No installed keys could decrypt the message")
         }
-        DropReason::StreamTooLarge => Some("Remote node state is larger than limit"),
-        DropReason::UnknownCompression => Some("Cannot decompress unknown algorithm"),
+        DecodeError::StreamTooLarge => Some("Remote node state is larger than limit"),
+        DecodeError::UnknownCompression => Some("Cannot decompress unknown algorithm"),
         _ => None,
     }
 }
@@ -88,7 +88,7 @@ pub struct StreamDecoder {
     labelled: bool,
     /// The message was given out or refused; nothing may follow it.
     done: bool,
-    /// Bytes to collect before the next look: twice what the last look was too short with.
+    /// Bytes to collect before the next attempt to parse: twice as many as the last attempt had.
     look_at: usize,
     progress: Progress,
 }
@@ -110,10 +110,10 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// `StreamTooLarge` if more is collected than any message may have.
-    pub fn feed<'b>(&mut self, bytes: impl Into<Cow<'b, [u8]>>) -> Result<(), DropReason> {
+    pub fn feed<'b>(&mut self, bytes: impl Into<Cow<'b, [u8]>>) -> Result<(), DecodeError> {
         let bytes = bytes.into();
         if self.buffer.len() + bytes.len() > STREAM_PLAIN_BYTES_MAX + FEED_SLACK_BYTES {
-            return Err(DropReason::StreamTooLarge);
+            return Err(DecodeError::StreamTooLarge);
         }
         match bytes {
             Cow::Owned(bytes) if self.buffer.is_empty() => self.buffer = bytes,
@@ -131,11 +131,11 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// Why the stream is refused.
-    pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DropReason> {
+    pub fn poll(&mut self, envelope: &Envelope) -> Result<Option<StreamMessage>, DecodeError> {
         self.poll_traced(envelope, |_| {})
     }
 
-    /// Like [`poll`](Self::poll), and tells `trace` what the message is wrapped in, each wrapping once; of
+    /// Like [`poll`](Self::poll), and reports to `trace` what the message is wrapped in, each wrapping once; of
     /// pings, acks and errors also all their fields.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         mut trace: impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         if self.done {
             return Ok(None);
         }
@@ -157,7 +157,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         if !self.labelled {
             if !self.strip_label(envelope, trace)? {
                 return Ok(None);
@@ -171,7 +171,7 @@ impl StreamDecoder {
             return self.poll_encrypted(envelope, trace);
         }
         if !envelope.keyring.is_empty() && envelope.verify_incoming {
-            return Err(DropReason::NotEncrypted);
+            return Err(DecodeError::NotEncrypted);
         }
         if kind == PUSH_PULL {
             return self.poll_push_pull();
@@ -179,13 +179,13 @@ impl StreamDecoder {
         self.poll_plain(kind, trace)
     }
 
-    /// Anything but a push/pull is parsed from its start at each look, so looks are spaced: small messages
-    /// at every byte, and none but compressed and user messages may be big.
+    /// Anything but a push/pull is parsed from its start at each attempt, so attempts are spaced: for small
+    /// messages they are made at every byte, and only compressed and user messages may be big.
     fn poll_plain(
         &mut self,
         kind: u8,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         let big = matches!(kind, COMPRESS | USER);
         if big && self.buffer.len() > LOOK_EVERY_BYTE_MAX && self.buffer.len() < self.look_at {
             let tail = whole_raw_message(&self.buffer);
@@ -194,10 +194,10 @@ impl StreamDecoder {
             }
         }
         match decode_plain(&self.buffer, trace) {
-            Err(DropReason::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
-                Err(DropReason::StreamTooLarge)
+            Err(DecodeError::Truncated) if !big && self.buffer.len() > SMALL_MESSAGE_BYTES_MAX => {
+                Err(DecodeError::StreamTooLarge)
             }
-            Err(DropReason::Truncated) => {
+            Err(DecodeError::Truncated) => {
                 self.look_at = self.buffer.len() * 2;
                 Ok(None)
             }
@@ -209,7 +209,7 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<bool, DropReason> {
+    ) -> Result<bool, DecodeError> {
         if self.role == Role::Dialler {
             // The listener's answer has no label (PROTOCOL 4.1).
             return Ok(true);
@@ -231,19 +231,19 @@ impl StreamDecoder {
         &mut self,
         envelope: &Envelope,
         trace: &mut impl FnMut(Step<'_>),
-    ) -> Result<Option<StreamMessage>, DropReason> {
+    ) -> Result<Option<StreamMessage>, DecodeError> {
         match envelope.open_frame(&mut self.buffer, trace)? {
             Some(plain) => decode_whole(plain, trace).map(Some),
             None => Ok(None),
         }
     }
 
-    fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DropReason> {
+    fn poll_push_pull(&mut self) -> Result<Option<StreamMessage>, DecodeError> {
         match self.progress.advance(&self.buffer) {
-            Err(DropReason::Truncated) if self.progress.stuck(&self.buffer) => {
-                Err(DropReason::StreamTooLarge)
+            Err(DecodeError::Truncated) if self.progress.stuck(&self.buffer) => {
+                Err(DecodeError::StreamTooLarge)
             }
-            Err(DropReason::Truncated) => Ok(None),
+            Err(DecodeError::Truncated) => Ok(None),
             Err(reason) => Err(reason),
             Ok(()) => {
                 let bytes = std::mem::take(&mut self.buffer);
@@ -256,16 +256,16 @@ impl StreamDecoder {
 /// Pings, acks, errors, and a push/pull's header and single records are smaller than this: names of 1 KiB,
 /// meta of 512 bytes, and room for fields of a newer version.
 pub(super) const SMALL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Below this a look costs less than keeping account.
+/// Below this an attempt to parse costs less than the decision whether to make it.
 const LOOK_EVERY_BYTE_MAX: usize = 64 * 1024;
 
-/// What one read may add beyond the cap before the next look at the limit.
+/// What one read may add beyond the cap before the limit is checked again.
 const FEED_SLACK_BYTES: usize = 1024;
 
 /// Decodes a message that is all there: nothing that is missing can still come.
-fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes.first() {
-        None => Err(DropReason::Empty),
+        None => Err(DecodeError::Empty),
         Some(&PUSH_PULL) => {
             let mut progress = Progress::default();
             progress.advance(&bytes)?;
@@ -277,39 +277,39 @@ fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<Stre
 }
 
 /// Decodes anything but a bare push/pull; `Truncated` if more bytes could make it whole.
-fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes.first() {
-        None => Err(DropReason::Truncated),
+        None => Err(DecodeError::Truncated),
         Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
         Some(_) => decode_small(bytes, trace),
     }
 }
 
-fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     let mut raw = Vec::new();
     let stream_bytes = decode_compress(body, STREAM_DECOMPRESSED_BYTES_MAX, &mut raw)?;
     trace(Step::Enter(Layer::Compressed { stream_bytes, plain_bytes: raw.len() }));
     if raw[0] == COMPRESS {
-        return Err(DropReason::NestedTooDeep);
+        return Err(DecodeError::NestedTooDeep);
     }
     decode_whole(raw, trace).map_err(|reason| match reason {
-        DropReason::Truncated => DropReason::StreamCut,
+        DecodeError::Truncated => DecodeError::StreamCut,
         reason => reason,
     })
 }
 
-fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DropReason> {
+fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
     match bytes[0] {
         USER => return decode_user(&bytes[1..]),
         PING | ACK | ERR => {}
-        _ => return Err(DropReason::MisplacedType),
+        _ => return Err(DecodeError::MisplacedType),
     }
     let message = Message::decode(bytes)?;
     let owned = match &message {
         Message::Ping(ping) => StreamMessage::Ping { seq: ping.seq, node: ping.node.to_owned() },
         Message::Ack(ack) => StreamMessage::Ack { seq: ack.seq },
         Message::Err(message) => StreamMessage::Err(message.error.to_owned()),
-        _ => return Err(DropReason::MisplacedType),
+        _ => return Err(DecodeError::MisplacedType),
     };
     trace(Step::Message(bytes, Ok(message)));
     Ok(owned)
@@ -339,7 +339,7 @@ fn whole_raw_message(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-fn decode_user(body: &[u8]) -> Result<StreamMessage, DropReason> {
+fn decode_user(body: &[u8]) -> Result<StreamMessage, DecodeError> {
     let mut reader = Reader::new(body);
     let mut length = 0;
     reader.fields(&["UserMsgLen"], |r, _| {
@@ -347,7 +347,7 @@ fn decode_user(body: &[u8]) -> Result<StreamMessage, DropReason> {
         Ok(())
     })?;
     if length > USER_STATE_BYTES_MAX {
-        return Err(DropReason::StreamTooLarge);
+        return Err(DecodeError::StreamTooLarge);
     }
     reader.take(length as usize).map(|message| StreamMessage::User(message.to_vec()))
 }

@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test crate takes what it needs")]
 
 use serde_json::Value;
+
+use thane_engine::wire::DecodeError;
+use thane_engine::wire::Message;
 use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::SerfMessage;
-use thane_engine::wire::{DropReason, Message};
 
 /// The captured payloads of a transport: name, bytes, what opens them, what the capture says they hold.
 pub(crate) fn vectors(transport: &str) -> Vec<(String, Vec<u8>, Envelope, Value)> {
@@ -36,7 +38,7 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
 pub(crate) fn decode(
     envelope: &Envelope,
     datagram: &[u8],
-) -> Result<Vec<Result<String, DropReason>>, DropReason> {
+) -> Result<Vec<Result<String, DecodeError>>, DecodeError> {
     let mut bytes = datagram.to_vec();
     let plain = envelope.open(&mut bytes)?;
     let mut messages = Vec::new();

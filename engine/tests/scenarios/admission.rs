@@ -1,8 +1,8 @@
 //! Who may talk to whom: allowed networks, labels, and a cluster that moves to encryption step by step.
 
 use bytes::Bytes;
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Event;
-use thane_engine::wire::DropReason;
 
 use super::*;
 

@@ -1,9 +1,10 @@
 //! Busy queues: bounded, fair between classes, and no obstacle to a leave.
 
 use bytes::Bytes;
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::Event;
 use thane_engine::wire::serf::JoinIntent;
-use thane_engine::wire::{Alive, DropReason, Incarnation, LamportTime};
+use thane_engine::wire::{Alive, Incarnation, LamportTime};
 
 use super::*;
 

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use thane_engine::command::CommandError;
 use thane_engine::delegate::{Announcement, Announcements, Delegate, Veto};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event, Member, MemberEventKind, Notice};
-use thane_engine::wire::{Alive, DropReason, Incarnation, Versions, encode_tags};
+use thane_engine::wire::{Alive, Incarnation, Versions, encode_tags};
 
 use super::*;
 

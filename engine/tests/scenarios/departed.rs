@@ -1,9 +1,10 @@
 //! Members that left or were pruned stay away, whatever older news says, until they come back themselves.
 
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::sim::Link;
 use thane_engine::wire::stream::encode_push_pull_header;
-use thane_engine::wire::{Alive, Dead, DropReason, Incarnation, NodeState, WireState};
+use thane_engine::wire::{Alive, Dead, Incarnation, NodeState, WireState};
 
 use super::*;
 

@@ -8,7 +8,7 @@ use thane_engine::event::{Completion, Notice};
 use thane_engine::roster::MemberIndex;
 use thane_engine::sim::{Network, World};
 use thane_engine::view::SwimState;
-use thane_engine::wire::DropReason;
+use thane_engine::wire::DecodeError;
 
 use super::*;
 
@@ -40,11 +40,11 @@ fn a_join_to_nobody_fails_with_the_reason() {
 
 #[test]
 fn another_key_or_label_keeps_nodes_apart() {
-    let cases: [(Change, Change, DropReason); 4] = [
-        (|raw| raw.keys.push(vec![1; 16]), |raw| raw.keys.push(vec![2; 16]), DropReason::WrongKey),
-        (|_| {}, |raw| raw.keys.push(vec![2; 16]), DropReason::Encrypted),
-        (|raw| raw.keys.push(vec![1; 16]), |_| {}, DropReason::NotEncrypted),
-        (|raw| raw.label = b"a".to_vec(), |raw| raw.label = b"b".to_vec(), DropReason::LabelMismatch),
+    let cases: [(Change, Change, DecodeError); 4] = [
+        (|raw| raw.keys.push(vec![1; 16]), |raw| raw.keys.push(vec![2; 16]), DecodeError::WrongKey),
+        (|_| {}, |raw| raw.keys.push(vec![2; 16]), DecodeError::Encrypted),
+        (|raw| raw.keys.push(vec![1; 16]), |_| {}, DecodeError::NotEncrypted),
+        (|raw| raw.label = b"a".to_vec(), |raw| raw.label = b"b".to_vec(), DecodeError::LabelMismatch),
     ];
     for (one, two, reason) in cases {
         let mut world = World::new(1, Network::default());

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use thane_engine::command::CommandError;
 use thane_engine::delegate::{Announcement, Delegate, Onward, Veto};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event, Notice};
-use thane_engine::wire::DropReason;
 
 use super::delegates::{Heard, drops, join};
 use super::*;

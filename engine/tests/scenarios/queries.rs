@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thane_engine::command::{CommandError, QueryParams, QueryToken};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event};
-use thane_engine::wire::DropReason;
 
 use super::*;
 

@@ -70,7 +70,7 @@ pub(crate) fn heading(options: &Options) -> String {
     format!(
         "{} members; a flood from a process of its own, in equal parts pings, packets of ten known alive \
          messages, duplicate events; {} s a step",
-        options.nodes,
+        options.nodes(),
         options.span.as_secs()
     )
 }
@@ -80,9 +80,6 @@ pub(crate) fn heading(options: &Options) -> String {
 /// # Errors
 /// The agent or the sender does not do what it is asked.
 pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
-    if launch.is_bare() {
-        return Err("--flood and --junk are for agents, and bare is none".to_owned());
-    }
     let mut rows = Measured::new();
     for (wrapping, names) in [(Wrapping::Plain, PLAIN), (Wrapping::Sealed, SEALED)] {
         let agent = Agent::start(&wrapping.launched(launch))?;
@@ -201,7 +198,7 @@ impl Flooding<'_> {
             sources: 1,
             rate,
             span,
-            members: self.options.nodes,
+            members: self.options.nodes(),
             members_at: self.members.addr(),
         }
     }

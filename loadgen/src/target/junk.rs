@@ -70,7 +70,7 @@ pub(crate) fn heading(options: &Options) -> String {
     format!(
         "{} members, encrypted; junk from {SOURCES} addresses as fast as one process can, {} s each; then {} \
          streams that stall, drip, announce too much or read nothing",
-        options.nodes,
+        options.nodes(),
         options.span.as_secs(),
         Hostile::COUNT
     )
@@ -81,9 +81,6 @@ pub(crate) fn heading(options: &Options) -> String {
 /// # Errors
 /// The agent or the sender does not do what it is asked.
 pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
-    if launch.is_bare() {
-        return Err("--flood and --junk are for agents, and bare is none".to_owned());
-    }
     let mut rows = Measured::new();
     let agent = Agent::start(&Wrapping::Sealed.launched(launch))?;
     let members = options.members(Wrapping::Sealed)?;
@@ -110,7 +107,7 @@ pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, St
     std::thread::sleep(SETTLE);
     rows.push(("after: RSS, MB", megabytes(agent.rss_kb())));
     rows.push(("own probes answered", (members.answered() - answered) as f64));
-    let not_alive = (options.nodes + 1).saturating_sub(agent.alive()?);
+    let not_alive = (options.nodes() + 1).saturating_sub(agent.alive()?);
     rows.push(("members not alive", not_alive as f64));
     Ok(rows)
 }
@@ -132,7 +129,7 @@ fn packets(
         sources: SOURCES,
         rate: 0,
         span: options.span + SETTLE / 2,
-        members: options.nodes,
+        members: options.nodes(),
         members_at: members.addr(),
     };
     let (refused, lost) = (agent.drops()?, agent.kernel_drops());

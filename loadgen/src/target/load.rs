@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use thane_engine::fixtures;
 use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::packet::{Assembler, Scratch};
-use thane_engine::wire::serf::UserEvent;
-use thane_engine::wire::{LamportTime, Message, Ping, SeqNo, message};
+use thane_engine::wire::{Message, Ping, SeqNo};
 
 use super::emulated::{self, Wrapping};
 
@@ -138,7 +138,7 @@ fn receive(
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = socket.recv(&mut buffer) else { continue };
         let now = Instant::now();
-        emulated::messages(&envelope, &mut buffer[..length], &mut scratch, |message| {
+        fixtures::messages(&envelope, &mut buffer[..length], &mut scratch, |message| {
             let Message::Ack(ack) = message else { return };
             if let Some(n) = ack.seq.0.checked_sub(SEQ_BASE) {
                 let due = start + pace.due(n);
@@ -200,11 +200,7 @@ impl Packer {
     pub(crate) fn event(&mut self) -> Vec<u8> {
         let mut packet = Vec::new();
         self.assembler.begin(1400);
-        self.assembler.push(|out| {
-            out.push(message::USER);
-            let payload = vec![b'x'; 100].into();
-            UserEvent { ltime: LamportTime(5), name: "deploy", payload, coalesce: false }.encode(out);
-        });
+        self.assembler.push(|out| fixtures::event(5, 100, out));
         self.finish(&mut packet);
         packet
     }
@@ -214,8 +210,8 @@ impl Packer {
         let mut packet = Vec::new();
         self.assembler.begin(1400);
         for n in first..first + ALIVE_IN_PACKET {
-            let name = emulated::name(n);
-            self.assembler.push(|out| emulated::alive(&name, addr).encode(out));
+            let member = emulated::member(n, addr);
+            self.assembler.push(|out| member.alive().encode(out));
         }
         self.finish(&mut packet);
         packet
@@ -236,7 +232,7 @@ mod tests {
     #[test]
     fn every_ping_is_answered_and_timed() {
         let ip = IpAddr::from([127, 34, 1, 2]);
-        let kind = Kind::Ping(emulated::name(0));
+        let kind = Kind::Ping("emulated-member00000".to_owned());
         for (wrapping, burst) in [(Wrapping::Plain, 1), (Wrapping::Plain, BURST), (Wrapping::Sealed, 1)] {
             let members = Members::start(ip, 1, wrapping).unwrap();
             let pace = Pace { rate: 1_000, span: Duration::from_millis(96), burst };
@@ -260,7 +256,7 @@ mod tests {
         let mut packet = Packer::new(envelope.clone()).alives(0, SocketAddr::from(([127, 34, 1, 3], 7946)));
         assert!(packet.len() <= 1400, "{}", packet.len());
         let mut count = 0;
-        emulated::messages(&envelope, &mut packet, &mut Scratch::default(), |message| {
+        fixtures::messages(&envelope, &mut packet, &mut Scratch::default(), |message| {
             count += usize::from(matches!(message, Message::Alive(_)));
         });
         assert_eq!(count, ALIVE_IN_PACKET);

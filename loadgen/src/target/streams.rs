@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use thane_engine::fixtures::FRAME_MAX_ANNOUNCED;
+
 use super::emulated::{self, Wrapping};
 
 /// Streams of each kind.
@@ -15,8 +17,6 @@ const EACH: usize = 64;
 const DRIP: Duration = Duration::from_millis(50);
 /// Bytes written at once to a stream that announced too much.
 static CHUNK: [u8; 65_536] = [0; 65_536];
-/// An encrypted frame of 20 MiB, the longest that is allowed: type and length.
-const FRAME: [u8; 5] = [10, 1, 0x40, 0, 0];
 
 /// What a stream does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Hostile {
                 stream.set_nonblocking(true).map_err(failed)?;
                 let first: &[u8] = match habit {
                     Habit::Stall | Habit::Drip => &[],
-                    Habit::Announce => &FRAME,
+                    Habit::Announce => &FRAME_MAX_ANNOUNCED,
                     Habit::Ask => &request,
                 };
                 // An agent that cuts it already is noticed later.

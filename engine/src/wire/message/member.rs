@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use super::{
     ALIVE, DEAD, Incarnation, SUSPECT, addr, meta, name, versions, write_str_field, write_uint_field,
 };
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::msgpack::{Reader, raw_len, uint_len, write_map, write_raw, write_uint};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
-/// I can't reach somebody.
+/// A member does not answer the sender.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Suspect<'a> {
     /// The accused's incarnation.
@@ -33,14 +33,14 @@ impl Suspect<'_> {
     }
 }
 
-/// Somebody is gone; left on purpose if it says so itself.
+/// A member is dead, or, if it says so itself, left.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Dead<'a> {
     /// The gone member's incarnation.
     pub incarnation: Incarnation,
-    /// Who is gone.
+    /// The member.
     pub node: &'a str,
-    /// Who says so.
+    /// The sender's name; the member's own name if it left.
     pub from: &'a str,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn decode_accusation<'a>(reader: &mut Reader<'a>) -> Result<(Incarnat
         Ok(())
     })?;
     if node.is_empty() {
-        return Err(DropReason::BadName);
+        return Err(DecodeError::BadName);
     }
     Ok((incarnation, node, from))
 }
@@ -85,7 +85,7 @@ fn accusation_len(incarnation: Incarnation, node: &str, from: &str) -> usize {
     2 + keys + raw_len(from.len()) + uint_len(u64::from(incarnation.0)) + raw_len(node.len())
 }
 
-/// Somebody is here.
+/// A member is alive, at this address, with this meta.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alive<'a> {
     /// Its incarnation.
@@ -118,10 +118,10 @@ impl<'a> Alive<'a> {
             Ok(())
         })?;
         if alive.node.is_empty() {
-            return Err(DropReason::BadName);
+            return Err(DecodeError::BadName);
         }
         if alive.addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         Ok(alive)
     }
@@ -215,7 +215,7 @@ impl<'a> NodeState<'a> {
                         1 => WireState::Suspect,
                         2 => WireState::Dead,
                         3 => WireState::Left,
-                        _ => return Err(DropReason::BadState),
+                        _ => return Err(DecodeError::BadState),
                     }
                 }
                 _ => node.versions = versions(r)?,
@@ -223,10 +223,10 @@ impl<'a> NodeState<'a> {
             Ok(())
         })?;
         if node.name.is_empty() {
-            return Err(DropReason::BadName);
+            return Err(DecodeError::BadName);
         }
         if node.addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         Ok(node)
     }

@@ -10,13 +10,13 @@ pub use probe::{Ack, IndirectPing, Nack, Ping};
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{META_BYTES_MAX, NODE_NAME_BYTES_MAX};
 use crate::wire::msgpack::{Reader, write_map, write_raw, write_uint};
 
 /// Type bytes.
 pub const PING: u8 = 0;
-/// Ask somebody else to ping.
+/// A request to ping a third node.
 pub const INDIRECT_PING: u8 = 1;
 /// Answer to a ping.
 pub const ACK: u8 = 2;
@@ -45,7 +45,7 @@ pub const ERR: u8 = 13;
 /// A label and what it labels.
 pub const HAS_LABEL: u8 = 244;
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Sequence number of a ping; names it in acks and nacks.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,17 +99,17 @@ impl Versions {
 pub enum Message<'a> {
     /// Are you there?
     Ping(Ping<'a>),
-    /// Please ping somebody for me.
+    /// A request to ping a third node.
     IndirectPing(IndirectPing<'a>),
     /// I am here.
     Ack(Ack<'a>),
     /// I got no answer either.
     Nack(Nack),
-    /// I can't reach somebody.
+    /// A member does not answer the sender.
     Suspect(Suspect<'a>),
-    /// Somebody is here.
+    /// A member is alive.
     Alive(Alive<'a>),
-    /// Somebody is gone.
+    /// A member is dead or left.
     Dead(Dead<'a>),
     /// A serf message, its type byte first.
     User(&'a [u8]),
@@ -124,7 +124,7 @@ impl<'a> Message<'a> {
     /// Why it is refused. Containers (compound, compress, checksum, label, encryption, push/pull) are
     /// `MisplacedType` here.
     pub fn decode(bytes: &'a [u8]) -> Result<Message<'a>> {
-        let (&kind, body) = bytes.split_first().ok_or(DropReason::Empty)?;
+        let (&kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         let reader = &mut Reader::new(body);
         Ok(match kind {
             PING => Message::Ping(Ping::decode(reader)?),
@@ -143,9 +143,9 @@ impl<'a> Message<'a> {
             USER => Message::User(body),
             ERR => Message::Err(ErrMessage::decode(reader)?),
             PUSH_PULL | COMPOUND | COMPRESS | ENCRYPT | HAS_CRC | HAS_LABEL => {
-                return Err(DropReason::MisplacedType);
+                return Err(DecodeError::MisplacedType);
             }
-            _ => return Err(DropReason::UnknownType),
+            _ => return Err(DecodeError::UnknownType),
         })
     }
 }
@@ -196,7 +196,7 @@ pub fn ip_to_bytes(ip: IpAddr) -> Vec<u8> {
 pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str> {
     let name = reader.str()?;
     if name.len() > NODE_NAME_BYTES_MAX {
-        return Err(DropReason::BadName);
+        return Err(DecodeError::BadName);
     }
     Ok(name)
 }
@@ -204,24 +204,24 @@ pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str> {
 #[inline]
 pub(super) fn addr<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let addr = reader.bytes()?;
-    if matches!(addr.len(), 4 | 16) { Ok(addr) } else { Err(DropReason::BadAddress) }
+    if matches!(addr.len(), 4 | 16) { Ok(addr) } else { Err(DecodeError::BadAddress) }
 }
 
 pub(super) fn optional_addr<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let addr = reader.bytes()?;
-    if matches!(addr.len(), 0 | 4 | 16) { Ok(addr) } else { Err(DropReason::BadAddress) }
+    if matches!(addr.len(), 0 | 4 | 16) { Ok(addr) } else { Err(DecodeError::BadAddress) }
 }
 
 #[inline]
 fn meta<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let meta = reader.bytes()?;
-    if meta.len() > META_BYTES_MAX { Err(DropReason::MetaTooLong) } else { Ok(meta) }
+    if meta.len() > META_BYTES_MAX { Err(DecodeError::MetaTooLong) } else { Ok(meta) }
 }
 
 #[inline]
 fn versions<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>> {
     let versions = reader.bytes()?;
-    if versions.len() > 6 { Err(DropReason::BadVersions) } else { Ok(versions) }
+    if versions.len() > 6 { Err(DecodeError::BadVersions) } else { Ok(versions) }
 }
 
 pub(super) fn write_str_field(out: &mut Vec<u8>, key: &str, value: &str) {

@@ -5,23 +5,23 @@ use std::borrow::Cow;
 use super::{
     ACK, INDIRECT_PING, NACK, PING, SeqNo, addr, name, optional_addr, write_str_field, write_uint_field,
 };
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Are you there?
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ping<'a> {
     /// Names the ping in its ack.
     pub seq: SeqNo,
-    /// Who should be there; empty: whoever is.
+    /// The name of the node that is pinged; empty: any.
     pub node: &'a str,
     /// Where to answer; empty from old peers.
     pub source_addr: Cow<'a, [u8]>,
     /// Where to answer; 0 from old peers.
     pub source_port: u16,
-    /// Who asks.
+    /// The sender's name.
     pub source_node: &'a str,
 }
 
@@ -52,16 +52,16 @@ impl<'a> Ping<'a> {
     }
 }
 
-/// Please ping somebody for me.
+/// A request to ping a third node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndirectPing<'a> {
     /// Names the request in its ack or nack.
     pub seq: SeqNo,
-    /// Whom: IP address.
+    /// The target's IP address.
     pub target: Cow<'a, [u8]>,
-    /// Whom: port; 0 is the receiver's own.
+    /// The target's port; 0: the receiver's.
     pub port: u16,
-    /// Whom: node name.
+    /// The target's name.
     pub node: &'a str,
     /// Answer with a nack if it does not answer.
     pub nack: bool,
@@ -69,7 +69,7 @@ pub struct IndirectPing<'a> {
     pub source_addr: Cow<'a, [u8]>,
     /// Where to answer; 0 from old peers.
     pub source_port: u16,
-    /// Who asks.
+    /// The sender's name.
     pub source_node: &'a str,
 }
 

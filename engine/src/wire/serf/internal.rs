@@ -1,16 +1,16 @@
-//! What the cluster's own queries carry: votes about name conflicts, keys (PROTOCOL 5.6).
+//! The payloads of internal queries: votes about name conflicts, keys (PROTOCOL 5.6).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::tags::{decode_tag_map, write_tag_map};
 use super::{CONFLICT_RESPONSE, KEY_REQUEST, KEY_RESPONSE};
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::KEYS_MAX;
 use crate::wire::message::{addr, name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_array, write_bool, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// A member as conflict votes carry it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,7 +60,7 @@ impl<'a> MemberRecord<'a> {
         Ok(member)
     }
 
-    /// Appends a vote, type byte first: the record, or nil for a name that nobody has.
+    /// Appends a vote, type byte first: the record, or nil for a name that no member has.
     pub fn encode_vote(record: Option<&MemberRecord<'_>>, out: &mut Vec<u8>) {
         out.push(CONFLICT_RESPONSE);
         match record {
@@ -141,7 +141,7 @@ impl<'a> KeyResponse<'a> {
                 2 => {
                     let count = r.array()?;
                     if count > KEYS_MAX {
-                        return Err(DropReason::TooManyKeys);
+                        return Err(DecodeError::TooManyKeys);
                     }
                     response.keys = (0..count).map(|_| r.str()).collect::<Result<Vec<&str>>>()?;
                 }

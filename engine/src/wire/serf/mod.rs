@@ -13,7 +13,7 @@ pub use tags::{FewTags, TAG_MAGIC, decode_tags, encode_tags};
 
 use std::borrow::Cow;
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::message::{name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_raw_or_nil};
 
@@ -35,7 +35,7 @@ pub const CONFLICT_RESPONSE: u8 = 6;
 pub const KEY_REQUEST: u8 = 7;
 /// The outcome of a key query, inside a query response.
 pub const KEY_RESPONSE: u8 = 8;
-/// A message to pass on to somebody.
+/// A message to pass on to a third node.
 pub const RELAY: u8 = 9;
 
 /// Query flag: an ack is asked for; in a response: this is the ack.
@@ -43,7 +43,7 @@ pub const FLAG_ACK: u32 = 1;
 /// Query flag: don't pass it on.
 pub const FLAG_NO_BROADCAST: u32 = 2;
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// A Lamport time.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +52,9 @@ pub struct LamportTime(pub u64);
 /// One serf message, borrowed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SerfMessage<'a> {
-    /// Somebody leaves.
+    /// A member leaves.
     Leave(LeaveIntent<'a>),
-    /// Somebody is in.
+    /// A member joined.
     Join(JoinIntent<'a>),
     /// Serf's part of a push/pull.
     PushPull(PushPullState<'a>),
@@ -80,7 +80,7 @@ impl<'a> SerfMessage<'a> {
     /// # Errors
     /// Why it is refused.
     pub fn decode(bytes: &'a [u8]) -> Result<SerfMessage<'a>> {
-        let (&kind, body) = bytes.split_first().ok_or(DropReason::Empty)?;
+        let (&kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         let reader = &mut Reader::new(body);
         Ok(match kind {
             LEAVE => SerfMessage::Leave(LeaveIntent::decode(reader)?),
@@ -96,17 +96,17 @@ impl<'a> SerfMessage<'a> {
             KEY_REQUEST => SerfMessage::KeyRequest(KeyRequest::decode(reader)?),
             KEY_RESPONSE => SerfMessage::KeyResponse(KeyResponse::decode(reader)?),
             RELAY => SerfMessage::Relay(Relay::decode(reader)?),
-            _ => return Err(DropReason::UnknownSerfType),
+            _ => return Err(DecodeError::UnknownSerfType),
         })
     }
 }
 
-/// A member leaves, or somebody says so for it.
+/// A member leaves, or another node says so on its behalf.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct LeaveIntent<'a> {
     /// Member clock.
     pub ltime: LamportTime,
-    /// Who leaves.
+    /// The member's name.
     pub node: &'a str,
     /// Erase it at once.
     pub prune: bool,
@@ -143,7 +143,7 @@ impl<'a> LeaveIntent<'a> {
 pub struct JoinIntent<'a> {
     /// Member clock.
     pub ltime: LamportTime,
-    /// Who is in.
+    /// The member's name.
     pub node: &'a str,
 }
 
@@ -212,5 +212,5 @@ impl<'a> UserEvent<'a> {
 }
 
 fn named(name: &str) -> Result<()> {
-    if name.is_empty() { Err(DropReason::BadName) } else { Ok(()) }
+    if name.is_empty() { Err(DecodeError::BadName) } else { Ok(()) }
 }

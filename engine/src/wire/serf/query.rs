@@ -1,14 +1,14 @@
-//! Queries, who shall answer them, the answers, and answers that travel through others (PROTOCOL 5.3 to 5.5).
+//! Queries, their filters, the answers, and answers that are relayed (PROTOCOL 5.3 to 5.5).
 
 use std::borrow::Cow;
 
 use super::{LamportTime, QUERY, QUERY_RESPONSE, RELAY, named};
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{FILTER_NODES_MAX, QUERY_FILTERS_MAX};
 use crate::wire::message::{addr, name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_array, write_int, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// A query.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,9 +21,9 @@ pub struct Query<'a> {
     pub addr: Cow<'a, [u8]>,
     /// Where answers go: port.
     pub port: u16,
-    /// Who asks; empty from old peers.
+    /// The sender's name; empty from old peers.
     pub source_node: &'a str,
-    /// Who shall answer: encoded filters, each checked to be non-empty.
+    /// The encoded filters that a node must pass to answer, each checked to be non-empty.
     pub filters: Vec<Cow<'a, [u8]>>,
     /// [`FLAG_ACK`](super::FLAG_ACK), [`FLAG_NO_BROADCAST`](super::FLAG_NO_BROADCAST).
     pub flags: u32,
@@ -70,7 +70,7 @@ impl<'a> Query<'a> {
             Ok(())
         })?;
         if query.addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         Ok(query)
     }
@@ -105,16 +105,16 @@ impl<'a> Query<'a> {
 fn decode_filters<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cow<'a, [u8]>>> {
     let count = reader.array()?;
     if u64::from(count) > QUERY_FILTERS_MAX {
-        return Err(DropReason::TooManyFilters);
+        return Err(DecodeError::TooManyFilters);
     }
     let filter = |_| {
         let filter = reader.bytes()?;
-        if filter.is_empty() { Err(DropReason::EmptyFilter) } else { Ok(filter) }
+        if filter.is_empty() { Err(DecodeError::EmptyFilter) } else { Ok(filter) }
     };
     (0..count).map(filter).collect()
 }
 
-/// Who shall answer a query.
+/// Which nodes answer a query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter<'a> {
     /// These nodes.
@@ -134,13 +134,13 @@ impl<'a> Filter<'a> {
     /// # Errors
     /// Why it can't be understood; such a query is passed on but not answered.
     pub fn decode(bytes: &'a [u8]) -> Result<Filter<'a>> {
-        let (&kind, body) = bytes.split_first().ok_or(DropReason::EmptyFilter)?;
+        let (&kind, body) = bytes.split_first().ok_or(DecodeError::EmptyFilter)?;
         let mut reader = Reader::new(body);
         match kind {
             0 => {
                 let count = reader.array()?;
                 if count > FILTER_NODES_MAX {
-                    return Err(DropReason::TooManyFilters);
+                    return Err(DecodeError::TooManyFilters);
                 }
                 (0..count).map(|_| reader.str()).collect::<Result<Vec<&str>>>().map(Filter::Nodes)
             }
@@ -152,7 +152,7 @@ impl<'a> Filter<'a> {
                 })?;
                 Ok(Filter::Tag { tag, expr })
             }
-            _ => Err(DropReason::UnknownType),
+            _ => Err(DecodeError::UnknownType),
         }
     }
 
@@ -183,7 +183,7 @@ pub struct QueryResponse<'a> {
     pub ltime: LamportTime,
     /// The query's id.
     pub id: u32,
-    /// Who answers.
+    /// The name of the node that answers.
     pub from: &'a str,
     /// [`FLAG_ACK`](super::FLAG_ACK) for an ack.
     pub flags: u32,
@@ -221,14 +221,14 @@ impl<'a> QueryResponse<'a> {
     }
 }
 
-/// A message to pass on to somebody.
+/// A message to pass on to a third node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Relay<'a> {
-    /// To whom: IP address.
+    /// The third node's IP address.
     pub dest_addr: Cow<'a, [u8]>,
-    /// To whom: port.
+    /// The third node's port.
     pub dest_port: u16,
-    /// To whom: node name.
+    /// The third node's name.
     pub dest_name: &'a str,
     /// The serf message, its type byte first.
     pub inner: &'a [u8],
@@ -253,10 +253,10 @@ impl<'a> Relay<'a> {
         })?;
         relay.inner = reader.rest();
         if relay.dest_addr.is_empty() {
-            return Err(DropReason::BadAddress);
+            return Err(DecodeError::BadAddress);
         }
         if relay.inner.is_empty() {
-            return Err(DropReason::Empty);
+            return Err(DecodeError::Empty);
         }
         Ok(relay)
     }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use super::{LamportTime, PUSH_PULL};
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{EVENT_SLOTS, SLOT_EVENTS_MAX};
 use crate::wire::message::{name, write_str_field, write_uint_field};
 use crate::wire::msgpack::{Reader, write_array, write_map, write_raw, write_raw_or_nil};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Serf's part of a push/pull. The lists are validated when it is decoded and walked in place after that.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,7 +105,7 @@ fn decode_event_slot<'a>(reader: &mut Reader<'a>) -> Result<Option<EventSlot<'a>
         }
         let count = r.array()?;
         if count > SLOT_EVENTS_MAX {
-            return Err(DropReason::TooManyEvents);
+            return Err(DecodeError::TooManyEvents);
         }
         for _ in 0..count {
             let (mut name, mut payload) = ("", Cow::default());

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::drop::DropReason;
+use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::message::write_str_field;
 use crate::wire::msgpack::{Reader, write_map};
 
-type Result<T> = std::result::Result<T, DropReason>;
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Marks meta that holds encoded tags (serf protocol 3 and newer).
 pub const TAG_MAGIC: u8 = 0xff;
@@ -24,7 +24,7 @@ pub fn encode_tags(tags: &BTreeMap<String, String>, out: &mut Vec<u8>) {
 /// `BadTags` if it is no map of strings.
 pub fn decode_tags(meta: &[u8]) -> Result<BTreeMap<String, String>> {
     match meta.split_first() {
-        Some((&TAG_MAGIC, body)) => decode_tag_map(&mut Reader::new(body)).map_err(|_| DropReason::BadTags),
+        Some((&TAG_MAGIC, body)) => decode_tag_map(&mut Reader::new(body)).map_err(|_| DecodeError::BadTags),
         _ => {
             let role = String::from_utf8_lossy(meta).into_owned();
             Ok(BTreeMap::from([("role".to_owned(), role)]))
@@ -40,7 +40,7 @@ pub(super) fn decode_tag_map(reader: &mut Reader<'_>) -> Result<BTreeMap<String,
         let (tag, value) = (reader.str()?, reader.str()?);
         // An old peer's bare role of 512 bytes gets longer by the map around it.
         if reader.position() - start > 2 * META_BYTES_MAX {
-            return Err(DropReason::BadTags);
+            return Err(DecodeError::BadTags);
         }
         tags.insert(tag.to_owned(), value.to_owned());
     }
@@ -54,7 +54,7 @@ pub struct FewTags<'a> {
     len: usize,
 }
 
-/// As many as nearly everybody has at most.
+/// As many as nearly all nodes have at most.
 const FEW: usize = 8;
 
 impl<'a> FewTags<'a> {

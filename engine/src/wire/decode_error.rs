@@ -1,34 +1,34 @@
-//! Why input was refused.
+//! Why bytes were not understood.
 
 use std::fmt;
 
-macro_rules! drop_reasons {
+macro_rules! decode_errors {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why input was refused. Counted by reason; a refused datagram is never answered.
+        /// Why bytes were not understood.
         #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum DropReason { $($(#[$doc])* $name,)* }
+        pub enum DecodeError { $($(#[$doc])* $name,)* }
 
-        impl DropReason {
-            /// All reasons, in the order of their numbers.
-            pub const ALL: &[DropReason] = &[$(DropReason::$name,)*];
+        impl DecodeError {
+            /// All errors, in the order of their numbers.
+            pub const ALL: &[DecodeError] = &[$(DecodeError::$name,)*];
             /// How many there are.
-            pub const COUNT: usize = DropReason::ALL.len();
+            pub const COUNT: usize = DecodeError::ALL.len();
 
-            /// The reason as metrics and `info` name it.
+            /// The error as metrics and `info` name it.
             pub fn as_str(self) -> &'static str {
-                match self { $(DropReason::$name => $text,)* }
+                match self { $(DecodeError::$name => $text,)* }
             }
         }
     };
 }
 
-drop_reasons! {
+decode_errors! {
     /// No bytes.
     Empty = "empty",
     /// The datagram is longer than the receive buffer.
     DatagramTruncated = "datagram_truncated",
-    /// A type byte nobody knows.
+    /// An unknown type byte.
     UnknownType = "unknown_type",
     /// A known type where it must not be: a push/pull in a datagram, a checksum inside a compound.
     MisplacedType = "misplaced_type",
@@ -46,9 +46,9 @@ drop_reasons! {
     MetaTooLong = "meta_too_long",
     /// An address of neither 4 nor 16 bytes.
     BadAddress = "bad_address",
-    /// Protocol versions that nobody can speak, or more than six.
+    /// A range of protocol versions that is empty or begins at 0, or more than six versions.
     BadVersions = "bad_versions",
-    /// A member state nobody knows.
+    /// An unknown member state.
     BadState = "bad_state",
     /// A label is expected and none came.
     LabelMissing = "label_missing",
@@ -56,9 +56,9 @@ drop_reasons! {
     LabelMismatch = "label_mismatch",
     /// A label of length zero, or cut.
     LabelMalformed = "label_malformed",
-    /// Encryption is expected and the stream is plain.
+    /// A sealed stream is expected and this one is plain.
     NotEncrypted = "not_encrypted",
-    /// The stream is encrypted and this node has no key.
+    /// The stream is sealed and this node has no key.
     Encrypted = "encrypted",
     /// An encryption envelope of an unknown version.
     BadEnvelopeVersion = "bad_envelope_version",
@@ -80,16 +80,14 @@ drop_reasons! {
     EmptyPart = "empty_part",
     /// Compounds or compressions inside each other, too deep.
     NestedTooDeep = "nested_too_deep",
-    /// More messages in one datagram than anybody sends.
+    /// More messages in one datagram than any implementation sends.
     TooManyMessages = "too_many_messages",
-    /// A serf type byte nobody knows.
+    /// An unknown serf type byte.
     UnknownSerfType = "unknown_serf_type",
     /// A query filter of length zero (it crashes every Serf).
     EmptyFilter = "empty_filter",
     /// More filters than fit a query honestly, or more names in one.
     TooManyFilters = "too_many_filters",
-    /// A query filter whose regular expression is none, or too big.
-    BadFilter = "bad_filter",
     /// More user events of one Lamport time than could be sent at a moment.
     TooManyEvents = "too_many_events",
     /// More keys than fit a response honestly.
@@ -98,56 +96,16 @@ drop_reasons! {
     BadTags = "bad_tags",
     /// A coordinate of another version or dimension, or with a number that is none.
     BadCoordinate = "bad_coordinate",
-    /// A ping for another name: the sender's picture of this address is old.
-    WrongNodeName = "wrong_node_name",
-    /// An ack or nack that nobody waits for, mostly late ones.
-    UnknownSeq = "unknown_seq",
-    /// An accusation with the last incarnation there is.
-    IncarnationExhausted = "incarnation_exhausted",
-    /// A Lamport time so high that the clock could not go on.
-    LamportTimeExhausted = "lamport_time_exhausted",
-    /// A known name under another address.
-    AddressConflict = "address_conflict",
-    /// An address outside the networks that this node is configured to talk to.
-    AddressNotAllowed = "address_not_allowed",
-    /// News about a member from before it left or was erased.
-    Departed = "departed",
-    /// A push/pull with members this node can't talk to.
-    IncompatibleVersions = "incompatible_versions",
-    /// The delegate does not let the member in.
-    AliveVetoed = "alive_vetoed",
-    /// The delegate does not let two clusters become one.
-    MergeVetoed = "merge_vetoed",
-    /// A message or state of the program's own, and no delegate to take it.
-    Unhandled = "unhandled",
-    /// A bounded queue or table is full.
-    QueueFull = "queue_full",
-    /// More streams at a time than allowed.
-    TooManyStreams = "too_many_streams",
-    /// All streams together hold more bytes than allowed: the one with the most.
-    StreamsFull = "streams_full",
-    /// More answers that nobody reads than allowed: the oldest.
-    StreamUnread = "stream_unread",
     /// A frame above its cap.
     StreamTooLarge = "stream_too_large",
     /// A stream that ended in the middle of a message.
     StreamCut = "stream_cut",
-    /// A stream that took too long.
-    StreamTimeout = "stream_timeout",
-    /// The other side refused a stream with an error message.
-    RemoteError = "remote_error",
-    /// A user event older than what is remembered.
-    EventTooOld = "event_too_old",
-    /// A query older than what is remembered.
-    QueryTooOld = "query_too_old",
-    /// A response for a query that is over or never was.
-    QueryUnknown = "query_unknown",
-    /// A second response from the same node.
-    DuplicateResponse = "duplicate_response",
 }
 
-impl fmt::Display for DropReason {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
+
+impl std::error::Error for DecodeError {}

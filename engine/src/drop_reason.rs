@@ -1,0 +1,125 @@
+//! Why a node refused input.
+
+use std::fmt;
+
+use crate::wire::DecodeError;
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a node refused input. Nodes count refused input by reason; a refused datagram is never answered.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum DropReason {
+            /// Its bytes were not understood.
+            Undecodable(DecodeError),
+            $($(#[$doc])* $name,)*
+        }
+
+        /// The reasons that lie with the node and not with the bytes, in the order of their numbers.
+        const OF_STATE: &[DropReason] = &[$(DropReason::$name,)*];
+
+        /// The numbers of those reasons.
+        enum Place { $($name,)* }
+
+        impl DropReason {
+            /// The reason as metrics and `info` name it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    DropReason::Undecodable(error) => error.as_str(),
+                    $(DropReason::$name => $text,)*
+                }
+            }
+
+            /// The reason's number, below [`COUNT`](Self::COUNT).
+            pub(crate) fn number(self) -> usize {
+                match self {
+                    DropReason::Undecodable(error) => error as usize,
+                    $(DropReason::$name => DecodeError::COUNT + Place::$name as usize,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A query filter whose regular expression is none, or too big.
+    BadFilter = "bad_filter",
+    /// A ping for another name: the sender's picture of this address is old.
+    WrongNodeName = "wrong_node_name",
+    /// An ack or nack that no probe waits for, mostly late ones.
+    UnknownSeq = "unknown_seq",
+    /// An accusation with the last incarnation there is.
+    IncarnationExhausted = "incarnation_exhausted",
+    /// A Lamport time so high that the clock could not go on.
+    LamportTimeExhausted = "lamport_time_exhausted",
+    /// A known name under another address.
+    AddressConflict = "address_conflict",
+    /// An address outside the networks that this node is configured to talk to.
+    AddressNotAllowed = "address_not_allowed",
+    /// News about a member from before it left or was erased.
+    Departed = "departed",
+    /// A push/pull with members this node can't talk to.
+    IncompatibleVersions = "incompatible_versions",
+    /// The delegate does not let the member in.
+    AliveVetoed = "alive_vetoed",
+    /// The delegate does not let two clusters become one.
+    MergeVetoed = "merge_vetoed",
+    /// A message or state of the program, and no delegate to take it.
+    Unhandled = "unhandled",
+    /// A bounded queue or table is full.
+    QueueFull = "queue_full",
+    /// More streams at a time than allowed.
+    TooManyStreams = "too_many_streams",
+    /// All streams together hold more bytes than allowed: the one with the most.
+    StreamsFull = "streams_full",
+    /// More answers that peers do not read than allowed: the oldest one.
+    StreamUnread = "stream_unread",
+    /// A stream that took too long.
+    StreamTimeout = "stream_timeout",
+    /// The other side refused a stream with an error message.
+    RemoteError = "remote_error",
+    /// A user event older than what is remembered.
+    EventTooOld = "event_too_old",
+    /// A query older than what is remembered.
+    QueryTooOld = "query_too_old",
+    /// A response for a query that is over or never was.
+    QueryUnknown = "query_unknown",
+    /// A second response from the same node.
+    DuplicateResponse = "duplicate_response",
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = DecodeError::COUNT + OF_STATE.len();
+
+    /// All reasons, in the order of their numbers.
+    pub fn all() -> impl Iterator<Item = DropReason> {
+        let undecodable = DecodeError::ALL.iter().map(|&error| DropReason::Undecodable(error));
+        undecodable.chain(OF_STATE.iter().copied())
+    }
+}
+
+impl From<DecodeError> for DropReason {
+    fn from(error: DecodeError) -> DropReason {
+        DropReason::Undecodable(error)
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense_and_names_are_used_once() {
+        assert!(DropReason::all().enumerate().all(|(place, reason)| reason.number() == place));
+        let names: BTreeSet<&str> = DropReason::all().map(DropReason::as_str).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+    }
+}
