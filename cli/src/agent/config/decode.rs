@@ -232,7 +232,7 @@ mod tests {
         let cases = [
             (r#"{"Node_Name": 5}"#, "'node_name' must be a string, not a number"),
             (r#"{"protocol": "4"}"#, "'protocol' must be a number, not a string"),
-            (r#"{"protocol": 1e300}"#, "'protocol' must be a number of at most 53 bits, not 1e300"),
+            (r#"{"protocol": 1e300}"#, "'protocol' must be a number of at most 53 bits, not 1e+300"),
             (r#"{"leave_on_terminate": "yes"}"#, "'leave_on_terminate' must be true or false, not a string"),
             (r#"{"enable_compression": 1}"#, "'enable_compression' must be true or false, not a number"),
             (r#"{"tags": []}"#, "'tags' must be an object with strings, not an array"),
