@@ -7,6 +7,10 @@
 mod common;
 mod crash;
 mod handlers;
+mod joins;
+mod lenient;
+#[cfg(target_os = "linux")]
+mod namespaces;
 mod process;
 mod refusals;
 mod reload;

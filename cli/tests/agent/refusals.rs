@@ -71,7 +71,6 @@ fn files_are_named_with_key_and_expectation() {
 #[test]
 fn what_is_not_supported_is_never_ignored() {
     assert!(refused(&["-discover=x"]).starts_with("==> 'discover' (-discover) is not supported yet: "));
-    assert!(refused(&["-replay", "false", "-node=x"]).starts_with("==> Error: 'false' is no flag"));
 }
 
 #[test]
