@@ -103,6 +103,75 @@ fn a_node_bound_to_all_addresses_announces_the_one_that_serf_announces() {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
+/// Two network namespaces with a link between them; deleted when dropped.
+struct Linked([String; 2]);
+
+impl Linked {
+    fn new() -> Linked {
+        let linked = Linked(["a", "b"].map(|end| format!("thane-{}-{end}", std::process::id())));
+        let [a, b] = &linked.0;
+        for name in [a, b] {
+            linked.ip(&["netns", "add", name]);
+            linked.ip(&["-n", name, "link", "set", "lo", "up"]);
+        }
+        linked.ip(&["link", "add", "eth0", "netns", a, "type", "veth", "peer", "name", "eth0", "netns", b]);
+        for (name, addr) in [(a, "10.83.0.1/24"), (b, "10.83.0.2/24")] {
+            linked.ip(&["-n", name, "addr", "add", addr, "dev", "eth0"]);
+            linked.ip(&["-n", name, "link", "set", "eth0", "up"]);
+            linked.ip(&["-n", name, "route", "add", "default", "via", "10.83.0.254"]);
+        }
+        linked
+    }
+
+    fn ip(&self, arguments: &[&str]) {
+        assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
+    }
+
+    /// An agent with default addresses in one of them.
+    fn agent(&self, end: usize, program: &str, flags: &[&str]) -> Agent {
+        let fixed = ["netns", "exec", &self.0[end], program, "agent"];
+        let mut agent = Agent::of_command("ip", &[&fixed, flags].concat(), "127.0.0.1");
+        agent.wait_for("Log data will now stream in");
+        agent
+    }
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            // What could not be made can't be deleted either.
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+#[test]
+fn a_node_taken_over_from_serf_and_given_back_announces_the_same_bytes() {
+    let Some(serf) = serf() else { return };
+    if !can_make_namespaces("takeover") {
+        return;
+    }
+    let linked = Linked::new();
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("-snapshot={}", folder.path().join("b").display());
+    let mut watcher = linked.agent(0, serf, &["-node=a", "-retry-join=10.83.0.2", "-retry-interval=1s"]);
+    let mut seen = 0;
+    for program in [serf, THANE, serf] {
+        let mut moved =
+            linked.agent(1, program, &["-node=b", &snapshot, "-retry-join=10.83.0.1", "-retry-interval=1s"]);
+        moved.wait_for("EventMemberJoin: a 10.83.0.1");
+        seen += 1;
+        watcher.wait_for_count("EventMemberJoin: b 10.83.0.2", seen);
+        // A conflict is reported with each announcement, of which a join makes several.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        moved.signal("INT");
+        assert_eq!(moved.end(), Some(0), "{program}: {:?}", moved.lines);
+        watcher.wait_for_count("EventMemberLeave: b 10.83.0.2", seen);
+        assert!(!moved.has("Conflicting address"), "{program}: {:?}", moved.lines);
+    }
+    assert!(!watcher.has("Conflicting address"), "{:?}", watcher.lines);
+}
+
 #[test]
 fn names_that_hang_delay_neither_their_own_join_nor_anything_else() {
     if !can_make_namespaces("hanging lookups") {
