@@ -67,7 +67,7 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
         return bind_one(addr);
     }
     match bind_one(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port())) {
-        // A kernel without IPv6 has no such sockets or no such addresses.
+        // A kernel without IPv6 refuses the socket or the address.
         Err(error) if error.kind() != ErrorKind::AddrInUse && error.kind() != ErrorKind::PermissionDenied => {
             bind_one(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port()))
         }

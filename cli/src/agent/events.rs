@@ -31,7 +31,7 @@ pub(crate) async fn forward(
             }
         };
         tokio::select! {
-            told = outlet.next() => match told {
+            item = outlet.next() => match item {
                 Some(OutletItem::Notice(notice)) => {
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());

@@ -184,7 +184,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         send(&mut syslog, 2);
         let daemon = UnixDatagram::bind(&path).unwrap();
-        // More than a socket's queue holds, and nobody reads.
+        // More than the socket's queue holds, and no reader.
         (3..5000).for_each(|n| send(&mut syslog, n));
         assert!(next(&daemon).ends_with("agent: 3"));
     }

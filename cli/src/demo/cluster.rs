@@ -276,8 +276,8 @@ fn is_about(event: &Event, what: MemberEventKind, name: &str) -> bool {
 
 /// Forwards the events of an agent, and responds to queries with the agent's name.
 async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc::UnboundedSender<Report>) {
-    while let Some(told) = outlet.next().await {
-        let OutletItem::Event(event) = told else { continue };
+    while let Some(item) = outlet.next().await {
+        let OutletItem::Event(event) = item else { continue };
         let at = Instant::now();
         if let Event::Query { token, .. } = &event {
             // A refused response (after the timeout) shows in the count of responses.

@@ -14,7 +14,7 @@ use crate::agent::telemetry;
 
 /// Upper limit of `user_event_size_limit`, bytes; the same on every member of a cluster.
 const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
-/// Versions of Serf's protocol that an agent can be told to speak.
+/// Versions of Serf's protocol that can be configured.
 const PROTOCOLS: RangeInclusive<i64> = 2..=5;
 
 /// Warns of sinks without a port, to which nothing can be sent. Serf starts with them.

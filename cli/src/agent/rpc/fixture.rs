@@ -75,8 +75,8 @@ impl Agent {
         tasks.spawn_local(serve(listener, backend.clone()));
         let (events, log) = (backend.events.clone(), backend.log.clone());
         tasks.spawn_local(async move {
-            while let Some(told) = outlet.next().await {
-                match told {
+            while let Some(item) = outlet.next().await {
+                match item {
                     OutletItem::Event(event) => {
                         // An error means that no stream is open.
                         let _ = events.send(Arc::new(event));
@@ -127,7 +127,7 @@ pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Any msgpack value; text and bytes stay apart, because Serf's clients tell them apart.
+/// Any msgpack value; text and bytes are different, because Serf's clients distinguish them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
     Nil,
