@@ -71,6 +71,14 @@ pub enum CommandError {
     /// No such query, or it is over.
     #[error("No pending queries matching ID")]
     UnknownQuery,
+    /// A query's tag filter has an expression that no node would understand. Nothing was sent.
+    #[error("filter of tag {tag:?}: {reason}")]
+    BadFilter {
+        /// The tag.
+        tag: String,
+        /// What is wrong with the expression.
+        reason: String,
+    },
     /// `_serf_` names are reserved.
     #[error("Queries cannot contain the '_serf_' prefix")]
     ReservedName,

@@ -43,6 +43,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A query filter whose regular expression is none, or too big.
     BadFilter = "bad_filter",
+    /// Filters of queries whose expressions cost more than this node compiles in a second.
+    FiltersTooCostly = "filters_too_costly",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
     /// An ack or nack that no probe waits for, mostly late ones.

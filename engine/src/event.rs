@@ -326,6 +326,13 @@ pub enum Notice {
         /// Its Lamport time.
         ltime: LamportTime,
     },
+    /// A query's filter has an expression that this node does not understand (also counted).
+    BadFilter {
+        /// The expression.
+        expr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A response came for a query that is over.
     LateResponse {
         /// The member that answered; `None` if none did.

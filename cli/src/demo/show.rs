@@ -1,14 +1,16 @@
 //! The output of the demo: on a terminal a live grid of the agents and a progress line, elsewhere (a pipe, a file,
-//! `TERM=dumb`) one plain line for each step.
+//! `TERM=dumb`) one plain line for each step. Drawing uses the escape codes that all Unix terminals understand: a
+//! library for it would be part of the agent's binary too.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
-
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::say;
 
 /// Cells of the grid in one line.
 const ROW: usize = 25;
+/// Longest line of progress, characters: what every terminal shows in one line.
+const LINE: usize = 78;
 
 /// How an agent is shown.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -26,65 +28,90 @@ pub(super) enum Cell {
 }
 
 impl Cell {
-    fn symbol(self) -> console::StyledObject<&'static str> {
+    /// The symbol and its colour (ANSI).
+    fn symbol(self) -> (&'static str, u8) {
         match self {
-            Cell::Alone => console::style("·").dim(),
-            Cell::Alive => console::style("●").green(),
-            Cell::Reached => console::style("●").cyan(),
-            Cell::Failed => console::style("✗").red(),
-            Cell::Left => console::style("○").yellow(),
+            Cell::Alone => ("·", 2),
+            Cell::Alive => ("●", 32),
+            Cell::Reached => ("●", 36),
+            Cell::Failed => ("✗", 31),
+            Cell::Left => ("○", 33),
         }
     }
 }
 
 /// The demo's output.
 pub(super) struct Show {
-    live: MultiProgress,
-    /// The live part; hidden if standard output can't show it.
-    grid: ProgressBar,
-    line: ProgressBar,
-    is_live: bool,
+    live: Option<Live>,
     cells: Vec<Cell>,
+    /// The current step and its progress.
+    line: String,
     step: usize,
     steps: usize,
 }
 
+/// The live part of the output, below the lines that stay.
+struct Live {
+    coloured: bool,
+    /// Number of lines drawn last.
+    lines: usize,
+}
+
+impl Live {
+    /// `None` if standard output is not a terminal with escape codes.
+    fn detect() -> Option<Live> {
+        let dumb = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
+        let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        (cfg!(unix) && !dumb && io::stdout().is_terminal()).then_some(Live { coloured, lines: 0 })
+    }
+
+    /// Replaces the live part by lines that stay and a new live part.
+    fn draw(&mut self, stays: &str, live: &str) {
+        let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+        self.lines = live.lines().count();
+        let mut terminal = io::stdout().lock();
+        // The demo continues if the terminal is gone.
+        let _ = write!(terminal, "{up}\r\x1b[J{stays}{live}").and_then(|()| terminal.flush());
+    }
+
+    fn grid(&self, cells: &[Cell]) -> String {
+        let cell = |cell: &Cell| {
+            let (symbol, colour) = cell.symbol();
+            if self.coloured { format!("\x1b[{colour}m{symbol}\x1b[0m ") } else { format!("{symbol} ") }
+        };
+        let row = |row: &[Cell]| row.iter().map(cell).collect::<String>() + "\n";
+        cells.chunks(ROW).map(row).collect()
+    }
+}
+
 impl Show {
     pub(super) fn new(agents: usize, steps: usize) -> Show {
-        let live = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-        let is_live = !live.is_hidden();
-        let bar = |template: &str| {
-            let style = ProgressStyle::with_template(template).expect("the template is fixed");
-            live.add(ProgressBar::new_spinner().with_style(style))
-        };
-        let grid = bar("\n{msg}");
-        let line = bar("{spinner} {msg} ({elapsed})");
-        line.enable_steady_tick(Duration::from_millis(100));
-        Show { live, grid, line, is_live, cells: vec![Cell::Alone; agents], step: 0, steps }
+        let cells = vec![Cell::Alone; agents];
+        Show { live: Live::detect(), cells, line: String::new(), step: 0, steps }
     }
 
     /// Prints a line above the steps.
-    pub(super) fn heading(&self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         self.print(text);
     }
 
     /// Begins a step.
     pub(super) fn begin(&mut self, what: &str, text: &str) {
-        self.line.reset_elapsed();
-        self.line.set_message(format!("{what}: {text}"));
-        self.redraw();
+        self.line = format!("{what}: {text}");
+        self.redraw("");
     }
 
     /// Shows the progress of the step.
-    pub(super) fn progress(&self, text: &str) {
-        self.line.set_message(text.to_owned());
+    pub(super) fn progress(&mut self, text: &str) {
+        text.clone_into(&mut self.line);
+        self.redraw("");
     }
 
     /// Changes the symbol of an agent.
     pub(super) fn cell(&mut self, agent: usize, cell: Cell) {
         if self.cells[agent] != cell {
             self.cells[agent] = cell;
-            self.redraw();
+            self.redraw("");
         }
     }
 
@@ -96,9 +123,9 @@ impl Show {
 
     /// Removes the live part and prints the text.
     pub(super) fn end(&mut self, text: &str) {
-        self.grid.finish_and_clear();
-        self.line.finish_and_clear();
-        say(format_args!("\n{text}"));
+        self.clear();
+        self.live = None;
+        self.print(&format!("\n{text}"));
     }
 
     /// A duration as people read it.
@@ -111,37 +138,49 @@ impl Show {
         }
     }
 
-    fn print(&self, text: &str) {
-        if self.is_live {
-            // The demo continues if the terminal is gone.
-            let _ = self.live.println(text);
+    fn print(&mut self, text: &str) {
+        if self.live.is_some() {
+            self.redraw(&format!("{text}\n"));
         } else {
             say(text);
         }
     }
 
-    fn redraw(&self) {
-        if !self.is_live {
-            return;
+    fn redraw(&mut self, stays: &str) {
+        if let Some(live) = &mut self.live {
+            // A longer line would wrap, and the lines drawn could not be counted.
+            let line: String = self.line.chars().take(LINE).collect();
+            let drawn = format!("\n{}{line}\n", live.grid(&self.cells));
+            live.draw(stays, &drawn);
         }
-        let row = |cells: &[Cell]| -> String {
-            cells.iter().map(|cell| format!("{} ", cell.symbol())).collect::<String>()
-        };
-        let rows: Vec<String> = self.cells.chunks(ROW).map(row).collect();
-        self.grid.set_message(rows.join("\n"));
+    }
+
+    fn clear(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.draw("", "");
+        }
     }
 }
 
 impl Drop for Show {
     fn drop(&mut self) {
-        self.grid.finish_and_clear();
-        self.line.finish_and_clear();
+        self.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grid_has_a_row_for_every_25_agents_and_colours_where_they_are_wanted() {
+        let mut cells = vec![Cell::Alive; 26];
+        cells[25] = Cell::Failed;
+        let plain = Live { coloured: false, lines: 0 }.grid(&cells);
+        assert_eq!(plain, format!("{}\n✗ \n", "● ".repeat(25)));
+        let coloured = Live { coloured: true, lines: 0 }.grid(&cells[25..]);
+        assert_eq!(coloured, "\x1b[31m✗\x1b[0m \n");
+    }
 
     #[test]
     fn times_have_units() {

@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use super::resolve::{Entry, Found, Name, look_up};
 use super::{Handle, JoinError};
 use crate::event::Completion;
-use crate::shard::Reply;
 
 /// Addresses that one join tries at the same time. A node has room for 256 streams, and other joins need some of it.
 const TRIED_AT_ONCE: usize = 32;
@@ -21,14 +20,14 @@ struct Outcome {
 
 impl Handle {
     /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
-    /// `nodename/` before one of these. A missing port is the port this node is bound to. Without `replay`,
-    /// user events from before the join are not delivered. Returns how many addresses answered.
+    /// `nodename/` before one of these. Without a port, the port that this node is bound to is used. Without
+    /// `replay`, user events from before the join are not delivered. Returns the number of addresses that answered.
     ///
     /// Any number of entries is tried, some at a time. Names are looked up meanwhile and on threads of their own: one
     /// without an answer within 10 s counts as failed and delays no other.
     ///
     /// # Errors
-    /// No address answered: one line for each entry. The node's view is unchanged.
+    /// No address answered; the error has one line for each. The member list is then unchanged.
     pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
         let mut errors = Vec::new();
         let (mut addresses, mut names) = (Vec::new(), Vec::<Name>::new());
@@ -65,9 +64,8 @@ impl Handle {
         let mut all = Outcome::default();
         for some in addresses.chunks(TRIED_AT_ONCE) {
             let targets = some.to_vec();
-            let joined = self
-                .pending(Reply::Completion, move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay))
-                .await;
+            let joined =
+                self.pending(move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay)).await;
             match joined {
                 Ok(Completion::Joined { contacted, errors }) => {
                     all.contacted += contacted;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-/// Longest wait for the answer to a name. The system's resolver may hang longer; its thread is left to it.
+/// Longest wait for the answer to a name. The system's resolver may hang longer; its thread then ends later.
 const LOOKUP_WITHIN: Duration = Duration::from_secs(10);
 /// Threads that look up names, of all joins of this process together. They end when no name is left.
 const LOOKUP_THREADS_MAX: usize = 32;

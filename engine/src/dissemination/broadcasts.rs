@@ -46,7 +46,7 @@ pub(super) struct Broadcasts {
     dropped: [usize; 4],
     /// Packets filled; decides whose turn it is.
     packets: u32,
-    /// The member whose news goes before everybody's: this node, once it leaves.
+    /// The member whose news goes before all other news: this node, once it leaves.
     pub(super) first: Option<MemberIndex>,
     /// A command waits for broadcasts to finish: those that do are deferred.
     pub(super) watched: bool,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::broadcasts::{Broadcasts, Limits};
-use super::{Source, piggyback};
+use super::piggyback;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
 use crate::time::Time;
@@ -31,12 +31,6 @@ impl Classic {
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
         let limit = |n: usize| sending.config.retransmit_mult * ceil_log10(n + 1);
         Limits { member: limit(sending.view.table_count()), user: limit(sending.view.members_count()) }
-    }
-
-    /// All broadcasts but those from the answer to a join: a thousand joiners that gossip all members to all
-    /// members would delay all other news (Serf's do).
-    pub(super) fn wants(&self, source: Source) -> bool {
-        source != Source::JoinAnswer
     }
 
     /// Arms the gossip timer if broadcasts wait, there are members to send them to, and it is not armed.

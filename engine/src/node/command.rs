@@ -11,7 +11,7 @@ use super::layers::{MESSAGE_BYTES_MAX, gossip_message};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::Context;
 use crate::deferred::Finished;
-use crate::dissemination::BroadcastId;
+use crate::dissemination::{BroadcastId, Source};
 use crate::event::Completion;
 use crate::scope::Scope;
 use crate::swim::encoded_meta;
@@ -158,7 +158,7 @@ impl Node {
     pub fn broadcast(&mut self, ctx: &mut Context, message: Bytes) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             node.check_plain()?;
-            gossip_message(&mut node.shared.scope(ctx), message)
+            gossip_message(&mut node.shared.scope(ctx), message, Source::Own)
         })
     }
 

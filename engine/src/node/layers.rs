@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::delegate::Onward;
-use crate::dissemination::{BroadcastId, Class};
+use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
@@ -106,7 +106,7 @@ impl TopLayer {
             return scope.drop_input(DropReason::Unhandled, from);
         };
         if delegate.on_message(bytes) == Onward::Gossip
-            && gossip_message(scope, Bytes::copy_from_slice(bytes)).is_err()
+            && gossip_message(scope, Bytes::copy_from_slice(bytes), Source::Gossip).is_err()
         {
             scope.drop_input(DropReason::QueueFull, from);
         }
@@ -197,14 +197,18 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = UDP_PACKET_BYTES_MAX - 376;
 ///
 /// # Errors
 /// If it is too long, or too many wait. Nothing was queued.
-pub(crate) fn gossip_message(scope: &mut Scope<'_>, message: Bytes) -> Result<(), CommandError> {
+pub(crate) fn gossip_message(
+    scope: &mut Scope<'_>,
+    message: Bytes,
+    source: Source,
+) -> Result<(), CommandError> {
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
     }
     if scope.dissemination.user_len(Class::Event) >= scope.config.queue_depth_max {
         return Err(CommandError::Busy("broadcasts"));
     }
-    scope.broadcast(Class::Event, message);
+    scope.broadcast(Class::Event, message, source);
     Ok(())
 }
 

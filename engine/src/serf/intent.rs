@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dissemination::{BroadcastId, Class};
+use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{MemberEventKind, SnapshotRecord};
 use crate::roster::MemberIndex;
@@ -115,7 +115,7 @@ impl Serf {
         self.on_join_intent(scope, &join);
         let mut bytes = Vec::new();
         join.encode(&mut bytes);
-        scope.broadcast(Class::Intent, bytes.into());
+        scope.broadcast(Class::Intent, bytes.into(), Source::Own);
     }
 
     /// Announces that this node leaves.
@@ -139,7 +139,7 @@ impl Serf {
         self.on_leave_intent(scope, &leave);
         let mut bytes = Vec::new();
         leave.encode(&mut bytes);
-        scope.broadcast(class, bytes.into())
+        scope.broadcast(class, bytes.into(), Source::Own)
     }
 
     /// Takes the intent that waited for a member which just came. Returns the member's first status.

@@ -2,7 +2,7 @@
 
 use crate::wire::LamportTime;
 
-/// Times from here on are refused: a clock that took one could not count on, and a single message would stop all
+/// Times from here on are refused: a clock that took one could not be incremented, and a single message would stop all
 /// events of the cluster for good. At a million events a second this time is reached after 292,000 years.
 const TIME_MAX: u64 = u64::MAX / 2;
 

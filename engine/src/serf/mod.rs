@@ -6,6 +6,7 @@
 mod coalesce;
 pub(crate) mod coordinate;
 mod event_buffer;
+mod filters;
 mod intent;
 mod internal;
 mod lamport;
@@ -23,7 +24,7 @@ use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
 use crate::deferred::{Acked, Change};
-use crate::dissemination::Class;
+use crate::dissemination::{Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
@@ -192,7 +193,7 @@ impl Serf {
         }
         self.event_clock.increment();
         self.on_user_event(scope, &event);
-        scope.broadcast(Class::Event, bytes.into());
+        scope.broadcast(Class::Event, bytes.into(), Source::Own);
         Ok(())
     }
 
@@ -364,7 +365,7 @@ enum Sight {
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
         Sight::First => {
-            scope.broadcast(class, Bytes::copy_from_slice(message));
+            scope.broadcast(class, Bytes::copy_from_slice(message), Source::Gossip);
         }
         Sight::Repeated => scope.message_repeated(message),
         Sight::Ignored => {}

@@ -7,20 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::dissemination::Class;
-use crate::dissemination::ceil_log10;
+use crate::dissemination::{Class, Source, ceil_log10};
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
+use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes};
 use crate::serf::{Serf, Sight};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
 use crate::wire::limits::EVENT_SLOTS;
-use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
-use crate::wire::{DecodeError, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Query, QueryResponse, Relay};
+use crate::wire::{DecodeError, LamportTime, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
 const QUERY_PROTOCOL_MIN: u8 = 4;
@@ -40,6 +40,7 @@ pub(super) struct Queries {
     min: LamportTime,
     /// The ids seen at each of the last 512 Lamport times.
     seen: Vec<Option<(LamportTime, Vec<u32>)>>,
+    filters: Filters,
     running: BTreeMap<LamportTime, Running>,
     asked: BTreeMap<QueryToken, Asked>,
     last_token: u64,
@@ -129,7 +130,7 @@ impl Serf {
         let question = Question {
             name: &params.name,
             payload: &params.payload,
-            filters: filters(params),
+            filters: filters::encode(params)?,
             request_ack: params.request_ack,
             relay_factor: params.relay_factor,
             timeout: params.timeout,
@@ -181,7 +182,7 @@ impl Serf {
         let (subject, generation) = (query.ltime.0 as u32, (query.ltime.0 >> 32) as u32);
         scope.schedule(scope.now() + timeout, TimerKind::QueryEnd, subject, generation);
         self.on_query(scope, &query);
-        scope.broadcast(Class::Query, bytes.into());
+        scope.broadcast(Class::Query, bytes.into(), Source::Own);
         Ok(timeout)
     }
 
@@ -208,7 +209,7 @@ impl Serf {
             let record = SnapshotRecord::QueryClock(query.ltime);
             scope.ctx.out.records.push((scope.node, record));
         }
-        if passes_filters(scope, &self.hidden_tags, query) {
+        if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
         if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
@@ -421,45 +422,6 @@ fn send_relays(scope: &mut Scope<'_>, to: SocketAddr, node: &str, relay_factor: 
 fn default_timeout(scope: &Scope<'_>) -> Duration {
     let alive = scope.view.status_count(MemberStatus::Alive);
     scope.config.gossip_interval * scope.config.query_timeout_mult * ceil_log10(alive + 1)
-}
-
-fn filters(params: &QueryParams) -> Vec<Vec<u8>> {
-    let nodes = params.filter_nodes.iter().map(String::as_str).collect::<Vec<&str>>();
-    let nodes = (!nodes.is_empty()).then(|| Filter::Nodes(nodes).encode());
-    let tags = params.filter_tags.iter().map(|(tag, expr)| Filter::Tag { tag, expr }.encode());
-    nodes.into_iter().chain(tags).collect()
-}
-
-type Tags = std::collections::BTreeMap<String, String>;
-
-/// Whether all filters pass this node. A filter that can't be decoded passes no node.
-fn passes_filters(scope: &mut Scope<'_>, hidden_tags: &Tags, query: &Query<'_>) -> bool {
-    query.filters.iter().all(|filter| match Filter::decode(filter) {
-        Ok(Filter::Nodes(nodes)) => nodes.contains(&scope.config.node_name.as_str()),
-        Ok(Filter::Tag { tag, expr }) => matches_tag(scope, hidden_tags, tag, expr),
-        Err(reason) => {
-            scope.drop_input(reason, None);
-            false
-        }
-    })
-}
-
-/// Whether the expression matches anywhere in this node's tag; a missing tag is empty. `regex` takes the syntax
-/// of Go's RE2 and, like it, linear time; its size limit bounds what an asker can make it compile.
-fn matches_tag(scope: &mut Scope<'_>, hidden_tags: &Tags, tag: &str, expr: &str) -> bool {
-    let mut tags = scope
-        .view
-        .fact(&scope.ctx.roster, scope.me)
-        .and_then(|fact| decode_tags(fact.meta()).ok())
-        .unwrap_or_default();
-    tags.extend(hidden_tags.iter().map(|(name, value)| (name.clone(), value.clone())));
-    match regex::RegexBuilder::new(expr).size_limit(1 << 20).build() {
-        Ok(regex) => regex.is_match(tags.get(tag).map_or("", String::as_str)),
-        Err(_) => {
-            scope.drop_input(DropReason::BadFilter, None);
-            false
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::view::MemberStatus;
 
 impl Serf {
     /// Perhaps tries a failed member: with probability failed / others that are not gone, so that a cluster
-    /// with few failures is not flooded with attempts. As long as nobody is alive, the members of the snapshot
+    /// with few failures is not flooded with attempts. As long as no other member is alive, the members of the snapshot
     /// are tried again too.
     pub(crate) fn on_reconnect_timer(&mut self, scope: &mut Scope<'_>) {
         if let Some(addr) = self.pick_failed(scope) {
@@ -49,7 +49,7 @@ impl Serf {
     }
 
     /// Tries the members of the snapshot once more, also those that had failed, as long as no other is alive:
-    /// after an outage of all, the member that is back first finds nobody and would stay alone.
+    /// after an outage of all, the member that is back first finds no other and would stay alone.
     fn rejoin_again(&mut self, scope: &mut Scope<'_>) {
         if !self.rejoin.is_empty() || self.leaving || scope.others_alive() {
             return;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::dissemination::Class;
+use crate::dissemination::{Class, Source};
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::view::{MemberStatus, SwimState};
@@ -59,7 +59,7 @@ impl Serf {
         }
         for (node, ltime) in missed.into_iter().take(REMINDERS_MAX) {
             let bytes = encoded(&LeaveIntent { ltime, node, prune: true });
-            scope.broadcast(Class::Intent, bytes.into());
+            scope.broadcast(Class::Intent, bytes.into(), Source::Own);
         }
     }
 }
