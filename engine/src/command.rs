@@ -104,9 +104,6 @@ pub enum CommandError {
     /// A second leave while one is under way.
     #[error("Leave already in progress")]
     LeaveInProgress,
-    /// Any other command after a leave.
-    #[error("Leave called after Shutdown")]
-    AfterLeave,
     /// A bound is reached; try again later.
     #[error("too many {0} under way, try again later")]
     Busy(&'static str),

@@ -19,7 +19,7 @@ impl Agent {
     /// # Errors
     /// No address answered, or a signal ended the wait: the line for the user.
     pub(super) async fn join_at_start(&mut self) -> Result<(), String> {
-        let settings = &self.settings;
+        let settings = &self.config.settings;
         if settings.start_join.is_empty() {
             return Ok(());
         }
@@ -44,9 +44,9 @@ impl Agent {
 
     /// Joins through `retry_join` in the background until another member is alive or the retries are used up.
     pub(super) fn join_in_background(&self) {
-        let retry = self.retry.clone();
+        let retry = self.config.retry.clone();
         if !retry.addresses.is_empty() {
-            let replay = self.settings.replay_on_join;
+            let replay = self.config.settings.replay_on_join;
             spawn_local(retry_join(self.backend.clone(), retry, replay, self.gave_up.clone()));
         }
     }

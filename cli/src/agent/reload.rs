@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tokio::task::spawn_local;
 
 use super::banner::heading;
-use super::config::{self, Settings};
+use super::config;
 use super::level::Level;
 use super::running::Agent;
 use crate::command::Failure;
@@ -16,12 +16,12 @@ const RELOADABLE: [&str; 6] =
     ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
 
 impl Agent {
-    /// Reads flags and files again and applies what can be applied. A file that can't be decoded or a wrong event
-    /// handler changes nothing; a wrong value of another setting leaves that setting as it is.
+    /// Reads flags and files again and applies what can be applied, as Serf does: a file that can't be decoded or a
+    /// wrong event handler changes nothing; a wrong log level keeps the old one and the rest is applied.
     pub(super) fn reload(&mut self) {
         heading("Reloading configuration...");
-        let reload = match config::read_reload(&self.arguments) {
-            Ok(reload) => reload,
+        let reloaded = match config::read_again(&self.arguments) {
+            Ok(reloaded) => reloaded,
             Err(failure) => {
                 if let Failure::Message(text) = failure {
                     heading(text);
@@ -29,49 +29,39 @@ impl Agent {
                 return heading("Failed to reload configs");
             }
         };
-        reload.warnings.iter().for_each(heading);
+        reloaded.warnings.iter().for_each(heading);
         let log = &self.backend.log;
-        match &reload.log_level {
-            Ok(level) => log.set_level(*level),
-            Err(text) => heading(text),
+        match reloaded.log_level {
+            Ok(level) => log.set_level(level),
+            Err(error) => heading(error),
         }
-        self.handlers.replace(reload.handlers);
-        self.report_waiting(&reload.settings, reload.refusal);
+        self.handlers.replace(reloaded.handlers);
 
-        if !self.keeps_tags_in_file(&reload.settings) && *self.backend.identity.tags.borrow() != reload.tags {
-            let (backend, tags) = (self.backend.clone(), reload.tags);
-            // The broadcast may take seconds, and signals must be handled meanwhile.
+        // A tags file holds the current tags, and the configuration has none.
+        let tags_from_file = self.backend.tags_file.is_some() || !reloaded.settings.tags_file.is_empty();
+        let mut waiting = self.started_with.differences(&reloaded.settings);
+        waiting.retain(|name| {
+            !RELOADABLE.contains(&name.as_str())
+                || (tags_from_file && matches!(name.as_str(), "tags" | "role"))
+        });
+        if !waiting.is_empty() {
+            let text = format!("Changed, but applied at the next start only: {}", waiting.join(", "));
+            log.add(Level::Warn, "agent", text);
+        }
+        if let Err(error) = reloaded.next_start {
+            log.add(Level::Warn, "agent", format!("The next start would fail: {error}"));
+        }
+        log.add(Level::Info, "agent", "Configuration reloaded");
+        if !tags_from_file && *self.backend.identity.tags.borrow() != reloaded.tags {
+            let (backend, tags) = (self.backend.clone(), reloaded.tags);
+            // The broadcast of the tags may take seconds, in which the agent handles further signals.
             spawn_local(async move {
                 if let Err(error) = backend.replace_tags(tags).await {
                     heading(format_args!("Failed to update tags: {error}"));
                 }
             });
         }
-        log.add(Level::Info, "agent", "Configuration reloaded");
-        self.settings = reload.settings;
-    }
-
-    /// Logs the settings that wait for the next start, and why that would fail if it would.
-    fn report_waiting(&self, settings: &Settings, refusal: Option<String>) {
-        let log = &self.backend.log;
-        let mut waiting = self.started_with.differences(settings);
-        waiting.retain(|name| {
-            let is_tags = matches!(name.as_str(), "tags" | "role");
-            !RELOADABLE.contains(&name.as_str()) || (is_tags && self.keeps_tags_in_file(settings))
-        });
-        if !waiting.is_empty() {
-            let text = format!("Changed, but applied at the next start only: {}", waiting.join(", "));
-            log.add(Level::Warn, "agent", text);
-        }
-        if let Some(refusal) = refusal {
-            let text = format!("The next start will fail with this configuration: {refusal}");
-            log.add(Level::Warn, "agent", text);
-        }
-    }
-
-    /// Whether a tags file holds the tags; the configuration has none then.
-    fn keeps_tags_in_file(&self, settings: &Settings) -> bool {
-        self.backend.tags_file.is_some() || !settings.tags_file.is_empty()
+        self.config.settings = reloaded.settings;
     }
 
     /// Writes the numbers of `info` to stderr, in the form of Serf's metrics.
@@ -82,7 +72,7 @@ impl Agent {
             format!("{} {:02}:{:02}:{:02} +0000 UTC", now.date(), now.hour(), now.minute(), now.second());
         let mut stderr = std::io::stderr().lock();
         for (section, name, count) in numbers.counts() {
-            // A closed stderr must not end the agent.
+            // Nobody may be reading stderr.
             let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {:.3}", count as f64);
         }
     }

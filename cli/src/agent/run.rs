@@ -120,7 +120,7 @@ impl Agent {
 
     /// Leaves first if the signal and the configuration say so.
     async fn end(mut self, signal: Signal) -> ExitCode {
-        let settings = &self.settings;
+        let settings = &self.config.settings;
         let graceful = match signal {
             Signal::Interrupt => !settings.skip_leave_on_interrupt,
             _ => settings.leave_on_terminate,

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::backend::Backend;
-use super::config::{Retry, Settings};
+use super::config::{Config, Settings};
 use super::handlers::Handlers;
 use super::signals::Signals;
 use crate::flags::Argument;
@@ -15,10 +15,8 @@ use crate::flags::Argument;
 pub(super) struct Agent {
     /// The command line, parsed again on reload.
     pub(super) arguments: Vec<Argument>,
-    /// The background join, as configured at start.
-    pub(super) retry: Retry,
-    /// The settings as of the last reload.
-    pub(super) settings: Settings,
+    /// The configuration at start, with the settings of the last reload.
+    pub(super) config: Config,
     /// The settings at start, which a reload compares with.
     pub(super) started_with: Settings,
     /// The node and what belongs to it.

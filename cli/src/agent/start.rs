@@ -87,9 +87,8 @@ impl Agent {
 
         let mut agent = Agent {
             arguments: arguments.to_vec(),
-            retry: config.retry,
             started_with: config.settings.clone(),
-            settings: config.settings,
+            config,
             backend,
             handlers,
             forwarding,

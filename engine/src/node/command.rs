@@ -62,12 +62,15 @@ impl Node {
     /// Leaves: announces the leave and gives the news time to spread. Completes with [`Completion::Left`].
     ///
     /// # Errors
-    /// If this node leaves already or has left. Nothing was changed.
+    /// While a leave is under way; nothing was changed. A node that has left completes at once.
     pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             match node.leave {
                 Leave::No => {}
-                Leave::Left => return Err(CommandError::AfterLeave),
+                Leave::Left => {
+                    ctx.out.completions.push((node.shared.id, ticket, Completion::Left));
+                    return Ok(());
+                }
                 _ => return Err(CommandError::LeaveInProgress),
             }
             node.shared.dissemination.watch(true);

@@ -58,8 +58,8 @@ pub(crate) struct Serf {
     rejoin: Vec<(String, SocketAddr)>,
     /// Members to be erased as soon as they have left.
     prune_when_gone: BTreeSet<MemberIndex>,
-    /// The member clock that the snapshot has.
-    recorded_clock: LamportTime,
+    /// The newest Lamport times in the snapshot.
+    recorded: Recorded,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
     /// A vote about this node's name is under way.
@@ -68,6 +68,13 @@ pub(crate) struct Serf {
     pub(crate) hidden_tags: BTreeMap<String, String>,
     /// This node's graceful leave has begun: intents about it are not refuted.
     leaving: bool,
+}
+
+/// The newest Lamport time of each kind that was written to the snapshot.
+struct Recorded {
+    clock: LamportTime,
+    events: LamportTime,
+    queries: LamportTime,
 }
 
 impl Serf {
@@ -86,7 +93,11 @@ impl Serf {
             coordinates: Coordinates::default(),
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
-            recorded_clock: LamportTime(restored.clock),
+            recorded: Recorded {
+                clock: LamportTime(restored.clock),
+                events: LamportTime(restored.event_clock),
+                queries: LamportTime(restored.query_clock),
+            },
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             defending: false,
@@ -221,10 +232,7 @@ impl Serf {
         }
         let payload = Bytes::copy_from_slice(&event.payload);
         self.events.insert(event.ltime, event.name, &payload);
-        if scope.config.snapshot {
-            let record = SnapshotRecord::EventClock(event.ltime);
-            scope.ctx.out.records.push((scope.node, record));
-        }
+        record(scope, &mut self.recorded.events, event.ltime, SnapshotRecord::EventClock);
         let delivered = Event::User {
             ltime: event.ltime,
             name: event.name.to_owned(),
@@ -285,10 +293,7 @@ impl Serf {
     /// than the clock.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         let newest = LamportTime(self.clock.time().0 - 1);
-        if scope.config.snapshot && newest > self.recorded_clock {
-            self.recorded_clock = newest;
-            scope.ctx.out.records.push((scope.node, SnapshotRecord::Clock(newest)));
-        }
+        record(scope, &mut self.recorded.clock, newest, SnapshotRecord::Clock);
     }
 
     /// Erases members that are gone for long enough, and old intents; sends reminders.
@@ -347,6 +352,20 @@ impl Serf {
             out.records.extend(written.map(|record| (scope.node, record)));
         }
         self.coalescer.member(scope, kind, known);
+    }
+}
+
+/// Writes a Lamport time to the snapshot if it is newer than what is `recorded` there. A message that arrives late is
+/// older: after a restart its time would let messages in that this node has handled.
+fn record(
+    scope: &mut Scope<'_>,
+    recorded: &mut LamportTime,
+    newest: LamportTime,
+    record: fn(LamportTime) -> SnapshotRecord,
+) {
+    if scope.config.snapshot && newest > *recorded {
+        *recorded = newest;
+        scope.ctx.out.records.push((scope.node, record(newest)));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes};
-use crate::serf::{Serf, Sight};
+use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
@@ -205,10 +205,7 @@ impl Serf {
         if !self.queries.insert(query.ltime, query.id) {
             return Sight::Repeated;
         }
-        if scope.config.snapshot {
-            let record = SnapshotRecord::QueryClock(query.ltime);
-            scope.ctx.out.records.push((scope.node, record));
-        }
+        record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
         if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }

@@ -91,7 +91,7 @@ impl<'a> Fleet<'a> {
     async fn phases(&mut self) -> Result<(), String> {
         self.record.mark("joins begin");
         self.join_all().await?;
-        self.rest(SETTLE).await?;
+        self.rest("settle", SETTLE).await?;
         self.idle().await?;
         self.event().await?;
         self.crash().await
@@ -151,8 +151,7 @@ impl<'a> Fleet<'a> {
     async fn idle(&mut self) -> Result<(), String> {
         let (before, start) = (Sums::of(&self.look().await?), Instant::now());
         self.record.mark("idle");
-        self.progress.phase("idle");
-        self.rest(self.options.idle).await?;
+        self.rest("idle", self.options.idle).await?;
         let (after, seconds) = (Sums::of(&self.look().await?), start.elapsed().as_secs_f64());
         if self.options.idle.is_zero() {
             return Ok(());
@@ -276,7 +275,8 @@ impl<'a> Fleet<'a> {
     }
 
     /// Samples for that long, and does nothing else.
-    async fn rest(&mut self, span: Duration) -> Result<(), String> {
+    async fn rest(&mut self, phase: &str, span: Duration) -> Result<(), String> {
+        self.progress.phase(phase);
         let end = Instant::now() + span;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.stop.check()?;

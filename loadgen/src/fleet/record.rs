@@ -17,6 +17,8 @@ const KB_IN_MB: f64 = 1e6 / 1024.0;
 /// The sums over all nodes and the cost of the process, so far.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Sums {
+    /// Nodes that run.
+    pub(super) running: u64,
     /// Members known as alive, all views together.
     pub(super) known: u64,
     /// Members listed as failed at the node that lists most.
@@ -36,6 +38,7 @@ impl Sums {
         let sum = |value: fn(&NodeCensus) -> u64| nodes().map(value).sum();
         let me = std::process::id();
         Sums {
+            running: sum(|_| 1),
             known: sum(|node| node.alive as u64),
             failed_max: nodes().map(|node| node.failed).max().unwrap_or(0),
             sent: sum(|node| node.datagrams.1),
@@ -46,6 +49,13 @@ impl Sums {
             cpu: process::cpu(me),
             run_queue: process::run_queue_delay(me),
         }
+    }
+}
+
+impl Sums {
+    /// Members known as alive, in percent of full views of all nodes that run.
+    fn known_percent(&self) -> f64 {
+        (100.0 * self.known as f64 / (self.running * self.running).max(1) as f64).min(100.0)
     }
 }
 
@@ -114,8 +124,7 @@ impl Record {
         if self.wants_sample() {
             self.samples.push((self.started.elapsed().as_secs_f64(), sums, rss_mb("VmRSS:")));
         }
-        let running = (self.nodes - self.crashed) as f64;
-        (100.0 * sums.known as f64 / (running * running)).min(100.0)
+        sums.known_percent()
     }
 
     /// Ends the record: how the run ended, its sums and curves.
@@ -146,16 +155,13 @@ impl Record {
         };
         // A counter's growth in a second, scaled.
         let rate = |scale: f64, counter: &dyn Fn(&Sums) -> f64| {
-            let between = self.samples.windows(2).map(|pair| {
-                let seconds = (pair[1].0 - pair[0].0).max(1e-9);
-                (pair[1].0, (counter(&pair[1].1) - counter(&pair[0].1)) / seconds * scale)
-            });
-            Line::new("all", between.collect())
+            let samples = self.samples.iter().map(|(at, sums, _)| (*at, counter(sums) * scale));
+            Line::rate("all", &samples.collect::<Vec<_>>())
         };
         let rss = self.samples.iter().map(|(at, _, rss)| (*at, *rss)).collect();
         let false_failures = |sums: &Sums| sums.failed_max.saturating_sub(crashed) as f64;
         [
-            (kinds::MEMBERS_KNOWN, over(&|sums| 100.0 * sums.known as f64 / (nodes * nodes))),
+            (kinds::MEMBERS_KNOWN, over(&Sums::known_percent)),
             (kinds::PACKETS, rate(1.0 / nodes, &|sums| sums.sent as f64)),
             (kinds::BYTES, rate(1.0 / nodes, &|sums| sums.bytes_sent as f64)),
             (kinds::CPU, rate(100.0, &|sums| sums.cpu.as_secs_f64())),

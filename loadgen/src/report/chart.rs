@@ -16,6 +16,8 @@ const COLUMNS_MAX: usize = 16;
 /// Colours and patterns of lines that the page's style defines.
 const COLOURS: usize = 8;
 const PATTERNS: usize = 6;
+/// Curves with ids of this ending are distributions: drawn as steps.
+const STEPS: &str = "-reach";
 /// Lines of these names stand for the whole and are drawn strong.
 const WHOLES: [&str; 4] = ["all", "total", "all events", "rss"];
 
@@ -32,13 +34,29 @@ pub(super) struct Drawn<'a> {
     pub(super) name: &'a str,
     /// How many runs the subject has.
     pub(super) runs: usize,
+    /// Whether it is the only subject: then colours tell its lines apart, else patterns.
+    pub(super) alone: bool,
     pub(super) curve: &'a Curve,
 }
 
 impl Drawn<'_> {
     fn label(&self, line: &Line) -> String {
         let run = if self.runs > 1 { format!(", run {}", self.curve.run + 1) } else { String::new() };
-        format!("{}: {}{run}", self.name, line.name)
+        match self.alone {
+            true => format!("{}{run}", line.name),
+            false => format!("{}: {}{run}", self.name, line.name),
+        }
+    }
+
+    /// The classes of the line at that place: colour, pattern, strength, and whether it is off at first.
+    fn style(&self, place: usize, line: &Line) -> String {
+        let (colour, pattern) = if self.alone { (place, 0) } else { (self.subject, place) };
+        let whole = WHOLES.contains(&line.name.as_str()) || self.curve.lines.len() == 1;
+        let strong = if whole { " strong" } else { "" };
+        let later = if self.curve.run > 0 { " later" } else { "" };
+        // The parts of one run are enough at first.
+        let off = if whole || self.alone && self.curve.run == 0 { "" } else { " off" };
+        format!("c{} d{}{strong}{later}{off}", colour % COLOURS, pattern % PATTERNS)
     }
 }
 
@@ -63,15 +81,17 @@ impl Chart<'_> {
                 drawn.curve.lines.iter().enumerate().filter(|(_, line)| !line.points.is_empty())
             {
                 let label = escaped(&drawn.label(line));
-                let strong = if WHOLES.contains(&line.name.as_str()) { " strong" } else { "" };
-                let style = format!("c{} d{}{strong}", drawn.subject % COLOURS, place % PATTERNS);
+                let style = drawn.style(place, line);
+                let steps = drawn.curve.id.ends_with(STEPS);
                 let _ = writeln!(
                     html,
                     "<path class=\"line {style}\" data-label=\"{label}\" data-points=\"{}\" d=\"{}\"><title>{label}</title></path>",
                     points(&line.points),
-                    axes.path(&line.points)
+                    axes.path(&line.points, steps)
                 );
-                let _ = write!(legend, "<button type=\"button\" class=\"{style}\">{label}</button>");
+                let sample =
+                    format!("<svg viewBox=\"0 0 26 8\"><path class=\"line {style}\" d=\"M0 4H26\"/></svg>");
+                let _ = write!(legend, "<button type=\"button\" class=\"{style}\">{sample}{label}</button>");
             }
         }
         html.push_str("<line class=\"cursor\" y1=\"0\" y2=\"0\"/></svg><div class=\"tip\" hidden></div>\n");
@@ -153,11 +173,14 @@ impl Axes {
         SIZE.1 - MARGINS[3] - self.y.share(y) * (SIZE.1 - MARGINS[2] - MARGINS[3])
     }
 
-    fn path(&self, points: &[(f64, f64)]) -> String {
+    fn path(&self, points: &[(f64, f64)], steps: bool) -> String {
         let mut path = String::new();
-        for (place, (x, y)) in points.iter().enumerate() {
-            let letter = if place == 0 { 'M' } else { 'L' };
-            let _ = write!(path, "{letter}{:.1} {:.1}", self.x(*x), self.y(*y));
+        for (place, (x, y)) in points.iter().map(|(x, y)| (self.x(*x), self.y(*y))).enumerate() {
+            let _ = match (place, steps) {
+                (0, _) => write!(path, "M{x:.1} {y:.1}"),
+                (_, false) => write!(path, "L{x:.1} {y:.1}"),
+                (_, true) => write!(path, "H{x:.1}V{y:.1}"),
+            };
         }
         path
     }
@@ -182,7 +205,7 @@ impl Axes {
                 "<text class=\"left\" x=\"{}\" y=\"{:.1}\">{}</text>",
                 left - 8.0,
                 y + 4.0,
-                short(tick)
+                label(tick)
             );
         }
         for tick in self.x.ticks() {
@@ -192,7 +215,7 @@ impl Axes {
                 svg,
                 "<text class=\"below\" x=\"{x:.1}\" y=\"{}\">{}</text>",
                 bottom + 17.0,
-                short(tick)
+                label(tick)
             );
         }
         let middle = (top + bottom) / 2.0;
@@ -212,7 +235,7 @@ impl Axes {
     }
 
     fn mark(&self, mark: &Mark) -> String {
-        if self.x.scale == Scale::Log || !(self.x.low..=self.x.high).contains(&mark.at) {
+        if !(self.x.low..=self.x.high).contains(&mark.at) {
             return String::new();
         }
         let (x, what) = (self.x(mark.at), escaped(&mark.what));
@@ -253,7 +276,7 @@ impl Axis {
     fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear => {
-                let step = nice_step((self.high - self.low) / 6.0);
+                let step = nice_step((self.high - self.low) / 9.0);
                 let first = (self.low / step).ceil() as i64;
                 let ticks = (first..).map(|n| n as f64 * step);
                 ticks.take_while(|tick| *tick <= self.high + step * 1e-6).collect()
@@ -266,6 +289,13 @@ impl Axis {
             }
         }
     }
+}
+
+/// A round number without needless zeros.
+fn label(tick: f64) -> String {
+    // Sums of steps are off by a few bits.
+    let text = format!("{:.9}", tick);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// 1, 2 or 5 times a power of ten, at least `least`.
@@ -286,7 +316,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let axis = |low, high, scale| Axis { low, high, scale }.ticks();
-        assert_eq!(axis(0.0, 1.0, Scale::Linear), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(
+            axis(0.0, 1.5, Scale::Linear).iter().map(|tick| label(*tick)).collect::<Vec<_>>(),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1", "1.2", "1.4"]
+        );
         assert_eq!(axis(0.004, 1.4, Scale::Log), [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]);
         assert_eq!([0.13, 1.0, 7.0, 60.0, 0.0].map(nice_step), [0.2, 1.0, 10.0, 100.0, 1.0]);
     }
@@ -295,13 +328,13 @@ mod tests {
     fn lines_go_from_edge_to_edge_and_names_are_escaped() {
         let line = Line::new("<all>", vec![(0.0, 0.0), (5.0, 50.0), (10.0, 100.0)]);
         let curve = kinds::MEMBERS_KNOWN.curve(0, vec![line]);
-        let drawn = Drawn { subject: 9, name: "a & b", runs: 1, curve: &curve };
+        let drawn = Drawn { subject: 9, name: "a & b", runs: 1, alone: false, curve: &curve };
         let mark = Mark { run: 0, at: 5.0, what: "crash".to_owned() };
         let html = Chart { curves: vec![drawn], marks: vec![&mark] }.html();
         assert!(html.contains("d=\"M64.0 296.0L474.0 155.0L884.0 14.0\""), "{html}");
         assert!(html.contains("data-points=\"0,0 5,50 10,100\""), "{html}");
         assert!(html.contains("a &amp; b: &lt;all&gt;") && !html.contains("<all>"), "{html}");
-        assert!(html.contains("class=\"line c1 d0\"") && html.contains("crash at 5 s"), "{html}");
+        assert!(html.contains("class=\"line c1 d0 strong\"") && html.contains("crash at 5 s"), "{html}");
     }
 
     #[test]
@@ -309,7 +342,7 @@ mod tests {
         for points in [vec![], vec![(0.0, 0.0)], vec![(3.0, 7.0)], vec![(0.0, 0.0), (0.0, 0.0)]] {
             for kind in [kinds::EVENT_REACH, kinds::BYTES] {
                 let curve = kind.curve(0, vec![Line::new("all", points.clone())]);
-                let drawn = Drawn { subject: 0, name: "x", runs: 2, curve: &curve };
+                let drawn = Drawn { subject: 0, name: "x", runs: 2, alone: true, curve: &curve };
                 let html = Chart { curves: vec![drawn], marks: Vec::new() }.html();
                 assert!(!html.contains("NaN") && !html.contains("inf"), "{points:?}: {html}");
             }

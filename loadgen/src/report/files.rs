@@ -16,7 +16,7 @@ impl Report {
     pub fn write(&self, dir: &Path, stem: &str) -> Result<[PathBuf; 2], String> {
         self.check()?;
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let json = serde_json::to_string_pretty(self).map_err(|error| error.to_string())? + "\n";
+        let json = serde_json::to_string(self).map_err(|error| error.to_string())? + "\n";
         let paths = ["json", "html"].map(|ending| dir.join(format!("{stem}.{ending}")));
         write_whole(&paths[0], &json)?;
         write_whole(&paths[1], &page(&self.title, std::slice::from_ref(self)))?;

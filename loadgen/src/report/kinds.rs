@@ -173,7 +173,7 @@ macro_rules! curves {
 
 curves! {
     /// Members that the nodes know as alive, of all that run.
-    MEMBERS_KNOWN = ("members-known", "Members known", "seconds", Linear, "share of all views, %");
+    MEMBERS_KNOWN = ("members-known", "Members known", "seconds", Log, "share of all views, %");
     /// Deliveries of user events by time since each was sent.
     EVENT_REACH = ("event-reach", "Reach of a user event", "seconds since it was sent", Log, "share of the nodes, %");
     /// For each user event of a stream, the time to p50, p99, p99.9 and all.

@@ -1,7 +1,7 @@
 "use strict";
 for (const chart of document.querySelectorAll(".chart")) {
   const svg = chart.querySelector("svg"), plot = chart.querySelector(".plot"), tip = chart.querySelector(".tip");
-  const cursor = chart.querySelector(".cursor"), lines = [...chart.querySelectorAll(".line")];
+  const cursor = chart.querySelector(".cursor"), lines = [...svg.querySelectorAll(".line")];
   const buttons = [...chart.querySelectorAll(".legend button")];
   const number = (name) => Number(plot.getAttribute(name));
   const low = Number(plot.dataset.low), high = Number(plot.dataset.high), log = plot.dataset.scale === "log";

@@ -142,6 +142,7 @@ fn charts(subjects: &[&Subject]) -> String {
             subject,
             name: &subjects[subject].name,
             runs: subjects[subject].runs.len(),
+            alone: subjects.len() == 1,
             curve: &subjects[subject].curves[curve],
         });
         // Several clusters have their marks at different times: they would only confuse.
@@ -228,7 +229,7 @@ mod tests {
             assert!(!page.contains(outside), "the page names {outside}");
         }
         assert_eq!(page.matches("<section").count(), 2, "two kinds of curves");
-        assert_eq!(page.matches("class=\"line").count(), 4 + 8, "each line of each run and subject");
+        assert_eq!(page.matches("data-points").count(), 4 + 8, "each line of each run and subject");
         assert_eq!(page.matches("<tr>").count(), page.matches("</tr>").count());
     }
 }

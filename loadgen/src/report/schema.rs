@@ -354,6 +354,23 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The rate of a counter that was sampled at (time, value): its growth by time, over windows of at least a second
+    /// and a 150th of the whole. Shorter windows would show the rhythm of timers.
+    pub fn rate(name: impl Into<String>, samples: &[(f64, f64)]) -> Line {
+        let whole = samples.last().map_or(0.0, |last| last.0 - samples[0].0);
+        let (window, mut points) = ((whole / 150.0).max(1.0), Vec::new());
+        let mut begin = samples.first().copied();
+        for &(at, value) in samples {
+            if let Some((since, then)) = begin.filter(|begin| at - begin.0 >= window) {
+                points.push((at, (value - then) / (at - since)));
+                begin = Some((at, value));
+            }
+        }
+        Line::new(name, points)
+    }
+}
+
 /// Six significant digits: more is noise, and a file of them is read as the same numbers.
 pub(super) fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
@@ -428,6 +445,17 @@ mod tests {
         assert_eq!(line.points.len(), 400);
         assert_eq!((line.points[0].0, line.points[399].0), (0.0, 9_999.0));
         assert!(line.points.is_sorted_by(|one, next| one.0 < next.0));
+    }
+
+    #[test]
+    fn a_rate_is_growth_over_whole_seconds() {
+        let samples: Vec<_> = (0..=12).map(|n| (f64::from(n) * 0.25, f64::from(n * n))).collect();
+        let line = Line::rate("all", &samples);
+        assert_eq!(line.points, [(1.0, 16.0), (2.0, 48.0), (3.0, 80.0)]);
+        assert_eq!(Line::rate("all", &[]).points, []);
+        let long: Vec<_> = (0..=3000).map(|n| (f64::from(n), 2.0 * f64::from(n))).collect();
+        let line = Line::rate("all", &long);
+        assert_eq!((line.points.len(), line.points[0]), (150, (20.0, 2.0)));
     }
 
     #[test]

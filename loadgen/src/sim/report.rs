@@ -89,21 +89,24 @@ impl Timeline {
     fn rates(&self, value: fn(&Traffic) -> u64) -> Vec<Line> {
         let names: BTreeSet<&str> =
             self.samples.iter().flat_map(|sample| &sample.datagrams).map(|(name, _)| *name).collect();
-        let rate = |total: &dyn Fn(&Sample) -> u64| {
-            let between = self.samples.windows(2).map(|pair| {
-                let node_seconds = (pair[1].at - pair[0].at).max(1e-9) * pair[1].running.max(1) as f64;
-                (pair[1].at, (total(&pair[1]) - total(&pair[0])) as f64 / node_seconds)
+        // The number of nodes changes: the counter is one for each node.
+        let rate = |name: &str, total: &dyn Fn(&Sample) -> u64| {
+            let (mut counter, mut last) = (0.0, 0);
+            let per_node = self.samples.iter().map(|sample| {
+                let now = total(sample);
+                counter += (now - last) as f64 / sample.running.max(1) as f64;
+                last = now;
+                (sample.at, counter)
             });
-            between.collect::<Vec<_>>()
+            Line::rate(name, &per_node.collect::<Vec<_>>())
         };
         let of = |sample: &Sample, wanted: &str| {
             let known = sample.datagrams.iter().find(|(name, _)| *name == wanted);
             known.map_or(0, |(_, traffic)| value(traffic))
         };
         let all = |sample: &Sample| sample.datagrams.iter().map(|(_, traffic)| value(traffic)).sum();
-        let mut lines =
-            vec![Line::new("all", rate(&all)), Line::new("streams", rate(&|one| value(&one.streams)))];
-        lines.extend(names.iter().map(|&name| Line::new(name, rate(&|sample| of(sample, name)))));
+        let mut lines = vec![rate("all", &all), rate("streams", &|one| value(&one.streams))];
+        lines.extend(names.iter().map(|&name| rate(name, &|sample| of(sample, name))));
         lines
     }
 }
@@ -325,7 +328,9 @@ mod tests {
         let (outcome, report) = played(&scenario, 0);
         let curve = report.subjects[0].curves.iter().find(|curve| curve.id == "bytes").expect("a curve");
         let points = &curve.lines[0].points;
-        let sum: f64 = points.windows(2).map(|pair| pair[1].1 * (pair[1].0 - pair[0].0) * 10.0).sum();
+        // Each point has the rate since the one before it, the first since the first sample.
+        let begins = [0.25].into_iter().chain(points.iter().map(|point| point.0));
+        let sum: f64 = begins.zip(points).map(|(begin, (at, rate))| rate * (at - begin) * 10.0).sum();
         let all: u64 = outcome.measures.datagrams.values().map(|traffic| traffic.bytes).sum();
         assert!((sum / all as f64 - 1.0).abs() < 0.1, "{sum} of {all}");
     }

@@ -73,37 +73,6 @@ pub(crate) struct Config {
     broadcast_timeout: Duration,
 }
 
-/// What a reload applies of a configuration.
-#[derive(Clone, Debug)]
-pub(crate) struct Reload {
-    /// All settings, to compare them and for the leave switches.
-    pub(crate) settings: Settings,
-    /// The log level, or Serf's line about a wrong one.
-    pub(crate) log_level: Result<Level, String>,
-    /// Event handlers in configured order.
-    pub(crate) handlers: Vec<EventHandler>,
-    /// Tags, the role among them.
-    pub(crate) tags: BTreeMap<String, String>,
-    /// Lines for the user.
-    pub(crate) warnings: Vec<String>,
-    /// Why the next start would refuse the configuration, if it would.
-    pub(crate) refusal: Option<String>,
-}
-
-impl Reload {
-    /// Takes what a reload applies. A wrong value of another setting does not prevent that, as in Serf.
-    ///
-    /// # Errors
-    /// Serf's line about a wrong event handler.
-    pub(crate) fn of(settings: Settings) -> Result<Reload, String> {
-        let mut warnings = Vec::new();
-        let tags = tags(&settings, &mut warnings);
-        let (handlers, log_level) = (handlers(&settings.event_handlers)?, log_level(&settings.log_level));
-        let refusal = Config::check(settings.clone()).err();
-        Ok(Reload { settings, log_level, handlers, tags, warnings, refusal })
-    }
-}
-
 /// Settings of the background join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
@@ -213,6 +182,38 @@ impl Config {
         raw.coalesce_members = COALESCE;
         raw.coalesce_users = COALESCE;
         raw
+    }
+}
+
+/// The part of a configuration that a reload applies: these values and the leave switches of the settings.
+pub(crate) struct Reloaded {
+    /// All settings.
+    pub(crate) settings: Settings,
+    /// Lowest level of the log lines that are printed; an error keeps the old level.
+    pub(crate) log_level: Result<Level, String>,
+    /// Event handlers in configured order.
+    pub(crate) handlers: Vec<EventHandler>,
+    /// Tags, the role among them.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Lines for the user.
+    pub(crate) warnings: Vec<String>,
+    /// Why an agent could not start with the settings that a reload does not apply.
+    pub(crate) next_start: Result<(), String>,
+}
+
+impl Reloaded {
+    /// Checks the values that are applied. As in Serf, a wrong value of another setting does not prevent that.
+    ///
+    /// # Errors
+    /// One line about the first wrong event handler.
+    pub(super) fn check(settings: Settings) -> Result<Reloaded, String> {
+        let handlers = handlers(&settings.event_handlers)?;
+        let log_level = log_level(&settings.log_level);
+        let rest = Settings { log_level: String::new(), ..settings.clone() };
+        let next_start = Config::check(rest).map(drop);
+        let mut warnings = Vec::new();
+        let tags = tags(&settings, &mut warnings);
+        Ok(Reloaded { log_level, handlers, tags, warnings, next_start, settings })
     }
 }
 
@@ -428,29 +429,6 @@ mod tests {
     fn keys_may_hold_line_ends_as_in_go() {
         let config = check(r#"{"encrypt_key": "MTIzNDU2Nzg5\nMDEyMzQ1Ng==\r\n"}"#).unwrap();
         assert_eq!(config.key.as_deref(), Some(&b"1234567890123456"[..]));
-    }
-
-    #[test]
-    fn a_reload_takes_what_it_applies_beside_wrong_values() {
-        let reload = |json: &str| Reload::of(Settings::decode(json.as_bytes(), &mut Vec::new()).unwrap());
-        let taken = reload(
-            r#"{"tags": {"a": "b"}, "role": "r", "event_handlers": ["x.sh"], "log_level": "zzz", "profile": "zzz"}"#,
-        )
-        .unwrap();
-        assert_eq!(taken.tags.len(), 2);
-        assert_eq!(taken.handlers.len(), 1);
-        let level = "Invalid log level: ZZZ. Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
-        assert_eq!(taken.log_level, Err(level.to_owned()));
-        assert_eq!(taken.refusal.as_deref(), Some(level));
-        assert_eq!(taken.warnings.len(), 1);
-        let profile = reload(r#"{"log_level": "warn", "profile": "zzz"}"#).unwrap();
-        assert_eq!(
-            (profile.log_level, profile.refusal.as_deref()),
-            (Ok(Level::Warn), Some("Unknown profile: zzz"))
-        );
-        assert_eq!(reload("{}").unwrap().refusal, None);
-        let error = reload(r#"{"event_handlers": ["bogus=x"]}"#).unwrap_err();
-        assert_eq!(error, "Invalid event script: Event 'bogus' invoking 'x'");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use super::check::{Config, Reload};
+use super::check::{Config, Reloaded};
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
 use crate::command::Failure;
@@ -59,11 +59,11 @@ pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
 ///
 /// # Errors
 /// One line about the first flag, file or event handler that can't be used.
-pub(crate) fn read_reload(arguments: &[Argument]) -> Result<Reload, Failure> {
+pub(crate) fn read_again(arguments: &[Argument]) -> Result<Reloaded, Failure> {
     let (settings, warnings) = read(arguments)?;
-    let mut reload = Reload::of(settings)?;
-    reload.warnings.splice(..0, warnings);
-    Ok(reload)
+    let mut reloaded = Reloaded::check(settings)?;
+    reloaded.warnings.splice(..0, warnings);
+    Ok(reloaded)
 }
 
 /// The merged settings, and lines for the user.
