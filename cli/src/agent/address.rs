@@ -1,4 +1,4 @@
-//! The address that the node binds and the one that it announces (FEATURES CFG-6..8, AGT-17).
+//! The address that the node binds and the one that it announces.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 

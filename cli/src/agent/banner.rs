@@ -1,4 +1,4 @@
-//! The agent's lines on stdout besides its log: headings, and a table of its settings once it runs (FEATURES AGT-1).
+//! The agent's lines on stdout besides its log: headings, and a table of its settings once it runs.
 //! The lines are Serf's, with Serf's name, because scripts wait for them.
 
 use std::fmt::{self, Display};

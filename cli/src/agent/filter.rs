@@ -1,4 +1,4 @@
-//! Event filters of handlers and RPC streams (FEATURES EVH-1..4).
+//! Event filters of handlers and RPC streams.
 
 use thane_engine::event::{Event, MemberEventKind};
 

@@ -1,4 +1,4 @@
-//! Event handlers: scripts that are run for events, one after the other (FEATURES 5).
+//! Event handlers: scripts that are run for events, one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! The node's own name and tags, and the file that keeps the tags (FEATURES TAG-1..3, docs/protocol.md 10.3).
+//! The node's own name and tags, and the file that keeps the tags.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

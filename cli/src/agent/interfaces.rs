@@ -1,4 +1,4 @@
-//! The addresses of this machine's interfaces, and the one to announce where none is configured (FEATURES AGT-17).
+//! The addresses of this machine's interfaces, and the one to announce where none is configured.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,4 +1,4 @@
-//! The agent's own joins: once at start, and repeatedly in the background (FEATURES AGT-4, AGT-5).
+//! The agent's own joins: once at start, and repeatedly in the background.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The agent's log (FEATURES 7): lines in Serf's format, a level filter, a queue that holds lines back until the banner
+//! The agent's log: lines in Serf's format, a level filter, a queue that holds lines back until the banner
 //! is printed, a ring of the last lines of every level, and subscribers (`thane monitor`).
 
 use std::cell::RefCell;

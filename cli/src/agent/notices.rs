@@ -1,4 +1,4 @@
-//! Log lines for the engine's notices, in Serf's words (FEATURES LOG-5).
+//! Log lines for the engine's notices, in Serf's words.
 //!
 //! Lines that a peer can cause with one packet each are limited: a peer that sends garbage must not fill the log.
 

@@ -1,4 +1,4 @@
-//! SIGHUP reads the configuration again; SIGUSR1 writes the numbers to stderr (FEATURES AGT-10..13).
+//! SIGHUP reads the configuration again; SIGUSR1 writes the numbers to stderr.
 
 use std::io::Write;
 

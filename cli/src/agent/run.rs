@@ -1,4 +1,4 @@
-//! Runs the agent: start, service, end (FEATURES AGT-1..10, AGT-15, AGT-16, AGT-22).
+//! Runs the agent: start, service, end.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One run of a script for one event: its environment, its input, its output (FEATURES EVH-5..14).
+//! One run of a script for one event: its environment, its input, its output.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -128,7 +128,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
     }
 }
 
-/// The SERF_ variables of a script (EVH-6..8).
+/// The SERF_ variables of a script.
 fn environment(event: &Event, identity: &SelfIdentity) -> Vec<(String, String)> {
     let tags = identity.tags.borrow();
     let mut variables = vec![
@@ -159,7 +159,7 @@ fn tag_variable(tag: &str) -> String {
     "SERF_TAG_".chars().chain(safe).collect()
 }
 
-/// The standard input of a script (EVH-9, EVH-10).
+/// The standard input of a script.
 fn standard_input(event: &Event) -> Vec<u8> {
     match event {
         Event::Member { members, .. } => {

@@ -1,4 +1,4 @@
-//! Signals that the agent acts on (FEATURES AGT-6..13).
+//! Signals that the agent acts on.
 
 use std::fmt;
 use std::io;

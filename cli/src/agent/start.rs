@@ -1,4 +1,4 @@
-//! Starts the agent in Serf's order (FEATURES AGT-1..3): node, RPC port, banner, join, log.
+//! Starts the agent in Serf's order: node, RPC port, banner, join, log.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Log lines to syslog (FEATURES LOG-4): datagrams to the local syslog socket, with Serf's tag.
+//! Log lines to syslog: datagrams to the local syslog socket, with Serf's tag.
 //!
 //! Sending never waits: syslog loses a line that the socket does not take at once; the agent's own output does not.
 //! The next line reconnects after a restart of the syslog daemon.

@@ -1,4 +1,4 @@
-//! Pushes counters to statsd (UDP) and statsite (TCP) under the names of Serf's agent (FEATURES 21, MET-2, MET-3).
+//! Pushes counters to statsd (UDP) and statsite (TCP) under the names of Serf's agent.
 //! Names that Serf does not have begin with `thane.`.
 //!
 //! Once a second all counters are sent in as few packets as possible. A sink that can't be reached loses the counts

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::queue::{BroadcastQueue, Class, Place};
 use crate::context::Context;
@@ -53,7 +54,7 @@ pub(super) struct Broadcasts {
 }
 
 impl Broadcasts {
-    /// Queues the member's state as the view has it. Nothing is queued about the member.
+    /// Queues the member's state as the view has it. Replaces what is queued about the member.
     pub(super) fn queue_member(
         &mut self,
         ctx: &mut Context,
@@ -61,11 +62,22 @@ impl Broadcasts {
         member: MemberIndex,
         from: MemberIndex,
     ) {
-        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else { return };
+        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else {
+            return self.forget_member(ctx, member);
+        };
         ctx.roster.retain_name(from);
-        let id = self.new_id();
-        let place = self.news.push(id, bytes, News { member, from });
-        self.places.insert(member, place);
+        let (id, news) = (self.new_id(), News { member, from });
+        match self.places.entry(member) {
+            Entry::Vacant(place) => {
+                place.insert(self.news.push(id, bytes, news));
+            }
+            Entry::Occupied(mut place) => {
+                let old = self.news.remove(*place.get());
+                *place.get_mut() = self.news.push(id, bytes, news);
+                ctx.roster.release_name(old.from);
+                self.finish(&mut ctx.deferred, Finished::Member(member));
+            }
+        }
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.

@@ -46,10 +46,9 @@ impl Policy {
         from: MemberIndex,
         source: Source,
     ) {
-        broadcasts.forget_member(ctx, member);
         match self {
             // A thousand joiners that gossip all members to all members would delay all other news (Serf's do).
-            Policy::Classic(_) if source == Source::JoinAnswer => {}
+            Policy::Classic(_) if source == Source::JoinAnswer => broadcasts.forget_member(ctx, member),
             Policy::Classic(_) => broadcasts.queue_member(ctx, view, member, from),
         }
     }

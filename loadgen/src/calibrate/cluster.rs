@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Longest time between two starts, up to a hundred agents: with a chance between none and this, ticks of 200 ms
 /// and a second, which begin with the process, are spread as those of machines that don't know of each other.
 const START_PACE: Duration = Duration::from_millis(200);
-/// The same for more agents, which come together only if they start gently (BASELINES.md).
+/// The same for more agents, which come together only if they start gently.
 const START_PACE_MANY: Duration = Duration::from_millis(660);
 /// The name of the user events.
 const EVENT: &str = "calibrate";

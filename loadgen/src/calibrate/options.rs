@@ -11,7 +11,7 @@ use thane_engine::sim::push_pull_scale;
 use crate::addresses::Addresses;
 use crate::arguments;
 
-/// More real agents than one machine takes (BASELINES.md: 200 came together only once, on a quiet machine).
+/// More real agents than one machine takes (200 came together only once, on a quiet machine).
 const NODES_MAX: i64 = 200;
 
 /// Measures real agents on addresses of 127.0.0.0/8 and the simulator in the same way, and compares them: traffic of

@@ -1,4 +1,4 @@
-//! The agent's checked configuration (FEATURES 3). [`Config::check`] makes it of [`Settings`]; every value in it is
+//! The agent's checked configuration. [`Config::check`] makes it of [`Settings`]; every value in it is
 //! usable, except addresses, which are resolved at start.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Configuration files and folders (FEATURES CFG-43).
+//! Configuration files and folders.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The flags of `thane agent`, and how flags and files become a [`Config`] (FEATURES 3, CLI-6).
+//! The flags of `thane agent`, and how flags and files become a [`Config`].
 
 use std::cell::RefCell;
 use std::path::PathBuf;

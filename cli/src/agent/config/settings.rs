@@ -1,4 +1,4 @@
-//! The settings of configuration files and flags (FEATURES CFG-1..42), unchecked.
+//! The settings of configuration files and flags, unchecked.
 //!
 //! One table, [`KEYS`], drives reading, merging and comparing, so that none of them can miss a key.
 

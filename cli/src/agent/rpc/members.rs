@@ -1,4 +1,4 @@
-//! Members in RPC replies, and the filters of `members-filtered` (FEATURES CMD-2).
+//! Members in RPC replies, and the filters of `members-filtered`.
 
 use std::collections::BTreeMap;
 

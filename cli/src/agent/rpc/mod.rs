@@ -1,4 +1,4 @@
-//! The agent's RPC port (PROTOCOL 6, FEATURES section 6), which Serf's command line and client libraries use.
+//! The agent's RPC port (PROTOCOL 6), which Serf's command line and client libraries use.
 //!
 //! A connection consists of a [`session`] that reads and executes requests one after the other, an [`outbox`] that its
 //! own task writes to the socket, and a task for each of its [`streams`].
