@@ -9,6 +9,7 @@ mod crash;
 mod handlers;
 mod joins;
 mod lenient;
+mod long_joins;
 #[cfg(target_os = "linux")]
 mod namespaces;
 mod process;
