@@ -195,13 +195,15 @@ mod tests {
     use super::super::settings::tests::everything;
     use super::*;
 
-    fn parsed(line: &str) -> Result<(Vec<PathBuf>, Settings), String> {
+    type Parsed = (Vec<PathBuf>, Settings);
+
+    fn parsed(line: &str) -> Result<Parsed, String> {
         let (parsed, warnings) = parsed_with_warnings(line)?;
         assert!(warnings.is_empty(), "{warnings:?}");
         Ok(parsed)
     }
 
-    fn parsed_with_warnings(line: &str) -> Result<((Vec<PathBuf>, Settings), Vec<String>), String> {
+    fn parsed_with_warnings(line: &str) -> Result<(Parsed, Vec<String>), String> {
         let arguments: Vec<Argument> = line.split_whitespace().map(Argument::from).collect();
         let mut warnings = Vec::new();
         let parsed = parse(&arguments, &mut warnings);
