@@ -279,6 +279,7 @@ fn is_harmless(reason: DropReason) -> bool {
             | DropReason::DuplicateResponse
             | DropReason::Undecodable(DecodeError::StreamCut)
             | DropReason::StreamTimeout
+            | DropReason::StreamIdle
     )
 }
 
