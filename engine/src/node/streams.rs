@@ -23,7 +23,7 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
     wraps,
 };
-use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
+use crate::wire::{DecodeError, SeqNo};
 use hashbrown::HashMap;
 
 /// Streams that a node may have opened at one time, beside those of its peers.
@@ -284,7 +284,7 @@ impl Streams {
                 let ping = Ping {
                     seq: *seq,
                     node,
-                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_addr: config.advertised_ip().into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
                 };
