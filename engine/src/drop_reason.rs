@@ -57,6 +57,8 @@ drop_reasons! {
     AddressConflict = "address_conflict",
     /// An address outside the networks that this node is configured to talk to.
     AddressNotAllowed = "address_not_allowed",
+    /// A node name that this node is configured to refuse.
+    NameNotAllowed = "name_not_allowed",
     /// News about a member from before it left or was erased.
     Departed = "departed",
     /// A push/pull with members this node can't talk to.
@@ -77,6 +79,9 @@ drop_reasons! {
     StreamUnread = "stream_unread",
     /// A stream that took too long.
     StreamTimeout = "stream_timeout",
+    /// A stream on which the peer sent nothing, or hardly anything: closed after three seconds, or earlier to make room
+    /// for another one.
+    StreamIdle = "stream_idle",
     /// The other side refused a stream with an error message.
     RemoteError = "remote_error",
     /// A user event older than what is remembered.

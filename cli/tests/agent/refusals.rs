@@ -71,13 +71,12 @@ fn files_are_named_with_key_and_expectation() {
 #[test]
 fn what_is_not_supported_is_never_ignored() {
     assert!(refused(&["-discover=x"]).starts_with("==> 'discover' (-discover) is not supported yet: "));
-    assert!(refused(&["-replay", "false", "-node=x"]).starts_with("==> Error: 'false' is no flag"));
 }
 
 #[test]
 fn ports_in_use_are_named() {
     let _tcp = TcpListener::bind("127.15.31.1:7946").unwrap();
-    let expected = "==> Starting Serf agent...\n==> Failed to start the Serf agent: Failed to bind 127.15.31.1:7946 (TCP): Address already in use (os error 98); another process has it, choose another with -bind\n";
+    let expected = "==> Starting Serf agent...\n==> Failed to start the Serf agent: Failed to bind 127.15.31.1:7946 (TCP): Address already in use (os error 98): another process uses this address and port; stop it or choose another with -bind\n";
     assert_eq!(refused(&["-bind=127.15.31.1", "-rpc-addr=127.15.31.1:7373"]), expected);
 
     let _udp = UdpSocket::bind("127.15.31.2:7946").unwrap();
@@ -89,13 +88,13 @@ fn ports_in_use_are_named() {
     let _rpc = TcpListener::bind("127.15.31.3:7373").unwrap();
     assert_eq!(
         refused(&["-bind=127.15.31.3", "-rpc-addr=127.15.31.3:7373"]),
-        "==> Starting Serf agent...\n==> Error starting RPC listener: listen tcp 127.15.31.3:7373: Address already in use (os error 98); another process has it, choose another with -rpc-addr\n"
+        "==> Starting Serf agent...\n==> Error starting RPC listener: listen tcp 127.15.31.3:7373: Address already in use (os error 98): another process uses this address and port; stop it or choose another with -rpc-addr\n"
     );
 }
 
 #[test]
 fn addresses_of_others_are_named() {
-    let expected = "==> Starting Serf agent...\n==> Failed to start the Serf agent: Failed to bind 203.0.113.1:7946 (TCP): Cannot assign requested address (os error 99); this machine does not have it, choose another with -bind\n";
+    let expected = "==> Starting Serf agent...\n==> Failed to start the Serf agent: Failed to bind 203.0.113.1:7946 (TCP): Cannot assign requested address (os error 99): no interface of this machine has this address; choose another with -bind\n";
     assert_eq!(refused(&["-bind=203.0.113.1", "-rpc-addr=127.15.32.1:7373"]), expected);
     assert_eq!(
         refused(&["-bind=127.15.32.1", "-rpc-addr=zz"]),
@@ -137,7 +136,7 @@ fn garbage_from_outside_is_one_line_per_kind() {
     assert!((1..=3).contains(&told), "{told} lines");
 }
 
-/// The largest values that a file can hold. Nothing overflows, and what waits for them can be told to end.
+/// The largest values that a file can hold. Nothing overflows, and an agent that waits for them ends on a signal.
 #[test]
 fn the_largest_values_do_no_harm() {
     let folder = tempfile::tempdir().unwrap();
@@ -159,4 +158,48 @@ fn the_largest_values_do_no_harm() {
     agent.wait_for("[WARN] agent: Join failed: 1 error occurred:");
     agent.signal("INT");
     assert_eq!(agent.end(), Some(0), "{:?}", agent.lines);
+}
+
+/// Serf's reasons in words; what follows them is the operating system's or the decoder's.
+#[test]
+fn keyring_files_that_can_not_be_used_are_refused_for_serfs_reasons() {
+    let Some(serf) = serf() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyring");
+    let (file, missing) = (format!("-keyring-file={}", path.display()), "/nonexistent/keyring");
+    let good = "T2xkIGtleXMgb3BlbiBub3RoaW5nIG5ldy4gMTIzNDU=";
+    let cases: [(&str, Option<&str>, &str); 9] = [
+        ("none", None, "Failed to setup the Serf agent: stat /nonexistent/keyring: "),
+        ("no keys", Some("[]"), "Failed to setup the Serf agent: Keyring file contains no keys"),
+        ("null", Some("null"), "Failed to setup the Serf agent: Keyring file contains no keys"),
+        ("an object", Some("{}"), "Failed to setup the Serf agent: Failed to decode keyring file"),
+        ("cut", Some(r#"["AA"#), "Failed to setup the Serf agent: Failed to decode keyring file"),
+        ("no base64", Some(r#"["!"]"#), "Failed to setup the Serf agent: Failed to decode key from keyring"),
+        ("3 bytes", Some(r#"["Zm9v"]"#), "Failed to setup the Serf agent: Failed to restore keyring"),
+        ("no bytes", Some(r#"[""]"#), "Failed to setup the Serf agent: Failed to restore keyring"),
+        (
+            "the second one",
+            Some(r#"["T2xkIGtleXMgb3BlbiBub3RoaW5nIG5ldy4gMTIzNDU=", "Zm9v"]"#),
+            "Failed to setup the Serf agent: Failed to restore keyring",
+        ),
+    ];
+    let addresses = ["-bind=127.86.61.1", "-rpc-addr=127.86.61.1:7373"];
+    for (what, text, reason) in cases {
+        let flag = text.map_or(format!("-keyring-file={missing}"), |text| {
+            std::fs::write(&path, text).unwrap();
+            file.clone()
+        });
+        for program in [serf, THANE] {
+            let (code, said) = outcome(program, &[&addresses[..], &[&flag]].concat());
+            assert_eq!(code, Some(1), "{what}: {program}: {said}");
+            assert!(said.contains(reason), "{what}: {program}: {said}");
+        }
+    }
+    std::fs::write(&path, format!(r#"["{good}"]"#)).unwrap();
+    for program in [serf, THANE] {
+        let (code, said) =
+            outcome(program, &[&addresses[..], &[&file, &format!("-encrypt={good}")]].concat());
+        assert_eq!(code, Some(1), "{program}: {said}");
+        assert!(said.contains("Encryption key not allowed while using a keyring\n"), "{program}: {said}");
+    }
 }
