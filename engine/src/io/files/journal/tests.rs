@@ -266,3 +266,13 @@ fn failed_members_are_remembered_and_those_that_left_are_not() {
     flush(&mut journal).unwrap();
     assert_eq!(read(&path), [["a"], ["c d"]], "a rewritten file says the same");
 }
+
+#[test]
+fn clocks_that_fall_in_the_file_do_not_fall() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let text = ["clock", "event-clock", "query-clock"].map(|name| format!("{name}: 9\n{name}: 5\n"));
+    std::fs::write(&path, text.concat()).unwrap();
+    let restored = open(&path).restored;
+    assert_eq!((restored.clock, restored.event_clock, restored.query_clock), (9, 9, 9));
+}
