@@ -43,6 +43,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A query filter whose regular expression is none, or too big.
     BadFilter = "bad_filter",
+    /// A step of a reconciliation from an address that is not its sender's.
+    UnknownSender = "unknown_sender",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
     /// An ack or nack that nobody waits for, mostly late ones.

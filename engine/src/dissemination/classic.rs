@@ -34,9 +34,9 @@ impl Classic {
     }
 
     /// It queues everything but what the answer to a join taught: a thousand joiners that repeat the whole cluster
-    /// to the cluster would drown all other news (Serf's do).
+    /// to the cluster would drown all other news (Serf's do). What a reconciliation taught others learn by theirs.
     pub(super) fn wants(&self, source: Source) -> bool {
-        source != Source::JoinAnswer
+        !matches!(source, Source::JoinAnswer | Source::Reconciled)
     }
 
     /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.

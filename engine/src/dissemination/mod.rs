@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::roster::{MemberIndex, Roster};
 use crate::sending::Sending;
 use crate::timers::TimerKey;
-use crate::view::View;
+use crate::view::{SwimState, View};
 use crate::wire::message;
 
 pub(crate) use self::classic::ceil_log10;
@@ -33,6 +33,8 @@ pub(crate) enum Source {
     Exchange,
     /// A record of the answer to this node's own join: the cluster knows it.
     JoinAnswer,
+    /// A record about a member that is alive, of a reconciliation: whoever lacks it learns it the same way.
+    Reconciled,
 }
 
 /// The dissemination of one node.
@@ -40,11 +42,13 @@ pub(crate) enum Source {
 pub(crate) struct Dissemination {
     broadcasts: Broadcasts,
     policy: Policy,
+    /// Much news about members: what others say of those that are alive is not passed on.
+    quiet: bool,
 }
 
 impl Dissemination {
     pub(crate) fn new(config: &Config, ctx: &mut Context) -> Dissemination {
-        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx) }
+        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx), quiet: false }
     }
 
     /// The view has a new state of a member. Replaces what is queued about the member, whether or not the policy
@@ -58,9 +62,19 @@ impl Dissemination {
         source: Source,
     ) {
         self.broadcasts.forget_member(ctx, member);
-        if self.policy.wants(source) {
+        if self.policy.wants(source) && !(self.is_quiet_about(source) && is_alive(view, member)) {
             self.broadcasts.queue_member(ctx, view, member, from);
         }
+    }
+
+    /// Sets whether there is so much news about members that are alive that it is left to reconciliation.
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
+    /// Whether such news from that source is left to reconciliation.
+    pub(crate) fn is_quiet_about(&self, source: Source) -> bool {
+        self.quiet && source != Source::Own
     }
 
     /// A serf message that this node sees for the first time. Beyond `max` of its class those sent most often are
@@ -139,6 +153,10 @@ impl Dissemination {
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         self.broadcasts.clear(roster);
     }
+}
+
+fn is_alive(view: &View, member: MemberIndex) -> bool {
+    view.get(member).is_some_and(|known| known.swim == SwimState::Alive)
 }
 
 /// Fills the packet under assembly with queued broadcasts, then with those of the delegate.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::layers::TopLayer;
+use super::states::{self, Referrals};
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -14,12 +15,12 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
-use crate::swim::{Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::message::{Ack, ErrMessage, Ping};
+use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
-    wraps,
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, frame_reconcile, refusal_text, wraps,
 };
 use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
@@ -45,6 +46,7 @@ pub(crate) struct Streams {
     next_join: u32,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
+    referrals: Referrals,
 }
 
 /// Streams by id, keyed without chance: ids are the driver's and the node's own.
@@ -62,6 +64,10 @@ enum Purpose {
     PushPull { addr: SocketAddr, cause: Cause },
     /// A probe.
     Ping { seq: SeqNo, node: String },
+    /// A reconciliation that this node began.
+    Reconcile(ReconcileSet),
+    /// One that the other side began, and that goes on.
+    Answer,
 }
 
 /// Why a push/pull is made.
@@ -145,6 +151,44 @@ impl Streams {
         self.exchange(scope, addr, Cause::Rejoin);
     }
 
+    /// Opens a stream for a reconciliation, unless one is under way.
+    pub(crate) fn reconcile(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, set: ReconcileSet) {
+        let under_way = |stream: &Stream| matches!(stream.purpose, Purpose::Reconcile(other) if other == set);
+        if !self.open.values().any(under_way) && self.open(scope, addr, Purpose::Reconcile(set)).is_none() {
+            scope.stats.count_drop(DropReason::TooManyStreams);
+        }
+    }
+
+    /// Sends the next step of a reconciliation over its stream, or ends it.
+    pub(crate) fn send_step(&mut self, scope: &mut Scope<'_>, id: StreamId, step: Option<Vec<u8>>) {
+        let Some(stream) = self.open.get(&id) else { return };
+        let role =
+            if matches!(stream.purpose, Purpose::Reconcile(_)) { Role::Dialler } else { Role::Listener };
+        match step {
+            Some(mut step) => {
+                frame_reconcile(&mut step);
+                send(scope, id, role, step);
+            }
+            None => {
+                self.open.remove(&id);
+                close(scope, id);
+            }
+        }
+    }
+
+    /// The other side of a reconciliation has nothing to add.
+    fn ends_here(&mut self, scope: &mut Scope<'_>, id: StreamId) -> bool {
+        let ends = self.open.get(&id).is_some_and(|stream| {
+            matches!(stream.purpose, Purpose::Reconcile(_) | Purpose::Answer)
+                && stream.decoder.buffered() == 0
+        });
+        if ends {
+            self.open.remove(&id);
+            close(scope, id);
+        }
+        ends
+    }
+
     /// Opens a probe.
     pub(crate) fn ping(&mut self, scope: &mut Scope<'_>, ping: StreamPing) {
         let node = scope.ctx.roster.name(ping.member).to_owned();
@@ -165,6 +209,9 @@ impl Streams {
             StreamInput::Opened => self.send_request(scope, top, id),
             StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
             StreamInput::Finished => {
+                if self.ends_here(scope, id) {
+                    return;
+                }
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
@@ -255,8 +302,9 @@ impl Streams {
     fn send_request(&mut self, scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
-            Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::Serve | Purpose::Answer => {}
+            Purpose::Reconcile(set) => scope.defer(Deferred::ReconcileOpened(id, *set)),
+            Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -265,6 +313,7 @@ impl Streams {
                     source_addr: ip_to_bytes(config.advertise.ip()).into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
+                    extension: None,
                 };
                 let mut raw = Vec::new();
                 ping.encode(&mut raw);
@@ -314,17 +363,30 @@ impl Streams {
         id: StreamId,
         message: StreamMessage,
     ) {
-        let Some(stream) = self.open.remove(&id) else { return };
+        let Some(mut stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
+            (
+                purpose @ (Purpose::Serve | Purpose::Answer | Purpose::Reconcile(_)),
+                StreamMessage::Reconcile(step),
+            ) if scope.config.extensions => {
+                stream.decoder.go_on();
+                let purpose = if matches!(purpose, Purpose::Serve) { Purpose::Answer } else { purpose };
+                self.open.insert(id, Stream { decoder: stream.decoder, purpose });
+                scope.defer(Deferred::ReconcileStep(id, step));
+            }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, top, id, Role::Listener, frame.join);
+                if frame.join && self.referrals.refers(scope) {
+                    states::send_referral(scope, top, id);
+                } else {
+                    states::send(scope, top, id, Role::Listener, frame.join);
+                }
                 close(scope, id);
                 self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
                     let mut raw = Vec::new();
-                    Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
+                    Ack { seq, ..Ack::default() }.encode(&mut raw);
                     send(scope, id, Role::Listener, raw);
                 } else {
                     scope.drop_input(DropReason::WrongNodeName, None);
@@ -411,7 +473,7 @@ impl Streams {
                 }
                 self.end_exchange(scope, cause, Err(reason));
             }
-            Purpose::Serve | Purpose::Ping { .. } => {}
+            Purpose::Serve | Purpose::Ping { .. } | Purpose::Reconcile(_) | Purpose::Answer => {}
         }
     }
 
@@ -449,23 +511,7 @@ impl Streams {
     }
 }
 
-/// What a record takes with a short name and few tags: the first guess of a state's size.
-const RECORD_BYTES_GUESS: usize = 128;
-
-fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
-    let mut user_state = scope.ctx.spare.take(0);
-    top.encode_state(scope, join, &mut user_state);
-    let count = scope.view.table_count();
-    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
-    encode_push_pull_header(count, user_state.len(), join, &mut raw);
-    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
-    assert_eq!(encoded, count, "the table's count is kept with every change");
-    raw.extend_from_slice(&user_state);
-    scope.ctx.spare.give(user_state);
-    send(scope, id, role, raw);
-}
-
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
     let envelope = &*scope.envelope;
     let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
     let bytes = if wraps(envelope, role) {

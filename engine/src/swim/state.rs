@@ -161,7 +161,7 @@ impl Swim {
             return self.refute(scope, suspect.incarnation, "suspect", suspect.from);
         }
         self.take_incarnation(scope, member, suspect.incarnation);
-        scope.view.set_swim(member, SwimState::Suspect, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, SwimState::Suspect, scope.ctx.now);
         self.pass_on(scope, member, suspect.from, source);
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let from = scope.ctx.roster.intern_name(suspect.from);
@@ -191,7 +191,7 @@ impl Swim {
         self.end_suspicion(scope, member);
         self.take_incarnation(scope, member, dead.incarnation);
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
-        scope.view.set_swim(member, state, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, state, scope.ctx.now);
         self.pass_on(scope, member, dead.from, source);
         scope.defer(Deferred::Change(Change::Gone(member)));
     }
@@ -230,7 +230,7 @@ impl Swim {
                 continue;
             }
             scope.dissemination.forget_member(scope.ctx, member);
-            scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
+            scope.view.set_swim(&scope.ctx.roster, member, SwimState::Absent, scope.ctx.now);
         }
     }
 
@@ -261,7 +261,7 @@ impl Swim {
         };
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
-        scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, me, SwimState::Alive, scope.ctx.now);
         scope.broadcast_member(me, me, Source::Own);
     }
 
@@ -293,7 +293,7 @@ impl Swim {
     ) -> MemberIndex {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
-        scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, SwimState::Alive, scope.ctx.now);
         scope.broadcast_member(member, member, source);
         member
     }
