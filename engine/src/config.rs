@@ -164,7 +164,7 @@ pub struct RawConfig {
     pub coordinates: bool,
     /// Speak the extensions between Thane nodes: a digest in pings and acks, and reconciliation instead of whole states
     /// wherever both sides have it (docs/protocol.md, section 12). Serf nodes notice nothing of either. Off: neither
-    /// written nor read.
+    /// written nor read. Default true.
     pub extensions: bool,
     /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
     /// false. Needs the serf layer.

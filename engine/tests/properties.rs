@@ -337,7 +337,8 @@ proptest! {
             count: incarnation.0,
             messages: u64::from(port),
             gone: seq.0,
-            age: state,
+            members_age: state,
+            messages_age: 9,
         });
         let ping = Ping { seq, node, source_addr: source.clone().into(), source_port: port, source_node: from, extension };
         same(encoded(|out| ping.encode(out)), Message::Ping(ping.clone()))?;

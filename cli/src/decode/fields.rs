@@ -84,7 +84,8 @@ fn extended(mut body: Value, extension: Option<Extension>) -> Value {
             "count": extension.count,
             "messages": format!("{:016x}", extension.messages),
             "gone": format!("{:08x}", extension.gone),
-            "age_seconds": f64::from(extension.age) / 10.0,
+            "members_age_seconds": f64::from(extension.members_age) / 10.0,
+            "messages_age_seconds": f64::from(extension.messages_age) / 10.0,
         });
         fields.insert(EXTENSION_KEY.to_owned(), value);
     }

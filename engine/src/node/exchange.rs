@@ -78,7 +78,8 @@ impl Node {
             known.swim == SwimState::Alive && member != me
         });
         let Some(member) = picked else { return };
-        if scope.config.extensions {
+        // A plain node's delegate may have a state to exchange.
+        if scope.config.extensions && (scope.config.serf || scope.delegate.is_none()) {
             self.swim.inquire(scope, member, Asked::Exchange);
         } else if let Some(addr) = scope.view.socket_addr(&scope.ctx.roster, member) {
             self.streams.push_pull(scope, addr);

@@ -33,7 +33,7 @@ use crate::wire::{DecodeError, NodeState, WireState};
 const SETTLED_ROUNDS: u32 = 5;
 /// Under constant news two views may never be settled; a difference to everybody for that many times as long counts
 /// too.
-const DIFFERS_FACTOR: u32 = 5;
+const DIFFERS_FACTOR: u32 = 3;
 /// Thane nodes whose digests are equal exchange whole states all the same after so many periods, ...
 const BACKSTOP_INTERVALS: u32 = 8;
 /// ... or after so long for each member, whichever is later: a state of 100 bytes for each costs 40 bytes a second.
@@ -44,7 +44,9 @@ const FRUITLESS_MAX: u32 = 6;
 const STREAM_DIFFERENCE: u32 = 64;
 /// An answer has at most so many bytes for each byte of what it answers, so that nobody gains much by naming
 /// somebody else as the sender.
-const ANSWER_FACTOR: usize = 10;
+const ANSWER_FACTOR: usize = 16;
+/// Steps that ask for something are padded to so many bytes, so that a whole packet may answer them.
+const ASKING_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX.div_ceil(ANSWER_FACTOR);
 /// Bytes of answers by datagram in one second, to all senders together.
 const ANSWER_BYTES_PER_SECOND: usize = 512 * 1024;
 /// A view that grew by so many members, and by an eighth, since the last look grows fast.
@@ -59,8 +61,8 @@ const WAITING_MAX: usize = 64;
 /// The state of reconciliation in one node.
 #[derive(Default)]
 pub(super) struct Reconciler {
-    /// Since when every comparison differed.
-    differs_since: Option<Time>,
+    /// Since when every comparison differed: of members, of messages.
+    differs_since: [Option<Time>; 2],
     /// No exchange starts before.
     next_start: Time,
     /// Exchanges started since the view changed last.
@@ -122,7 +124,7 @@ impl Node {
             return;
         };
         if (mine.members, mine.messages) == (theirs.members, theirs.messages) {
-            self.reconciler.differs_since = None;
+            self.reconciler.differs_since = [None; 2];
             // Who is failed, left or pruned may differ: only whole states say all about that.
             let backstop = scope.config.push_pull_interval * BACKSTOP_INTERVALS;
             let backstop = backstop.max(BACKSTOP_PER_MEMBER * mine.count);
@@ -133,11 +135,23 @@ impl Node {
             return;
         }
         let settled = scope.config.gossip_interval * SETTLED_ROUNDS;
-        let since = *self.reconciler.differs_since.get_or_insert(now);
-        let both_settled = is_as_old_as(&mine, settled) && is_as_old_as(&theirs, settled);
-        let for_long = now.since(since) >= settled * DIFFERS_FACTOR;
-        if asked != Asked::Probe || both_settled || for_long {
-            self.start_exchange(ctx, member, &theirs);
+        let sets = [
+            (mine.members, mine.members_age, theirs.members, theirs.members_age),
+            (mine.messages, mine.messages_age, theirs.messages, theirs.messages_age),
+        ];
+        let mut starts = [false; 2];
+        for (set, (mine, my_age, theirs, their_age)) in sets.into_iter().enumerate() {
+            let since = &mut self.reconciler.differs_since[set];
+            if mine == theirs {
+                *since = None;
+                continue;
+            }
+            let for_long = now.since(*since.get_or_insert(now)) >= settled * DIFFERS_FACTOR;
+            let both_settled = is_as_old_as(my_age, settled) && is_as_old_as(their_age, settled);
+            starts[set] = asked != Asked::Probe || both_settled || for_long;
+        }
+        if starts != [false; 2] {
+            self.start_exchange(ctx, member, &theirs, starts);
         }
     }
 
@@ -151,7 +165,13 @@ impl Node {
     }
 
     /// Starts an exchange with a member that announced something else, unless the last one was just now.
-    fn start_exchange(&mut self, ctx: &mut Context, member: MemberIndex, theirs: &Extension) {
+    fn start_exchange(
+        &mut self,
+        ctx: &mut Context,
+        member: MemberIndex,
+        theirs: &Extension,
+        [members, messages]: [bool; 2],
+    ) {
         let Node { shared, reconciler, .. } = self;
         let scope = &mut shared.scope(ctx);
         let now = scope.now();
@@ -165,10 +185,10 @@ impl Node {
         reconciler.started_with = sum;
         reconciler.next_start = now + scope.config.gossip_interval / 4 * (1 << reconciler.fruitless);
         scope.stats.reconciliations += 1;
-        if mine.messages != theirs.messages {
+        if messages {
             self.open_exchange(ctx, member, ReconcileSet::Messages);
         }
-        if mine.members != theirs.members {
+        if members {
             let difference = mine.count.abs_diff(theirs.count);
             if difference > STREAM_DIFFERENCE.max(mine.count / 16) {
                 self.stream_exchange(ctx, member, ReconcileSet::Members);
@@ -185,8 +205,14 @@ impl Node {
         let bytes = self
             .compose(ctx, set, salt, |holdings, head| Some(answer::open(holdings, head, limits, Vec::new())));
         if let Some(bytes) = bytes {
-            self.shared.scope(ctx).send_reconcile(member, &bytes);
+            self.send_step(ctx, member, bytes);
         }
+    }
+
+    fn send_step(&mut self, ctx: &mut Context, member: MemberIndex, mut step: Vec<u8>) {
+        // What only records lie in asks for nothing; but it is rarely shorter.
+        step.resize(step.len().max(ASKING_BYTES_MIN), 0);
+        self.shared.scope(ctx).send_reconcile(member, &step);
     }
 
     fn stream_exchange(&mut self, ctx: &mut Context, member: MemberIndex, set: ReconcileSet) {
@@ -300,7 +326,7 @@ impl Node {
         });
         if let Some(answered) = answered {
             self.reconciler.answer_bytes = self.reconciler.answer_bytes.saturating_sub(answered.len());
-            self.shared.scope(ctx).send_reconcile(member, &answered);
+            self.send_step(ctx, member, answered);
         }
         self.apply_records(ctx, message, Some(from));
         // The side that began goes on with what did not fit, over a stream.
@@ -410,18 +436,20 @@ fn apply_member(
         Err(reason) => return scope.drop_input(reason, from),
     };
     scope.stats.records_received += 1;
-    let state = NodeState {
-        name: record.name,
-        addr: record.addr.into(),
-        port: record.port,
-        meta: record.meta.into(),
-        incarnation: record.incarnation,
-        state: record.state,
-        versions: record.versions.into(),
-    };
     // Others learn who is alive as this node did. A departure goes on to the member itself, which may refute it.
-    let source = if record.state == WireState::Alive { Source::Reconciled } else { Source::Exchange };
-    swim.merge_state(scope, &state, source);
+    if let Some(state) = record.state {
+        let source = if state == WireState::Alive { Source::Reconciled } else { Source::Exchange };
+        let state = NodeState {
+            name: record.name,
+            addr: record.addr.into(),
+            port: record.port,
+            meta: record.meta.into(),
+            incarnation: record.incarnation,
+            state,
+            versions: record.versions.into(),
+        };
+        swim.merge_state(scope, &state, source);
+    }
     let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, record.name) else { return };
     let status = MemberStatus::from_number(record.status);
     if let Some(status) = status

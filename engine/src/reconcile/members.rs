@@ -89,13 +89,12 @@ impl Holdings for Members<'_> {
         let roster = self.order.roster();
         let fact = roster.fact(known.fact);
         let state = match (known.swim, known.status) {
-            (SwimState::Alive, _) => WireState::Alive,
             // A suspicion is left to gossip: it names who accuses, and ends by itself.
-            (SwimState::Suspect, _) => WireState::Alive,
-            (SwimState::Left, _) | (SwimState::Absent, MemberStatus::Left | MemberStatus::None) => {
-                WireState::Left
-            }
-            (SwimState::Dead | SwimState::Absent, _) => WireState::Dead,
+            (SwimState::Alive | SwimState::Suspect, _) => Some(WireState::Alive),
+            (SwimState::Left, _) => Some(WireState::Left),
+            // As in a push/pull: it may be back since.
+            (SwimState::Absent, MemberStatus::Left | MemberStatus::None) => None,
+            (SwimState::Dead | SwimState::Absent, _) => Some(WireState::Dead),
         };
         let record = MemberRecord {
             name: roster.name(member),
@@ -112,7 +111,8 @@ impl Holdings for Members<'_> {
     }
 
     fn rebuts(&self, record: &[u8]) -> Option<Held> {
-        let record = MemberRecord::decode(record).ok().filter(|record| record.state == WireState::Alive)?;
+        let record =
+            MemberRecord::decode(record).ok().filter(|record| record.state == Some(WireState::Alive))?;
         let roster = self.order.roster();
         let (member, known) = self.view.by_name(roster, record.name)?;
         let better = !is_here(known) && self.incarnation(known) >= record.incarnation;

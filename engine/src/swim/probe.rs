@@ -49,6 +49,7 @@ struct Inquiry {
     seq: SeqNo,
     member: MemberIndex,
     asked: Asked,
+    sent_at: Time,
 }
 
 struct Probe {
@@ -200,7 +201,11 @@ impl Swim {
             let forwarded = Ack { seq: relay.requester_seq, ..Ack::default() };
             scope.send_message(relay.requester, |out| forwarded.encode(out));
         } else if let Some(place) = self.prober.inquiries.iter().position(|inquiry| inquiry.seq == ack.seq) {
-            let Inquiry { member, asked, .. } = self.prober.inquiries.swap_remove(place);
+            let Inquiry { member, asked, sent_at, .. } = self.prober.inquiries.swap_remove(place);
+            if scope.delegate.is_some() {
+                let round_trip = scope.ctx.now.since(sent_at);
+                tell_delegate(scope, member, round_trip, &ack.payload);
+            }
             scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
         } else {
             // Late acks are normal; they are counted, not told.
@@ -215,7 +220,8 @@ impl Swim {
             return;
         }
         let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.next_seq());
-        self.prober.inquiries.push(Inquiry { seq, member, asked });
+        let sent_at = scope.ctx.now;
+        self.prober.inquiries.push(Inquiry { seq, member, asked, sent_at });
         scope.schedule(scope.ctx.now + scope.config.probe_timeout, TimerKind::InquiryEnd, seq.0, 0);
         send_ping(scope, to, &name, seq);
     }

@@ -16,13 +16,15 @@ pub struct Extension {
     pub messages: u64,
     /// A sum over the members that the sender lists as failed or left.
     pub gone: u32,
-    /// For how long `members` and `messages` have been what they are, in tenths of a second; 255: or longer.
-    pub age: u8,
+    /// For how long `members` has been what it is, in tenths of a second; 255: or longer.
+    pub members_age: u8,
+    /// The same of `messages`.
+    pub messages_age: u8,
 }
 
 impl Extension {
     /// Bytes of its value.
-    pub const BYTES: usize = 26;
+    pub const BYTES: usize = 27;
 
     /// Decodes the key's value. None if it is not version 1: the peer is treated like one without the key.
     pub fn decode(bytes: &[u8]) -> Option<Extension> {
@@ -36,7 +38,8 @@ impl Extension {
             count: u32::from_be_bytes(*count),
             messages: u64::from_be_bytes(*messages),
             gone: u32::from_be_bytes(*gone),
-            age: *rest.first()?,
+            members_age: *rest.first()?,
+            messages_age: *rest.get(1)?,
         })
     }
 
@@ -48,7 +51,7 @@ impl Extension {
         bytes[9..13].copy_from_slice(&self.count.to_be_bytes());
         bytes[13..21].copy_from_slice(&self.messages.to_be_bytes());
         bytes[21..25].copy_from_slice(&self.gone.to_be_bytes());
-        bytes[25] = self.age;
+        bytes[25..27].copy_from_slice(&[self.members_age, self.messages_age]);
         bytes
     }
 }
@@ -59,7 +62,14 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_was_and_other_versions_are_nothing() {
-        let extension = Extension { members: u64::MAX - 3, count: 10_000, messages: 7, gone: 9, age: 255 };
+        let extension = Extension {
+            members: u64::MAX - 3,
+            count: 10_000,
+            messages: 7,
+            gone: 9,
+            members_age: 255,
+            messages_age: 3,
+        };
         let mut bytes = extension.encode();
         assert_eq!(Extension::decode(&bytes), Some(extension));
         for end in 0..Extension::BYTES {

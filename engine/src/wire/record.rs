@@ -10,6 +10,8 @@ type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Serf's statuses: none, alive, leaving, left, failed.
 const STATUS_MAX: u8 = 4;
+/// The SWIM state of a member that SWIM has dropped.
+const ABSENT: u8 = 4;
 const VERSIONS_BYTES_MAX: usize = 6;
 
 /// A member's record, borrowed.
@@ -19,8 +21,8 @@ pub struct MemberRecord<'a> {
     pub name: &'a str,
     /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Its SWIM state.
-    pub state: WireState,
+    /// Its SWIM state; None if SWIM has dropped it since it left: then the record is about its status alone.
+    pub state: Option<WireState>,
     /// Its Serf status as a number: 0 none (pruned, or no Serf member), 1 alive, 2 leaving, 3 left, 4 failed.
     pub status: u8,
     /// Lamport time of the newest intent about it; 0 if there was none.
@@ -44,13 +46,15 @@ impl<'a> MemberRecord<'a> {
         let mut cursor = Cursor::new(bytes);
         let incarnation = u32::try_from(cursor.number()?).map_err(|_| DecodeError::FieldOverflow)?;
         let standing = cursor.byte()?;
-        let state = match standing & 3 {
-            0 => WireState::Alive,
-            1 => WireState::Suspect,
-            2 => WireState::Dead,
-            _ => WireState::Left,
+        let state = match standing & 7 {
+            0 => Some(WireState::Alive),
+            1 => Some(WireState::Suspect),
+            2 => Some(WireState::Dead),
+            3 => Some(WireState::Left),
+            ABSENT => None,
+            _ => return Err(DecodeError::BadState),
         };
-        let status = standing >> 2;
+        let status = standing >> 3;
         if status > STATUS_MAX {
             return Err(DecodeError::BadState);
         }
@@ -83,7 +87,7 @@ impl<'a> MemberRecord<'a> {
     /// If the address or the versions have more than 255 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         write_number(out, u64::from(self.incarnation.0));
-        out.push(self.state as u8 | self.status << 2);
+        out.push(self.state.map_or(ABSENT, |state| state as u8) | self.status << 3);
         write_number(out, self.status_ltime.0);
         out.extend_from_slice(&self.port.to_be_bytes());
         for bytes in [self.addr, self.versions] {
@@ -104,7 +108,7 @@ mod tests {
     const RECORD: MemberRecord<'static> = MemberRecord {
         name: "web-17",
         incarnation: Incarnation(300),
-        state: WireState::Suspect,
+        state: Some(WireState::Suspect),
         status: 1,
         status_ltime: LamportTime(77),
         addr: &[127, 0, 0, 1],

@@ -13,6 +13,7 @@ mod names;
 mod plain;
 mod probes;
 mod queries;
+mod reconcile;
 mod restart;
 mod sights;
 
