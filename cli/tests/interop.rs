@@ -17,6 +17,7 @@ mod interop {
     mod coordinates;
     mod encryption;
     mod events;
+    mod expressions;
     mod failures;
     mod keys;
     mod membership;

@@ -1,10 +1,10 @@
 //! For simulations only: rules of the protocol that a node can be made to break, so that tests can show that
 //! the checkers notice. Nothing but a World's [`set_canary`](crate::sim::World::set_canary) sets one.
 
-/// The rule that a node breaks.
+/// The rule that a node breaks on purpose.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Canary {
-    /// None: it obeys.
+    /// None.
     #[default]
     None,
     /// Accused, it does not raise its incarnation (SWIM 4.2).

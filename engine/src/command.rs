@@ -1,4 +1,4 @@
-//! What an application asks of a Node.
+//! The commands of a Node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
-/// The caller's name for one command; comes back with its [`Completion`](crate::event::Completion).
+/// The caller's id of one command; returned with its [`Completion`](crate::event::Completion).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// The node's name for a query it was asked and may answer.
+/// The node's id of a query that it received and may answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryToken(pub u64);
 
-/// What to ask the cluster.
+/// A query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueryParams {
     /// Query name.
     pub name: String,
     /// Query payload.
     pub payload: Bytes,
-    /// Only these nodes answer; empty means all.
+    /// Only these nodes answer; empty: all.
     pub filter_nodes: Vec<String>,
     /// Only nodes whose tag matches the (unanchored) regular expression answer; all must match.
     pub filter_tags: BTreeMap<String, String>,
@@ -29,7 +29,7 @@ pub struct QueryParams {
     pub request_ack: bool,
     /// Send answers also through this many random members.
     pub relay_factor: u8,
-    /// How long answers are taken; `None` is Serf's default formula (PROTOCOL 5.4).
+    /// For how long answers are taken; `None`: Serf's default formula (PROTOCOL 5.4).
     pub timeout: Option<Duration>,
 }
 
@@ -40,13 +40,14 @@ pub enum KeyOperation {
     Install,
     /// Seal with an installed key from now on.
     Use,
-    /// Take a key out; the primary one stays.
+    /// Remove a key other than the primary one.
     Remove,
-    /// Tell which keys there are.
+    /// List the keys.
     List,
 }
 
-/// Why a command was refused. The texts are Serf's, because scripts match them (PROTOCOL 6.4).
+/// Why a command was refused; it changed nothing then. The texts are Serf's, because scripts match them (PROTOCOL
+/// 6.4).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// Name and payload of a user event are too long.
@@ -70,6 +71,14 @@ pub enum CommandError {
     /// No such query, or it is over.
     #[error("No pending queries matching ID")]
     UnknownQuery,
+    /// A query's tag filter has an expression that no node would understand. Nothing was sent.
+    #[error("filter of tag {tag:?}: {reason}")]
+    BadFilter {
+        /// The tag.
+        tag: String,
+        /// What is wrong with the expression.
+        reason: String,
+    },
     /// `_serf_` names are reserved.
     #[error("Queries cannot contain the '_serf_' prefix")]
     ReservedName,
@@ -79,13 +88,14 @@ pub enum CommandError {
     /// The encoded tags don't fit into the meta.
     #[error("Encoded length of tags exceeds limit of {0} bytes")]
     TagsTooLong(usize),
-    /// A message of the program's own is too long for a packet.
+    /// A message of the program is too long for a packet. Carries the limit.
     #[error("message exceeds limit of {0} bytes")]
     MessageTooLong(usize),
-    /// The delegate gives the meta, so tags can't be set; or it gives none, so it can't be asked again.
+    /// The meta comes from the delegate, so tags can't be set; or it does not, so the delegate can't be asked
+    /// again.
     #[error("the meta of this node is given by {0}")]
     MetaGivenBy(&'static str),
-    /// Nobody of that name is alive.
+    /// No member of that name is alive.
     #[error("no member {0:?} is alive")]
     UnknownMember(String),
     /// Join after leave.
@@ -94,9 +104,6 @@ pub enum CommandError {
     /// A second leave while one is under way.
     #[error("Leave already in progress")]
     LeaveInProgress,
-    /// Anything else after leave.
-    #[error("Leave called after Shutdown")]
-    AfterLeave,
     /// A bound is reached; try again later.
     #[error("too many {0} under way, try again later")]
     Busy(&'static str),

@@ -52,10 +52,10 @@ pub struct RawConfig {
     /// Networks that members may have addresses in, and that news of members may come from. Default empty: all.
     pub cidrs_allowed: Vec<IpNet>,
     /// Refuse packets that no key opens. Default true. False only while a cluster moves to encryption: then
-    /// everybody who reaches the port is believed.
+    /// every sender that reaches the port is believed.
     pub gossip_verify_incoming: bool,
-    /// Seal what is sent. Default true. False only while a cluster moves to encryption: everybody on the path can
-    /// read along.
+    /// Seal what is sent. Default true. False only while a cluster moves to encryption: the packets can be read on
+    /// their way.
     pub gossip_verify_outgoing: bool,
     /// LZW-compress what gets smaller by it: push/pulls and messages above 1,400 bytes. Default true. Costs 5 to
     /// 8 µs for 1,400 bytes; without it push/pulls are longer.
@@ -74,9 +74,9 @@ pub struct RawConfig {
     /// Suspicion timeout, as a factor of the probe interval and of log10 of the cluster's size (Lifeguard's
     /// alpha). Any; default 4 (WAN 6, local 3). More: failures are declared later. Less: more false positives.
     pub suspicion_mult: u32,
-    /// A suspicion that no other member confirms lasts this many times the suspicion timeout (Lifeguard's beta).
-    /// Any, 0 counts as 1; default 6. More: fewer false positives of a member that is slow itself. Less: failures that
-    /// few members notice are declared sooner.
+    /// A suspicion that no other member confirms lasts this many times the suspicion timeout (Lifeguard's
+    /// beta). Any, 0 counts as 1; default 6. More: fewer false positives of a member that is slow itself. Less:
+    /// failures that few members notice are declared sooner.
     pub suspicion_max_timeout_mult: u32,
     /// The health score stays below this (Lifeguard's S); a score of h makes the probe interval h + 1 times as
     /// long. At least 1; default 8. More: a sick node accuses less, and finds failures later. 1: off.
@@ -104,7 +104,7 @@ pub struct RawConfig {
     pub gossip_nodes: u32,
     /// How long gossip still goes to a dead member, so that it can refute. Any; default 30 s (WAN 60 s, local
     /// 15 s). More: packets to members that are gone, and a longer SWIM table. Less: a member that was cut off
-    /// returns only when somebody reconnects.
+    /// returns only when a member reconnects to it.
     pub gossip_to_the_dead: Duration,
     /// Transmissions of one broadcast: this times ceil(log10(n + 1)). Any; default 4 (local 2). More: fewer
     /// members miss a broadcast, more traffic in proportion. 0: one transmission.
@@ -182,7 +182,7 @@ pub struct Restored {
     pub query_clock: u64,
     /// Members that were alive, which the node tries to rejoin: name and gossip address.
     pub alive: Vec<(String, SocketAddr)>,
-    /// Members that had failed: name and gossip address. Serf forgets them; a node that finds nobody alive tries
+    /// Members that had failed: name and gossip address. Serf forgets them; a node that finds no other member alive tries
     /// them too, so that a cluster that failed as a whole finds itself again.
     pub failed: Vec<(String, SocketAddr)>,
 }

@@ -1,5 +1,5 @@
-//! What every input lends a Node: the time, the timers, the roster, two sources of chance, and the
-//! buffers that outputs go into.
+//! What every input lends a Node: the time, the timers, the roster, two sources of randomness, and the buffers for
+//! outputs.
 //!
 //! A Context has two kinds of owner, the shard (real sockets) and the simulator's World (virtual time).
 //! Both serve one Node or many thousands with one Context. After each input the owner drains
@@ -23,7 +23,7 @@ use crate::wire::packet::{Assembler, Scratch};
 /// What happened to a stream.
 #[derive(Debug)]
 pub enum StreamInput<'a> {
-    /// Somebody connected; the id is new. Carries the other side's address.
+    /// A peer connected; the id is new. Carries the peer's address.
     Accepted(SocketAddr),
     /// The connection that the node asked for is there.
     Opened,
@@ -35,7 +35,7 @@ pub enum StreamInput<'a> {
     Failed(&'a str),
 }
 
-/// What a node wants done with a stream.
+/// What a node does with a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamOperation {
     /// Connect. Answered by `Opened` or `Failed`.
@@ -59,8 +59,8 @@ pub struct Datagram {
     pub range: Range<usize>,
 }
 
-/// What nodes want done. The owner drains it after each input (or after a batch of them); the buffers keep
-/// their capacity, so a steady state allocates nothing.
+/// What nodes put out. The driver drains it after each input, or after a batch of them. The buffers keep their
+/// capacity, so a steady state allocates nothing.
 #[derive(Debug, Default)]
 pub struct Outputs {
     /// The bytes of all datagrams, one after the other, already sealed.
@@ -77,9 +77,9 @@ pub struct Outputs {
     pub events: Vec<(NodeId, Event)>,
     /// Nodes whose keyring changed, for the keyring files.
     pub keyrings: Vec<NodeId>,
-    /// Nodes that lost their name to another one: their owner ends them.
+    /// Nodes that lost their name to another one: the driver ends them.
     pub ended: Vec<NodeId>,
-    /// What a log would tell.
+    /// Notices for a log.
     pub notices: Vec<(NodeId, Notice)>,
 }
 
@@ -102,7 +102,7 @@ impl Outputs {
         self.notices.clear();
     }
 
-    /// Tells the log about a member, with those before it that something alike happened to.
+    /// Reports a member to the log, in one notice with those before it that the same happened to.
     pub(crate) fn note_member(
         &mut self,
         node: NodeId,
@@ -139,13 +139,13 @@ pub struct Context {
     pub timers: Timers,
     /// The facts that all nodes' views refer to.
     pub roster: Roster,
-    /// Chance for protocol choices.
+    /// The generator of protocol choices.
     pub random: Random,
     /// Nonces for sealing.
     pub nonces: Nonces,
     /// Where outputs go.
     pub out: Outputs,
-    /// Puts packets together; empty between inputs.
+    /// Assembles packets; empty between inputs.
     pub assembler: Assembler,
     /// Buffers for decompression.
     pub scratch: Scratch,
@@ -153,12 +153,12 @@ pub struct Context {
     pub(crate) deferred: DeferredQueue,
 }
 
-/// Buffers of states that were merged, for the next ones to be sent. States of big clusters have megabytes, and
-/// memory that comes fresh from the system costs more than filling it.
+/// Buffers of states that were merged, for states to be sent. States of big clusters have megabytes, and fresh
+/// memory from the system costs more than filling it.
 #[derive(Debug, Default)]
 pub(crate) struct Spare {
     buffers: Vec<Vec<u8>>,
-    /// How many are kept. None by default: an agent rather gives the memory back.
+    /// How many are kept. 0 by default: an agent frees the memory instead.
     pub(crate) max: usize,
 }
 
@@ -171,7 +171,7 @@ impl Spare {
         buffer
     }
 
-    /// Takes a buffer that is not needed any more.
+    /// Takes back a buffer that is not needed any more.
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
         if self.buffers.len() < self.max {
             self.buffers.push(buffer);

@@ -1,13 +1,15 @@
-//! Rules and hooks of the embedding program: who is let in, what travels along, what it is told of.
+//! Rules and hooks of the embedding program: it admits members, adds data to messages, and is called when something
+//! happens.
 //!
 //! A [`Delegate`] belongs to one node and is called by it, synchronously, in the middle of handling an input.
 //! So a delegate must not block: a millisecond in one of its methods is a millisecond in which no node of the
-//! same shard answers. What takes longer goes to another thread. A panic in a delegate ends the shard and
-//! with it every node on it. To act on what it was told, a delegate sends it through a channel to a task of the
-//! program; holding a [`Handle`](crate::api::Handle) of its own engine would keep that engine running for ever.
+//! same shard answers. What takes longer goes to another thread. A panic in a delegate ends the shard and with
+//! it every node on it. To act on a call, a delegate sends a message through a channel to a task of the
+//! program; a delegate that holds a [`Handle`](crate::api::Handle) of its engine keeps that engine running for
+//! ever.
 //!
-//! For a virtual world to stay deterministic, a delegate's answers should follow from what it was told, not
-//! from a clock or from chance.
+//! A simulation is deterministic only if a delegate's answers follow from the arguments of its calls, and not
+//! from a clock or from random numbers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,32 +33,34 @@ use crate::wire::{
 /// gossip; [`merge_state`](Self::merge_state) gets the other side's state after all members. Events about
 /// members come after that input, through the event stream.
 pub trait Delegate: Send {
-    /// Somebody is said to be alive: may this node believe it? Asked for every alive message that makes
-    /// sense, from gossip and from push/pulls, known members and this node's own name included; not for this
-    /// node's own announcements.
+    /// Decides whether this node believes that a member is alive. Called for every valid alive message, from
+    /// gossip and from push/pulls, also for known members and for this node's name; not for what this node
+    /// itself announces.
     ///
     /// # Errors
-    /// A veto: the message counts for nothing and is not passed on. It is counted as
-    /// [`DropReason::AliveVetoed`](crate::drop_reason::DropReason::AliveVetoed), and the reason goes to the log. A known member stays as it was: one whose
-    /// news is vetoed for long can't refute a suspicion and is declared failed.
+    /// A veto: the message is ignored and not passed on. It is counted as
+    /// [`DropReason::AliveVetoed`](crate::drop_reason::DropReason::AliveVetoed), and the reason goes to the
+    /// log. A known member stays as it was: one whose news is vetoed for long can't refute a suspicion and is
+    /// declared failed.
     fn admit(&mut self, announced: &Announcement<'_>) -> Result<(), Veto> {
         let _ = announced;
         Ok(())
     }
 
-    /// A push/pull came whose sender means to join (or this node does, or reconnects): may the two lists of
-    /// members become one? Periodic push/pulls are not asked about.
+    /// Decides whether two lists of members may become one, when a peer joins, or this node joins or
+    /// reconnects. Not called for periodic push/pulls.
     ///
     /// # Errors
-    /// A veto: nothing of it is merged; counted as [`DropReason::MergeVetoed`](crate::drop_reason::DropReason::MergeVetoed), with the reason in the log. An
-    /// own join through that address fails with the reason. A joiner who is refused is not told: it has this
-    /// node's state already, so whoever wants to keep a member out for good vetoes its alives too.
+    /// A veto: nothing of the push/pull is merged; it is counted as
+    /// [`DropReason::MergeVetoed`](crate::drop_reason::DropReason::MergeVetoed), with the reason in the log. An
+    /// join of this node through that address fails with the reason. A joiner that is refused is not informed:
+    /// it has this node's state already. A delegate that keeps a member out for good vetoes its alives too.
     fn admit_merge(&mut self, theirs: Announcements<'_>) -> Result<(), Veto> {
         let _ = theirs;
         Ok(())
     }
 
-    /// Somebody announces a known name under another address. The new announcement counts for nothing.
+    /// A message announces a known name under another address. The node ignores it.
     fn on_conflict(&mut self, known: &Announcement<'_>, other: &Announcement<'_>) {
         let _ = (known, other);
     }
@@ -70,7 +74,7 @@ pub trait Delegate: Send {
     }
 
     /// A member acked a direct ping within the probe timeout: how long that took, and what it added to the
-    /// ack (nothing, its own delegate's payload, or a coordinate).
+    /// ack (nothing, the payload of its delegate, or a coordinate).
     fn on_ping(&mut self, member: &Announcement<'_>, round_trip: Duration, payload: &[u8]) {
         let _ = (member, round_trip, payload);
     }
@@ -103,15 +107,16 @@ pub trait Delegate: Send {
         let _ = (state, join);
     }
 
-    /// Somebody sent a message of the program's own, by gossip or straight to this node. Tells whether it
-    /// goes on to others; a delegate that sends on must recognise what it has seen. Plain SWIM only.
+    /// A message of the program arrived, by gossip or sent straight to this node. Returns whether this node
+    /// gossips it on; a delegate that returns [`Onward::Gossip`] must recognise messages that it has seen.
+    /// Plain SWIM only.
     fn on_message(&mut self, message: &[u8]) -> Onward {
         let _ = message;
         Onward::Stop
     }
 
-    /// The next message of the program's own for a packet that has room for one of up to `bytes_max` bytes;
-    /// asked again until it gives none. For programs with a queue of their own; others use
+    /// The next message of the program for a packet that has room for one of up to `bytes_max` bytes; called
+    /// again until it returns none. For programs with their own queue; others use
     /// [`Node::broadcast`](crate::node::Node::broadcast). Plain SWIM only.
     fn broadcast(&mut self, bytes_max: usize) -> Option<Bytes> {
         let _ = bytes_max;
@@ -119,12 +124,12 @@ pub trait Delegate: Send {
     }
 }
 
-/// Whether a message goes on to others.
+/// Whether this node passes a message on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Onward {
-    /// It is gossiped, as long as every broadcast.
+    /// Gossip it, like every broadcast.
     Gossip,
-    /// It ends here.
+    /// Do not pass it on.
     Stop,
 }
 
@@ -198,8 +203,8 @@ impl<'a> From<NodeState<'a>> for Announcement<'a> {
     }
 }
 
-/// The members that the other side of a push/pull lists, itself included. Decoded as they are looked at: a
-/// delegate that doesn't look costs nothing.
+/// The members that the other side of a push/pull lists, itself included. Decoded by the iterator: a delegate
+/// that does not iterate costs nothing.
 #[derive(Copy, Clone, Debug)]
 pub struct Announcements<'a> {
     frame: &'a PushPullFrame,

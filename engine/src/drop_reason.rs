@@ -45,9 +45,11 @@ drop_reasons! {
     BadFilter = "bad_filter",
     /// A step of a reconciliation from an address that is not its sender's.
     UnknownSender = "unknown_sender",
+    /// Filters of queries whose expressions cost more than this node compiles in a second.
+    FiltersTooCostly = "filters_too_costly",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
-    /// An ack or nack that nobody waits for, mostly late ones.
+    /// An ack or nack that no probe waits for, mostly late ones.
     UnknownSeq = "unknown_seq",
     /// An accusation with the last incarnation there is.
     IncarnationExhausted = "incarnation_exhausted",
@@ -65,7 +67,7 @@ drop_reasons! {
     AliveVetoed = "alive_vetoed",
     /// The delegate does not let two clusters become one.
     MergeVetoed = "merge_vetoed",
-    /// A message or state of the program's own, and no delegate to take it.
+    /// A message or state of the program, and no delegate to take it.
     Unhandled = "unhandled",
     /// A bounded queue or table is full.
     QueueFull = "queue_full",
@@ -73,7 +75,7 @@ drop_reasons! {
     TooManyStreams = "too_many_streams",
     /// All streams together hold more bytes than allowed: the one with the most.
     StreamsFull = "streams_full",
-    /// More answers that nobody reads than allowed: the oldest.
+    /// More answers that peers do not read than allowed: the oldest one.
     StreamUnread = "stream_unread",
     /// A stream that took too long.
     StreamTimeout = "stream_timeout",

@@ -1,4 +1,4 @@
-//! What a Node tells the application, the snapshot and the log.
+//! What a Node reports to the application, the snapshot and the log.
 
 mod members;
 
@@ -15,7 +15,7 @@ use crate::view::MemberStatus;
 use crate::wire::serf::decode_tags;
 use crate::wire::{LamportTime, Versions};
 
-/// A member as the application sees it.
+/// The record of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Node name.
@@ -32,7 +32,7 @@ pub struct Member {
     pub versions: Versions,
 }
 
-/// A [`Member`] that is only looked at.
+/// A [`Member`] that borrows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct MemberRef<'a> {
     /// Node name.
@@ -41,7 +41,7 @@ pub struct MemberRef<'a> {
     pub addr: IpAddr,
     /// Gossip port.
     pub port: u16,
-    /// What it announced beside its address: encoded tags, or a program's own.
+    /// What it announced beside its address: encoded tags, or bytes of the program.
     pub meta: &'a [u8],
     /// Status.
     pub status: MemberStatus,
@@ -68,7 +68,7 @@ impl<'a> MemberRef<'a> {
         decode_tags(self.meta).unwrap_or_default()
     }
 
-    /// The member with what it says.
+    /// A copy that owns its data.
     pub fn to_owned(&self) -> Member {
         let MemberRef { name, addr, port, status, versions, .. } = *self;
         Member { name: name.to_owned(), addr, port, tags: self.tags(), status, versions }
@@ -80,9 +80,9 @@ impl<'a> MemberRef<'a> {
 pub enum MemberEventKind {
     /// Joined.
     Join,
-    /// Left on purpose.
+    /// Left after an announcement.
     Leave,
-    /// Gone without a word.
+    /// Gone without an announcement.
     Failed,
     /// Changed its tags.
     Update,
@@ -108,12 +108,12 @@ impl MemberEventKind {
 pub enum Event {
     /// Members changed, all in the same way.
     Member {
-        /// How.
+        /// What happened.
         kind: MemberEventKind,
-        /// Who.
+        /// The members.
         members: Members,
     },
-    /// Somebody sent a user event.
+    /// A node sent a user event.
     User {
         /// Its Lamport time.
         ltime: LamportTime,
@@ -124,7 +124,7 @@ pub enum Event {
         /// Whether it may be coalesced.
         coalesce: bool,
     },
-    /// Somebody asks.
+    /// A node sent a query.
     Query {
         /// Names the query in a respond command, until the deadline.
         token: QueryToken,
@@ -134,7 +134,7 @@ pub enum Event {
         name: String,
         /// Its payload.
         payload: Bytes,
-        /// Who asks.
+        /// The name of the node that sent it.
         source_node: String,
         /// How long an answer is taken, from now on.
         timeout: Duration,
@@ -144,14 +144,14 @@ pub enum Event {
 /// The answer to a pending command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// A join is through: how many targets answered, and why others did not, in the order of the targets.
+    /// A join is complete.
     Joined {
         /// Targets that answered.
         contacted: usize,
-        /// One line for each that did not.
+        /// One line for each target that did not, in the order of the targets.
         errors: Vec<String>,
     },
-    /// The graceful leave is through; the node can be dropped.
+    /// The graceful leave is complete; the node can be dropped.
     Left,
     /// The broadcast of a force-leave or of new tags went out, or the broadcast timeout passed.
     Broadcasted {
@@ -189,7 +189,8 @@ pub enum SnapshotRecord {
         /// Its name.
         name: String,
     },
-    /// A member failed. Serf makes no difference; here it is what a node that is alone looks for.
+    /// A member failed. Serf writes the same line as for a leave; Thane keeps the address, so that a node that
+    /// finds no member alive can try it.
     Failed {
         /// Its name.
         name: String,
@@ -206,45 +207,45 @@ pub enum SnapshotRecord {
     Leave,
 }
 
-/// What a log would tell; the agent prints them in Serf's words.
+/// What a log prints; the agent uses Serf's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Member events before coalescing (`serf: EventMemberJoin: n ip`), those of one input that are alike.
     Members {
         /// What happened.
         kind: MemberEventKind,
-        /// To whom.
+        /// The members.
         members: Members,
         /// A force-leave or prune did it.
         forced: bool,
     },
-    /// A probe failed and the member is accused.
+    /// A probe failed and this node accuses the member.
     SuspectNoAck {
-        /// Whom.
+        /// The member.
         name: String,
     },
     /// A suspicion ran out.
     MarkingFailed {
-        /// Whom.
+        /// The member.
         name: String,
         /// Accusers other than the first.
         confirmations: u32,
     },
     /// This node is accused and answers with a new incarnation.
     Refuting {
-        /// What it is accused of: `suspect`, `dead`, or an `alive` that is not its own.
+        /// What it is accused of: `suspect`, `dead`, or an `alive` that it did not send.
         what: &'static str,
-        /// Who says so.
+        /// The node that says so.
         from: String,
     },
-    /// Pings don't get through but a stream does.
+    /// A member acks over a stream but not by datagram.
     TcpFallbackOnly {
-        /// Whom.
+        /// The member.
         name: String,
     },
     /// An alive for a known name came with another address.
     AddressConflict {
-        /// Whom.
+        /// The member.
         name: String,
         /// The address the view has.
         mine: SocketAddr,
@@ -253,26 +254,26 @@ pub enum Notice {
     },
     /// A failed member is tried again.
     Reconnecting {
-        /// Whom.
+        /// The member.
         name: String,
         /// Where.
         addr: SocketAddr,
     },
     /// A known member of the snapshot is tried.
     Rejoining {
-        /// Whom.
+        /// The member.
         name: String,
         /// Where.
         addr: SocketAddr,
     },
-    /// The rejoin from the snapshot is over: through whom, or nobody.
+    /// The rejoin from the snapshot is over.
     Rejoined {
-        /// Who answered.
+        /// The member that answered; `None` if none did.
         name: Option<String>,
     },
     /// A push/pull failed.
     PushPullFailed {
-        /// With whom.
+        /// The other side.
         addr: SocketAddr,
         /// Why.
         reason: String,
@@ -288,7 +289,7 @@ pub enum Notice {
     },
     /// The delegate refused to believe that a member is alive (also counted).
     AliveVetoed {
-        /// Whom.
+        /// The member.
         name: String,
         /// The delegate's reason.
         reason: String,
@@ -298,18 +299,18 @@ pub enum Notice {
         /// The delegate's reason.
         reason: String,
     },
-    /// The delegate gave more than fits; it was left out.
+    /// The delegate returned more than fits; it was left out.
     DelegateTooLong {
         /// Which of its methods.
         method: &'static str,
-        /// What it gave.
+        /// What it returned.
         bytes: usize,
-        /// What it may give.
+        /// The most that fits.
         bytes_max: usize,
     },
     /// A broadcast queue is long, or was cut.
     QueueDepth {
-        /// Which: Intent, Event or Query.
+        /// Intent, Event or Query.
         queue: &'static str,
         /// How long.
         depth: usize,
@@ -325,9 +326,16 @@ pub enum Notice {
         /// Its Lamport time.
         ltime: LamportTime,
     },
+    /// A query's filter has an expression that this node does not understand (also counted).
+    BadFilter {
+        /// The expression.
+        expr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A response came for a query that is over.
     LateResponse {
-        /// Who answered.
+        /// The member that answered; `None` if none did.
         from: String,
     },
     /// The vote about this node's name, which another node claims, is over. A node that lost it ends.
@@ -339,17 +347,17 @@ pub enum Notice {
         /// Whether that is the majority.
         kept: bool,
     },
-    /// The keyring file could not be written; the node goes on with the new keys.
+    /// The keyring file could not be written; the node uses the new keys all the same.
     Keyring {
         /// Why.
         remark: String,
     },
-    /// Something about the snapshot file: a line that makes no sense, a write that failed.
+    /// The snapshot file has a line that can't be read, or a write to it failed.
     Snapshot {
         /// What.
         remark: String,
     },
-    /// A query of the cluster's own business that this node does not know.
+    /// An internal query that this node does not know.
     UnknownInternalQuery {
         /// Its name.
         name: String,

@@ -1,6 +1,5 @@
-//! Chance. Protocol choices come from one seeded generator, nonces from another source; they are never
-//! the same, so that a replayed seed can't repeat a nonce under a real key and observing nonces tells
-//! nothing about protocol choices.
+//! Randomness. Protocol choices come from one seeded generator, nonces from another source, so that a replayed seed
+//! can't repeat a nonce under a real key, and nonces on the wire reveal nothing about protocol choices.
 
 use std::time::Duration;
 
@@ -62,7 +61,7 @@ const POOL_BYTES: usize = 64 * 12;
 /// A seed for protocol choices from the operating system.
 ///
 /// # Errors
-/// If the operating system has no entropy to give.
+/// If the operating system provides no entropy.
 pub fn os_seed() -> std::io::Result<u64> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
@@ -83,7 +82,7 @@ impl Nonces {
     /// The next nonce.
     ///
     /// # Panics
-    /// If the operating system has no entropy to give; sealing with a guessed nonce would be worse.
+    /// If the operating system provides no entropy; a predictable nonce would be worse.
     pub fn take(&mut self) -> [u8; 12] {
         if self.pool.len() < 12 {
             self.pool.resize(POOL_BYTES, 0);

@@ -98,10 +98,10 @@ impl Scope<'_> {
     }
 
     /// Disseminates a serf message (serf type byte first). Counts what a full queue loses.
-    pub(crate) fn broadcast(&mut self, class: Class, message: Bytes) -> BroadcastId {
+    pub(crate) fn broadcast(&mut self, class: Class, message: Bytes, source: Source) -> BroadcastId {
         self.stats.broadcasts_new += 1;
         let max = self.config.queue_depth_max;
-        let (id, dropped) = self.dissemination.on_message(self.ctx, class, message, max);
+        let (id, dropped) = self.dissemination.on_message(self.ctx, class, message, max, source);
         (0..dropped).for_each(|_| self.stats.count_drop(DropReason::QueueFull));
         id
     }

@@ -60,7 +60,7 @@ impl Sending<'_> {
         self.ctx.timers.schedule(at, self.node, TimerKey { kind, subject, generation });
     }
 
-    /// Whether the delegate has broadcasts of its own: then gossip never pauses.
+    /// Whether the delegate is asked for broadcasts: then gossip rounds never pause.
     pub(crate) fn asks_broadcasts(&self) -> bool {
         self.delegate.is_some() && !self.config.serf
     }

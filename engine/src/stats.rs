@@ -1,4 +1,4 @@
-//! Counters of one Node. Counting is all the core does about refused input.
+//! Counters of one Node.
 
 use crate::drop_reason::DropReason;
 
@@ -28,10 +28,10 @@ pub struct Stats {
     pub referrals: u64,
     /// Times this node had to refute.
     pub refutations: u64,
-    /// Broadcasts that this node saw for the first time, its own included.
+    /// Broadcasts that this node saw for the first time, those that it sent itself included.
     pub broadcasts_new: u64,
-    /// Broadcasts in received datagrams that this node had seen before. By [`broadcasts_new`](Self::broadcasts_new)
-    /// it is the number of needless copies of one broadcast.
+    /// Broadcasts in received datagrams that this node had seen before. Divided by
+    /// [`broadcasts_new`](Self::broadcasts_new): needless copies of each.
     pub broadcasts_repeated: u64,
 }
 

@@ -1,7 +1,7 @@
 //! One timer wheel for all nodes of a Context.
 //!
-//! Entries are keyed by node, kind, subject and generation. Scheduling is O(1); nothing is ever searched
-//! in order to cancel: a node bumps its generation and ignores what still fires for the old one.
+//! Entries are keyed by node, kind, subject and generation. Scheduling is O(1). Timers are not cancelled: a node
+//! raises its generation and ignores timers of an older one.
 //! Deadlines are rounded up to [`TICK`], entries of one tick fire in the order they were scheduled
 //! (a cascade keeps it), so a run is reproducible.
 
@@ -24,7 +24,7 @@ const LEVELS: usize = 6;
 /// stream), and so does the generation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
-    /// Which duty is due.
+    /// What is due.
     pub kind: TimerKind,
     /// What it is due for; 0 where the kind needs none.
     pub subject: u32,
@@ -32,7 +32,7 @@ pub struct TimerKey {
     pub generation: u32,
 }
 
-/// The duties of a Node that wait for time.
+/// What a Node waits for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum TimerKind {
@@ -50,25 +50,25 @@ pub enum TimerKind {
     EarlyPushPull,
     /// A suspicion ran out (Lifeguard, dynamic suspicion). Subject: member index.
     Suspicion,
-    /// A relayed probe got no ack: send the nack. Subject: own sequence number.
+    /// A relayed ping got no ack: send the nack. Subject: this node's sequence number.
     RelayTimeout,
     /// A stream's deadline. Subject: the stream's slot in the node.
     StreamDeadline,
     /// Go on merging a push/pull. Subject: the merge's slot.
     Merge,
-    /// The next step of an own graceful leave.
+    /// The next step of this node's graceful leave.
     Leave,
     /// A tags update or force-leave waited long enough for its broadcast. Subject: waiter slot.
     BroadcastTimeout,
     /// Erase members and intents that are old enough.
     Reap,
-    /// An own query is over. Subject and generation: low and high half of its Lamport time.
+    /// A query of this node is over. Subject and generation: low and high half of its Lamport time.
     QueryEnd,
     /// Events held back may be due. Subject: 0 member events, 1 user events.
     Coalesce,
-    /// Perhaps try a failed member.
+    /// Try a failed member, or not: by chance.
     Reconnect,
-    /// Look at the lengths of the broadcast queues.
+    /// Check the lengths of the broadcast queues.
     QueueCheck,
     /// A member that was asked for its digest had time to answer. Subject: sequence number.
     InquiryEnd,
@@ -177,7 +177,7 @@ impl Timers {
     }
 
     /// The earliest deadline in a coarse slot that begins at that tick; its beginning, if it holds many. A node
-    /// by itself has few timers, and is not woken only to spread them.
+    /// with few timers is not woken only to spread them.
     fn earliest_in(&self, level: usize, begin: u64) -> u64 {
         let slot = self.levels[level].slots[(slot_number(begin, level) % SLOTS as u64) as usize];
         let (mut place, mut earliest) = (slot.first, u64::MAX);
@@ -249,7 +249,7 @@ impl Timers {
         place
     }
 
-    /// Frees a place and gives its entry and the next place of its chain.
+    /// Frees a place. Returns its entry and the next place of its chain.
     fn unchain(&mut self, place: u32) -> (Entry, u32) {
         let chained = &mut self.entries[place as usize];
         let next = std::mem::replace(&mut chained.next, self.free);
@@ -265,7 +265,7 @@ impl Timers {
 
     fn advance_to(&mut self, tick: u64) {
         self.tick = tick;
-        // Coarse levels first: what they spread out belongs before nothing of this tick's own slot.
+        // Coarse levels first: what they spread out lies in front of this tick's slot.
         for index in (0..LEVELS).rev() {
             if !tick.is_multiple_of(1 << (SLOT_BITS * index as u32)) {
                 continue;
@@ -283,7 +283,7 @@ impl Timers {
         }
     }
 
-    /// Empties a slot; gives the first place of its chain.
+    /// Empties a slot. Returns the first place of its chain.
     fn take_slot(&mut self, level: usize, tick: u64) -> u32 {
         let slot = (slot_number(tick, level) % SLOTS as u64) as usize;
         let Level { occupied, slots } = &mut self.levels[level];

@@ -3,7 +3,7 @@
 //! An entry names the fact (address, meta, versions, incarnation; held in the [`Roster`]) and packs the
 //! SWIM state, the Serf status and the status Lamport time into 32 bits. Entries are indexed by
 //! [`MemberIndex`], so a look-up by name is one probe of the roster's table and one array access.
-//! What only few members need (since when they are gone, a huge Lamport time) lies in side tables.
+//! Side tables hold what only few members need: since when they are gone, a huge Lamport time.
 
 use std::net::SocketAddr;
 
@@ -22,13 +22,13 @@ pub enum SwimState {
     /// Not in the SWIM table: never heard of, or dead so long that it was dropped while Serf still
     /// lists it as failed or left.
     Absent = 0,
-    /// Answers, or was announced by itself and not accused since.
+    /// Acks its pings, as far as this node knows.
     Alive = 1,
     /// Accused of not answering; may refute.
     Suspect = 2,
     /// Declared dead by others.
     Dead = 3,
-    /// Declared dead by itself.
+    /// Declared itself dead: it left.
     Left = 4,
 }
 
@@ -40,11 +40,11 @@ pub enum MemberStatus {
     None = 0,
     /// In the cluster.
     Alive = 1,
-    /// Announced that it leaves, still answers.
+    /// Announced that it leaves, and still acks.
     Leaving = 2,
-    /// Left on purpose.
+    /// Left after an announcement.
     Left = 3,
-    /// Gone without a word.
+    /// Gone without an announcement.
     Failed = 4,
 }
 
@@ -80,7 +80,7 @@ const SWIM_STATES: [SwimState; 5] =
 /// Layout of the packed half of an entry: 3 bits SWIM state, 3 bits Serf status, 26 bits Lamport time.
 const STATUS_SHIFT: u32 = 3;
 const LTIME_SHIFT: u32 = 6;
-/// A status Lamport time from here on lies in the side table.
+/// A status Lamport time from here on is in the side table.
 const LTIME_OVERFLOW: u32 = (1 << 26) - 1;
 
 #[derive(Copy, Clone, Default)]
@@ -164,7 +164,7 @@ impl View {
         self.fact(roster, member).map(|fact| fact.socket_addr())
     }
 
-    /// Sets what a member announced. Takes over the caller's reference to `fact` and gives back the one to
+    /// Sets what a member announced. Takes over the caller's reference to `fact` and releases the one to
     /// the entry's old fact. A new entry starts absent in SWIM, none in Serf.
     pub fn set_fact(&mut self, roster: &mut Roster, fact: FactIndex) -> MemberIndex {
         let member = roster.fact(fact).member;
@@ -258,7 +258,7 @@ impl View {
         self.status_since.get(&member).copied()
     }
 
-    /// Forgets a member altogether and gives the reference to its fact back.
+    /// Removes a member's entry and releases the reference to its fact.
     pub fn remove(&mut self, roster: &mut Roster, member: MemberIndex) {
         self.depart_gone(roster, member);
         let entry = std::mem::take(self.known_entry(member));
@@ -271,7 +271,7 @@ impl View {
         roster.release_fact(FactIndex(entry.fact));
     }
 
-    /// Forgets everybody: the node is gone. Gives all references back.
+    /// Removes all entries and releases all references; the node ends.
     pub fn clear(&mut self, roster: &mut Roster) {
         for entry in self.entries.drain(..).filter(|entry| entry.fact != 0) {
             roster.release_fact(FactIndex(entry.fact));

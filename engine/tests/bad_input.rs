@@ -114,7 +114,7 @@ fn a_datagram_has_one_decompression_budget_for_all_its_parts() {
     // Buffers grow by doubling, and the old one is there while the new one is filled.
     assert!(took < 4 * DATAGRAM_DECOMPRESSED_BYTES_MAX as u64, "{took} bytes");
 
-    // What a refused part made before it was refused counts: nobody gets the budget twice.
+    // What a refused part decompressed before it was refused counts too: no packet gets the budget twice.
     let cut = compressed_stream(&lzw_of(&vec![0xff; DATAGRAM_DECOMPRESSED_BYTES_MAX - 1000])[..300]);
     let messages = decode(&envelope(&[], Vec::new()), &compound(&[&cut, &cut, &part])).unwrap();
     assert_eq!(messages[0], Err(DecodeError::BadCompression));

@@ -1,4 +1,4 @@
-//! The library inside a program, on real sockets: delegates, streams of answers, and what lives how long.
+//! The library inside a program, on real sockets: delegates, streams of answers, lifetimes.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::DriverChoice;
 use thane_engine::view::MemberStatus;
 
-/// Longest wait for something that must happen. Far above what it takes; nothing is measured.
+/// Longest wait for something that must happen. Far above the time it takes; nothing is measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn run(test: impl Future<Output = ()>) {
@@ -35,20 +35,25 @@ async fn lists(handle: &Handle, name: &str, status: MemberStatus) -> bool {
     members.iter().any(|member| member.name == name && member.status == status)
 }
 
-/// Whether nobody holds the address any more.
+/// Returns once the address can be bound.
 async fn until_free(addr: SocketAddr) {
     until(async || TcpListener::bind(addr).is_ok()).await;
+}
+
+/// Polls a future once. Returns whether it is ready.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> bool {
+    std::future::poll_fn(|ctx| std::task::Poll::Ready(future.as_mut().poll(ctx).is_ready())).await
 }
 
 fn options(name: &str, third: u8) -> NodeOptions {
     NodeOptions::local(name, ([127, 31, third, 1], 0)).configure(|config| {
         config.leave_propagate_delay = Duration::from_millis(100);
-        // So often that gossip misses nobody in a cluster of three.
+        // Often enough for gossip to reach all members of a cluster of three.
         config.retransmit_mult = 8;
     })
 }
 
-/// Lets in who knows the password, and notes what it is told.
+/// Admits members that know the password, and notes its calls.
 #[derive(Clone, Default)]
 struct Doorman(Arc<Mutex<Vec<String>>>);
 
@@ -116,7 +121,7 @@ fn a_delegate_decides_who_is_in() {
     });
 }
 
-/// Notes messages; those that begin with `all` go on.
+/// Notes messages; those that begin with `all` are gossiped on.
 #[derive(Clone, Default)]
 struct Inbox(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -219,7 +224,7 @@ fn an_engine_ends_with_its_last_handle() {
         drop(other);
         while outlet.next().await.is_some() {}
         until_free(addr).await;
-        // Engine first, then the handle; and an outlet that nobody reads.
+        // The engine is dropped first, then the handle; one outlet is not read.
         let engine = Engine::start(DriverChoice::Auto).unwrap();
         let (a, a_outlet) = engine.add(options("a", 14)).await.unwrap();
         let (b, _b_outlet) = engine.add(options("b", 14)).await.unwrap();
@@ -230,7 +235,7 @@ fn an_engine_ends_with_its_last_handle() {
         until(async || lists(&b, "a", MemberStatus::Alive).await).await;
         drop(b);
         until_free(addr).await;
-        // A handle that outlives its engine.
+        // A handle outlives its engine.
         let engine = Engine::start(DriverChoice::Auto).unwrap();
         let (late, mut outlet) = engine.add(options("late", 14)).await.unwrap();
         engine.stop().await;
@@ -244,22 +249,18 @@ fn an_engine_ends_with_its_last_handle() {
 }
 
 #[test]
-fn whoever_stops_waiting_for_a_start_leaves_no_node_behind() {
+fn dropping_the_future_of_a_start_leaves_no_node_behind() {
     run(async {
         let free = TcpListener::bind("127.31.15.1:0").unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
         let engine = Engine::start(DriverChoice::Auto).unwrap();
         let mut adding = Box::pin(engine.add(NodeOptions::local("n", addr)));
-        // The first look sends the request.
-        std::future::poll_fn(|ctx| {
-            let _ = adding.as_mut().poll(ctx);
-            std::task::Poll::Ready(())
-        })
-        .await;
+        // The first poll sends the request.
+        assert!(!poll_once(adding.as_mut()).await);
         drop(adding);
         until_free(addr).await;
-        // And one that can't join is not there either.
+        // A node that can't join ends too.
         let refused = engine.add(NodeOptions::local("n", addr).join(["127.31.15.9:9"])).await.unwrap_err();
         assert!(refused.to_string().contains("Failed to join 127.31.15.9: connection refused"), "{refused}");
         until_free(addr).await;
@@ -271,21 +272,21 @@ fn whoever_stops_waiting_for_a_start_leaves_no_node_behind() {
     });
 }
 
-/// Panics when it is asked.
-struct Bomb;
+/// Panics when it is asked about a member.
+struct Panicking;
 
-impl Delegate for Bomb {
+impl Delegate for Panicking {
     fn admit(&mut self, announced: &Announcement<'_>) -> Result<(), Veto> {
         panic!("a panic on purpose, about {}", announced.name);
     }
 }
 
 #[test]
-fn a_panic_in_a_delegate_ends_its_engine_and_nobody_waits_for_ever() {
+fn a_panic_in_a_delegate_ends_its_engine_and_no_call_waits_for_ever() {
     run(async {
-        let (victim, mut outlet) = options("victim", 16).delegate(Bomb).start().await.unwrap();
+        let (victim, mut outlet) = options("victim", 16).delegate(Panicking).start().await.unwrap();
         let (other, _outlet) = options("other", 16).start().await.unwrap();
-        // The victim's engine ends in the middle of it; the other side goes on.
+        // The victim's engine ends during the join; the other engine goes on.
         let _ = other.join(&[victim.bound().to_string()], false).await;
         while outlet.next().await.is_some() {}
         assert_eq!(victim.members().await, Err(ApiError::Stopped));
@@ -294,12 +295,53 @@ fn a_panic_in_a_delegate_ends_its_engine_and_nobody_waits_for_ever() {
     });
 }
 
+/// Blocks its shard in `node_meta`, except at the start, until the other end of the channel is dropped.
+struct Blocking {
+    started: bool,
+    released: std::sync::mpsc::Receiver<()>,
+}
+
+impl Delegate for Blocking {
+    fn node_meta(&mut self, _: usize) -> Option<Vec<u8>> {
+        if std::mem::replace(&mut self.started, true) {
+            let _ = self.released.recv();
+        }
+        Some(Vec::new())
+    }
+}
+
+#[test]
+fn a_full_mailbox_refuses_requests_but_not_a_shutdown() {
+    run(async {
+        let (release, released) = std::sync::mpsc::channel();
+        let blocking = Blocking { started: false, released };
+        let (node, mut outlet) = options("n", 18).plain_swim().delegate(blocking).start().await.unwrap();
+        let mut calls: Vec<_> = vec![Box::pin(node.update_meta())];
+        assert!(!poll_once(calls[0].as_mut()).await);
+        let refused = loop {
+            let mut call = Box::pin(node.update_meta());
+            if poll_once(call.as_mut()).await {
+                break calls.len();
+            }
+            calls.push(call);
+        };
+        assert!((1024..=1025).contains(&refused), "{refused} requests wait");
+        assert_eq!(node.stats().await, Err(ApiError::Busy));
+        let mut ending = Box::pin(node.shutdown());
+        assert!(!poll_once(ending.as_mut()).await);
+        drop(release);
+        ending.await;
+        assert_eq!(node.stats().await, Err(ApiError::Stopped));
+        while outlet.next().await.is_some() {}
+    });
+}
+
 #[test]
 fn handles_work_from_any_thread_and_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (node, _outlet) = runtime.block_on(options("n", 17).start()).unwrap();
     drop(runtime);
-    // The runtime it was started in is gone; the node is not.
+    // The runtime that it was started in has ended; the node still runs.
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let node = node.clone();

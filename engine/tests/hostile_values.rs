@@ -1,5 +1,5 @@
-//! Well-formed messages with values that nobody honest sends: dropped and counted, or taken without harm, and
-//! the node goes on.
+//! Well-formed messages with values that no honest peer sends: dropped and counted, or taken without harm, and
+//! the node keeps working.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The mailbox and the broadcast ring in every order that their threads' steps can take, reads of older values
-//! included where memory orderings allow them (loom). The engine's files are compiled here a second time, on
-//! models of what their threads meet in. The cases are small: one more step in each thread takes minutes.
+//! The mailbox and the broadcast ring in every order that the steps of their threads can take, with reads of older
+//! values where the memory orderings allow them (loom). The engine's files are compiled here a second time, on
+//! models of the types that their threads share. The cases are small: one more step per thread takes minutes.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs)]
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ mod sync;
 #[path = "../src/shard/watch.rs"]
 mod watch;
 
-/// What the two files name of the shard, beside them.
+/// The types of the shard that the two files name.
 mod census {
     pub(crate) use thane_engine::api::ShardCensus;
 }
@@ -33,7 +33,7 @@ mod item {
 mod options {
     pub(crate) use thane_engine::api::NodeOptions;
 }
-/// And of the engine.
+/// The types of other modules that they name.
 mod context {
     pub(crate) use thane_engine::context::{Context, NodeId};
 }
@@ -48,21 +48,21 @@ use crate::mailbox::{Mailbox, Request};
 use crate::sync::QUEUE_DEPTH;
 use crate::watch::{Ring, RingReader};
 
-/// All orders with up to three preemptions: where all would be too many.
+/// All orders with up to three preemptions, where all orders would be too many.
 fn model_bounded(case: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(case);
 }
 
-/// A request, and what tells whoever waits for its answer.
+/// A request, and the receiver of its answer.
 fn request(node: u32) -> (Request, oneshot::Receiver<()>) {
     let (reply, answer) = oneshot::channel();
     (Request::Remove(NodeId(node), reply), answer)
 }
 
-/// What a shard does with its mailbox until it is abandoned or has served `end_after` requests. Returns the
-/// nodes that were named, in order.
+/// Serves the mailbox as a shard does, until it is abandoned or `end_after` requests were served. Returns the
+/// nodes that the requests named, in order.
 fn serve(mailbox: &Mailbox, end_after: usize) -> Vec<u32> {
     let mut served = Vec::new();
     loop {
@@ -83,7 +83,7 @@ fn serve(mailbox: &Mailbox, end_after: usize) -> Vec<u32> {
     }
 }
 
-/// Whoever waits for this answer gets it, or is told that there will be none.
+/// The receiver gets its answer, or learns that there will be none.
 fn is_told(answer: &mut oneshot::Receiver<()>) -> bool {
     !matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty))
 }
@@ -189,7 +189,7 @@ fn who_watches_a_shard_that_ends_is_told_so() {
     });
 }
 
-/// Looks for values so many times, and keeps what it finds.
+/// Reads `looks` times and appends the values that it found.
 fn look(reader: &mut RingReader<u64>, looks: usize, seen: &mut Vec<u64>) {
     for _ in 0..looks {
         let Some(value) = reader.try_next() else { continue };
@@ -198,7 +198,7 @@ fn look(reader: &mut RingReader<u64>, looks: usize, seen: &mut Vec<u64>) {
     }
 }
 
-/// Everything was seen or counted as lost, in order; what the ring still holds was seen.
+/// All values were read or counted as lost, in order; those that the ring still holds were read.
 fn check_read(seen: &[u64], lost: u64, from: u64, written: u64, depth: u64) {
     assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
     assert_eq!(seen.len() as u64 + lost, written - from, "{seen:?} and {lost} lost");
@@ -206,7 +206,7 @@ fn check_read(seen: &[u64], lost: u64, from: u64, written: u64, depth: u64) {
     assert!((kept..written).all(|value| seen.contains(&value)), "{seen:?} of {written}");
 }
 
-/// One writes three values into a ring of this depth, another looks at the same time.
+/// One thread writes three values into a ring of this depth while another reads.
 fn read_while_written(depth: u64) {
     loom::model(move || {
         let ring: Arc<Ring<u64>> = Ring::new(depth as usize);

@@ -1,5 +1,5 @@
-//! Nodes on real sockets on 127.0.0.0/8, on each driver that works here: join, event, query, leave, restart
-//! from a snapshot.
+//! Nodes on real sockets of 127.0.0.0/8, on each driver that works on this machine: join, event, query, leave,
+//! restart from a snapshot.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use thane_engine::io::{Driver, DriverChoice};
 use thane_engine::view::MemberStatus;
 use thane_engine::wire::LamportTime;
 
-/// Longest wait for something that must happen. Far above what it takes; nothing is measured.
+/// Longest wait for something that must happen. Far above the time it takes; nothing is measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn drivers() -> Vec<DriverChoice> {
@@ -32,7 +32,7 @@ fn options(name: &str, ip: [u8; 4]) -> NodeOptions {
     let bind = SocketAddr::from((ip, 0));
     let config = RawConfig {
         leave_propagate_delay: Duration::from_millis(100),
-        // Serf's local profile sends a broadcast twice: among four nodes one often gets none of them.
+        // Serf's local profile sends a broadcast twice; of four nodes one often gets neither.
         retransmit_mult: 4,
         ..RawConfig::local(name, bind)
     };
@@ -90,7 +90,7 @@ fn nodes_join_send_events_ask_and_leave() {
                 until_status(handle, &format!("n{n}"), MemberStatus::Alive).await;
             }
         }
-        // An event reaches everybody, the sender included.
+        // An event reaches all nodes, the sender included.
         nodes[2].0.user_event("deploy", Bytes::from_static(b"v1"), false).await.unwrap();
         for (_, outlet) in &mut nodes {
             let event = until(outlet, |event| matches!(event, Event::User { .. })).await;
@@ -98,7 +98,7 @@ fn nodes_join_send_events_ask_and_leave() {
                 matches!(event, Event::User { name, payload, .. } if name == "deploy" && payload == "v1")
             );
         }
-        // A query: everybody acks, one answers.
+        // A query: all nodes ack, one answers.
         let params = QueryParams {
             name: "uptime".into(),
             request_ack: true,
@@ -124,7 +124,7 @@ fn nodes_join_send_events_ask_and_leave() {
         acks.sort_unstable();
         assert_eq!(acks, ["n1", "n2", "n3", "n4"]);
         assert_eq!(responses, [("n4".to_owned(), Bytes::from_static(b"1 day"))]);
-        // One leaves, one is gone without a word.
+        // One leaves, one ends without announcing it.
         nodes[1].0.leave().await.unwrap();
         nodes[1].0.shutdown().await;
         assert_eq!(nodes[1].0.stats().await, Err(ApiError::Stopped));
@@ -182,8 +182,8 @@ fn what_cannot_start_says_why() {
     });
 }
 
-/// Nodes with an address each behind one socket per shard find each other over all shards, hear an event and
-/// notice a crash.
+/// Nodes that share one socket per shard, each with its own address, find each other over all shards, receive an
+/// event and detect a crash.
 #[cfg(target_os = "linux")]
 async fn many_behind_shared_sockets(choice: DriverChoice) {
     const NODES: u8 = 12;
@@ -245,7 +245,7 @@ fn nodes_on_ipv6_loopback_find_each_other() {
             let options = NodeOptions { bind, config, ..options(name, [127, 0, 0, 1]) };
             nodes.push(engine.add(options).await.unwrap());
         }
-        // With brackets and port, and with a name before it.
+        // With brackets and port, and with a node name before it.
         let port = nodes[0].0.bound().port();
         assert_eq!(nodes[1].0.join(&[format!("[::1]:{port}")], false).await, Ok(1));
         assert_eq!(nodes[2].0.join(&[format!("six1/[::1]:{port}")], false).await, Ok(1));
@@ -271,7 +271,7 @@ fn every_address_of_a_name_is_tried() {
         let engine = Engine::start(driver).unwrap();
         let (v4, _v4_outlet) = engine.add(options("v4", [127, 0, 0, 1])).await.unwrap();
         let port = v4.bound().port();
-        // The name's other addresses: where nobody listens the join goes on with the next one.
+        // The name's other addresses: where no node listens, the join goes on with the next one.
         let found: Vec<SocketAddr> = tokio::net::lookup_host(("localhost", port)).await.unwrap().collect();
         let mut listeners = 0;
         let mut other = Vec::new();

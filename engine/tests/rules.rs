@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use thane_engine::command::{CommandError, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{StreamId, StreamInput};
 use thane_engine::drop_reason::DropReason;
@@ -354,20 +353,6 @@ fn a_query_goes_on_even_where_it_is_filtered_out_unless_it_says_not_to() {
         lone.hear_serf(|out| query(5, flags).encode(out));
         assert_eq!(lone.node.queue_depths(), [0, queued, 0]);
     }
-}
-
-#[test]
-fn commands_in_the_wrong_state_are_refused_in_serfs_words() {
-    let mut lone = lone();
-    let Lone { node, ctx } = &mut lone;
-    node.leave(ctx, Ticket(1)).unwrap();
-    assert_eq!(node.leave(ctx, Ticket(2)), Err(CommandError::LeaveInProgress));
-    assert_eq!(node.join(ctx, Ticket(3), Vec::new(), true), Err(CommandError::JoinAfterLeave));
-    lone.wait(Duration::from_secs(10));
-    let Lone { node, ctx } = &mut lone;
-    assert!(node.has_left());
-    let again = node.leave(ctx, Ticket(4)).unwrap_err();
-    assert_eq!(again.to_string(), "Leave called after Shutdown");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Streams of peers that mean no good: what they hold together is capped, and they keep nobody out.
+//! Streams of hostile peers: the memory that they hold together is capped, and they lock no other peer out.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ impl Alone {
     }
 }
 
-/// A push/pull of nobody, sealed.
+/// A push/pull without members, sealed.
 fn request() -> Vec<u8> {
     let (mut raw, mut out) = (Vec::new(), Vec::new());
     encode_push_pull_header(0, 0, false, &mut raw);

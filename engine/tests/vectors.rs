@@ -236,7 +236,7 @@ fn packets_assemble_within_the_budget_and_split_again() {
 }
 
 /// A big message that arrives in small reads is not parsed from its start at each of them, and what must be
-/// small is refused when it goes on for ever.
+/// small is refused when it never ends.
 #[test]
 fn endless_streams_are_refused_and_big_ones_are_not_parsed_again_and_again() {
     let envelope = envelope(&[], Vec::new());

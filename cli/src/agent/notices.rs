@@ -183,6 +183,10 @@ impl Line {
                 Line::serf(Warn, format!("reply for non-running query From: {}", shown(from)))
                     .limited("Replies for non-running queries", REPEATS_PER_WINDOW)
             }
+            Notice::BadFilter { expr, reason } => {
+                Line::serf(Warn, format!("failed to compile filter regex ({}): {reason}", shown(expr)))
+                    .limited("Filters that do not compile", REPEATS_PER_WINDOW)
+            }
             Notice::UnknownInternalQuery { name } => {
                 Line::serf(Warn, format!("Unhandled internal query '{}'", shown(name)))
                     .limited("Unhandled internal queries", REPEATS_PER_WINDOW)
@@ -418,6 +422,10 @@ mod tests {
             (
                 Notice::LateResponse { from: name.clone() },
                 "[WARN] serf: reply for non-running query From: n1",
+            ),
+            (
+                Notice::BadFilter { expr: "(".to_owned(), reason: "missing closing ): `(`".to_owned() },
+                "[WARN] serf: failed to compile filter regex ((): missing closing ): `(`",
             ),
             (
                 Notice::UnknownInternalQuery { name: "_serf_x".to_owned() },

@@ -17,12 +17,12 @@ const RELOADABLE: [&str; 6] =
     ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
 
 impl Agent {
-    /// Reads flags and files again and applies what can be applied. A configuration with a mistake in it
-    /// changes nothing.
+    /// Reads flags and files again and applies what can be applied. Text that can't be understood and a bad event
+    /// handler change nothing; a bad log level keeps the old one, and the rest is applied, as in Serf.
     pub(super) fn reload(&mut self) {
         heading("Reloading configuration...");
-        let config = match config::read_config(&self.arguments) {
-            Ok(config) => config,
+        let reloaded = match config::read_again(&self.arguments) {
+            Ok(reloaded) => reloaded,
             Err(failure) => {
                 if let Failure::Message(text) = failure {
                     heading(text);
@@ -30,14 +30,16 @@ impl Agent {
                 return heading("Failed to reload configs");
             }
         };
-        config.warnings.iter().for_each(heading);
         let log = &self.backend.log;
-        log.set_level(config.log_level);
-        self.handlers.replace(config.handlers.clone());
+        match reloaded.log_level {
+            Ok(level) => log.set_level(level),
+            Err(error) => heading(error),
+        }
+        self.handlers.replace(reloaded.handlers);
 
         // With a file the tags of this run are there, and the configuration has none.
-        let tags_from_file = self.backend.tags_file.is_some() || config.tags_file.is_some();
-        let mut waiting = self.started_with.differences(&config.settings);
+        let tags_from_file = self.backend.tags_file.is_some() || !reloaded.settings.tags_file.is_empty();
+        let mut waiting = self.started_with.differences(&reloaded.settings);
         waiting.retain(|name| {
             !RELOADABLE.contains(&name.as_str())
                 || (tags_from_file && matches!(name.as_str(), "tags" | "role"))
@@ -46,16 +48,20 @@ impl Agent {
             let text = format!("Changed, but applied at the next start only: {}", waiting.join(", "));
             log.add(Level::Warn, "agent", text);
         }
-        if !tags_from_file && *self.backend.identity.tags.borrow() != config.tags {
-            let (backend, tags) = (self.backend.clone(), config.tags.clone());
-            // Telling others may take seconds, in which signals count too.
+        if let Err(error) = reloaded.next_start {
+            log.add(Level::Warn, "agent", format!("The next start would fail: {error}"));
+        }
+        log.add(Level::Info, "agent", "Configuration reloaded");
+        if !tags_from_file && *self.backend.identity.tags.borrow() != reloaded.tags {
+            let (backend, tags) = (self.backend.clone(), reloaded.tags);
+            // The broadcast of the tags may take seconds, in which the agent handles further signals.
             spawn_local(async move {
                 if let Err(error) = backend.replace_tags(tags).await {
                     heading(format_args!("Failed to update tags: {error}"));
                 }
             });
         }
-        self.config = config;
+        self.config.settings = reloaded.settings;
     }
 
     /// Writes the numbers of `info` to stderr, in the form of Serf's metrics.

@@ -15,7 +15,7 @@ use crate::flags::Argument;
 pub(super) struct Agent {
     /// The command line, parsed again on reload.
     pub(super) arguments: Vec<Argument>,
-    /// The configuration as of the last reload.
+    /// The configuration at start, with the settings of the last reload.
     pub(super) config: Config,
     /// The settings at start, which a reload compares with.
     pub(super) started_with: Settings,

@@ -1,12 +1,14 @@
-//! What the demo shows: on a terminal a live grid of the agents and a line that moves, elsewhere one plain
-//! line for each step.
+//! What the demo shows: on a terminal a live grid of the agents and a line of progress, elsewhere one plain line for
+//! each step. Terminals are drawn on with the escape codes that all Unix terminals understand: a library for it would
+//! be in the agent's binary too.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
-
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Cells of the grid in one line.
 const ROW: usize = 25;
+/// Longest line of progress, characters: what every terminal shows in one line.
+const LINE: usize = 78;
 
 /// How an agent is shown.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -24,70 +26,90 @@ pub(super) enum Cell {
 }
 
 impl Cell {
-    fn symbol(self) -> console::StyledObject<&'static str> {
+    /// The symbol and its colour (ANSI).
+    fn symbol(self) -> (&'static str, u8) {
         match self {
-            Cell::Alone => console::style("·").dim(),
-            Cell::Alive => console::style("●").green(),
-            Cell::Told => console::style("●").cyan(),
-            Cell::Failed => console::style("✗").red(),
-            Cell::Left => console::style("○").yellow(),
+            Cell::Alone => ("·", 2),
+            Cell::Alive => ("●", 32),
+            Cell::Told => ("●", 36),
+            Cell::Failed => ("✗", 31),
+            Cell::Left => ("○", 33),
         }
     }
 }
 
 /// The demo's output.
 pub(super) struct Show {
-    live: MultiProgress,
-    /// The live part; hidden where standard output is no terminal.
-    grid: ProgressBar,
-    line: ProgressBar,
-    on_terminal: bool,
+    live: Option<Live>,
     cells: Vec<Cell>,
+    /// The step under way and how far it is.
+    line: String,
     step: usize,
     steps: usize,
 }
 
+/// The part of the terminal that is drawn again and again, below the lines that stay.
+struct Live {
+    coloured: bool,
+    /// Lines drawn last.
+    lines: usize,
+}
+
+impl Live {
+    /// None where standard output is no terminal that understands escape codes.
+    fn detect() -> Option<Live> {
+        let dumb = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
+        let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        (cfg!(unix) && !dumb && io::stdout().is_terminal()).then_some(Live { coloured, lines: 0 })
+    }
+
+    /// Replaces what was drawn last by lines that stay and a new live part.
+    fn draw(&mut self, stays: &str, live: &str) {
+        let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+        self.lines = live.lines().count();
+        let mut terminal = io::stdout().lock();
+        // A terminal that is gone is no reason to stop.
+        let _ = write!(terminal, "{up}\r\x1b[J{stays}{live}").and_then(|()| terminal.flush());
+    }
+
+    fn grid(&self, cells: &[Cell]) -> String {
+        let cell = |cell: &Cell| {
+            let (symbol, colour) = cell.symbol();
+            if self.coloured { format!("\x1b[{colour}m{symbol}\x1b[0m ") } else { format!("{symbol} ") }
+        };
+        let row = |row: &[Cell]| row.iter().map(cell).collect::<String>() + "\n";
+        cells.chunks(ROW).map(row).collect()
+    }
+}
+
 impl Show {
     pub(super) fn new(agents: usize, steps: usize) -> Show {
-        let on_terminal = console::user_attended();
-        let target = if on_terminal {
-            indicatif::ProgressDrawTarget::stdout()
-        } else {
-            indicatif::ProgressDrawTarget::hidden()
-        };
-        let live = MultiProgress::with_draw_target(target);
-        let bar = |template: &str| {
-            let style = ProgressStyle::with_template(template).expect("the template is fixed");
-            live.add(ProgressBar::new_spinner().with_style(style))
-        };
-        let grid = bar("\n{msg}");
-        let line = bar("{spinner} {msg} ({elapsed})");
-        line.enable_steady_tick(Duration::from_millis(100));
-        Show { live, grid, line, on_terminal, cells: vec![Cell::Alone; agents], step: 0, steps }
+        let cells = vec![Cell::Alone; agents];
+        Show { live: Live::detect(), cells, line: String::new(), step: 0, steps }
     }
 
     /// A line above everything.
-    pub(super) fn heading(&self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         self.print(text);
     }
 
     /// A step begins.
     pub(super) fn begin(&mut self, what: &str, text: &str) {
-        self.line.reset_elapsed();
-        self.line.set_message(format!("{what}: {text}"));
-        self.redraw();
+        self.line = format!("{what}: {text}");
+        self.redraw("");
     }
 
     /// How far the step is.
-    pub(super) fn progress(&self, text: &str) {
-        self.line.set_message(text.to_owned());
+    pub(super) fn progress(&mut self, text: &str) {
+        text.clone_into(&mut self.line);
+        self.redraw("");
     }
 
     /// An agent looks different from now on.
     pub(super) fn cell(&mut self, agent: usize, cell: Cell) {
         if self.cells[agent] != cell {
             self.cells[agent] = cell;
-            self.redraw();
+            self.redraw("");
         }
     }
 
@@ -99,9 +121,9 @@ impl Show {
 
     /// The end: the live part goes, the text stays.
     pub(super) fn end(&mut self, text: &str) {
-        self.grid.finish_and_clear();
-        self.line.finish_and_clear();
-        println!("\n{text}");
+        self.clear();
+        self.live = None;
+        self.print(&format!("\n{text}"));
     }
 
     /// A duration as people read it.
@@ -114,37 +136,50 @@ impl Show {
         }
     }
 
-    fn print(&self, text: &str) {
-        if self.on_terminal {
-            // A terminal that is gone is no reason to stop.
-            let _ = self.live.println(text);
+    fn print(&mut self, text: &str) {
+        if self.live.is_some() {
+            self.redraw(&format!("{text}\n"));
         } else {
-            println!("{text}");
+            // A reader that is gone is no reason to stop.
+            let _ = writeln!(io::stdout(), "{text}");
         }
     }
 
-    fn redraw(&self) {
-        if !self.on_terminal {
-            return;
+    fn redraw(&mut self, stays: &str) {
+        if let Some(live) = &mut self.live {
+            // A longer line would wrap, and the lines drawn could not be counted.
+            let line: String = self.line.chars().take(LINE).collect();
+            let drawn = format!("\n{}{line}\n", live.grid(&self.cells));
+            live.draw(stays, &drawn);
         }
-        let row = |cells: &[Cell]| -> String {
-            cells.iter().map(|cell| format!("{} ", cell.symbol())).collect::<String>()
-        };
-        let rows: Vec<String> = self.cells.chunks(ROW).map(row).collect();
-        self.grid.set_message(rows.join("\n"));
+    }
+
+    fn clear(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.draw("", "");
+        }
     }
 }
 
 impl Drop for Show {
     fn drop(&mut self) {
-        self.grid.finish_and_clear();
-        self.line.finish_and_clear();
+        self.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grid_has_a_row_for_every_25_agents_and_colours_where_they_are_wanted() {
+        let mut cells = vec![Cell::Alive; 26];
+        cells[25] = Cell::Failed;
+        let plain = Live { coloured: false, lines: 0 }.grid(&cells);
+        assert_eq!(plain, format!("{}\n✗ \n", "● ".repeat(25)));
+        let coloured = Live { coloured: true, lines: 0 }.grid(&cells[25..]);
+        assert_eq!(coloured, "\x1b[31m✗\x1b[0m \n");
+    }
 
     #[test]
     fn times_have_units() {

@@ -59,17 +59,24 @@ impl Agent {
 
     /// Reads lines until this many contain the text; returns the last of them.
     pub(crate) fn wait_for_count(&mut self, text: &str, count: usize) -> String {
+        self.wait_for_any(&[text], count)
+    }
+
+    /// Reads lines until this many contain one of the texts; returns the last of them.
+    pub(crate) fn wait_for_any(&mut self, texts: &[&str], count: usize) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let found: Vec<&String> = self.lines.iter().filter(|line| line.contains(text)).collect();
-            if found.len() >= count {
-                return found[count - 1].clone();
+            let fits = |line: &&String| texts.iter().any(|text| line.contains(text));
+            if let Some(line) = self.lines.iter().filter(fits).nth(count - 1) {
+                return line.clone();
             }
             match self.incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.lines.push(line),
-                Err(RecvTimeoutError::Timeout) => panic!("{text:?} did not come:\n{}", self.lines.join("\n")),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{texts:?} did not come:\n{}", self.lines.join("\n"))
+                }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("{text:?} did not come before the end:\n{}", self.lines.join("\n"))
+                    panic!("{texts:?} did not come before the end:\n{}", self.lines.join("\n"))
                 }
             }
         }

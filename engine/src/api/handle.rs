@@ -1,4 +1,4 @@
-//! The way to one node from any thread and any runtime.
+//! A handle to one node.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,11 +16,13 @@ use crate::io::UdpCounters;
 use crate::node::Node;
 use crate::shard::{Call, Reply, Request};
 use crate::view::MemberStatus;
-use crate::wire::SerfMessage;
 use crate::wire::coordinate::Coordinate;
 
-/// One node, from any thread and any runtime. Cheap to clone. Dropping handles does not end the node, but an
-/// engine of which there is no [`Engine`](super::Engine) and no handle left ends with all its nodes.
+/// A handle to one node, for any thread and any runtime. Cheap to clone. Dropping a handle does not end its
+/// node, but an engine ends with all its nodes once no [`Engine`](super::Engine) and no handle of it is left.
+///
+/// Every method but [`shutdown`](Self::shutdown) returns [`ApiError::Busy`] if the shard's mailbox is full and [`ApiError::Stopped`] if the node
+/// has ended. Dropping the future of a call does not take the request back.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) shard: Arc<ShardOwner>,
@@ -36,22 +38,23 @@ impl Handle {
         &self.name
     }
 
-    /// Where its sockets are bound.
+    /// The address that its sockets are bound to, with the port that the system picked if it did.
     pub fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    /// The address it announces.
+    /// The address that it announces to other members.
     pub fn advertise(&self) -> SocketAddr {
         self.advertise
     }
 
     /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
-    /// `nodename/` before one of these. A missing port is the port this node is bound to. Without `replay`,
-    /// user events from before the join are not delivered. Returns how many addresses answered.
+    /// `nodename/` before one of these. Without a port, the port that this node is bound to is used. Without
+    /// `replay`, user events from before the join are not delivered. Returns the number of addresses that
+    /// answered.
     ///
     /// # Errors
-    /// If none answered: one line for each.
+    /// No address answered; the error has one line for each. The member list is then unchanged.
     pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
         let mut targets = Vec::new();
         let mut errors = Vec::new();
@@ -64,9 +67,7 @@ impl Handle {
         if targets.is_empty() {
             return Err(JoinError { errors });
         }
-        let joined = self
-            .pending(Reply::Completion, move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay))
-            .await;
+        let joined = self.pending(move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay)).await;
         match joined {
             Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
             Ok(Completion::Joined { errors: more, .. }) => {
@@ -78,42 +79,44 @@ impl Handle {
         }
     }
 
-    /// Leaves gracefully; returns once the news had time to spread. The node still runs afterwards, silent;
-    /// [`shutdown`](Self::shutdown) ends it.
+    /// Leaves the cluster gracefully. Returns after the broadcast of the departure and
+    /// [`leave_propagate_delay`](crate::config::RawConfig::leave_propagate_delay), once the snapshot is on disk.
+    /// The node still runs afterwards but sends nothing; [`shutdown`](Self::shutdown) ends it.
     ///
     /// # Errors
-    /// If it leaves already, or has left.
+    /// An earlier leave is under way or done; this call changes nothing then.
     pub async fn leave(&self) -> Result<(), ApiError> {
-        self.pending(Reply::Completion, |node, ctx, ticket| node.leave(ctx, ticket)).await.map(|_| ())
+        self.pending(|node, ctx, ticket| node.leave(ctx, ticket)).await.map(|_| ())
     }
 
-    /// Ends the node without a word; returns once its sockets are closed and its snapshot is on disk.
+    /// Ends the node without announcing it. Returns once its sockets are closed and its snapshot is on disk, at
+    /// once if it has ended already. A full mailbox delays it.
     pub async fn shutdown(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.shard.mailbox.push(Request::Remove(self.id, reply)).is_ok() {
-            // An error means that the engine is gone already.
-            let _ = answer.await;
-        }
+        self.shard.push_and_wait(|reply| Request::Remove(self.id, reply)).await;
     }
 
-    /// Sends a user event to everybody, this node included.
+    /// Sends a user event to all members, this node included. Returns once it is queued. With `coalesce`,
+    /// receivers may deliver only the newest of several events of this name.
     ///
     /// # Errors
-    /// If it is too long.
+    /// Name and payload together exceed
+    /// [`user_event_size_limit`](crate::config::RawConfig::user_event_size_limit), or the node has left. Nothing
+    /// is sent then.
     pub async fn user_event(&self, name: &str, payload: Bytes, coalesce: bool) -> Result<(), ApiError> {
         let name = name.to_owned();
         self.call(move |node, ctx| node.user_event(ctx, &name, &payload, coalesce)).await?.map_err(Into::into)
     }
 
-    /// Asks everybody. Queries named `_serf_…` are refused, except `_serf_ping` without payload.
+    /// Sends a query to the members that its filters select. Names that begin with `_serf_` are reserved, except
+    /// `_serf_ping` without payload.
     ///
     /// # Errors
-    /// If it is too long or its name is reserved.
+    /// The query is too long, its name is reserved, or too many queries are under way. Nothing is sent then.
     pub async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
         let (answers_in, answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |hosted, ctx| {
-            let ticket = hosted.expect(Reply::Answers(answers_in));
+        self.push(Box::new(move |hosted, ctx| {
+            let ticket = hosted.register(Reply::Answers(answers_in));
             let started = hosted.node.query(ctx, ticket, &params);
             if started.is_err() {
                 hosted.forget(ticket);
@@ -124,16 +127,16 @@ impl Handle {
         Ok(Answers::new(timeout, answers))
     }
 
-    /// Has a key operation done by all members. Returns as soon as all answered, at the latest after a query's
-    /// default time.
+    /// Has all members perform a key operation. Returns when all alive members have answered, at the latest after
+    /// a query's default timeout.
     ///
     /// # Errors
-    /// If it can't be asked. What members answer is in the report.
+    /// The query can't be sent; no keyring has changed then. Errors of members are in the report.
     pub async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
         let (answers_in, mut answers) = mpsc::unbounded_channel();
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |hosted, ctx| {
-            let ticket = hosted.expect(Reply::Answers(answers_in));
+        self.push(Box::new(move |hosted, ctx| {
+            let ticket = hosted.register(Reply::Answers(answers_in));
             let nodes = hosted.node.view().status_count(MemberStatus::Alive);
             let started = hosted.node.key_query(ctx, ticket, operation, &key);
             if started.is_err() {
@@ -153,50 +156,54 @@ impl Handle {
         Ok(report)
     }
 
-    /// Answers a query that an [`Event::Query`](crate::event::Event::Query) told of.
+    /// Answers a query that arrived as an [`Event::Query`](crate::event::Event::Query).
     ///
     /// # Errors
-    /// If it is over, was answered already, or the answer is too long.
+    /// The query's deadline has passed, it was answered already, or the answer is too long. Nothing is sent then;
+    /// after an answer that is too long a shorter one can be sent.
     pub async fn respond(&self, query: QueryToken, payload: Bytes) -> Result<(), ApiError> {
         self.call(move |node, ctx| node.respond(ctx, query, &payload)).await?.map_err(Into::into)
     }
 
-    /// Declares a failed member left; with `prune` it is erased everywhere. Returns once that was sent.
+    /// Declares a failed member left; with `prune`, all members erase it. Returns once the broadcast was sent.
     /// An unknown name is not an error.
     ///
     /// # Errors
-    /// If the broadcast did not go out in time.
+    /// [`ApiError::RemovalTimeout`]: the broadcast was not sent within
+    /// [`broadcast_timeout`](crate::config::RawConfig::broadcast_timeout). This node has changed the member's
+    /// status all the same, and the broadcast stays queued.
     pub async fn force_leave(&self, node_name: &str, prune: bool) -> Result<(), ApiError> {
         let name = node_name.to_owned();
-        let done = self
-            .pending(Reply::Completion, move |node, ctx, ticket| node.force_leave(ctx, ticket, &name, prune));
+        let done = self.pending(move |node, ctx, ticket| node.force_leave(ctx, ticket, &name, prune));
         match done.await? {
             Completion::Broadcasted { in_time: false } => Err(ApiError::RemovalTimeout),
             _ => Ok(()),
         }
     }
 
-    /// Replaces the own tags. Returns once that was sent.
+    /// Replaces this node's tags. Returns once the broadcast was sent.
     ///
     /// # Errors
-    /// If they are too long, or the broadcast did not go out in time.
+    /// The encoded tags exceed 512 bytes: the tags are unchanged. [`ApiError::TagsTimeout`]: the tags have changed
+    /// and the broadcast is queued, but it was not sent within
+    /// [`broadcast_timeout`](crate::config::RawConfig::broadcast_timeout).
     pub async fn set_tags(&self, tags: BTreeMap<String, String>) -> Result<(), ApiError> {
         self.announced(move |node, ctx, ticket| node.set_tags(ctx, ticket, &tags)).await
     }
 
-    /// The own tags, as last announced.
+    /// This node's tags, as last announced.
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn tags(&self) -> Result<BTreeMap<String, String>, ApiError> {
         self.local_member().await.map(|member| member.tags)
     }
 
-    /// Changes some of the own tags and leaves the others: those in `remove` go, those in `set` come or
-    /// change. Returns once that was sent. Two updates at a time don't undo each other.
+    /// Changes some of this node's tags: those in `remove` are deleted, then those in `set` are set. Returns once
+    /// the broadcast was sent. Two updates at the same time do not undo each other.
     ///
     /// # Errors
-    /// As those of [`set_tags`](Self::set_tags).
+    /// As for [`set_tags`](Self::set_tags).
     pub async fn update_tags(
         &self,
         set: BTreeMap<String, String>,
@@ -208,90 +215,90 @@ impl Handle {
     /// Asks the delegate for the node's meta again and announces it. Plain SWIM only.
     ///
     /// # Errors
-    /// If the delegate gives none, or the broadcast did not go out in time.
+    /// The delegate gives no meta: nothing has changed. [`ApiError::TagsTimeout`]: the meta has changed, but the
+    /// broadcast was not sent in time.
     pub async fn update_meta(&self) -> Result<(), ApiError> {
         self.announced(|node, ctx, ticket| node.update_meta(ctx, ticket)).await
     }
 
-    /// Gossips a message of the program's own to all other nodes, whose delegates get it. Returns at once.
-    /// Plain SWIM only.
+    /// Gossips a message of the program to the delegates of all other members. Returns once it is queued. Plain
+    /// SWIM only.
     ///
     /// # Errors
-    /// If it is longer than 1024 bytes, or too many wait.
+    /// The message is longer than 1,024 bytes, or too many are queued. Nothing is sent then.
     pub async fn broadcast(&self, message: Bytes) -> Result<(), ApiError> {
         self.call(move |node, ctx| node.broadcast(ctx, message)).await?.map_err(Into::into)
     }
 
-    /// Sends a message of the program's own straight to one member, whose delegate gets it unless the
-    /// datagram is lost. Plain SWIM only.
+    /// Sends a message of the program to the delegate of one member, in one datagram that may be lost. Plain SWIM
+    /// only.
     ///
     /// # Errors
-    /// If it is longer than 1024 bytes, or nobody of that name is alive.
+    /// The message is longer than 1,024 bytes, or no member of that name is alive. Nothing is sent then.
     pub async fn send(&self, member: &str, message: Bytes) -> Result<(), ApiError> {
         let member = member.to_owned();
         self.call(move |node, ctx| node.send(ctx, &member, &message)).await?.map_err(Into::into)
     }
 
-    /// The own member record.
+    /// This node's member record.
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn local_member(&self) -> Result<Member, ApiError> {
         self.call(|node, ctx| node.local_member(ctx)).await
     }
 
-    /// Where a member is in the space of round trips: this node itself, or one that it has probed.
+    /// The network coordinate of this node, or of a member that it has probed; `None` for any other name.
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn coordinate(&self, node_name: &str) -> Result<Option<Coordinate>, ApiError> {
         let name = node_name.to_owned();
         self.call(move |node, ctx| node.coordinate(ctx, &name)).await
     }
 
-    /// What the sockets of the node's shard counted, those of its other nodes included.
+    /// The counters of all sockets of the node's shard, those of its other nodes included.
     ///
     /// # Errors
-    /// The engine has stopped, or the shard is too busy to be asked.
+    /// The engine has stopped, or the mailbox is full.
     pub async fn udp_counters(&self) -> Result<UdpCounters, ApiError> {
         let (reply, answer) = oneshot::channel();
         self.shard.mailbox.push(Request::Census(reply))?;
         Ok(answer.await.map_err(|_| ApiError::Stopped)?.udp)
     }
 
-    /// Its numbers.
+    /// Counts and clocks of this node.
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn stats(&self) -> Result<NodeStats, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |hosted, _| {
-            let _ = reply.send(node_stats(&hosted.node, hosted.outlet_dropped));
+        self.push(Box::new(move |hosted, _| {
+            let _ = reply.send(NodeStats::of(&hosted.node, hosted.outlet_dropped));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
     }
 
-    /// Calls the node and waits for what the call returns.
+    /// Runs `call` on the shard and waits for what it returns.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Node, &mut Context) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |hosted, ctx| {
+        self.push(Box::new(move |hosted, ctx| {
             let _ = reply.send(call(&mut hosted.node, ctx));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
     }
 
-    /// Calls the node and waits for the completion that follows.
+    /// Runs `call` on the shard and waits for the completion of the command that it starts.
     async fn pending(
         &self,
-        reply_kind: fn(oneshot::Sender<Result<Completion, CommandError>>) -> Reply,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.leave_request(Box::new(move |hosted, ctx| {
-            let ticket = hosted.expect(reply_kind(reply));
+        self.push(Box::new(move |hosted, ctx| {
+            let ticket = hosted.register(Reply::Completion(reply));
             if let Err(error) = call(&mut hosted.node, ctx, ticket) {
                 hosted.refuse(ticket, error);
             }
@@ -299,64 +306,18 @@ impl Handle {
         Ok(answer.await.map_err(|_| ApiError::Stopped)??)
     }
 
-    /// Changes what the node announces of itself and waits until that was sent.
+    /// Changes what the node announces of itself and waits until the broadcast was sent.
     async fn announced(
         &self,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<(), ApiError> {
-        match self.pending(Reply::Completion, call).await? {
+        match self.pending(call).await? {
             Completion::Broadcasted { in_time: false } => Err(ApiError::TagsTimeout),
             _ => Ok(()),
         }
     }
 
-    fn leave_request(&self, call: Call) -> Result<(), ApiError> {
+    fn push(&self, call: Call) -> Result<(), ApiError> {
         self.shard.mailbox.push(Request::Call(self.id, call))
-    }
-}
-
-impl KeyReport {
-    /// Counts one node's answer.
-    fn count(&mut self, from: String, payload: &[u8]) {
-        self.responses += 1;
-        let response = match SerfMessage::decode(payload) {
-            Ok(SerfMessage::KeyResponse(response)) => response,
-            _ => {
-                self.errors += 1;
-                self.messages.insert(from, "Failed to decode key query response".to_owned());
-                return;
-            }
-        };
-        self.errors += usize::from(!response.result);
-        if !response.message.is_empty() {
-            self.messages.insert(from, response.message.to_owned());
-        }
-        for key in response.keys {
-            *self.keys.entry(key.to_owned()).or_default() += 1;
-        }
-    }
-}
-
-fn node_stats(node: &Node, outlet_dropped: u64) -> NodeStats {
-    let (view, stats) = (node.view(), node.stats());
-    let [member_time, event_time, query_time] = node.clocks();
-    let [intent_queue, query_queue, event_queue] = node.queue_depths();
-    NodeStats {
-        members: view.members_count(),
-        failed: view.status_count(MemberStatus::Failed),
-        left: view.status_count(MemberStatus::Left),
-        health_score: node.health_score(),
-        member_time,
-        event_time,
-        query_time,
-        intent_queue,
-        event_queue,
-        query_queue,
-        encrypted: node.encrypted(),
-        coordinate_resets: node.coordinate_resets(),
-        drops: stats.all_drops().map(|(reason, count)| (reason.as_str(), count)).collect(),
-        outlet_dropped,
-        datagrams: (stats.datagrams_received, stats.datagrams_sent),
-        datagram_bytes: (stats.bytes_received, stats.bytes_sent),
     }
 }

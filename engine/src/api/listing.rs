@@ -1,4 +1,4 @@
-//! A long list of members, read a piece at a time: the shard copies what facts say, whoever asks does the rest.
+//! A long list of members, read in pieces: the shard copies the records, the reader's thread filters and sorts.
 
 use std::sync::Arc;
 
@@ -14,21 +14,21 @@ use crate::shard::Request;
 /// Members copied at one time: about 100 ns each, with what they announced.
 pub(crate) const LIST_PIECE: usize = 512;
 
-/// The members that a node listed at one time, each as it was then, also if it has changed or gone since. Takes
-/// 8 bytes for each while it lives.
+/// The members that a node listed at one time, each as it was then, even if it has changed or been erased since.
+/// Uses 8 bytes per member while it lives.
 #[derive(Debug)]
 pub struct Listing {
     handle: Handle,
     held: Arc<Held>,
-    /// Those of `held` that were chosen; all, if nobody chose.
+    /// Those of `held` that [`retain`](Self::retain) kept; `None`: all.
     chosen: Option<Vec<ListedMember>>,
-    /// How many were asked for so far.
+    /// How many were requested so far.
     asked: usize,
-    /// The next piece, which the shard copies while the last one is worked with.
+    /// The next piece, which the shard copies while the reader works with the previous one.
     coming: Option<oneshot::Receiver<Members>>,
 }
 
-/// Members with references to their facts, which the shard gets back at the end.
+/// References to members, which go back to the shard when they are dropped.
 #[derive(Debug)]
 struct Held {
     shard: Arc<ShardOwner>,
@@ -56,20 +56,20 @@ impl Listing {
         Ok(Listing { handle: handle.clone(), held: Arc::new(held), chosen: None, asked: 0, coming: None })
     }
 
-    /// How many members are listed.
+    /// The number of listed members.
     pub fn len(&self) -> usize {
         self.all().len()
     }
 
-    /// Whether nobody is listed.
+    /// Whether no member is listed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keeps the members for which `keep` holds, and begins again with the first.
+    /// Keeps the members for which `keep` returns true, and starts again with the first of them.
     ///
     /// # Errors
-    /// The node has stopped.
+    /// The node has stopped, or the mailbox is full. All members that were listed before are then listed still.
     pub async fn retain(&mut self, mut keep: impl FnMut(&MemberRef<'_>) -> bool) -> Result<(), ApiError> {
         let (mut chosen, mut place) = (Vec::new(), 0);
         (self.asked, self.coming) = (0, None);
@@ -85,17 +85,21 @@ impl Listing {
         Ok(())
     }
 
-    /// The next members, in no order; `None` after the last.
+    /// The next members, at most 512, in no order; `None` after the last. Cancel safe.
     ///
     /// # Errors
-    /// The node has stopped, or its mailbox is full.
+    /// The node has stopped, or the mailbox is full. No member is lost: after a full mailbox the next call goes
+    /// on.
     pub async fn next(&mut self) -> Result<Option<Members>, ApiError> {
         if self.coming.is_none() {
             self.ask()?;
         }
-        let Some(coming) = self.coming.take() else { return Ok(None) };
-        let piece = coming.await.map_err(|_| ApiError::Stopped)?;
-        self.ask()?;
+        let Some(coming) = &mut self.coming else { return Ok(None) };
+        let piece = coming.await.map_err(|_| ApiError::Stopped);
+        self.coming = None;
+        let piece = piece?;
+        // The next call asks again if this can't be.
+        let _ = self.ask();
         Ok(Some(piece))
     }
 
@@ -103,32 +107,33 @@ impl Listing {
         self.chosen.as_ref().unwrap_or(&self.held.listed)
     }
 
-    /// Has the shard copy what comes next, if anything does.
+    /// Requests the next piece, if there is one.
     fn ask(&mut self) -> Result<(), ApiError> {
         let rest = &self.all()[self.asked..];
         if rest.is_empty() {
             return Ok(());
         }
         let wanted = rest[..rest.len().min(LIST_PIECE)].to_vec();
-        self.asked += wanted.len();
+        let count = wanted.len();
         let (reply, coming) = oneshot::channel();
-        // The call may run after the listing is gone; its facts must not be.
+        // The call may run after the listing was dropped; its references must still be held then.
         let held = Arc::clone(&self.held);
         let call = Box::new(move |_: &mut _, ctx: &mut Context| {
             let _ = reply.send(Node::copy_listed(ctx, &wanted));
             drop(held);
         });
         self.held.shard.mailbox.push(Request::Call(self.handle.id, call))?;
+        self.asked += count;
         self.coming = Some(coming);
         Ok(())
     }
 }
 
 impl Handle {
-    /// Everybody this node lists, by name. For thousands of members see [`list`](Self::list).
+    /// All members that this node lists, sorted by name. For thousands of members see [`list`](Self::list).
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn members(&self) -> Result<Vec<Member>, ApiError> {
         let mut listing = self.list().await?;
         let mut members = Vec::with_capacity(listing.len());
@@ -139,11 +144,11 @@ impl Handle {
         Ok(members)
     }
 
-    /// Everybody this node lists, to be read piece by piece: neither side ever holds more than a few hundred
-    /// of them in full, and the node's other work goes on in between.
+    /// All members that this node lists, read in pieces: neither side holds more than a few hundred records at a
+    /// time, and the node handles other input between two pieces.
     ///
     /// # Errors
-    /// If the node has stopped.
+    /// The node has stopped, or the mailbox is full.
     pub async fn list(&self) -> Result<Listing, ApiError> {
         Listing::of(self).await
     }

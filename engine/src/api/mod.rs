@@ -1,7 +1,7 @@
-//! What an embedding program holds: an [`Engine`] (one shard thread) and a [`Handle`] for each node on it.
+//! What an embedding program holds: an [`Engine`] (one or more shard threads) and a [`Handle`] for each node.
 //!
-//! The engine's thread is its own; handles work from any thread and any tokio runtime. Requests travel
-//! through a bounded lock-free mailbox; a full one is [`ApiError::Busy`], never a wait.
+//! The engine starts its own threads; handles work from any thread and any tokio runtime. Requests travel
+//! through a lock-free mailbox of 1,024 requests per shard; a full mailbox is [`ApiError::Busy`], never a wait.
 //!
 //! ```
 //! use thane_engine::api::NodeOptions;
@@ -19,23 +19,28 @@
 //! ```
 //!
 //! # What lives how long
-//! - A node runs until its [`Handle::shutdown`] or [`Engine::stop`], until it loses its name to another node
-//!   ([`resolve_name_conflicts`](RawConfig::resolve_name_conflicts)), or until its engine ends. After
-//!   [`Handle::leave`] it still runs, silent. Dropping one of several handles changes nothing, and a dropped
-//!   [`Outlet`] only means that its events go nowhere.
+//! - A node runs until [`Handle::shutdown`] or [`Engine::stop`] is called, until it loses its name to another
+//!   node ([`resolve_name_conflicts`](RawConfig::resolve_name_conflicts)), or until its engine ends. After
+//!   [`Handle::leave`] it still runs, but sends nothing more. Dropping one of several handles changes nothing.
+//!   Dropping an [`Outlet`] discards the node's later events.
 //! - An engine ends when it is stopped, or when the last [`Engine`] and the last [`Handle`] of its nodes are
-//!   dropped: its nodes then end without a word, as after a crash, their snapshots are written to disk, their
-//!   sockets are closed, and the thread ends. The drop doesn't wait for that; [`Engine::stop`] does.
-//! - When a node has ended, its outlet gives what it still holds and then `None`, and every call of its
-//!   handles is [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
+//!   dropped. Its nodes then end without announcing it, as after a crash; their snapshots are written to disk,
+//!   their sockets are closed, and the threads end. The drop does not wait for that; [`Engine::stop`] does.
+//! - When a node has ended, its outlet yields the items that it still holds and then `None`, and every call of
+//!   its handles returns [`ApiError::Stopped`]. Nothing panics, in whatever order things are dropped.
+//!
+//! # Errors and state
+//! Unless an error's documentation says otherwise, a call that fails has changed nothing. A call that returns
+//! [`ApiError::Stopped`] may have been carried out if the node ended at the same time.
 
 mod handle;
+mod key_report;
 mod listing;
 mod outlet;
 mod resolve;
 mod start;
+mod stats;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,10 +48,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::handle::Handle;
+pub use self::key_report::KeyReport;
 #[cfg(feature = "fixtures")]
 pub(crate) use self::listing::LIST_PIECE;
 pub use self::listing::Listing;
 pub use self::outlet::{Answers, Outlet};
+pub use self::stats::NodeStats;
 #[cfg(doc)]
 use crate::config::RawConfig;
 pub use crate::io::memory::share_one_heap;
@@ -56,107 +63,60 @@ pub use crate::shard::{
     SnapshotOptions, StartError, Watch,
 };
 use crate::shard::{Mailbox, Request, ShardOptions, spawn};
-use crate::wire::LamportTime;
 
-/// Events and notices that wait for the application at one time. Beyond it new ones are dropped and counted
-/// in [`NodeStats::outlet_dropped`]; an engine never waits for its application.
+/// Capacity of an [`Outlet`], in events and notices. When it is full, the shard drops new ones and counts them
+/// in [`NodeStats::outlet_dropped`]; an engine never waits for the program. Notices use at most half of it.
 pub const OUTLET_DEPTH: usize = 8192;
 
-/// One or more shards: threads with their own runtime, sockets, timers and any number of nodes. A node stays on
-/// one shard for life.
+/// One or more shards: threads with their own runtime, sockets, timers and any number of nodes. A node never
+/// moves to another shard. Cheap to clone; clones are the same engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
     shards: Arc<[Arc<ShardOwner>]>,
-    /// The port that nodes share a socket on.
+    /// The port of the sockets that nodes share.
     shared_port: Option<u16>,
-    /// Nodes added so far, which take turns among the shards.
+    /// Nodes added so far: they are assigned to the shards in turn.
     added: Arc<AtomicUsize>,
     driver: Driver,
     reason: Arc<str>,
 }
 
-/// What became of a key operation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyReport {
-    /// Alive members that were asked.
-    pub nodes: usize,
-    /// Those that answered.
-    pub responses: usize,
-    /// Those that answered with an error.
-    pub errors: usize,
-    /// Error texts and remarks, by node.
-    pub messages: BTreeMap<String, String>,
-    /// From a list: on how many nodes each key (in base64) is installed.
-    pub keys: BTreeMap<String, usize>,
-}
-
-impl KeyReport {
-    /// What went wrong, in Serf's words; none if all members did it.
-    pub fn error(&self) -> Option<String> {
-        let KeyReport { nodes, responses, errors, .. } = self;
-        if *errors > 0 {
-            Some(format!("{errors}/{nodes} nodes reported failure"))
-        } else if responses != nodes {
-            Some(format!("{responses}/{nodes} nodes reported success"))
-        } else {
-            None
-        }
-    }
-}
-
-/// Numbers about a node, as `info` and metrics show them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeStats {
-    /// Members of any status.
-    pub members: usize,
-    /// Failed members.
-    pub failed: usize,
-    /// Left members.
-    pub left: usize,
-    /// Local health score, 0 is healthy.
-    pub health_score: u32,
-    /// Member clock.
-    pub member_time: LamportTime,
-    /// Event clock.
-    pub event_time: LamportTime,
-    /// Query clock.
-    pub query_time: LamportTime,
-    /// Queued intents.
-    pub intent_queue: usize,
-    /// Queued user events.
-    pub event_queue: usize,
-    /// Queued queries.
-    pub query_queue: usize,
-    /// Whether gossip is encrypted.
-    pub encrypted: bool,
-    /// Refused input by reason, those that occurred.
-    pub drops: Vec<(&'static str, u64)>,
-    /// Times the own coordinate became nonsense and started again; none without coordinates.
-    pub coordinate_resets: Option<u64>,
-    /// Events and notices that the application was too slow for.
-    pub outlet_dropped: u64,
-    /// Datagrams and bytes: received, then sent.
-    pub datagrams: (u64, u64),
-    /// Bytes of these datagrams: received, then sent.
-    pub datagram_bytes: (u64, u64),
-}
-
 /// How an engine for many nodes is laid out.
 #[derive(Clone, Debug)]
 pub struct ShardsOptions {
-    /// Threads. One stays on the processor the system gives it; several are pinned, one after the other.
+    /// Shard threads, at least 1; 0 counts as 1. A single thread runs on any processor; of several, thread `n`
+    /// is pinned to processor `n`, modulo the number of processors.
     pub shards: u32,
-    /// A port on which all nodes that are bound to it share one socket and one listener per shard, each node
-    /// with its own address (Linux, IPv4, usually 127.0.0.0/8; 0: the system picks one, see
-    /// [`Engine::shared_port`]). The socket is bound to the unspecified address: what comes to an address that
-    /// is no node's is dropped.
+    /// The port of one UDP socket and one TCP listener per shard that all nodes bound to this port share, each
+    /// node under an address of its own, usually in 127.0.0.0/8. Linux and IPv4 only. 0: the system picks a
+    /// port ([`Engine::shared_port`] returns it). `None`: every node has its own sockets. The shared sockets are
+    /// bound to the unspecified address; datagrams and connections to an address of no node are dropped.
     pub shared_port: Option<u16>,
 }
 
-/// Held by everybody who can reach a shard; the last one to go ends it.
+/// Shared by all that can send requests to one shard; dropping the last reference ends the shard.
 #[derive(Debug)]
 struct ShardOwner {
     mailbox: Arc<Mailbox>,
+}
+
+impl ShardOwner {
+    /// Pushes a request that must not be refused, again while the mailbox is full, and waits for its answer.
+    /// Returns at once if the shard has ended.
+    async fn push_and_wait(&self, request: impl Fn(oneshot::Sender<()>) -> Request) {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            match self.mailbox.push(request(reply)) {
+                Ok(()) => {
+                    // An error means that the thread has ended already.
+                    let _ = answer.await;
+                    return;
+                }
+                Err(ApiError::Busy) => tokio::task::yield_now().await,
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 impl Drop for ShardOwner {
@@ -166,10 +126,11 @@ impl Drop for ShardOwner {
 }
 
 impl Engine {
-    /// Starts an engine with one shard.
+    /// Starts an engine with one shard and no shared port.
     ///
     /// # Errors
-    /// The thread or its runtime can't be made, or the driver that was demanded does not work here.
+    /// The system refuses the thread or its runtime, or `choice` demands a driver that does not work on this
+    /// machine. Nothing keeps running.
     pub fn start(choice: DriverChoice) -> std::io::Result<Engine> {
         Engine::start_shards(choice, &ShardsOptions { shards: 1, shared_port: None })
     }
@@ -177,7 +138,8 @@ impl Engine {
     /// Starts an engine with several shards.
     ///
     /// # Errors
-    /// As for [`start`](Self::start); the shared port is taken; not Linux and a shared port is asked for.
+    /// As for [`start`](Self::start); the shared port is in use; a shared port is asked for on a system other
+    /// than Linux. Shards that had started end again.
     pub fn start_shards(choice: DriverChoice, options: &ShardsOptions) -> std::io::Result<Engine> {
         let (driver, reason) = choice.resolve()?;
         let count = options.shards.max(1);
@@ -196,15 +158,15 @@ impl Engine {
         Ok(Engine { shards: shards.into(), shared_port, added, driver, reason: reason.into() })
     }
 
-    /// The port that nodes share, if they do.
+    /// The port whose sockets nodes share, if [`ShardsOptions::shared_port`] was set.
     pub fn shared_port(&self) -> Option<u16> {
         self.shared_port
     }
 
-    /// How every node stands, by shard.
+    /// Counts of all running nodes, one [`ShardCensus`] for each shard.
     ///
     /// # Errors
-    /// The engine has stopped, or a shard is too busy to be asked.
+    /// The engine has stopped, or the mailbox of a shard is full. Reading changes nothing.
     pub async fn census(&self) -> Result<Vec<ShardCensus>, ApiError> {
         let mut answers = Vec::with_capacity(self.shards.len());
         for shard in self.shards.iter() {
@@ -219,13 +181,15 @@ impl Engine {
         Ok(shards)
     }
 
-    /// The events of all nodes from now on, one reader for each shard. Reading costs the shards nothing but the
-    /// writing; a reader that lags loses events, which the nodes' own outlets may still have.
+    /// Readers of the events of all nodes from now on, one for each shard. A shard copies its events into the
+    /// ring only while there is a reader, and never waits for one. A reader that lags by more than 8,192 events
+    /// loses the oldest and counts them ([`RingReader::lost`]); the nodes' own outlets are not affected.
     pub fn watch(&self) -> Vec<Watch> {
         self.shards.iter().map(|shard| shard.mailbox.watch().reader()).collect()
     }
 
-    /// The shard that serves a node bound there: the kernel decides for shared sockets, else they take turns.
+    /// The shard that serves a node bound to this address. For shared sockets the kernel steers by destination
+    /// address; other nodes are assigned in turn.
     fn shard_for(&self, bind: SocketAddr) -> &Arc<ShardOwner> {
         #[cfg(target_os = "linux")]
         if let (SocketAddr::V4(addr), Some(port)) = (bind, self.shared_port)
@@ -238,21 +202,22 @@ impl Engine {
         &self.shards[turn % self.shards.len()]
     }
 
-    /// The driver in use.
+    /// The driver of the data plane of all shards.
     pub fn driver(&self) -> Driver {
         self.driver
     }
 
-    /// Why that driver: one line.
+    /// Why this driver was chosen: one line for the log.
     pub fn driver_reason(&self) -> &str {
         &self.reason
     }
 
-    /// Starts a node. When this returns its sockets are bound, it has begun, and it has joined through
-    /// [`NodeOptions::join`] if there is anything in it.
+    /// Starts a node. When this returns, its sockets are bound, its timers run, and it has joined through
+    /// [`NodeOptions::join`] unless that is empty.
     ///
     /// # Errors
-    /// The settings, the addresses or the snapshot are refused, or nobody to join through answered.
+    /// See [`StartError`]. After an error no node runs and no socket stays bound; a snapshot file may have been
+    /// created.
     pub async fn add(&self, mut options: NodeOptions) -> Result<(Handle, Outlet), StartError> {
         let (reply, answer) = oneshot::channel();
         let (outlet_in, outlet) = mpsc::channel(OUTLET_DEPTH);
@@ -271,14 +236,11 @@ impl Engine {
         Ok((handle, outlet.into()))
     }
 
-    /// Stops every node without a word and ends the threads. Returns when the sockets are closed.
+    /// Ends every node without announcing it, and the threads. Returns when all snapshots are on disk and all
+    /// sockets are closed. Stopping an engine that has stopped does nothing.
     pub async fn stop(&self) {
         for shard in self.shards.iter() {
-            let (reply, answer) = oneshot::channel();
-            if shard.mailbox.push(Request::Stop(reply)).is_ok() {
-                // An error means that the thread is gone already.
-                let _ = answer.await;
-            }
+            shard.push_and_wait(Request::Stop).await;
         }
     }
 }

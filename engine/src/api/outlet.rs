@@ -1,4 +1,4 @@
-//! What a node tells, as streams: events and notices, and the answers to a query.
+//! Streams for the program: a node's events and notices, and the answers to a query.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,17 +10,17 @@ use tokio::sync::mpsc;
 use super::{Answer, OutletItem};
 use crate::event::Event;
 
-/// What a node tells its application, in order. Ends when the node has ended.
+/// A node's events and notices, in order. Ends when the node has ended.
 #[derive(Debug)]
 pub struct Outlet(mpsc::Receiver<OutletItem>);
 
 impl Outlet {
-    /// The next event or notice. Losing the future loses nothing.
+    /// The next event or notice; `None` once the node has ended and all items were read. Cancel safe.
     pub async fn next(&mut self) -> Option<OutletItem> {
         self.0.recv().await
     }
 
-    /// The next event; notices before it are skipped. Losing the future loses no event.
+    /// The next event; notices before it are discarded. Cancel safe: no event is lost.
     pub async fn next_event(&mut self) -> Option<Event> {
         loop {
             match self.0.recv().await? {
@@ -31,10 +31,10 @@ impl Outlet {
     }
 }
 
-/// An outlet that tells what a channel holds, for tests of an application without a node.
+/// An outlet that yields what a channel holds, for tests of a program without a node.
 impl From<mpsc::Receiver<OutletItem>> for Outlet {
-    fn from(told: mpsc::Receiver<OutletItem>) -> Outlet {
-        Outlet(told)
+    fn from(items: mpsc::Receiver<OutletItem>) -> Outlet {
+        Outlet(items)
     }
 }
 
@@ -46,10 +46,10 @@ impl Stream for Outlet {
     }
 }
 
-/// The answers to a query as they come. Ends at the query's deadline; dropping it earlier is fine.
+/// The answers to a query, as they arrive. Ends at the query's deadline; dropping it earlier discards the rest.
 #[derive(Debug)]
 pub struct Answers {
-    /// How long answers are taken.
+    /// How long answers are accepted, counted from the query.
     pub timeout: Duration,
     answers: mpsc::UnboundedReceiver<Answer>,
 }
@@ -59,7 +59,7 @@ impl Answers {
         Answers { timeout, answers }
     }
 
-    /// The next answer. Losing the future loses nothing.
+    /// The next answer; `None` once the deadline has passed and all answers were read. Cancel safe.
     pub async fn next(&mut self) -> Option<Answer> {
         self.answers.recv().await
     }

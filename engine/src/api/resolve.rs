@@ -1,9 +1,10 @@
-//! What an entry of a join means.
+//! The addresses that an entry of a join names.
 
 use std::net::SocketAddr;
 
-/// The addresses of one entry of a join: an address or a name, perhaps with a port, perhaps with the member
-/// expected there in front (`member/address`), which Serf takes too and does not check.
+/// The addresses of one entry of a join: an address or a host name, optionally with a port, and optionally with a
+/// node name in front (`member/address`), which Serf accepts too and does not check. Host names are looked up by
+/// the system.
 pub(super) async fn resolve(entry: &str, default_port: u16) -> Result<Vec<SocketAddr>, String> {
     let failed = |reason: String| format!("Failed to resolve {entry}: {reason}");
     let host = match entry.split_once('/') {

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::queue::{BroadcastQueue, Class, Place};
 use crate::context::Context;
@@ -15,7 +16,7 @@ use crate::roster::{MemberIndex, Roster};
 use crate::view::{SwimState, View};
 use crate::wire::{Dead, Suspect, message};
 
-/// Packets in which a broadcast may go out.
+/// In how many packets a broadcast goes out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     /// One about a member.
@@ -24,7 +25,7 @@ pub(super) struct Limits {
     pub(super) user: u32,
 }
 
-/// Of so many packets one begins with what is not about members.
+/// One of this many packets begins with a serf message.
 const PACKETS_IN_TURN: u32 = 4;
 
 /// Queued news about one member.
@@ -46,14 +47,14 @@ pub(super) struct Broadcasts {
     dropped: [usize; 4],
     /// Packets filled; decides whose turn it is.
     packets: u32,
-    /// The member whose news goes before everybody's: this node, once it leaves.
+    /// The member whose news goes before all other news: this node, once it leaves.
     pub(super) first: Option<MemberIndex>,
     /// A command waits for broadcasts to finish: those that do are deferred.
     pub(super) watched: bool,
 }
 
 impl Broadcasts {
-    /// Queues the member's state as the view has it. Nothing is queued about the member.
+    /// Queues the member's state as the view has it. Replaces what is queued about the member.
     pub(super) fn queue_member(
         &mut self,
         ctx: &mut Context,
@@ -61,11 +62,22 @@ impl Broadcasts {
         member: MemberIndex,
         from: MemberIndex,
     ) {
-        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else { return };
+        let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else {
+            return self.forget_member(ctx, member);
+        };
         ctx.roster.retain_name(from);
-        let id = self.new_id();
-        let place = self.news.push(id, bytes, News { member, from });
-        self.places.insert(member, place);
+        let (id, news) = (self.new_id(), News { member, from });
+        match self.places.entry(member) {
+            Entry::Vacant(place) => {
+                place.insert(self.news.push(id, bytes, news));
+            }
+            Entry::Occupied(mut place) => {
+                let old = self.news.remove(*place.get());
+                *place.get_mut() = self.news.push(id, bytes, news);
+                ctx.roster.release_name(old.from);
+                self.finish(&mut ctx.deferred, Finished::Member(member));
+            }
+        }
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
@@ -86,7 +98,7 @@ impl Broadcasts {
     ) -> (BroadcastId, usize) {
         let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
         let id = self.new_id();
-        // Serf counts the user message's type byte as overhead of its own.
+        // Serf counts the user message's type byte as overhead.
         self.user[class as usize].push(id, message.len() + 1, message);
         (id, dropped)
     }
@@ -191,7 +203,7 @@ impl Broadcasts {
     }
 }
 
-/// Length of the message about a member, without encoding it. None if there is nothing to tell.
+/// Length of the message about a member, without encoding it. `None` if there is no message.
 fn encoded_len(roster: &Roster, view: &View, member: MemberIndex, from: MemberIndex) -> Option<usize> {
     let known = view.get(member)?;
     let fact = roster.fact(known.fact);

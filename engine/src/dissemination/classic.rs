@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::broadcasts::{Broadcasts, Limits};
-use super::{Source, piggyback};
+use super::piggyback;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
 use crate::time::Time;
@@ -27,19 +27,13 @@ impl Classic {
         Classic { armed: false, phase, targets: Vec::new() }
     }
 
-    /// mult * ceil(log10(n + 1)) (PROTOCOL 9.1). With mult 4: n = 9 gives 4, n = 10 gives 8, n = 1000 gives 16.
+    /// mult * ceil(log10(n + 1)) (PROTOCOL 9.1). With mult 4: n = 9: 4, n = 10: 8, n = 1000: 16.
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
         let limit = |n: usize| sending.config.retransmit_mult * ceil_log10(n + 1);
         Limits { member: limit(sending.view.table_count()), user: limit(sending.view.members_count()) }
     }
 
-    /// It queues everything but what the answer to a join taught: a thousand joiners that repeat the whole cluster
-    /// to the cluster would drown all other news (Serf's do). What a reconciliation taught others learn by theirs.
-    pub(super) fn wants(&self, source: Source) -> bool {
-        !matches!(source, Source::JoinAnswer | Source::Reconciled)
-    }
-
-    /// Arms the gossip timer if broadcasts wait, somebody could hear them and it is not armed.
+    /// Arms the gossip timer if broadcasts wait, there are members to send them to, and it is not armed.
     pub(super) fn settle(&mut self, broadcasts: &Broadcasts, sending: &mut Sending<'_>) {
         if self.armed || broadcasts.is_empty() && !sending.asks_broadcasts() || !others_in_table(sending) {
             return;

@@ -51,8 +51,8 @@ impl Dissemination {
         Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx), quiet: false }
     }
 
-    /// The view has a new state of a member. Replaces what is queued about the member, whether or not the policy
-    /// wants the new state. `from` is the member that the message names as its source.
+    /// This node sees a state of a member for the first time: the one that the view holds now. `from` is the member
+    /// that the message names as its source.
     pub(crate) fn on_member(
         &mut self,
         ctx: &mut Context,
@@ -61,10 +61,10 @@ impl Dissemination {
         from: MemberIndex,
         source: Source,
     ) {
-        self.broadcasts.forget_member(ctx, member);
-        if self.policy.wants(source) && !(self.is_quiet_about(source) && is_alive(view, member)) {
-            self.broadcasts.queue_member(ctx, view, member, from);
+        if source == Source::Reconciled || self.is_quiet_about(source) && is_alive(view, member) {
+            return self.broadcasts.forget_member(ctx, member);
         }
+        self.policy.on_member(&mut self.broadcasts, ctx, view, member, from, source);
     }
 
     /// Sets whether there is so much news about members that are alive that it is left to reconciliation.
@@ -77,16 +77,17 @@ impl Dissemination {
         self.quiet && source != Source::Own
     }
 
-    /// A serf message that this node sees for the first time. Beyond `max` of its class those sent most often are
-    /// dropped. Returns how many.
+    /// This node sees a serf message (serf type byte first) for the first time. Beyond `max` messages of its class
+    /// those sent most often are dropped. Returns how many.
     pub(crate) fn on_message(
         &mut self,
         ctx: &mut Context,
         class: Class,
         message: Bytes,
         max: usize,
+        source: Source,
     ) -> (BroadcastId, usize) {
-        self.broadcasts.queue_user(ctx, class, message, max)
+        self.policy.on_message(&mut self.broadcasts, ctx, class, message, max, source)
     }
 
     /// A datagram repeats the state of a member that this node has seen before.

@@ -4,7 +4,9 @@
 //! learns of every broadcast that this node sees for the first time and of every one that it hears again. The
 //! layers above know none of it: they report what they saw, and where they saw it.
 
-use super::Source;
+use super::{BroadcastId, Class, Source};
+use bytes::Bytes;
+
 use super::broadcasts::{Broadcasts, Limits};
 use super::classic::Classic;
 use crate::config::Config;
@@ -12,6 +14,7 @@ use crate::context::Context;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
 use crate::timers::TimerKey;
+use crate::view::View;
 
 /// When queued broadcasts go to which members, and how often.
 #[derive(Debug)]
@@ -32,10 +35,38 @@ impl Policy {
         }
     }
 
-    /// Whether a broadcast that this node sees for the first time is queued.
-    pub(super) fn wants(&self, source: Source) -> bool {
+    /// This node sees a state of a member for the first time: the one that the view holds now. What is queued about
+    /// the member is outdated. `from` is the member that the message names as its source.
+    pub(super) fn on_member(
+        &mut self,
+        broadcasts: &mut Broadcasts,
+        ctx: &mut Context,
+        view: &View,
+        member: MemberIndex,
+        from: MemberIndex,
+        source: Source,
+    ) {
         match self {
-            Policy::Classic(classic) => classic.wants(source),
+            // A thousand joiners that gossip all members to all members would delay all other news (Serf's do).
+            Policy::Classic(_) if source == Source::JoinAnswer => broadcasts.forget_member(ctx, member),
+            Policy::Classic(_) => broadcasts.queue_member(ctx, view, member, from),
+        }
+    }
+
+    /// This node sees a serf message (serf type byte first) for the first time. Beyond `max` messages of its class
+    /// those sent most often are dropped. Returns how many.
+    pub(super) fn on_message(
+        &mut self,
+        broadcasts: &mut Broadcasts,
+        ctx: &mut Context,
+        class: Class,
+        message: Bytes,
+        max: usize,
+        _source: Source,
+    ) -> (BroadcastId, usize) {
+        match self {
+            // It makes no difference between its own messages and those of others.
+            Policy::Classic(_) => broadcasts.queue_user(ctx, class, message, max),
         }
     }
 

@@ -15,7 +15,7 @@ use slab::Slab;
 
 use crate::ids::BroadcastId;
 
-/// What serf's broadcasts are about. Packets take intents before queries before events (PROTOCOL 9.6).
+/// The kinds of serf broadcasts. Packets take intents before queries before events (PROTOCOL 9.6).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
@@ -25,12 +25,12 @@ pub enum Class {
     Query = 1,
     /// User events.
     Event = 2,
-    /// That this node itself leaves: before everything else, so that busy queues don't hold it back.
+    /// This node's own leave intent: before all others, so that long queues don't delay it.
     OwnLeave = 3,
 }
 
 impl Class {
-    /// Those that others' messages are in, in the order packets take them.
+    /// The classes of messages that are passed on, in the order in which packets take them.
     pub const ALL: [Class; 3] = [Class::Intent, Class::Query, Class::Event];
 
     /// Serf's word for the queue.
@@ -48,7 +48,7 @@ impl Class {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place(u32);
 
-/// A queue of `T`s. The caller gives ids, which rise over time.
+/// A queue of `T`s. The caller chooses the ids, which rise over time.
 #[derive(Debug)]
 pub(crate) struct BroadcastQueue<T> {
     entries: Slab<Entry<T>>,
@@ -176,14 +176,14 @@ impl<T> BroadcastQueue<T> {
         if entry.bytes as usize > room {
             return None;
         }
-        // Its old mark is nobody's any more.
+        // Its old mark is dead from now on.
         entry.id = id;
         self.dead += 1;
         self.parked.push(Mark { id, slot: place.0 });
         Some(&entry.broadcast)
     }
 
-    /// Counts one transmission of the entry that was taken last. Gives id and broadcast back if it was the
+    /// Counts one transmission of the entry that was taken last. Returns id and broadcast if it was the
     /// last one that `limit` allows.
     pub(crate) fn sent(&mut self, limit: u32) -> Option<(BroadcastId, T)> {
         let mark = self.parked.last().expect("one was just taken");
@@ -275,7 +275,7 @@ impl<T> BroadcastQueue<T> {
         }
     }
 
-    /// Sweeps when more is dead than alive; gives memory back that an empty queue does not need.
+    /// Sweeps when more marks are dead than alive; frees memory that an empty queue does not need.
     fn tidy(&mut self) {
         if self.entries.is_empty() && self.entries.capacity() > KEPT_ENTRIES {
             *self = BroadcastQueue::default();

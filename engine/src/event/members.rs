@@ -1,4 +1,4 @@
-//! Members packed one behind the other: ten thousand of them are told of without an allocation for each.
+//! Members packed one behind the other: a report of ten thousand needs no allocation for each.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use super::MemberRef;
 use crate::view::MemberStatus;
 use crate::wire::Versions;
 
-/// Members, each as it was when it was added. What they announced is decoded only for whoever asks
+/// Members, each as it was when it was added. What they announced is decoded on demand
 /// ([`MemberRef::tags`], [`MemberRef::to_owned`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
@@ -26,7 +26,7 @@ struct Record {
 }
 
 impl Members {
-    /// Nobody, with room for that many members.
+    /// No members, with room for `count` of them.
     pub fn with_capacity(count: usize) -> Members {
         /// Of a name of usual length and a few tags.
         const BYTES: usize = 64;
@@ -47,12 +47,12 @@ impl Members {
         });
     }
 
-    /// How many they are.
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is nobody.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -1,14 +1,14 @@
 //! Waking a shard when a timer is due.
 //!
-//! On Linux by a descriptor that the kernel makes readable at that time. The runtime's own timers would do, and
-//! do on other systems; but each time one is set anew, the runtime wakes itself with a system call to look at
-//! it, and wakes twice for what is further off than its finest wheel.
+//! On Linux a descriptor (timerfd) becomes readable at that time. Other systems use the runtime's timers. On Linux
+//! these cost more: each time one is set, the runtime wakes itself with a system call, and it wakes twice for a
+//! time beyond the range of its finest wheel.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::time::Instant;
 
-/// Rings once at the time it was set to.
+/// An alarm that rings once, at the time that it is set to.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     timer: imp::SystemTimer,
@@ -16,12 +16,12 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// Not set. Must be made inside the runtime.
+    /// An alarm that is not set. Must be made inside the runtime.
     pub(crate) fn new() -> io::Result<Alarm> {
         Ok(Alarm { timer: imp::SystemTimer::new()?, at: None })
     }
 
-    /// Sets it to another time, or to none. Costs nothing if that is what it is set to.
+    /// Sets the alarm to a time, or to none. Makes no system call if it is set to that already.
     pub(crate) fn set(&mut self, at: Option<Instant>) -> io::Result<()> {
         if self.at != at {
             self.timer.set(at)?;
@@ -30,7 +30,7 @@ impl Alarm {
         Ok(())
     }
 
-    /// Resolves once it has rung, perhaps in vain. Dropping the future loses nothing.
+    /// Resolves when the alarm rings; sometimes earlier. Cancel safe.
     pub(crate) async fn rings(&mut self) {
         self.timer.rings().await;
         self.at = None;
@@ -65,9 +65,9 @@ mod imp {
             Ok(SystemTimer(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?))
         }
 
-        /// Setting it also forgets that it has rung, so nothing has to be read.
+        /// Setting it also resets the descriptor's readiness, so nothing has to be read.
         pub(super) fn set(&mut self, at: Option<Instant>) -> io::Result<()> {
-            // Zero would mean never.
+            // A time of zero would disarm the timer.
             let soonest = Duration::from_nanos(1);
             let span = at.map(|at| at.saturating_duration_since(Instant::now()).max(soonest));
             let span = span.unwrap_or_default();

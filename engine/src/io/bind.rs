@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::udp::bind_udp_with_retry;
 
-/// How long an address that is in use is tried again: what an ended ring needs to let go of its port.
+/// How long binding an address in use is tried again. The kernel needs up to 12 ms to release the port of a ring
+/// whose process has ended.
 const BIND_WITHIN: Duration = Duration::from_millis(100);
 /// Attempts to find a port that is free for TCP and UDP, where the system picks it.
 const PORT_TRIES: u32 = 10;
@@ -42,7 +43,7 @@ pub(crate) fn bind_both(addr: SocketAddr) -> Result<(TcpListener, UdpSocket, Soc
 fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(addr);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // So that a restarted agent needs not wait for its old connections to be forgotten.
+    // Connections of an agent that ended just before must not keep its port taken.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -51,5 +52,5 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connections that wait to be accepted: a join storm comes in at once.
+/// Connections that may wait to be accepted. Many nodes that start together connect at once.
 const BACKLOG: i32 = 1024;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::time::Time;
 
-/// A monotonic clock with its origin one hour before it was made, so that no protocol time is near zero.
+/// A monotonic clock. Its origin is one hour before it was made, so that subtracting from a time does not reach
+/// below zero.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct MonotonicClock {
     started: Instant,
@@ -17,12 +18,12 @@ impl MonotonicClock {
         MonotonicClock { started: Instant::now() }
     }
 
-    /// Now.
+    /// The current time.
     pub(crate) fn now(self) -> Time {
         Time::ZERO + HEAD_START + self.started.elapsed()
     }
 
-    /// When that time is on the machine's clock.
+    /// The same time on the machine's clock.
     pub(crate) fn instant(self, at: Time) -> Instant {
         self.started + at.since(Time::ZERO + HEAD_START)
     }

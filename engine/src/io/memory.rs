@@ -1,20 +1,20 @@
-//! Memory that a burst took and the system could have back.
+//! Returning freed memory to the system after a burst.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// Bytes over streams that make it worth looking: a push/pull of some thousand members.
+/// Stream bytes that count as a burst: a push/pull of some thousand members.
 const WORTH_BYTES: usize = 1 << 20;
-/// Quiet after the last burst before memory is given back.
+/// Time without a burst before memory is returned.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long after a burst the end of a stream may still free what came with it: the longest a stream may take.
+/// How long after a burst the end of a stream may free what came with it: the longest time that a stream may take.
 const STREAMS_LAST: Duration = Duration::from_secs(30);
 
-/// Gives free memory back once a burst of stream bytes is over. The allocator keeps what was freed in case it
-/// is needed again, which after a push/pull with ten thousands of members is several times what stays in use.
+/// Returns free memory to the system once a burst of stream bytes is over. The allocator keeps freed memory for
+/// later, and after a push/pull with tens of thousands of members that is several times what stays in use.
 #[derive(Debug, Default)]
 pub(crate) struct HeapTrimmer {
     bytes: usize,
@@ -23,7 +23,7 @@ pub(crate) struct HeapTrimmer {
 }
 
 impl HeapTrimmer {
-    /// Bytes came over a stream.
+    /// Counts bytes that a stream brought.
     pub(crate) fn note(&mut self, bytes: usize, now: Time) {
         self.bytes += bytes;
         if self.bytes >= WORTH_BYTES {
@@ -33,19 +33,19 @@ impl HeapTrimmer {
         }
     }
 
-    /// A stream ended, perhaps one that held what came in a burst and never got whole.
+    /// Notes that a stream ended, which may have held an incomplete message of a burst.
     pub(crate) fn stream_ended(&mut self, now: Time) {
         if self.last_burst.is_some_and(|at| now <= at + STREAMS_LAST) {
             self.due = Some(now + QUIET);
         }
     }
 
-    /// When to look next.
+    /// When [`look`](Self::look) is due next.
     pub(crate) fn due(&self) -> Option<Time> {
         self.due
     }
 
-    /// Gives memory back if it is time. True if it was.
+    /// Returns memory to the system if that is due. Returns whether it was.
     pub(crate) fn look(&mut self, now: Time) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
@@ -56,21 +56,21 @@ impl HeapTrimmer {
     }
 }
 
-/// Lets all threads of the process share one heap, where the allocator would make one for each thread: what a
-/// burst took at the end of a heap of its own is never given back, 5 MB after a push/pull of 50,000 members. For
-/// a program with few threads, before it starts them. Does nothing on other systems.
+/// Makes all threads of the process share one heap (Linux with glibc; does nothing on other systems). Otherwise the
+/// allocator makes a heap for each thread, and memory at the end of such a heap is never returned to the system:
+/// 5 MB after a push/pull of 50,000 members. For programs with few threads; call it before starting them.
 pub fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: takes two numbers; an allocator that does not know them does nothing.
+    // SAFETY: takes two numbers; an allocator that does not know the option ignores it.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Costs about a millisecond for each ten megabytes that are given back.
+/// Takes about a millisecond for each ten megabytes that are returned.
 fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: takes no pointers; the allocator locks what it looks at.
+    // SAFETY: takes no pointers; the allocator locks what it reads.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,8 +1,8 @@
-//! One UDP socket and one TCP listener for all nodes of a shard: bound to the unspecified address, told apart
-//! by the address that something came to. On 127.0.0.0/8 that serves as many nodes as there are addresses.
+//! One UDP socket and one TCP listener for all nodes of a shard, bound to the unspecified address. The destination
+//! address of a datagram or connection selects the node, so 127.0.0.0/8 serves as many nodes as it has addresses.
 //!
-//! Several shards bind the same port in a group (SO_REUSEPORT), and a classic BPF program that the group runs
-//! in the kernel gives each packet to the shard that its destination address belongs to.
+//! Several shards bind the same port in a group (SO_REUSEPORT). A classic BPF program of the group passes each
+//! packet to the shard that serves its destination address.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,24 +11,24 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The receive buffer asked for a socket that many nodes share, in bytes. All of them may be written to at
-/// once, while their shard handles something else.
+/// Receive buffer requested for a socket that nodes share, bytes. Datagrams to all of them may arrive at once while
+/// their shard handles something else.
 const KERNEL_BUFFER_BYTES: libc::c_int = 64 << 20;
-/// Connections that wait to be accepted; the system's own limit is usually lower.
+/// Connections that may wait to be accepted; the system's limit is usually lower.
 const BACKLOG: i32 = 16 * 1024;
-/// Where a packet's IPv4 destination lies, for the kernel's BPF programs: from the network header.
+/// Offset of a packet's IPv4 destination from its network header, as BPF programs of the kernel address it.
 const DESTINATION: u32 = libc::SKF_NET_OFF as u32 + 16;
 
-/// The shard that serves an address, of so many.
+/// The shard that serves an address, of `shards` shards.
 pub(crate) fn shard_of(ip: Ipv4Addr, shards: u32) -> u32 {
     u32::from(ip) % shards
 }
 
-/// Binds both sockets of shard `shard`. Shards must bind in order, the first one first: the kernel numbers the
-/// group's sockets as they come.
+/// Binds both sockets of shard `shard`. The shards must bind in order, beginning with 0: the kernel numbers the
+/// group's sockets in the order in which they were bound. Port 0: the system picks one.
 ///
 /// # Errors
-/// The port is taken, or the kernel refuses the program.
+/// The port is in use, or the kernel refuses the BPF program. Nothing stays bound.
 pub(crate) fn bind(port: u16, shard: u32, shards: u32) -> io::Result<(TcpListener, UdpSocket)> {
     let tcp = open(Type::STREAM, Protocol::TCP, port, shards)?;
     tcp.listen(BACKLOG)?;
@@ -53,7 +53,7 @@ fn open(kind: Type, protocol: Protocol, port: u16, shards: u32) -> io::Result<So
     Ok(socket)
 }
 
-/// Lets the kernel choose the group's socket by destination: the same arithmetic as [`shard_of`].
+/// Makes the kernel choose the group's socket by destination, with the arithmetic of [`shard_of`].
 fn steer(socket: RawFd, shards: u32) -> io::Result<()> {
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut steps = [
@@ -65,25 +65,26 @@ fn steer(socket: RawFd, shards: u32) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
-/// Makes the kernel tell for each datagram which address it came to.
-pub(super) fn tell_destinations(socket: &UdpSocket) -> io::Result<()> {
+/// Makes the kernel report the destination address of each datagram.
+pub(super) fn report_destinations(socket: &UdpSocket) -> io::Result<()> {
     let on: libc::c_int = 1;
     set(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, &on)
 }
 
-/// Lets an address be bound without taking one of its ports.
+/// Makes a later bind of an address with port 0 take no port of that address; connecting picks one.
 pub(super) fn bind_without_port(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     set(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &on)
 }
 
-/// Enlarges the receive buffer beyond the system's limit, where this process may.
+/// Enlarges the receive buffer beyond the system's limit, if this process is allowed to.
 pub(super) fn enlarge(socket: &UdpSocket) {
-    // Without the right to it the buffer stays as it is, and full ones show in the kernel's drops.
+    // Without that right the buffer stays as it is; datagrams that don't fit are counted as kernel drops.
     let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &KERNEL_BUFFER_BYTES);
 }
 
-/// Keeps the calling thread on one processor, counted from 0 and round again. False if the system refuses.
+/// Pins the calling thread to a processor, counted from 0, modulo the number of processors. Returns false if the
+/// system refuses.
 pub(crate) fn pin(processor: usize) -> bool {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // SAFETY: a cpu_set_t is a plain set of bits, for which all zeroes are the empty set.

@@ -1,4 +1,4 @@
-//! Streams: one task each moves bytes between a connection and the shard. Deadlines are the node's; a task
+//! Streams: for each, a task moves bytes between a connection and the shard. The node keeps the deadlines; a task
 //! ends when the node closes or aborts its stream.
 
 use std::cell::Cell;
@@ -17,48 +17,48 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 
 use crate::context::{NodeId, StreamId, StreamOperation};
 
-/// Stream inputs that wait for the shard at one time; tasks wait when it is full, and so do their peers.
+/// Capacity of the queue of stream events. When it is full the tasks wait, and so do their peers.
 const EVENTS_DEPTH: usize = 256;
-/// Bytes read in one go.
+/// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
-/// After the last bytes were sent, how long the other side's are still taken. Closing with bytes unread
-/// would reset the connection and could lose what was sent.
+/// How long the peer's bytes are still read after the last bytes were sent. Closing with unread bytes would reset
+/// the connection and could lose what was sent.
 const LINGER: Duration = Duration::from_secs(1);
-/// A peer that takes no bytes for so long is cut off: the longest stream timeout of Serf's profiles.
+/// A stream whose peer reads nothing for this time is aborted: the longest stream timeout of Serf's profiles.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that wait for the peers of one node to read them. Beyond it the oldest answer is cut off: an honest
-/// peer has read it long since.
+/// Bytes of one node that its peers have not read yet. Beyond it the oldest answer is aborted; an honest peer has
+/// read it long before.
 const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Wait after a failed accept (out of descriptors, mostly).
+/// Pause after a failed accept, usually for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What happened on the streams of a shard.
+/// Something that happened to a stream of a shard.
 pub(crate) enum StreamEvent {
-    /// Somebody connected to a node.
+    /// A peer connected to a node.
     Accepted(NodeId, TcpStream, SocketAddr),
-    /// Somebody connected to the shard's listener, under that address.
+    /// A peer connected to the shard's shared listener, under this address.
     AcceptedAt(IpAddr, TcpStream, SocketAddr),
-    /// A connection that a node asked for is there.
+    /// A connection that a node opened is established.
     Opened(NodeId, StreamId),
-    /// Bytes came.
+    /// Bytes arrived.
     Bytes(NodeId, StreamId, Vec<u8>),
-    /// No more will come.
+    /// The peer will send no more.
     Finished(NodeId, StreamId),
-    /// It broke.
+    /// The connection failed, with the reason.
     Failed(NodeId, StreamId, String),
-    /// Its task has ended; nothing follows.
+    /// The stream's task has ended; no event follows.
     Ended(NodeId, StreamId),
 }
 
 /// The streams of all nodes of a shard.
 pub(crate) struct Streams {
     open: HashMap<(NodeId, StreamId), Open>,
-    /// Streams ever opened.
+    /// Streams opened so far.
     opened: u64,
-    /// Bytes that wait to be sent, of all nodes.
+    /// Unread bytes of all nodes.
     unread: Unread,
     events_in: mpsc::Sender<StreamEvent>,
-    /// What happened, in order for each stream.
+    /// Events, in order for each stream.
     pub(crate) events: mpsc::Receiver<StreamEvent>,
 }
 
@@ -66,15 +66,15 @@ pub(crate) struct Streams {
 struct Open {
     operations: mpsc::UnboundedSender<StreamOperation>,
     task: AbortHandle,
-    /// How many streams were opened before it.
+    /// The number of streams opened before it.
     before: u64,
-    /// The node is through with it; what it wrote is still on its way.
+    /// The node has closed it; what it wrote may not have been sent yet.
     closed: bool,
     unread: Unread,
 }
 
-/// Bytes that the peer has yet to take, shared with the task that writes them. Whatever ends the task, they no
-/// longer count in the total.
+/// Bytes that the peer has not read yet, shared with the task that writes them. However the task ends, they leave
+/// the total.
 #[derive(Clone, Default)]
 struct Unread {
     bytes: Rc<Cell<usize>>,
@@ -106,7 +106,7 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Accepts connections for a node until the task is aborted; the listener closes with it.
+    /// Accepts connections for a node until the returned task is aborted, which closes the listener.
     pub(crate) fn listen(&self, node: NodeId, listener: TcpListener) -> JoinHandle<()> {
         let events = self.events_in.clone();
         let accepting = async move {
@@ -131,7 +131,7 @@ impl Streams {
             loop {
                 match listener.accept().await {
                     Ok((stream, from)) => {
-                        // One that is gone already is nobody's.
+                        // The connection has ended already.
                         let Ok(to) = stream.local_addr() else { continue };
                         let accepted = StreamEvent::AcceptedAt(to.ip(), stream, from);
                         if events.send(accepted).await.is_err() {
@@ -149,9 +149,9 @@ impl Streams {
         self.spawn(node, id, |task, operations| task.run(stream, operations));
     }
 
-    /// Does what a node wants done with a stream. Operations for a stream that is over are ignored.
-    /// `from` is the address to connect from, if the node's is not the only one. Returns how many older streams
-    /// were cut off because too much waits to be read.
+    /// Carries out an operation of a node. Operations for a stream that has ended are ignored. `from` is the address
+    /// to connect from, if the node shares its sockets. Returns the number of older streams that were aborted
+    /// because too much is unread.
     pub(crate) fn operate(
         &mut self,
         node: NodeId,
@@ -166,7 +166,7 @@ impl Streams {
             StreamOperation::Write(ref bytes) => {
                 if let Some(open) = self.open.get(&(node, id)).filter(|open| !open.closed) {
                     open.unread.set(open.unread.bytes() + bytes.len());
-                    // A task that has ended has said so; the node hears it next.
+                    // A task that has ended has sent an event about it.
                     let _ = open.operations.send(operation);
                     return self.make_room(node, id);
                 }
@@ -186,11 +186,11 @@ impl Streams {
         0
     }
 
-    /// Cuts the node's oldest answers off while its peers leave too much unread. What it asks for itself and
-    /// the stream that was written last are spared.
+    /// Aborts the node's oldest answers while its peers leave too much unread. Streams that the node has not closed
+    /// and the stream that was written last are spared.
     fn make_room(&mut self, node: NodeId, last: StreamId) -> usize {
         let mut cut = 0;
-        // Looking at all streams is for the rare case that all nodes together have that much.
+        // All streams are searched only in the rare case that all nodes together exceed the limit.
         while self.unread.bytes() > UNREAD_BYTES_MAX {
             let of_node =
                 || self.open.iter().filter(|((owner, _), open)| *owner == node && open.unread.bytes() > 0);
@@ -207,14 +207,14 @@ impl Streams {
         cut
     }
 
-    /// A stream's task has ended.
+    /// Forgets a stream whose task has ended.
     pub(crate) fn forget(&mut self, node: NodeId, id: StreamId) {
         if let Some(open) = self.open.remove(&(node, id)) {
             open.unread.set(0);
         }
     }
 
-    /// Ends all streams of a node.
+    /// Aborts all streams of a node.
     pub(crate) fn abort_node(&mut self, node: NodeId) {
         for (_, open) in self.open.extract_if(|&(owner, _), _| owner == node) {
             open.abort();
@@ -227,7 +227,7 @@ impl Streams {
         id: StreamId,
         start: impl FnOnce(Task, mpsc::UnboundedReceiver<StreamOperation>) -> F,
     ) {
-        // Not bounded here: what a node writes on one stream is one message, whose size is capped.
+        // Not bounded here: a node writes one message on a stream, and its size is capped.
         let (operations_in, operations) = mpsc::unbounded_channel();
         let unread = Unread::part_of(&self.unread);
         let task = Task { node, id, events: self.events_in.clone(), unread: unread.clone() };
@@ -239,7 +239,7 @@ impl Streams {
 }
 
 impl Open {
-    /// Ends it; what was not sent is lost.
+    /// Ends the stream; bytes that were not sent are lost.
     fn abort(self) {
         self.task.abort();
         self.unread.set(0);
@@ -263,18 +263,18 @@ impl Task {
     ) {
         match connect(from, to).await {
             Ok(stream) => {
-                self.tell(StreamEvent::Opened(self.node, self.id)).await;
+                self.send(StreamEvent::Opened(self.node, self.id)).await;
                 self.run(stream, operations).await;
             }
             Err(error) => {
-                self.tell(StreamEvent::Failed(self.node, self.id, reason(&error))).await;
-                self.tell(StreamEvent::Ended(self.node, self.id)).await;
+                self.send(StreamEvent::Failed(self.node, self.id, reason(&error))).await;
+                self.send(StreamEvent::Ended(self.node, self.id)).await;
             }
         }
     }
 
     async fn run(self, mut stream: TcpStream, operations: mpsc::UnboundedReceiver<StreamOperation>) {
-        // Messages are written whole; waiting for more to fill a segment only delays them.
+        // Messages are written whole, so waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
         let (reading, writing) = stream.split();
         let mut read = pin!(read(self.node, self.id, &self.events, reading));
@@ -287,16 +287,16 @@ impl Task {
             }
         };
         if let Err(error) = written {
-            self.tell(StreamEvent::Failed(self.node, self.id, reason(&error))).await;
+            self.send(StreamEvent::Failed(self.node, self.id, reason(&error))).await;
         } else if !all_read {
-            // What still comes is for nobody; a peer that goes on after the time is cut off.
+            // What still arrives is discarded; a peer that sends for longer is disconnected.
             let _ = tokio::time::timeout(LINGER, read).await;
         }
-        self.tell(StreamEvent::Ended(self.node, self.id)).await;
+        self.send(StreamEvent::Ended(self.node, self.id)).await;
     }
 
-    async fn tell(&self, event: StreamEvent) {
-        // The shard has ended if nobody listens.
+    async fn send(&self, event: StreamEvent) {
+        // The channel is closed if the shard has ended.
         let _ = self.events.send(event).await;
     }
 }
@@ -304,14 +304,14 @@ impl Task {
 async fn connect(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
     let Some(from) = from else { return TcpStream::connect(to).await };
     let socket = TcpSocket::new_v4()?;
-    // The port is then taken from those that are free towards `to`, not from all.
+    // The port is then chosen from those that are free towards `to`, which are more than those that are free.
     #[cfg(target_os = "linux")]
     super::shared::bind_without_port(&socket)?;
     socket.bind(SocketAddr::from((from, 0)))?;
     socket.connect(to).await
 }
 
-/// Writes what the node wants written until it closes the stream.
+/// Writes what the node writes until it closes the stream.
 async fn write(
     mut to: WriteHalf<'_>,
     mut operations: mpsc::UnboundedReceiver<StreamOperation>,
@@ -325,7 +325,7 @@ async fn write(
     to.shutdown().await
 }
 
-/// Reads until the other side is through.
+/// Reads until the peer closes its side or the connection fails.
 async fn read(node: NodeId, id: StreamId, events: &mpsc::Sender<StreamEvent>, mut from: ReadHalf<'_>) {
     loop {
         let mut bytes = Vec::with_capacity(READ_BYTES);
@@ -341,7 +341,7 @@ async fn read(node: NodeId, id: StreamId, events: &mpsc::Sender<StreamEvent>, mu
     }
 }
 
-/// A system error in the words that join errors use, without the number.
+/// A system error in the words of Serf's join errors, without its number.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -389,7 +389,7 @@ mod tests {
             let whole = read.is_ok() && bytes.len() == ANSWER_BYTES;
             assert_eq!(whole, place >= 2, "{place}: {read:?}");
         }
-        // What was read counts no more.
+        // Bytes that were read leave the total.
         drop(peers);
         let mut ended = 0;
         while ended < 3 {

@@ -1,4 +1,4 @@
-//! What an application asks of its node, and the steps of a graceful leave.
+//! The commands of an application, and the steps of a graceful leave.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use super::layers::{MESSAGE_BYTES_MAX, gossip_message};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::Context;
 use crate::deferred::Finished;
-use crate::dissemination::BroadcastId;
+use crate::dissemination::{BroadcastId, Source};
 use crate::event::Completion;
 use crate::scope::Scope;
 use crate::swim::encoded_meta;
@@ -22,19 +22,19 @@ use crate::wire::limits::META_BYTES_MAX;
 /// Tags updates and force-leaves that may wait for their broadcasts at one time.
 const WAITERS_MAX: usize = 256;
 
-/// How far an own graceful leave got.
+/// How far this node's graceful leave got.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
     /// Not leaving.
     No,
-    /// The intent goes out. It goes first and alone: peers that hear of the departure before it take it for
-    /// a failure (PROTOCOL 5.7).
+    /// The leave intent goes out, before the departure: peers that hear of the departure first report a failure
+    /// (PROTOCOL 5.7).
     Announcing(Ticket, BroadcastId),
     /// The departure goes out.
     Departing(Ticket),
-    /// Out; the news gets time to spread.
+    /// The departure went out and gets time to spread.
     Spreading(Ticket),
-    /// Gone.
+    /// This node has left.
     Left,
 }
 
@@ -43,7 +43,7 @@ impl Node {
     /// delivered. Completes with [`Completion::Joined`].
     ///
     /// # Errors
-    /// After a leave, or with too many joins under way.
+    /// After a leave, or with too many joins under way. Nothing was changed.
     pub fn join(
         &mut self,
         ctx: &mut Context,
@@ -59,15 +59,18 @@ impl Node {
         })
     }
 
-    /// Leaves: tells the cluster, gives the news time to spread. Completes with [`Completion::Left`].
+    /// Leaves: announces the leave and gives the news time to spread. Completes with [`Completion::Left`].
     ///
     /// # Errors
-    /// If it leaves already or has left.
+    /// While a leave is under way; nothing was changed. A node that has left completes at once.
     pub fn leave(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             match node.leave {
                 Leave::No => {}
-                Leave::Left => return Err(CommandError::AfterLeave),
+                Leave::Left => {
+                    ctx.out.completions.push((node.shared.id, ticket, Completion::Left));
+                    return Ok(());
+                }
                 _ => return Err(CommandError::LeaveInProgress),
             }
             node.shared.dissemination.watch(true);
@@ -85,10 +88,11 @@ impl Node {
         })
     }
 
-    /// Replaces the own tags. Completes with [`Completion::Broadcasted`].
+    /// Replaces this node's tags. Completes with [`Completion::Broadcasted`].
     ///
     /// # Errors
-    /// If the tags don't fit, or the node is leaving.
+    /// If the tags are too long, the meta is the delegate's, the node is leaving, or too many updates wait.
+    /// Nothing was changed.
     pub fn set_tags(
         &mut self,
         ctx: &mut Context,
@@ -115,8 +119,8 @@ impl Node {
         })
     }
 
-    /// Changes some of the own tags: those in `remove` go, those in `set` come or change. Completes with
-    /// [`Completion::Broadcasted`].
+    /// Changes some of this node's tags: removes those in `remove`, then adds or changes those in `set`.
+    /// Completes with [`Completion::Broadcasted`].
     ///
     /// # Errors
     /// As those of [`set_tags`](Self::set_tags).
@@ -137,7 +141,8 @@ impl Node {
     /// [`Completion::Broadcasted`].
     ///
     /// # Errors
-    /// If the delegate gave none when the node started or gives none now, or the node is leaving.
+    /// If the delegate returned none when the node started or returns none now, the node is leaving, or too
+    /// many updates wait. Nothing was changed.
     pub fn update_meta(&mut self, ctx: &mut Context, ticket: Ticket) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             node.check_update()?;
@@ -149,22 +154,22 @@ impl Node {
         })
     }
 
-    /// Gossips a message of the program's own to all other nodes, whose delegates get it. Plain SWIM only.
+    /// Gossips a message of the program to all other nodes; their delegates receive it. Plain SWIM only.
     ///
     /// # Errors
-    /// If it is longer than 1024 bytes, or too many wait.
+    /// If it is longer than 1024 bytes, or too many wait. Nothing was changed.
     pub fn broadcast(&mut self, ctx: &mut Context, message: Bytes) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             node.check_plain()?;
-            gossip_message(&mut node.shared.scope(ctx), message)
+            gossip_message(&mut node.shared.scope(ctx), message, Source::Own)
         })
     }
 
-    /// Sends a message of the program's own straight to one member, whose delegate gets it unless the
-    /// datagram is lost. Plain SWIM only.
+    /// Sends a message of the program straight to one member; its delegate receives it unless the datagram is
+    /// lost. Plain SWIM only.
     ///
     /// # Errors
-    /// If it is longer than 1024 bytes, or nobody of that name is alive.
+    /// If it is longer than 1024 bytes, or no member of that name is alive. Nothing was sent.
     pub fn send(&mut self, ctx: &mut Context, member: &str, message: &[u8]) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
             node.check_plain()?;
@@ -192,7 +197,7 @@ impl Node {
         if self.shared.config.serf { Err(CommandError::NotSupported) } else { Ok(()) }
     }
 
-    /// Whether the own meta may be changed now.
+    /// Checks that this node's meta may be changed now.
     fn check_update(&self) -> Result<(), CommandError> {
         if self.leave != Leave::No {
             return Err(CommandError::LeaveInProgress);
@@ -203,11 +208,11 @@ impl Node {
         Ok(())
     }
 
-    /// Declares a failed member left; with `prune` it is erased everywhere. One that lives refutes it.
+    /// Declares a failed member left; with `prune` all members erase it. A member that is alive refutes it.
     /// Completes with [`Completion::Broadcasted`].
     ///
     /// # Errors
-    /// With too many of them under way.
+    /// With too many of them under way, or without the serf layer. Nothing was changed.
     pub fn force_leave(
         &mut self,
         ctx: &mut Context,
@@ -226,10 +231,10 @@ impl Node {
         })
     }
 
-    /// Sends a user event to everybody, this node included.
+    /// Sends a user event to all nodes, this one included.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If it is too long, or without the serf layer. Nothing was changed.
     pub fn user_event(
         &mut self,
         ctx: &mut Context,
@@ -242,11 +247,11 @@ impl Node {
         })
     }
 
-    /// Asks everybody, this node included. Returns how long answers are taken. Completes many times, with
+    /// Asks all nodes, this one included. Returns for how long answers are taken. Completes many times, with
     /// [`Completion::QueryAck`], [`Completion::QueryResponse`] and at the end [`Completion::QueryDone`].
     ///
     /// # Errors
-    /// If it is too long, its name is reserved or too many run.
+    /// If it is too long, its name is reserved, too many run, or without the serf layer. Nothing was changed.
     pub fn query(
         &mut self,
         ctx: &mut Context,
@@ -256,11 +261,11 @@ impl Node {
         self.command(ctx, |node, ctx| node.top.serf()?.query(&mut node.shared.scope(ctx), ticket, params))
     }
 
-    /// Has a key operation done by everybody, this node included. Returns how long answers are taken; they
-    /// come as those of a query, each payload a key response. Listing takes no key.
+    /// Asks all nodes, this one included, to perform a key operation. Returns for how long answers are taken;
+    /// they come like those of a query, and each payload is a key response. Listing takes no key.
     ///
     /// # Errors
-    /// If too many queries run.
+    /// If too many queries run, or without the serf layer. Nothing was changed.
     pub fn key_query(
         &mut self,
         ctx: &mut Context,
@@ -273,10 +278,10 @@ impl Node {
         })
     }
 
-    /// Answers a query that an event told of.
+    /// Answers a query that an event reported.
     ///
     /// # Errors
-    /// If it is over, was answered already, or the answer is too long.
+    /// If it is over, was answered already, or the answer is too long. Nothing was sent.
     pub fn respond(
         &mut self,
         ctx: &mut Context,
@@ -286,7 +291,7 @@ impl Node {
         self.command(ctx, |node, ctx| node.top.serf()?.respond(&mut node.shared.scope(ctx), query, payload))
     }
 
-    /// The time for a step of the own leave is over.
+    /// The time for a step of the leave is over.
     pub(super) fn go_on_leaving(&mut self, ctx: &mut Context, key: TimerKey) {
         match (self.leave, key.generation) {
             (Leave::Announcing(ticket, _), 0) => self.depart(ctx, ticket),
@@ -314,8 +319,8 @@ impl Node {
         scope.schedule(scope.now() + scope.config.leave_propagate_delay, TimerKind::Leave, 0, 2);
     }
 
-    /// Completes the ticket once the broadcast went out, or after the broadcast timeout. Alone there is
-    /// nobody to wait for.
+    /// Completes the ticket once the broadcast went out, or after the broadcast timeout. A node that is alone
+    /// does not wait.
     fn wait_for(&mut self, ctx: &mut Context, broadcast: Finished, ticket: Ticket) {
         self.shared.dissemination.watch(true);
         self.next_waiter = self.next_waiter.wrapping_add(1);
@@ -359,7 +364,7 @@ impl Node {
     }
 }
 
-/// How long to wait for a broadcast to go out. Alone there is nobody to send it to.
+/// How long to wait for a broadcast to go out: not at all if there is no member to send it to.
 fn broadcast_wait(scope: &Scope<'_>) -> Duration {
     if scope.others_alive() { scope.config.broadcast_timeout } else { Duration::ZERO }
 }

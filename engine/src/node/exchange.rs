@@ -1,4 +1,4 @@
-//! When this node starts push/pulls of its own accord: from time to time, and soon after a join.
+//! The push/pulls that this node starts by itself: from time to time, and soon after a join.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::deferred::{Acked, Change};
 use crate::delegate::Onward;
-use crate::dissemination::{BroadcastId, Class};
+use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::roster::{MemberIndex, Roster};
@@ -56,7 +56,7 @@ impl TopLayer {
         }
     }
 
-    /// Gives back what it holds of the roster: the node ends.
+    /// Releases its references to the roster; the node ends.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         if let TopLayer::Serf(serf) = self {
             serf.clear(roster);
@@ -106,7 +106,7 @@ impl TopLayer {
             return scope.drop_input(DropReason::Unhandled, from);
         };
         if delegate.on_message(bytes) == Onward::Gossip
-            && gossip_message(scope, Bytes::copy_from_slice(bytes)).is_err()
+            && gossip_message(scope, Bytes::copy_from_slice(bytes), Source::Gossip).is_err()
         {
             scope.drop_input(DropReason::QueueFull, from);
         }
@@ -148,14 +148,14 @@ impl TopLayer {
         }
     }
 
-    /// An own join is through.
+    /// This node's join is through.
     pub(crate) fn announce_join(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.announce_join(scope);
         }
     }
 
-    /// An own leave begins. Gives the broadcast that must be out before the departure, if there is one.
+    /// This node's leave begins. Returns the broadcast that must be out before the departure, if there is one.
     pub(crate) fn announce_leave(&mut self, scope: &mut Scope<'_>) -> Option<BroadcastId> {
         match self {
             TopLayer::Serf(serf) => Some(serf.announce_leave(scope)),
@@ -177,7 +177,7 @@ impl TopLayer {
         }
     }
 
-    /// Writes the member clock to the snapshot if it went on.
+    /// Writes the member clock to the snapshot if it advanced.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.record_clock(scope);
@@ -200,7 +200,7 @@ impl TopLayer {
         }
     }
 
-    /// The coordinates, where they are learnt.
+    /// The coordinates, if this node learns them.
     pub(crate) fn coordinates(&self, config: &Config) -> Option<&Coordinates> {
         match self {
             TopLayer::Serf(serf) if config.coordinates => Some(&serf.coordinates),
@@ -209,26 +209,30 @@ impl TopLayer {
     }
 }
 
-/// Longest message of the program's own that every packet has room for: what is left of a packet beside the
+/// Longest message of the program that every packet has room for: what is left of a packet beside the
 /// largest seal, the longest label and a compound's lengths.
 pub(crate) const MESSAGE_BYTES_MAX: usize = UDP_PACKET_BYTES_MAX - 376;
 
-/// Queues a message of the program's own for gossip.
+/// Queues a message of the program for gossip.
 ///
 /// # Errors
-/// It is too long, or too many wait.
-pub(crate) fn gossip_message(scope: &mut Scope<'_>, message: Bytes) -> Result<(), CommandError> {
+/// If it is too long, or too many wait. Nothing was queued.
+pub(crate) fn gossip_message(
+    scope: &mut Scope<'_>,
+    message: Bytes,
+    source: Source,
+) -> Result<(), CommandError> {
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(CommandError::MessageTooLong(MESSAGE_BYTES_MAX));
     }
     if scope.dissemination.user_len(Class::Event) >= scope.config.queue_depth_max {
         return Err(CommandError::Busy("broadcasts"));
     }
-    scope.broadcast(Class::Event, message);
+    scope.broadcast(Class::Event, message, source);
     Ok(())
 }
 
-/// Takes off the list whom SWIM has forgotten.
+/// Erases members that SWIM has dropped.
 fn reap_forgotten(scope: &mut Scope<'_>) {
     for member in scope.view.departed() {
         if scope.view.get(member).is_some_and(|known| known.swim == SwimState::Absent) {
@@ -240,7 +244,7 @@ fn reap_forgotten(scope: &mut Scope<'_>) {
     scope.schedule(scope.now() + scope.config.reap_interval, TimerKind::Reap, 0, 0);
 }
 
-/// Tells application and log about a member.
+/// Reports a change of a member to the application and the log.
 fn emit(scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex) {
     let Some(known) = scope.view.get(member) else { return };
     let Context { roster, out, .. } = &mut *scope.ctx;

@@ -1,8 +1,8 @@
-//! One member of a cluster as a deterministic state machine: values in, values out.
+//! One member of a cluster as a deterministic state machine.
 //!
 //! The owner (a shard or the simulator's World) hands in datagrams, stream input, due timers and commands,
-//! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never
-//! looks at a clock and never fails on a peer's bytes: what is refused is dropped and counted.
+//! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never reads a
+//! clock and never fails on a peer's bytes: input that it refuses is dropped and counted.
 
 mod command;
 mod exchange;
@@ -46,7 +46,7 @@ use crate::wire::coordinate::Coordinate;
 use crate::wire::envelope::Envelope;
 use crate::wire::{DecodeError, LamportTime, Message, packet};
 
-/// Members looked at in one slice of a list, at some 0.5 µs each.
+/// Members visited in one slice of a list, at some 0.5 µs each.
 const MEMBERS_SLICE: u32 = 512;
 
 /// One member of a cluster.
@@ -95,7 +95,7 @@ impl Shared {
 }
 
 impl Node {
-    /// A node of that identity. It does nothing before [`start`](Self::start).
+    /// A node with that id. It does nothing before [`start`](Self::start).
     pub fn new(id: NodeId, config: Arc<Config>, ctx: &mut Context) -> Node {
         let me = ctx.roster.intern_name(&config.node_name);
         let dissemination = Dissemination::new(&config, ctx);
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Gives the node its rules. Before [`start`](Self::start), which asks it already.
+    /// Sets the node's delegate. To be called before [`start`](Self::start), which calls the delegate.
     pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
         self.shared.delegate = Some(delegate);
     }
@@ -204,7 +204,7 @@ impl Node {
         self.settle(ctx);
     }
 
-    /// Gives all references to the roster back. The node is gone without a word, as after a crash.
+    /// Releases all references to the roster. The node sends nothing: to its peers it has crashed.
     pub fn stop(mut self, ctx: &mut Context) {
         self.swim.clear(ctx);
         self.top.clear(&mut ctx.roster);
@@ -213,7 +213,7 @@ impl Node {
         ctx.roster.release_name(self.shared.me);
     }
 
-    /// What the node believes about everybody.
+    /// What the node believes about all members.
     pub fn view(&self) -> &View {
         &self.shared.view
     }
@@ -223,7 +223,7 @@ impl Node {
         &self.shared.stats
     }
 
-    /// Counts what its owner refused in its name.
+    /// Counts input that the driver refused on its behalf.
     pub(crate) fn count_drops(&mut self, reason: DropReason, count: usize) {
         (0..count).for_each(|_| self.shared.stats.count_drop(reason));
     }
@@ -243,7 +243,7 @@ impl Node {
         self.leave == Leave::Left
     }
 
-    /// Whether it has begun to leave and is not through with it.
+    /// Whether it has begun to leave and has not left yet.
     pub fn is_leaving(&self) -> bool {
         !matches!(self.leave, Leave::No | Leave::Left)
     }
@@ -263,12 +263,12 @@ impl Node {
         !self.shared.envelope.keyring.is_empty()
     }
 
-    /// Its keys, the primary first.
+    /// Its keys, the primary one first.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.shared.envelope.keyring.keys()
     }
 
-    /// Where a member is in the space of round trips: this node itself, or one that was probed.
+    /// The network coordinate of a member: of this node, or of one that it probed.
     pub fn coordinate(&self, ctx: &Context, name: &str) -> Option<Coordinate> {
         let coordinates = self.top.coordinates(&self.shared.config)?;
         if name == self.shared.config.node_name {
@@ -278,17 +278,18 @@ impl Node {
         coordinates.of(member)
     }
 
-    /// How often the own coordinate became nonsense and started again; none without coordinates.
+    /// How often this node's coordinate started again because a number in it was not finite; `None` without
+    /// coordinates.
     pub fn coordinate_resets(&self) -> Option<u64> {
         self.top.coordinates(&self.shared.config).map(Coordinates::resets)
     }
 
-    /// Its own record.
+    /// This node's record.
     pub fn local_member(&self, ctx: &Context) -> Member {
         member_record(&self.shared.view, &ctx.roster, self.shared.me).expect("a node is in its own view")
     }
 
-    /// Everybody this node lists, by name.
+    /// All members that this node lists, ordered by name.
     pub fn members(&self, ctx: &Context) -> Vec<Member> {
         let mut members = Vec::with_capacity(self.shared.view.members_count());
         let mut from = Some(MemberIndex(0));
@@ -299,9 +300,9 @@ impl Node {
         members
     }
 
-    /// Adds the next members that this node lists, in index order, and tells where to go on. A slice takes a
-    /// fraction of a millisecond, so that a long list can be asked for without holding back an ack. Who comes
-    /// or goes between two slices may be missing or listed; nobody is listed twice.
+    /// Adds the next members that this node lists, in index order. Returns where the next slice begins, or
+    /// `None` after the last. A slice takes a fraction of a millisecond, so that a long list delays no ack. A
+    /// member that comes or goes between two slices may be listed or not; none is listed twice.
     pub fn members_slice(
         &self,
         ctx: &Context,

@@ -1,5 +1,5 @@
-//! For simulations only: nodes of a cluster that has been together for long. Nobody joins; what each node
-//! would have learnt is put into its view.
+//! For simulations only: nodes of a cluster that has been together for long. No node joins; its view is filled with
+//! what it would have learnt.
 
 use super::Node;
 use crate::canary::Canary;
@@ -9,8 +9,8 @@ use crate::view::View;
 use crate::wire::LamportTime;
 
 impl Node {
-    /// Starts in a cluster of `n` without announcing anything. Gives what the node says about itself, with a reference that the
-    /// caller owes.
+    /// Starts in a cluster of `n` without announcing anything. Returns the node's fact about itself, with a
+    /// reference that the caller has to release.
     pub(crate) fn start_settled(&mut self, ctx: &mut Context, n: usize) -> FactIndex {
         self.start_in(ctx, n);
         self.shared.dissemination.clear(&mut ctx.roster);
@@ -19,7 +19,7 @@ impl Node {
         fact
     }
 
-    /// Lets the node know what `everybody` says, itself included, as if it had seen everybody's join intent.
+    /// Fills the node's view with `everybody`, the node included, as if it had seen all join intents.
     pub(crate) fn know_from_the_start(
         &mut self,
         ctx: &mut Context,

@@ -25,8 +25,8 @@ use crate::wire::stream::{
 use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
 
-/// Streams that others opened to one node, at one time; memberlist takes 128 push/pulls, probes come on top.
-/// As many again it may open itself, whatever others do.
+/// Streams that peers may have open to one node at one time; memberlist accepts 128 push/pulls, and pings
+/// beside them. The node itself may open as many again.
 const STREAMS_MAX: usize = 256;
 /// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
 /// states of the largest clusters fit; one message alone has at most
@@ -34,7 +34,7 @@ const STREAMS_MAX: usize = 256;
 const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Joins under way at one time.
 const JOINS_MAX: usize = 64;
-/// Merges under way at one time. Beyond it the other side has its answer and ours is dropped.
+/// Merges under way at one time. Beyond it the other side gets this node's state, and its state is dropped.
 const MERGES_MAX: usize = 128;
 
 /// The streams of one node.
@@ -49,7 +49,7 @@ pub(crate) struct Streams {
     referrals: Referrals,
 }
 
-/// Streams by id, keyed without chance: ids are the driver's and the node's own.
+/// Streams by id. The hash has a fixed seed: peers do not choose the ids.
 type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
 struct Stream {
@@ -75,9 +75,9 @@ enum Purpose {
 enum Cause {
     /// The other side asked for it.
     Asked,
-    /// From time to time.
+    /// The periodic timer.
     Periodic,
-    /// A failed member may be back.
+    /// A failed member is tried.
     Reconnect,
     /// The snapshot names this member.
     Rejoin,
@@ -345,8 +345,8 @@ impl Streams {
         collected + self.merges.values().map(|merge| merge.frame.len()).sum::<usize>()
     }
 
-    /// Cuts the longest stream while all of them hold too much: whoever fills the memory with messages that
-    /// never get whole is cut, not whoever comes next.
+    /// Ends the longest stream while all of them together hold too much: so the peer that fills the memory with
+    /// messages that it never completes is refused, and not the next peer that connects.
     fn make_room(&mut self, scope: &mut Scope<'_>) {
         while self.held() > HELD_BYTES_MAX {
             let collected = |(&id, stream): (&StreamId, &Stream)| (stream.decoder.buffered(), id);
@@ -395,9 +395,9 @@ impl Streams {
             }
             (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
-                // Two clusters that grow together have news for each other; a lone joiner has none.
-                let taught = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
-                let source = if taught { Source::JoinAnswer } else { Source::Exchange };
+                // Two clusters that merge have news for each other; a lone joiner has none.
+                let lone_joiner = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
+                let source = if lone_joiner { Source::JoinAnswer } else { Source::Exchange };
                 self.merge(scope, frame, source, cause);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
@@ -423,7 +423,7 @@ impl Streams {
         }
     }
 
-    /// Checks a push/pull whole, as Serf does, then merges it in slices.
+    /// Checks the whole push/pull, as Serf does, then merges it in slices.
     fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
             scope.drop_input(DropReason::IncompatibleVersions, None);
@@ -447,7 +447,7 @@ impl Streams {
         scope.schedule(scope.now(), TimerKind::Merge, self.next_merge, 0);
     }
 
-    /// Ends a stream whose bytes are refused; tells the other side why where Serf does.
+    /// Ends a stream whose bytes are refused; sends the reason to the other side where Serf does.
     fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
         let Some(stream) = self.open.remove(&id) else { return };
         scope.drop_input(reason, None);

@@ -1,8 +1,8 @@
-//! Coalescing: bursts of events reach the application as few ones (PROTOCOL 5.10; Serf's agent: 3 s at the
+//! Coalescing: a burst of events reaches the application as few events (PROTOCOL 5.10; Serf's agent: 3 s at the
 //! longest, after 1 s of quiet).
 //!
-//! Of each member only the last event counts, and one that repeats what was told last is dropped unless it
-//! is an update. Of user events that allow it, only those of the newest Lamport time of each name count.
+//! Of each member only the last event counts; one that repeats the kind reported last is dropped unless it is an
+//! update. Of user events that allow it, only those of the newest Lamport time of each name count.
 //! Queries and other user events pass at once.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::wire::LamportTime;
 const MEMBERS: u32 = 0;
 const USERS: u32 = 1;
 
-/// The order in which one flush tells the kinds.
+/// The order in which one flush reports the kinds.
 const KINDS: [MemberEventKind; 5] = [
     MemberEventKind::Join,
     MemberEventKind::Leave,
@@ -33,7 +33,7 @@ const KINDS: [MemberEventKind; 5] = [
     MemberEventKind::Reap,
 ];
 
-/// Events that wait to be told.
+/// Events that wait to be reported.
 #[derive(Default)]
 pub(super) struct Coalescer {
     members_window: Window,
@@ -42,7 +42,8 @@ pub(super) struct Coalescer {
     members: Vec<Waiting>,
     /// Where in that list a member is.
     places: HashMap<MemberIndex, u32, foldhash::fast::FixedState>,
-    told: HashMap<MemberIndex, MemberEventKind, foldhash::fast::FixedState>,
+    /// The kind that was reported last of each member.
+    reported: HashMap<MemberIndex, MemberEventKind, foldhash::fast::FixedState>,
     users: BTreeMap<String, (LamportTime, Vec<Event>)>,
 }
 
@@ -62,7 +63,7 @@ struct Window {
 }
 
 impl Window {
-    /// An event came. Gives when a timer is to be armed, if none is.
+    /// Counts an event. Returns when a timer is to be armed, if none is armed.
     fn extend(&mut self, now: Time, (longest, quiet): (Duration, Duration)) -> Option<Time> {
         let first = self.started.is_none();
         let started = *self.started.get_or_insert(now);
@@ -72,7 +73,7 @@ impl Window {
 }
 
 impl Coalescer {
-    /// A member event, told now or later.
+    /// Reports a member event, now or later.
     pub(super) fn member(&mut self, scope: &mut Scope<'_>, kind: MemberEventKind, known: Known) {
         let Context { roster, out, .. } = &mut *scope.ctx;
         let times = scope.config.coalesce_members;
@@ -83,8 +84,8 @@ impl Coalescer {
         let Known { fact, status, .. } = known;
         let member = roster.fact(fact).member;
         if kind == MemberEventKind::Reap {
-            // The index may name somebody else from now on.
-            self.told.remove(&member);
+            // The index may name another member from now on.
+            self.reported.remove(&member);
         }
         roster.retain_fact(fact);
         let waiting = Waiting { member, kind, status, fact };
@@ -103,7 +104,7 @@ impl Coalescer {
         }
     }
 
-    /// A user event, told now or later.
+    /// Reports a user event, now or later.
     pub(super) fn user(&mut self, scope: &mut Scope<'_>, event: Event) {
         let times = scope.config.coalesce_users;
         let Event::User { ltime, name, coalesce: true, .. } = &event else { return push(scope, event) };
@@ -139,7 +140,7 @@ impl Coalescer {
         }
     }
 
-    /// Gives back what it holds of the roster.
+    /// Releases its references to facts.
     pub(super) fn clear(&mut self, roster: &mut Roster) {
         self.places.clear();
         self.members.drain(..).for_each(|waiting| roster.release_fact(waiting.fact));
@@ -147,13 +148,13 @@ impl Coalescer {
 
     fn flush_members(&mut self, scope: &mut Scope<'_>) {
         let mut by_kind: [Members; KINDS.len()] = Default::default();
-        // Both are given back: a burst may have made them large.
+        // Both are freed: a burst may have made them large.
         self.places = HashMap::default();
         for Waiting { member, kind, status, fact } in std::mem::take(&mut self.members) {
             let place = KINDS.iter().position(|&k| k == kind).expect("all kinds are listed");
             let repeats = match kind {
                 MemberEventKind::Reap => false,
-                _ => self.told.insert(member, kind) == Some(kind) && kind != MemberEventKind::Update,
+                _ => self.reported.insert(member, kind) == Some(kind) && kind != MemberEventKind::Update,
             };
             let roster = &mut scope.ctx.roster;
             if !repeats {

@@ -1,5 +1,5 @@
-//! Network coordinates: from the round trips of its probes a node learns where it is relative to others, and
-//! can estimate the round trip between any two members (Vivaldi, Dabek et al. 2004, with the heights of its
+//! Network coordinates: from the round trips of its probes a node computes its place relative to others, and
+//! estimates the round trip between any two members (Vivaldi, Dabek et al. 2004, with the heights of its
 //! section 5.4; adjustment and gravity after Ledlie et al. 2007; the parameters are Serf's, PROTOCOL 5.9).
 //!
 //! A coordinate travels in the ack to a direct ping. Takes memory from the first such ack on.
@@ -31,14 +31,14 @@ const ZERO: f64 = 1e-6;
 /// Longer round trips are no measurements.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(10);
 
-/// Where a node is, and where it saw others.
+/// The coordinate of a node, and those that it received of others.
 #[derive(Default)]
 pub(crate) struct Coordinates {
     own: Coordinate,
     seen: HashMap<MemberIndex, Seen, foldhash::fast::FixedState>,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     next_adjustment: usize,
-    /// Times the own coordinate became nonsense and started again.
+    /// How often this node's coordinate got a number that is not finite and started again.
     resets: u64,
 }
 
@@ -54,17 +54,17 @@ struct Seen {
 }
 
 impl Coordinates {
-    /// The own coordinate.
+    /// This node's coordinate.
     pub(crate) fn own(&self) -> &Coordinate {
         &self.own
     }
 
-    /// How often it started again.
+    /// How often this node's coordinate started again.
     pub(crate) fn resets(&self) -> u64 {
         self.resets
     }
 
-    /// Where a member was when it was probed last.
+    /// The coordinate of a member as of its last ack.
     pub(crate) fn of(&self, member: MemberIndex) -> Option<Coordinate> {
         self.seen.get(&member).map(|seen| Coordinate {
             vec: seen.vec.map(f64::from),
@@ -74,12 +74,12 @@ impl Coordinates {
         })
     }
 
-    /// The member is gone for good.
+    /// Forgets a member.
     pub(crate) fn forget(&mut self, member: MemberIndex) {
         self.seen.remove(&member);
     }
 
-    /// A member acked a direct ping. False if that is no measurement.
+    /// A member acked a direct ping. Returns false if the round trip is too long to count.
     pub(crate) fn observe(
         &mut self,
         member: MemberIndex,
@@ -124,7 +124,7 @@ impl Coordinates {
 }
 
 impl Seen {
-    /// Adds a round trip and gives the median of the last three: one slow packet moves nothing.
+    /// Adds a round trip. Returns the median of the last three: a single slow packet changes nothing.
     fn filter(&mut self, seconds: f64) -> f64 {
         if usize::from(self.samples) == FILTER_SAMPLES {
             self.round_trips.rotate_left(1);
@@ -168,7 +168,7 @@ mod tests {
 
     const MILLI: f64 = 1e-3;
 
-    /// Lets nodes with known round trips measure each other at random. Gives the relative errors of all
+    /// Lets nodes with known round trips measure each other at random. Returns the relative errors of all
     /// estimates, smallest first.
     fn errors_after(rounds: u32, round_trip: impl Fn(usize, usize) -> f64, nodes: usize) -> Vec<f64> {
         let mut random = Random::new(3);

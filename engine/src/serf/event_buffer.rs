@@ -1,5 +1,5 @@
-//! The user events of the last 512 Lamport times: tells new ones from known ones, and travels in every
-//! push/pull so that nobody misses them.
+//! The user events of the last 512 Lamport times: known events are recognised by it, and every push/pull carries
+//! it, so that a member which missed an event gets it.
 
 use bytes::Bytes;
 
@@ -38,7 +38,7 @@ impl EventBuffer {
         *at == ltime && events.iter().any(|(known, bytes)| known == name && bytes == payload)
     }
 
-    /// Remembers an event. False if it is known.
+    /// Remembers an event. Returns false if it is known.
     pub(crate) fn insert(&mut self, ltime: LamportTime, name: &str, payload: &Bytes) -> bool {
         if self.slots.is_empty() {
             self.slots.resize(EVENT_SLOTS, None);

@@ -1,10 +1,10 @@
-//! Intents: a member is in, or leaves (PROTOCOL 5.7). The newest Lamport time wins; one for a member that is
-//! not known yet waits for it.
+//! Intents: a member joined, or leaves (PROTOCOL 5.7). The newest Lamport time wins; an intent about a member that
+//! is not known yet waits for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dissemination::{BroadcastId, Class};
+use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{MemberEventKind, SnapshotRecord};
 use crate::roster::MemberIndex;
@@ -15,7 +15,7 @@ use crate::view::MemberStatus;
 use crate::wire::LamportTime;
 use crate::wire::serf::{JoinIntent, LeaveIntent};
 
-/// Names with an intent waiting. Honest clusters have few; beyond it new ones are dropped and counted.
+/// Names with a waiting intent. Honest clusters have few; beyond it new ones are dropped and counted.
 const WAITING_MAX: usize = 4096;
 
 /// Intents for members not known yet.
@@ -37,7 +37,7 @@ impl Intents {
 }
 
 impl Serf {
-    /// A member leaves.
+    /// A leave intent about a member.
     pub(super) fn on_leave_intent(&mut self, scope: &mut Scope<'_>, leave: &LeaveIntent<'_>) -> Sight {
         if !self.clock.witness(leave.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
@@ -48,8 +48,9 @@ impl Serf {
             return self.wait(scope, leave.node, leave.ltime, true);
         };
         if member == scope.me && !self.leaving && leave.ltime >= status_ltime {
-            // Somebody says that this node leaves, and it does not: say so. At the time of the own join, too
-            // (Serf does not): who hears of the leave first does not take that join for news.
+            // The cluster hears that this node leaves, and it does not: a new join intent corrects that. Also if
+            // the leave has the time of this node's join (Serf does nothing then): a member that hears the
+            // leave first would ignore that join.
             self.announce_join(scope);
             return Sight::Ignored;
         }
@@ -68,14 +69,14 @@ impl Serf {
             _ => {}
         }
         if member == scope.me {
-            // Its own intent is out already; others pass on what they say.
+            // This node's intent is queued already.
             return Sight::Ignored;
         }
         if !leave.prune {
             return Sight::First;
         }
         if matches!(status, MemberStatus::Alive | MemberStatus::Leaving) {
-            // Serf sleeps six seconds here with everything locked; what it waits for is the departure.
+            // Serf sleeps for six seconds here, under its lock, to wait for the departure.
             self.prune_when_gone.insert(member);
         } else {
             self.erase(scope, member, true);
@@ -83,7 +84,7 @@ impl Serf {
         Sight::First
     }
 
-    /// A member is in.
+    /// A join intent about a member.
     pub(super) fn on_join_intent(&mut self, scope: &mut Scope<'_>, join: &JoinIntent<'_>) -> Sight {
         if !self.clock.witness(join.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
@@ -96,8 +97,9 @@ impl Serf {
             return Sight::Repeated;
         }
         if status == MemberStatus::Left {
-            // It waits for the member to be back. Noted here at once, as Serf does, it would go out with the
-            // next push/pull as the time of a departure, and make others take the returned member for leaving.
+            // The intent waits for the member to return. If its time were stored at once, as Serf does, the next
+            // push/pull would carry it as the time of a departure, and others would list the returned member
+            // as leaving.
             return self.wait(scope, join.node, join.ltime, false);
         }
         scope.view.set_status_ltime(&scope.ctx.roster, member, join.ltime);
@@ -108,17 +110,17 @@ impl Serf {
         Sight::First
     }
 
-    /// Tells the cluster that this node is in.
+    /// Announces that this node joined.
     pub(crate) fn announce_join(&mut self, scope: &mut Scope<'_>) {
         let node = scope.config.node_name.clone();
         let join = JoinIntent { ltime: self.clock.time(), node: &node };
         self.on_join_intent(scope, &join);
         let mut bytes = Vec::new();
         join.encode(&mut bytes);
-        scope.broadcast(Class::Intent, bytes.into());
+        scope.broadcast(Class::Intent, bytes.into(), Source::Own);
     }
 
-    /// Tells the cluster that this node leaves.
+    /// Announces that this node leaves.
     pub(crate) fn announce_leave(&mut self, scope: &mut Scope<'_>) -> BroadcastId {
         self.leaving = true;
         if scope.config.snapshot {
@@ -128,7 +130,7 @@ impl Serf {
         self.spread_leave(scope, Class::OwnLeave, &node, false)
     }
 
-    /// Tells the cluster that somebody failed has left; with `prune`, that it is to be forgotten.
+    /// Announces that a failed member has left; with `prune`, that all members erase it.
     pub(crate) fn force_leave(&mut self, scope: &mut Scope<'_>, node: &str, prune: bool) -> BroadcastId {
         self.spread_leave(scope, Class::Intent, node, prune)
     }
@@ -139,10 +141,10 @@ impl Serf {
         self.on_leave_intent(scope, &leave);
         let mut bytes = Vec::new();
         leave.encode(&mut bytes);
-        scope.broadcast(class, bytes.into())
+        scope.broadcast(class, bytes.into(), Source::Own)
     }
 
-    /// Takes the intent that waited for a member which just came. Gives the status it starts with.
+    /// Takes the intent that waited for a member which just came. Returns the member's first status.
     pub(super) fn apply_buffered(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> MemberStatus {
         let seen = scope.view.get(member).map(|known| known.status_ltime).unwrap_or_default();
         match self.intents.waiting.remove(scope.ctx.roster.name(member)) {

@@ -1,5 +1,5 @@
-//! The cluster's own queries: keys are changed and listed everywhere, and who keeps a name that two nodes
-//! claim is put to the vote (PROTOCOL 5.6, 9.8).
+//! Internal queries: they change and list the keys of all nodes, and let the members vote which of two nodes keeps
+//! a name (PROTOCOL 5.6, 9.8).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,11 +15,11 @@ use crate::wire::{DecodeError, SerfMessage, ip_to_bytes};
 
 /// Names with this prefix never reach the application.
 pub(super) const PREFIX: &str = "_serf_";
-/// Everybody acks it and nobody answers.
+/// A query that all nodes ack and none answers.
 pub(super) const PING: &str = "_serf_ping";
 const CONFLICT: &str = "_serf_conflict";
 
-/// How the votes about this node's name stand.
+/// The votes about this node's name so far.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Votes {
     all: u32,
@@ -44,7 +44,7 @@ impl KeyOperation {
 }
 
 impl Serf {
-    /// The answer to one of the cluster's own queries, if this node has one.
+    /// This node's answer to an internal query, if it has one.
     pub(super) fn internal_answer(
         &mut self,
         scope: &mut Scope<'_>,
@@ -56,7 +56,7 @@ impl Serf {
         }
         if name == CONFLICT {
             let claimed = str::from_utf8(payload).ok()?;
-            // Who claims the name itself has no vote.
+            // The two nodes that claim the name have no vote.
             return (claimed != scope.config.node_name).then(|| vote(scope, claimed));
         }
         let Some(operation) = KeyOperation::of_query(name) else {
@@ -66,7 +66,8 @@ impl Serf {
         Some(answer_key_query(scope, operation, payload))
     }
 
-    /// Has a key operation done everywhere; the answers come as those of a query do, each a key response.
+    /// Asks all nodes to perform a key operation. Answers come like those of a query; each payload is a key
+    /// response.
     pub(crate) fn key_query(
         &mut self,
         scope: &mut Scope<'_>,
@@ -80,7 +81,7 @@ impl Serf {
         self.ask(scope, Asker::Application(ticket), &question)
     }
 
-    /// Somebody else claims this node's name: put it to the vote, unless one is under way.
+    /// Another node claims this node's name: starts a vote, unless one is under way.
     pub(super) fn defend_name(&mut self, scope: &mut Scope<'_>) {
         if !scope.config.resolve_name_conflicts || self.defending {
             return;
@@ -90,7 +91,7 @@ impl Serf {
         self.defending = self.ask(scope, Asker::NameVote(Votes::default()), &question).is_ok();
     }
 
-    /// The vote is over: without the majority for its address this node gives up.
+    /// The vote is over: without a majority for its address this node ends.
     pub(super) fn count_votes(&mut self, scope: &mut Scope<'_>, votes: Votes) {
         self.defending = false;
         let Votes { all, for_me } = votes;
@@ -119,7 +120,7 @@ impl Votes {
     }
 }
 
-/// Whom this node knows under the name.
+/// This node's vote: the member that it lists under the name.
 fn vote(scope: &Scope<'_>, name: &str) -> Vec<u8> {
     let known = scope.view.by_name(&scope.ctx.roster, name);
     let known = known.filter(|(_, known)| known.status != MemberStatus::None);
@@ -170,7 +171,7 @@ fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u
     out
 }
 
-/// Does it here. The texts are memberlist's, because they are shown by every Serf's command line.
+/// Performs a key operation on this node. The texts are memberlist's, because Serf's command line prints them.
 fn change_keys(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Result<(), String> {
     let keyring = &mut scope.envelope.keyring;
     if keyring.is_empty() {

@@ -2,8 +2,8 @@
 
 use crate::wire::LamportTime;
 
-/// Times from here on are refused: a clock that took one could not go on counting, and one message would
-/// silence the cluster for ever. At a million events a second it is reached after 292,000 years.
+/// Times from here on are refused: a clock that took one could not be incremented, and a single message would stop all
+/// events of the cluster for good. At a million events a second this time is reached after 292,000 years.
 const TIME_MAX: u64 = u64::MAX / 2;
 
 /// A Lamport clock. It starts at 1 and never falls.
@@ -18,17 +18,18 @@ impl LamportClock {
         clock
     }
 
-    /// The time that the next own message carries.
+    /// The time of this node's next message.
     pub(crate) fn time(self) -> LamportTime {
         LamportTime(self.0)
     }
 
-    /// Counts an own message.
+    /// Counts a message of this node.
     pub(crate) fn increment(&mut self) {
         self.0 += 1;
     }
 
-    /// Takes note of somebody's time: the clock is then later. False if the time is refused.
+    /// Witnesses the time of a message: the clock is later afterwards. Returns false if the time is refused;
+    /// the clock is unchanged then.
     pub(crate) fn witness(&mut self, seen: LamportTime) -> bool {
         if seen.0 >= TIME_MAX {
             return false;

@@ -1,10 +1,12 @@
-//! What members say: intents, user events, queries, and who is left rather than failed (PROTOCOL section 5).
+//! The serf layer: intents, user events, queries, and whether a member left or failed (PROTOCOL section 5).
 //!
-//! SWIM tells who answers; Serf decides from Lamport-timed intents whether somebody gone has left or failed.
+//! SWIM finds out which members answer; from Lamport-timed intents this layer decides whether one that is gone has
+//! left or failed.
 
 mod coalesce;
 pub(crate) mod coordinate;
 mod event_buffer;
+mod filters;
 mod intent;
 mod internal;
 mod lamport;
@@ -58,16 +60,23 @@ pub(crate) struct Serf {
     rejoin: Vec<(String, SocketAddr)>,
     /// Members to be erased as soon as they have left.
     prune_when_gone: BTreeSet<MemberIndex>,
-    /// The member clock that the snapshot has.
-    recorded_clock: LamportTime,
+    /// The newest Lamport times in the snapshot.
+    recorded: Recorded,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
-    /// A vote about the own name is under way.
+    /// A vote about this node's name is under way.
     defending: bool,
-    /// The own tags if they don't travel: at protocol 2 others see the role only, but filters look at all.
+    /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
     pub(crate) hidden_tags: BTreeMap<String, String>,
-    /// The own graceful leave has begun: intents about it are not refuted.
+    /// This node's graceful leave has begun: intents about it are not refuted.
     leaving: bool,
+}
+
+/// The newest Lamport time of each kind that was written to the snapshot.
+struct Recorded {
+    clock: LamportTime,
+    events: LamportTime,
+    queries: LamportTime,
 }
 
 impl Serf {
@@ -86,7 +95,11 @@ impl Serf {
             coordinates: Coordinates::default(),
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
-            recorded_clock: LamportTime(restored.clock),
+            recorded: Recorded {
+                clock: LamportTime(restored.clock),
+                events: LamportTime(restored.event_clock),
+                queries: LamportTime(restored.query_clock),
+            },
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             defending: false,
@@ -115,7 +128,7 @@ impl Serf {
         self.next_rejoin(scope);
     }
 
-    /// A member acked a direct ping and says where it is.
+    /// A member acked a direct ping and sent its coordinate.
     pub(crate) fn on_acked(&mut self, scope: &mut Scope<'_>, acked: &Acked) {
         if !scope.config.coordinates {
             return;
@@ -175,7 +188,7 @@ impl Serf {
         }
     }
 
-    /// Sends a user event: delivers it here and queues it for the others.
+    /// Sends a user event: delivers it on this node and queues it for the others.
     pub(crate) fn user_event(
         &mut self,
         scope: &mut Scope<'_>,
@@ -195,7 +208,7 @@ impl Serf {
         }
         self.event_clock.increment();
         self.on_user_event(scope, &event);
-        scope.broadcast(Class::Event, bytes.into());
+        scope.broadcast(Class::Event, bytes.into(), Source::Own);
         Ok(())
     }
 
@@ -226,10 +239,7 @@ impl Serf {
         }
         let payload = Bytes::copy_from_slice(&event.payload);
         self.events.insert(event.ltime, event.name, &payload);
-        if scope.config.snapshot {
-            let record = SnapshotRecord::EventClock(event.ltime);
-            scope.ctx.out.records.push((scope.node, record));
-        }
+        record(scope, &mut self.recorded.events, event.ltime, SnapshotRecord::EventClock);
         let delivered = Event::User {
             ltime: event.ltime,
             name: event.name.to_owned(),
@@ -246,7 +256,7 @@ impl Serf {
         self.emit(scope, MemberEventKind::Join, member, false);
     }
 
-    /// Whoever said that it leaves has left; everybody else failed. The departure may overtake the intent:
+    /// A member that announced its leave has left; any other failed. The departure may overtake the intent:
     /// a member that declares itself dead has left, too (Serf shows it as failed until the intent comes).
     fn on_gone_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let Some(known) = scope.view.get(member) else { return };
@@ -264,7 +274,7 @@ impl Serf {
         }
     }
 
-    /// Gives back what it holds of the roster.
+    /// Releases its references to facts.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         self.coalescer.clear(roster);
     }
@@ -274,7 +284,7 @@ impl Serf {
         self.coalescer.on_timer(scope, key);
     }
 
-    /// Tells of long queues, and of what was lost from those that were too long.
+    /// Reports long queues, and how many broadcasts were dropped from those that were too long.
     pub(crate) fn check_queues(&mut self, scope: &mut Scope<'_>) {
         for class in Class::ALL {
             let depth = scope.dissemination.user_len(class);
@@ -286,17 +296,14 @@ impl Serf {
         scope.schedule(scope.now() + scope.config.queue_check_interval, TimerKind::QueueCheck, 0, 0);
     }
 
-    /// Writes the member clock to the snapshot if it went on. What counts is the last message seen, so one
-    /// less than the clock.
+    /// Writes the member clock to the snapshot if it advanced: the time of the last message seen, which is one less
+    /// than the clock.
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         let newest = LamportTime(self.clock.time().0 - 1);
-        if scope.config.snapshot && newest > self.recorded_clock {
-            self.recorded_clock = newest;
-            scope.ctx.out.records.push((scope.node, SnapshotRecord::Clock(newest)));
-        }
+        record(scope, &mut self.recorded.clock, newest, SnapshotRecord::Clock);
     }
 
-    /// Erases who is gone for long enough, and old intents; reminds who should be gone.
+    /// Erases members that are gone for long enough, and old intents; sends reminders.
     pub(crate) fn reap(&mut self, scope: &mut Scope<'_>) {
         let now = scope.ctx.now;
         for member in scope.view.departed() {
@@ -326,8 +333,8 @@ impl Serf {
         scope.schedule(now + scope.config.reap_interval, TimerKind::Reap, 0, 0);
     }
 
-    /// Takes a member off the list. What is known of it stays as a tombstone for the tombstone timeout: news
-    /// from before its departure, which somebody who was away may still have, doesn't bring it back.
+    /// Removes a member from the list. Its entry stays as a tombstone for the tombstone timeout, so that a node
+    /// which was away and still has news from before the departure does not bring the member back.
     fn erase(&mut self, scope: &mut Scope<'_>, member: MemberIndex, forced: bool) {
         self.emit(scope, MemberEventKind::Reap, member, forced);
         self.prune_when_gone.remove(&member);
@@ -335,7 +342,7 @@ impl Serf {
         scope.view.set_status(&scope.ctx.roster, member, MemberStatus::None, scope.ctx.now);
     }
 
-    /// Tells application, log and snapshot about a member.
+    /// Reports a change of a member to the application, the log and the snapshot.
     fn emit(&mut self, scope: &mut Scope<'_>, kind: MemberEventKind, member: MemberIndex, forced: bool) {
         let Some(known) = scope.view.get(member) else { return };
         let Context { roster, out, .. } = &mut *scope.ctx;
@@ -355,14 +362,28 @@ impl Serf {
     }
 }
 
-/// How this node took a message that goes from node to node.
+/// Writes a Lamport time to the snapshot if it is newer than what is `recorded` there. A message that arrives late is
+/// older: after a restart its time would let messages in that this node has handled.
+fn record(
+    scope: &mut Scope<'_>,
+    recorded: &mut LamportTime,
+    newest: LamportTime,
+    record: fn(LamportTime) -> SnapshotRecord,
+) {
+    if scope.config.snapshot && newest > *recorded {
+        *recorded = newest;
+        scope.ctx.out.records.push((scope.node, record(newest)));
+    }
+}
+
+/// What a message that is passed from node to node was to this node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Sight {
-    /// It is new and goes on to others.
+    /// It is new, and is passed on.
     First,
     /// It, or something newer, is known.
     Repeated,
-    /// It is refused, or not meant to go on to others.
+    /// It is refused, or not meant to be passed on.
     Ignored,
 }
 
@@ -370,14 +391,14 @@ enum Sight {
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
         Sight::First => {
-            scope.broadcast(class, Bytes::copy_from_slice(message));
+            scope.broadcast(class, Bytes::copy_from_slice(message), Source::Gossip);
         }
         Sight::Repeated => scope.message_repeated(message),
         Sight::Ignored => {}
     }
 }
 
-/// A member as the application sees it. Tags that can't be decoded are shown as none.
+/// The record of a member for the application. Tags that can't be decoded are left out.
 pub(crate) fn member_record(view: &View, roster: &Roster, member: MemberIndex) -> Option<Member> {
     let known = view.get(member)?;
     Some(MemberRef::of(roster, known.fact, known.status).to_owned())

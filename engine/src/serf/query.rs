@@ -1,4 +1,4 @@
-//! Queries: asking everybody, being asked, and the answers (PROTOCOL 5.3 to 5.5).
+//! Queries of this node, queries of others, and the answers (PROTOCOL 5.3 to 5.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,28 +7,28 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{CommandError, QueryParams, QueryToken, Ticket};
-use crate::dissemination::Class;
-use crate::dissemination::ceil_log10;
+use crate::dissemination::{Class, Source, ceil_log10};
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
+use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes};
 use crate::serf::seen_queries::SeenQueries;
-use crate::serf::{Serf, Sight};
+use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
 use crate::wire::limits::EVENT_SLOTS;
-use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay};
-use crate::wire::{DecodeError, LamportTime, decode_tags, ip_from_bytes, ip_to_bytes};
+use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Query, QueryResponse, Relay};
+use crate::wire::{DecodeError, LamportTime, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
 const QUERY_PROTOCOL_MIN: u8 = 4;
 const RELAY_PROTOCOL_MIN: u8 = 5;
-/// Own queries that may run at one time.
+/// Queries of this node that may run at one time.
 const RUNNING_MAX: usize = 1024;
-/// Queries of others that wait for an answer of the application. Their timeouts are the askers' choice, so
+/// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
 
@@ -38,20 +38,21 @@ pub(super) struct Queries {
     /// Queries older than this were seen in an earlier run.
     min: LamportTime,
     pub(super) seen: SeenQueries,
+    filters: Filters,
     running: BTreeMap<LamportTime, Running>,
     asked: BTreeMap<QueryToken, Asked>,
     last_token: u64,
 }
 
-/// Who gets the answers to an own query.
+/// The receiver of the answers to this node's query.
 pub(super) enum Asker {
     /// The application, by completions.
     Application(Ticket),
-    /// This node, whose name is claimed by another one.
+    /// This node, because another one claims its name.
     NameVote(Votes),
 }
 
-/// What is asked. [`Default`] asks everybody, without acks and relays, for the default time.
+/// What a query asks. [`Default`] asks all nodes, without acks and relays, for the default time.
 #[derive(Default)]
 pub(super) struct Question<'a> {
     pub(super) name: &'a str,
@@ -62,7 +63,7 @@ pub(super) struct Question<'a> {
     pub(super) timeout: Option<Duration>,
 }
 
-/// An own query that takes answers.
+/// A query of this node that still takes answers.
 struct Running {
     asker: Asker,
     id: u32,
@@ -72,7 +73,7 @@ struct Running {
     capacity: usize,
 }
 
-/// A query of somebody else that the application may answer.
+/// A query of another node that the application may answer.
 struct Asked {
     ltime: LamportTime,
     id: u32,
@@ -89,7 +90,7 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
-    /// Forgets what can't be answered any more.
+    /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
         self.seen.expire(now);
@@ -97,7 +98,7 @@ impl Queries {
 }
 
 impl Serf {
-    /// Asks everybody, this node included. Returns how long answers are taken; they come as completions.
+    /// Asks all nodes, this one included. Returns for how long answers are taken; they come as completions.
     pub(crate) fn query(
         &mut self,
         scope: &mut Scope<'_>,
@@ -111,7 +112,7 @@ impl Serf {
         let question = Question {
             name: &params.name,
             payload: &params.payload,
-            filters: filters(params),
+            filters: filters::encode(params)?,
             request_ack: params.request_ack,
             relay_factor: params.relay_factor,
             timeout: params.timeout,
@@ -119,7 +120,7 @@ impl Serf {
         self.ask(scope, Asker::Application(ticket), &question)
     }
 
-    /// Asks. The size limit is Serf's and counts the encoded query.
+    /// Sends a query. The size limit is Serf's and counts the encoded query.
     pub(super) fn ask(
         &mut self,
         scope: &mut Scope<'_>,
@@ -163,11 +164,11 @@ impl Serf {
         let (subject, generation) = (query.ltime.0 as u32, (query.ltime.0 >> 32) as u32);
         scope.schedule(scope.now() + timeout, TimerKind::QueryEnd, subject, generation);
         self.on_query(scope, &query);
-        scope.broadcast(Class::Query, bytes.into());
+        scope.broadcast(Class::Query, bytes.into(), Source::Own);
         Ok(timeout)
     }
 
-    /// A member asks. The query goes on to others whether or not this node answers.
+    /// A query arrived. It is passed on whether or not this node answers.
     pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
         if !self.query_clock.witness(query.ltime) {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
@@ -192,17 +193,14 @@ impl Serf {
         if passed_on && scope.config.extensions {
             self.queries.seen.keep(query, scope.ctx.now);
         }
-        if scope.config.snapshot {
-            let record = SnapshotRecord::QueryClock(query.ltime);
-            scope.ctx.out.records.push((scope.node, record));
-        }
-        if passes_filters(scope, &self.hidden_tags, query) {
+        record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
+        if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
         if passed_on { Sight::First } else { Sight::Ignored }
     }
 
-    /// Answers a query of somebody else.
+    /// Answers a query of another node.
     pub(crate) fn respond(
         &mut self,
         scope: &mut Scope<'_>,
@@ -235,7 +233,7 @@ impl Serf {
         Ok(())
     }
 
-    /// An ack or answer to an own query.
+    /// An ack of this node's query, or an answer to it.
     pub(super) fn on_query_response(&mut self, scope: &mut Scope<'_>, response: &QueryResponse<'_>) {
         let running = self.queries.running.get_mut(&response.ltime);
         let Some(running) = running.filter(|running| running.id == response.id) else {
@@ -248,7 +246,7 @@ impl Serf {
         if known.contains(&from) {
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
-        // Who came after the start may answer, too.
+        // Members that came after the start may answer too.
         if known.len() >= running.capacity.max(scope.view.members_count()) {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
@@ -266,7 +264,7 @@ impl Serf {
         }
     }
 
-    /// An own query is over.
+    /// A query of this node is over.
     pub(crate) fn on_query_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let ltime = LamportTime(u64::from(key.generation) << 32 | u64::from(key.subject));
         if let Some(running) = self.queries.running.remove(&ltime) {
@@ -279,7 +277,7 @@ impl Serf {
         }
     }
 
-    /// Passes a message on to whom it is for.
+    /// Passes a message on to the member that it is for.
     pub(super) fn on_relay(&mut self, scope: &mut Scope<'_>, relay: &Relay<'_>) {
         match ip_from_bytes(&relay.dest_addr) {
             Some(ip) if relay.dest_port != 0 => {
@@ -360,7 +358,7 @@ impl Serf {
         bytes: &[u8],
     ) {
         if to == scope.config.advertise {
-            // To itself without the network, which might not lead an advertised address back here.
+            // Without the network, which might not route the advertised address back to this node.
             if let Ok(crate::wire::SerfMessage::QueryResponse(response)) =
                 crate::wire::SerfMessage::decode(bytes)
             {
@@ -409,45 +407,6 @@ fn send_relays(scope: &mut Scope<'_>, to: SocketAddr, node: &str, relay_factor: 
 fn default_timeout(scope: &Scope<'_>) -> Duration {
     let alive = scope.view.status_count(MemberStatus::Alive);
     scope.config.gossip_interval * scope.config.query_timeout_mult * ceil_log10(alive + 1)
-}
-
-fn filters(params: &QueryParams) -> Vec<Vec<u8>> {
-    let nodes = params.filter_nodes.iter().map(String::as_str).collect::<Vec<&str>>();
-    let nodes = (!nodes.is_empty()).then(|| Filter::Nodes(nodes).encode());
-    let tags = params.filter_tags.iter().map(|(tag, expr)| Filter::Tag { tag, expr }.encode());
-    nodes.into_iter().chain(tags).collect()
-}
-
-type Tags = std::collections::BTreeMap<String, String>;
-
-/// Whether this node is meant. A filter that can't be understood means nobody.
-fn passes_filters(scope: &mut Scope<'_>, hidden_tags: &Tags, query: &Query<'_>) -> bool {
-    query.filters.iter().all(|filter| match Filter::decode(filter) {
-        Ok(Filter::Nodes(nodes)) => nodes.contains(&scope.config.node_name.as_str()),
-        Ok(Filter::Tag { tag, expr }) => matches_tag(scope, hidden_tags, tag, expr),
-        Err(reason) => {
-            scope.drop_input(reason, None);
-            false
-        }
-    })
-}
-
-/// Whether the expression matches anywhere in the own tag; a missing tag is empty. `regex` takes the syntax
-/// of Go's RE2 and, like it, linear time; its size limit bounds what an asker can make it compile.
-fn matches_tag(scope: &mut Scope<'_>, hidden_tags: &Tags, tag: &str, expr: &str) -> bool {
-    let mut tags = scope
-        .view
-        .fact(&scope.ctx.roster, scope.me)
-        .and_then(|fact| decode_tags(fact.meta()).ok())
-        .unwrap_or_default();
-    tags.extend(hidden_tags.iter().map(|(name, value)| (name.clone(), value.clone())));
-    match regex::RegexBuilder::new(expr).size_limit(1 << 20).build() {
-        Ok(regex) => regex.is_match(tags.get(tag).map_or("", String::as_str)),
-        Err(_) => {
-            scope.drop_input(DropReason::BadFilter, None);
-            false
-        }
-    }
 }
 
 #[cfg(test)]

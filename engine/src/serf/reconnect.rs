@@ -1,5 +1,5 @@
-//! Finding lost members again: failed ones are tried from time to time, and after a restart those that the
-//! snapshot names (PROTOCOL 5.7, 10.1). Both are push/pulls with the join flag and no join intent follows.
+//! Reconnecting: this node starts push/pulls with failed members from time to time, and after a restart with those
+//! that the snapshot names (PROTOCOL 5.7, 10.1). Both carry the join flag; no join intent follows.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::view::MemberStatus;
 
 impl Serf {
     /// Perhaps tries a failed member: with probability failed / others that are not gone, so that a cluster
-    /// with few failures is not flooded with attempts. As long as nobody is alive, the members of the snapshot
+    /// with few failures is not flooded with attempts. As long as no other member is alive, the members of the snapshot
     /// are tried again too.
     pub(crate) fn on_reconnect_timer(&mut self, scope: &mut Scope<'_>) {
         if let Some(addr) = self.pick_failed(scope) {
@@ -43,13 +43,13 @@ impl Serf {
         Some(addr)
     }
 
-    /// Takes the members that the snapshot has as alive in random order, this node left out.
+    /// Plans to try the members that the snapshot lists as alive, without this node, in random order.
     pub(super) fn plan_rejoin(&mut self, scope: &mut Scope<'_>) {
         self.plan_round(scope, &[&scope.config.restored.alive]);
     }
 
-    /// Tries the members of the snapshot once more, those that had failed too, as long as nobody is there:
-    /// after an outage of all, the member that is back first finds nobody and would stay alone.
+    /// Tries the members of the snapshot once more, also those that had failed, as long as no other is alive:
+    /// after an outage of all, the member that is back first finds no other and would stay alone.
     fn rejoin_again(&mut self, scope: &mut Scope<'_>) {
         if !self.rejoin.is_empty() || self.leaving || scope.others_alive() {
             return;

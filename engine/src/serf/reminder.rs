@@ -1,10 +1,10 @@
-//! Reminders: an intent told once more to who evidently did not hear it. Gossip may miss anybody, and Serf's
-//! push/pull repairs neither of these two.
+//! Reminders: an intent is sent once more to a member that evidently did not hear it. Gossip may miss any member,
+//! and Serf's push/pull repairs neither of the two cases here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::dissemination::Class;
+use crate::dissemination::{Class, Source};
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::view::{MemberStatus, SwimState};
@@ -16,10 +16,10 @@ use crate::wire::{LamportTime, WireState};
 const REMINDERS_MAX: usize = 32;
 
 impl Serf {
-    /// Tells members that are listed as leaving and still answer what they are said to do. One that leaves
-    /// ignores it. One that does not says that it is in, with a newer time: it is back, and joined through a
-    /// node that had not heard of its leave, so that its join intent was no newer; or it was pruned while it
-    /// lived behind a partition.
+    /// Sends the leave intent to members that are listed as leaving and still answer. A member that leaves
+    /// ignores it. One that does not leave answers with a newer join intent: it is back, and joined through a
+    /// node that had not heard of its leave, so that its join intent was no newer; or it was pruned while a
+    /// partition cut it off.
     pub(super) fn remind_leaving(&self, scope: &mut Scope<'_>) {
         if scope.view.status_count(MemberStatus::Leaving) == 0 {
             return;
@@ -41,8 +41,8 @@ impl Serf {
         }
     }
 
-    /// Gossips prunes again that the sender of a push/pull evidently missed. Those whom it holds for alive are
-    /// left out: they will refute, or it will find out.
+    /// Gossips prunes again that the sender of a push/pull evidently missed. Members that the sender lists as
+    /// alive are left out: either they refute, or its probes find out.
     pub(super) fn repeat_prunes(
         &self,
         scope: &mut Scope<'_>,
@@ -59,12 +59,12 @@ impl Serf {
         }
         for (node, ltime) in missed.into_iter().take(REMINDERS_MAX) {
             let bytes = encoded(&LeaveIntent { ltime, node, prune: true });
-            scope.broadcast(Class::Intent, bytes.into());
+            scope.broadcast(Class::Intent, bytes.into(), Source::Own);
         }
     }
 }
 
-/// The time at which a member was erased that somebody still lists at an older one.
+/// The Lamport time at which a member was erased, if the other side lists it with an older one.
 pub(super) fn pruned_after(scope: &Scope<'_>, node: &str, ltime: LamportTime) -> Option<LamportTime> {
     let (_, known) = scope.view.by_name(&scope.ctx.roster, node)?;
     let erased = known.status == MemberStatus::None && known.status_ltime > ltime;

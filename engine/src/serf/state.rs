@@ -51,7 +51,7 @@ impl Serf {
             query_ltime: self.query_clock.time(),
             members: (
                 members_count as u32,
-                members().map(|(member, known)| (roster.name(member), told_ltime(known))),
+                members().map(|(member, known)| (roster.name(member), announced_ltime(known))),
             ),
             left: (left_count as u32, left().map(|(member, _)| roster.name(member))),
             events: self.events.slots(),
@@ -60,7 +60,7 @@ impl Serf {
         encode_push_pull(source, out);
     }
 
-    /// Merges somebody's part. What it teaches is not broadcast. `ignore_old`: user events from before this
+    /// Merges the other side's part. News in it is not gossiped on. `ignore_old`: user events from before this
     /// node's join are not delivered.
     pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
         let state = match SerfMessage::decode(frame.user_state()) {
@@ -128,9 +128,9 @@ impl Serf {
         }
     }
 
-    /// Somebody lists a member as left. The time is that of its leave, or of its join if no leave intent was
-    /// seen: a tie counts as a departure. Serf notes it one later, and again with every exchange, past the join
-    /// intent of a member that comes back; here the time stays what it is.
+    /// The other side lists a member as left. The time is that of its leave, or of its join if no leave intent
+    /// was seen: a tie counts as a departure. Serf stores a time that is one later, and again later with every
+    /// exchange, until it exceeds the join intent of a member that comes back; here the time is kept.
     fn on_departure(&mut self, scope: &mut Scope<'_>, node: &str, ltime: LamportTime) {
         let known = scope.view.by_name(&scope.ctx.roster, node);
         let tie = known.filter(|(_, known)| {
@@ -146,16 +146,17 @@ impl Serf {
     }
 }
 
-/// Whether the view lists a member with an intent at least that new. Most do, and such an intent changes
-/// nothing: its time was witnessed with the newer one.
+/// Whether the view lists a member with an intent that is at least as new. So it is for most members, and such an
+/// intent changes nothing: the clock has witnessed a time as late.
 fn is_known(scope: &Scope<'_>, node: &str, ltime: LamportTime, hint: &mut u32) -> bool {
     let Some(member) = scope.ctx.roster.member_near(node, hint) else { return false };
     let listed = scope.view.get(member).filter(|known| known.status != MemberStatus::None);
     listed.is_some_and(|known| ltime <= known.status_ltime)
 }
 
-/// The time told of a member. Whoever is not listed as left is taken for joined at its time; of a member that
-/// still leaves, the time is the leave's, and would bring it back. Zero is older than anything.
-fn told_ltime(known: Known) -> LamportTime {
+/// The time that a push/pull carries for a member. The other side takes it for the time of a join unless it lists
+/// the member as left. The time of a leaving member is that of its leave, and would bring the member back: 0, which
+/// is older than every intent, goes out instead.
+fn announced_ltime(known: Known) -> LamportTime {
     if known.status == MemberStatus::Leaving { LamportTime(0) } else { known.status_ltime }
 }

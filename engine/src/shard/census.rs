@@ -1,25 +1,25 @@
-//! How all nodes of a shard stand, told at once: what a fleet is watched by.
+//! Counts of all nodes of a shard, read in one request: what the load generator watches a fleet by.
 
 use crate::io::UdpCounters;
 use crate::node::Node;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::LamportTime;
 
-/// All nodes of one shard.
+/// Counts of all nodes of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardCensus {
-    /// Its nodes that run, in the order they were added.
+    /// The running nodes, in the order in which they were added.
     pub nodes: Vec<NodeCensus>,
-    /// What its data plane counted.
+    /// The counters of the shard's data plane.
     pub udp: UdpCounters,
 }
 
-/// One node.
+/// Counts of one node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct NodeCensus {
-    /// Members that it knows as alive, itself included.
+    /// Members that it lists as alive in SWIM, itself included.
     pub alive: usize,
-    /// Members that it accuses of not answering.
+    /// Members that it suspects.
     pub suspect: usize,
     /// Members that it lists as failed.
     pub failed: usize,
@@ -27,9 +27,9 @@ pub struct NodeCensus {
     pub event_time: LamportTime,
     /// Datagrams received and sent.
     pub datagrams: (u64, u64),
-    /// Bytes of these datagrams.
+    /// Bytes of these datagrams, received and sent, without UDP and IP headers.
     pub datagram_bytes: (u64, u64),
-    /// Inputs refused.
+    /// Refused inputs.
     pub drops: u64,
 }
 

@@ -9,23 +9,23 @@ use crate::command::CommandError;
 use crate::config::ConfigError;
 use crate::io::bind::BindError;
 
-/// Why a node could not be started.
+/// Why a node could not be started. No node runs then and no socket stays bound.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A setting is out of range.
+    /// A setting is out of range. The snapshot file may have been created.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The address can't be bound.
+    /// The address can't be bound. No file was touched, unless the system refuses the sockets after binding.
     #[error("Failed to bind {addr} ({what}): {error}")]
     Bind {
-        /// `TCP` or `UDP`.
+        /// `TCP`, `UDP`, or `shared`: another node of the engine has this address of the shared port.
         what: &'static str,
         /// Which address.
         addr: SocketAddr,
         /// The system's reason.
         error: std::io::Error,
     },
-    /// The snapshot can't be used.
+    /// The snapshot file can't be opened or read, or is no snapshot. Its content is unchanged.
     #[error("Failed to open snapshot {}: {error}", path.display())]
     Snapshot {
         /// Which file.
@@ -33,13 +33,13 @@ pub enum StartError {
         /// The system's reason.
         error: std::io::Error,
     },
-    /// The engine's thread can't be made.
+    /// The engine's thread or its runtime can't be started.
     #[error("Failed to start the engine: {0}")]
     Engine(std::io::Error),
-    /// None of the nodes to join through answered. The node has ended.
+    /// No address to join through answered. The node was started and has ended.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// The engine is gone or its mailbox is full.
+    /// The engine has stopped, or its mailbox is full.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
@@ -47,27 +47,29 @@ pub enum StartError {
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
-    /// The node refused it.
+    /// The node refused it. Nothing has changed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// The mailbox is full; try again later.
-    #[error("the engine is busy, try again later")]
+    /// The shard's mailbox is full, 1,024 requests wait. Nothing has changed.
+    #[error("the engine's mailbox is full, nothing was done, try again later")]
     Busy,
-    /// The node or its engine has stopped.
+    /// The node or its engine has stopped. If it stopped during the call, the request may have been carried out.
     #[error("the node has stopped")]
     Stopped,
-    /// The broadcast of new tags did not go out within the broadcast timeout.
+    /// The broadcast of new tags or a new meta was not sent within the broadcast timeout. The node has changed
+    /// them, and the broadcast stays queued.
     #[error("timeout waiting for update broadcast")]
     TagsTimeout,
-    /// The broadcast of a force-leave did not go out within the broadcast timeout.
+    /// The broadcast of a force-leave was not sent within the broadcast timeout. The node has changed the
+    /// member's status, and the broadcast stays queued.
     #[error("timed out broadcasting node removal")]
     RemovalTimeout,
 }
 
-/// A join through no address at all: one line for each.
+/// No address to join through answered. The member list is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinError {
-    /// Why each address did not work.
+    /// One line for each address or entry: why it failed.
     pub errors: Vec<String>,
 }
 

@@ -1,5 +1,4 @@
-//! What a shard keeps for one of its nodes beside the node: who waits for which answer, and the way to the
-//! application.
+//! A node on a shard, with what the shard keeps for it: pending commands, the outlet, sockets, files.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,7 +17,7 @@ use crate::io::files::journal::Journal;
 use crate::io::files::keyring;
 use crate::node::Node;
 
-/// One node's place on a shard.
+/// A node on a shard.
 pub(crate) struct HostedNode {
     pub(crate) node: Node,
     replies: HashMap<Ticket, Reply>,
@@ -30,19 +29,19 @@ pub(crate) struct HostedNode {
     /// Connections accepted so far.
     pub(crate) accepted: u64,
     pub(crate) journal: Option<Journal>,
-    /// The snapshot's last lines on their way to the disk.
+    /// Resolves when the last lines of the snapshot are on disk.
     synced: Option<Synced>,
     keyring_file: Option<PathBuf>,
 }
 
-/// Tells when a snapshot is on disk, or why it is not.
+/// Resolves when a snapshot is on disk, or with the reason why it is not.
 pub(crate) type Synced = oneshot::Receiver<io::Result<()>>;
 
-/// Through what a node is reached.
+/// The sockets that a node sends and receives through.
 pub(crate) enum NodeSockets {
     /// A socket and a listener of its own.
     Own { socket: SocketIndex, accepting: JoinHandle<()> },
-    /// The shard's shared ones, under this address.
+    /// The shard's shared sockets, under this address.
     Shared { socket: SocketIndex, ip: Ipv4Addr },
 }
 
@@ -63,11 +62,11 @@ impl NodeSockets {
     }
 }
 
-/// Who waits for the completions of one ticket.
+/// Where the completions of one ticket go.
 pub(crate) enum Reply {
-    /// One completion ends it.
+    /// To a caller that waits for one completion.
     Completion(oneshot::Sender<Result<Completion, CommandError>>),
-    /// A query's answers, until it is done.
+    /// To a stream of a query's answers, until the query is done.
     Answers(mpsc::UnboundedSender<Answer>),
 }
 
@@ -93,8 +92,8 @@ impl HostedNode {
         }
     }
 
-    /// Ends the node without a word. Once the first that comes back is there, its snapshot is on disk; once the
-    /// second has ended, its own listener is closed.
+    /// Ends the node without announcing it. Its snapshot is on disk once the first returned value resolves; its
+    /// own listener is closed once the returned task has ended.
     pub(crate) fn close(mut self, ctx: &mut Context) -> (Option<Synced>, Option<JoinHandle<()>>) {
         self.sync_journal();
         self.node.stop(ctx);
@@ -108,60 +107,60 @@ impl HostedNode {
         (self.synced, accepting)
     }
 
-    /// Has the snapshot's buffer written. A failure is told, and repaired later. True if it is to be asked again
-    /// how it went.
+    /// Starts to write the snapshot's buffer. A failure is reported as a notice and repaired by a later write.
+    /// Returns true while the outcome is not known, so that the caller calls again.
     pub(crate) fn flush_journal(&mut self) -> bool {
         let flushed = self.journal.as_mut().map_or(Ok(false), Journal::flush);
         flushed.unwrap_or_else(|error| {
-            self.tell_unwritten(&error);
+            self.report_unwritten(&error);
             false
         })
     }
 
-    /// Has the snapshot's buffer written down to the disk.
+    /// Starts to write the snapshot's buffer and to sync the file.
     pub(crate) fn sync_journal(&mut self) {
         match self.journal.as_mut().map(Journal::sync) {
             Some(Ok(synced)) => self.synced = Some(synced),
-            Some(Err(error)) => self.tell_unwritten(&error),
+            Some(Err(error)) => self.report_unwritten(&error),
             None => {}
         }
     }
 
-    fn tell_unwritten(&mut self, error: &io::Error) {
-        self.tell(OutletItem::Notice(unwritten(error)));
+    fn report_unwritten(&mut self, error: &io::Error) {
+        self.deliver(OutletItem::Notice(unwritten(error)));
     }
 
-    /// Writes the keyring file, if there is one: the node's keys changed.
+    /// Writes the node's keys to its keyring file, if it has one. A failure is reported as a notice.
     pub(crate) fn write_keyring(&mut self) {
         let Some(path) = &self.keyring_file else { return };
         if let Err(error) = keyring::write(path, self.node.keys()) {
             let remark = format!("can't write the keyring file {}: {error}", path.display());
-            self.tell(OutletItem::Notice(Notice::Keyring { remark }));
+            self.deliver(OutletItem::Notice(Notice::Keyring { remark }));
         }
     }
 
-    /// Registers who waits; the ticket goes to the node with the command.
-    pub(crate) fn expect(&mut self, reply: Reply) -> Ticket {
+    /// Registers where completions go and returns the ticket to give to the node with the command.
+    pub(crate) fn register(&mut self, reply: Reply) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.replies.insert(ticket, reply);
         ticket
     }
 
-    /// Nobody waits any more.
+    /// Removes a ticket.
     pub(crate) fn forget(&mut self, ticket: Ticket) {
         self.replies.remove(&ticket);
     }
 
-    /// The node refused the command.
+    /// Answers a command that the node refused.
     pub(crate) fn refuse(&mut self, ticket: Ticket, error: CommandError) {
         if let Some(Reply::Completion(reply)) = self.replies.remove(&ticket) {
-            // Whoever asked may have gone; nothing is lost then.
+            // The caller may have dropped its future.
             let _ = reply.send(Err(error));
         }
     }
 
-    /// The node completed something.
+    /// Passes a completion on to its caller.
     pub(crate) fn complete(&mut self, ticket: Ticket, completion: Completion) {
         if let Some(Reply::Answers(answers)) = self.replies.get(&ticket) {
             let answer = match completion {
@@ -169,7 +168,7 @@ impl HostedNode {
                 Completion::QueryResponse { from, payload } => Answer::Response { from, payload },
                 _ => return self.forget(ticket),
             };
-            // A caller that dropped its receiver wants no more answers; the query ends by itself.
+            // The caller may have dropped the stream of answers; the query ends by itself.
             let _ = answers.send(answer);
         } else if let Some(Reply::Completion(reply)) = self.replies.remove(&ticket) {
             let Some(synced) = self.synced.take_if(|_| completion == Completion::Left) else {
@@ -186,9 +185,9 @@ impl HostedNode {
         }
     }
 
-    /// Tells the application. Never waits for it.
-    pub(crate) fn tell(&mut self, told: OutletItem) {
-        self.outlet_dropped += u64::from(!offer(&self.outlet, told));
+    /// Puts an item into the outlet, or counts it as dropped. Never waits.
+    pub(crate) fn deliver(&mut self, item: OutletItem) {
+        self.outlet_dropped += u64::from(!offer(&self.outlet, item));
     }
 }
 
@@ -196,13 +195,13 @@ fn unwritten(error: &io::Error) -> Notice {
     Notice::Snapshot { remark: format!("can't write the snapshot, will try again: {error}") }
 }
 
-/// Whether there was room. Notices leave half of it to events: peers can cause a notice with any packet, and
-/// must not push events out with them. An application that is gone counts as room.
-fn offer(outlet: &mpsc::Sender<OutletItem>, told: OutletItem) -> bool {
-    if matches!(told, OutletItem::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
+/// Puts an item into the outlet. Returns whether there was room. Notices may fill only half of it, because a peer
+/// can cause a notice with any packet and must not displace events. A dropped outlet counts as room.
+fn offer(outlet: &mpsc::Sender<OutletItem>, item: OutletItem) -> bool {
+    if matches!(item, OutletItem::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
         return false;
     }
-    !matches!(outlet.try_send(told), Err(mpsc::error::TrySendError::Full(_)))
+    !matches!(outlet.try_send(item), Err(mpsc::error::TrySendError::Full(_)))
 }
 
 #[cfg(test)]
@@ -213,14 +212,14 @@ mod tests {
 
     #[test]
     fn notices_leave_room_for_events() {
-        let (outlet, mut told) = mpsc::channel(8);
+        let (outlet, mut items) = mpsc::channel(8);
         let notices =
             (0..100).filter(|_| offer(&outlet, OutletItem::Notice(Notice::ReconnectSkipped))).count();
         assert_eq!(notices, 4);
         let event = Event::Member { kind: MemberEventKind::Join, members: Members::default() };
         let events = (0..100).filter(|_| offer(&outlet, OutletItem::Event(event.clone()))).count();
         assert_eq!(events, 4);
-        while told.try_recv().is_ok() {}
+        while items.try_recv().is_ok() {}
         assert!(offer(&outlet, OutletItem::Notice(Notice::ReconnectSkipped)));
     }
 }

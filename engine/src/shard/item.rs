@@ -1,10 +1,10 @@
-//! What a shard hands to the program: events, notices and the answers to queries.
+//! Items that a shard delivers to the program: events, notices and the answers to queries.
 
 use bytes::Bytes;
 
 use crate::event::{Event, Notice};
 
-/// What a node reports to the program.
+/// An item of a node's outlet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutletItem {
     /// An event, after coalescing.
@@ -16,16 +16,16 @@ pub enum OutletItem {
 /// An answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A node acked.
+    /// A node acknowledged that the query arrived.
     Ack {
-        /// Which node.
+        /// Its name.
         from: String,
     },
     /// A node answered.
     Response {
-        /// Which node.
+        /// Its name.
         from: String,
-        /// What.
+        /// The answer.
         payload: Bytes,
     },
 }

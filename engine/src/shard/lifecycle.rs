@@ -1,4 +1,4 @@
-//! How nodes of a shard start and end.
+//! Starting and ending the nodes of a shard.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -56,7 +56,7 @@ impl Shard {
         }
         let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file);
         for remark in remarks {
-            added.tell(OutletItem::Notice(Notice::Snapshot { remark }));
+            added.deliver(OutletItem::Notice(Notice::Snapshot { remark }));
         }
         self.nodes.push(Some(added));
         if let Some(hosted) = hosted_node(&mut self.nodes, id) {
@@ -108,7 +108,7 @@ impl Shard {
         self.node_by_socket[place] = id;
     }
 
-    /// Ends a node. Once the task that comes back has ended, its address is free.
+    /// Ends a node. Its address is free once the returned task has ended.
     pub(super) fn remove(&mut self, id: NodeId) -> Option<JoinHandle<()>> {
         let hosted = self.nodes.get_mut(id.0 as usize).and_then(Option::take)?;
         self.streams.abort_node(id);
@@ -126,13 +126,13 @@ impl Shard {
     /// Ends a node and returns when its address is free and its snapshot on disk.
     pub(super) async fn close(&mut self, id: NodeId) {
         if let Some(accepting) = self.remove(id) {
-            // It was aborted, which is the error it ends with.
+            // It ends with an error, since it was aborted.
             let _ = accepting.await;
         }
         self.synced().await;
     }
 
-    /// Returns when the snapshots of all nodes that have ended are on disk; nobody is left to be told of a failure.
+    /// Returns when the snapshots of all nodes that have ended are on disk. A failure can't be reported any more.
     pub(super) async fn synced(&mut self) {
         for synced in self.syncing.drain(..) {
             let _ = synced.await;

@@ -1,4 +1,4 @@
-//! How requests from other threads reach a shard: a bounded lock-free queue and a wake-up.
+//! The requests of other threads to a shard: a bounded lock-free queue and a wake-up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use super::watch::WatchRing;
 use crate::context::{Context, NodeId};
 use crate::node::ListedMember;
 
-/// Requests that may wait for a shard at one time.
+/// Capacity of the queue, requests.
 const DEPTH: usize = 1024;
-/// References that are taken back at one time: some ten nanoseconds each.
+/// References that the shard takes back in one turn, some ten nanoseconds each.
 const GIVEN_BACK_SLICE: usize = 4096;
 
-/// Something to do with a node on its shard.
+/// A function that the shard calls with a node.
 pub(crate) type Call = Box<dyn FnOnce(&mut HostedNode, &mut Context) + Send>;
 
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     /// Start a node.
     Add(Box<NodeOptions>, mpsc::Sender<OutletItem>, oneshot::Sender<Result<Added, StartError>>),
-    /// Call a node.
+    /// Call a function with a node.
     Call(NodeId, Call),
-    /// Tell about all nodes at once.
+    /// Count all nodes.
     Census(oneshot::Sender<ShardCensus>),
-    /// End a node without a word.
+    /// End a node without announcing it.
     Remove(NodeId, oneshot::Sender<()>),
     /// End all nodes and the shard.
     Stop(oneshot::Sender<()>),
@@ -45,15 +45,15 @@ pub(crate) struct Added {
     pub(crate) advertise: SocketAddr,
 }
 
-/// The requests that wait for one shard.
+/// What waits for one shard.
 pub(crate) struct Mailbox {
     requests: ArrayQueue<Request>,
-    /// References to facts that lists held. Never more than the lists that were asked for.
+    /// References to members whose lists have been dropped. Bounded by the lists that were requested.
     given_back: SegQueue<Vec<ListedMember>>,
     arrived: Notify,
     closed: AtomicBool,
     abandoned: AtomicBool,
-    /// Where all nodes' events go, once somebody has asked for it.
+    /// The ring of all nodes' events, made for the first reader.
     watch: OnceLock<Arc<WatchRing>>,
 }
 
@@ -71,7 +71,7 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Leaves a request.
+    /// Adds a request and wakes the shard. After an error the request is dropped.
     pub(crate) fn push(&self, request: Request) -> Result<(), ApiError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(ApiError::Stopped);
@@ -79,65 +79,66 @@ impl Mailbox {
         self.requests.push(request).map_err(|_| ApiError::Busy)?;
         self.arrived.notify_one();
         if self.closed_meanwhile() {
-            // It closed between the two looks and nobody pops any more.
+            // It closed between the two checks, and the shard pops no more.
             self.close();
         }
         Ok(())
     }
 
-    /// Gives references to facts back. Unlike a request this can't find the mailbox full.
-    pub(crate) fn give_back(&self, facts: Vec<ListedMember>) {
-        if !facts.is_empty() {
-            self.given_back.push(facts);
+    /// Gives references to members back. Unlike a request, this is never refused.
+    pub(crate) fn give_back(&self, listed: Vec<ListedMember>) {
+        if !listed.is_empty() {
+            self.given_back.push(listed);
             self.arrived.notify_one();
         }
     }
 
-    /// Some of the references that were given back, if any were.
+    /// A slice of the references that were given back, if there are any.
     pub(crate) fn take_back(&self) -> Option<Vec<ListedMember>> {
-        let mut facts = self.given_back.pop()?;
-        let some = facts.split_off(facts.len().saturating_sub(GIVEN_BACK_SLICE));
-        self.give_back(facts);
+        let mut listed = self.given_back.pop()?;
+        let some = listed.split_off(listed.len().saturating_sub(GIVEN_BACK_SLICE));
+        self.give_back(listed);
         Some(some)
     }
 
-    /// Nobody is left who could leave a request.
+    /// Marks that no sender is left.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         self.arrived.notify_one();
     }
 
-    /// Whether nobody is left who could leave a request.
+    /// Whether no sender is left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// The next request, if one waits.
+    /// The next request, if there is one.
     pub(crate) fn pop(&self) -> Option<Request> {
         self.requests.pop()
     }
 
-    /// Returns when requests may have arrived since it returned last.
+    /// Returns when something may have arrived since it last returned. Cancel safe.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// The ring of events, made for whoever watches first.
+    /// The ring of events, made when it is first asked for.
     pub(crate) fn watch(&self) -> &Arc<WatchRing> {
         let ring = self.watch.get_or_init(WatchRing::for_shard);
         if self.closed_meanwhile() {
-            // Whoever closed it may not have seen this ring.
+            // `close` may have run before this ring was there.
             ring.close();
         }
         ring
     }
 
-    /// The ring of events, if anybody watches.
+    /// The ring of events, if it has a reader.
     pub(crate) fn watched(&self) -> Option<&WatchRing> {
         self.watch.get().map(|ring| &**ring).filter(|ring| ring.is_read())
     }
 
-    /// Takes no more requests. Those that wait are dropped, which tells whoever waits for an answer.
+    /// Refuses all later requests. Waiting ones are dropped, and with them the senders of their answers, so that
+    /// the callers return `Stopped`.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -147,8 +148,8 @@ impl Mailbox {
         }
     }
 
-    /// Whether it has closed, asked by somebody who has just left something. With the fence here and the one in
-    /// `close` either this is true or `close` finds what was left.
+    /// Whether the mailbox has closed, for a sender that has just pushed something. With the fence here and the
+    /// one in `close`, either this returns true or `close` finds what was pushed.
     fn closed_meanwhile(&self) -> bool {
         fence(Ordering::SeqCst);
         self.closed.load(Ordering::Acquire)

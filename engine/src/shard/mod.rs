@@ -1,9 +1,9 @@
 //! A shard: one thread with its own runtime, sockets, timers and nodes. It reads the clock, hands inputs to
-//! nodes and carries out what they put out; all decisions are the nodes'.
+//! nodes and carries out what they put out; it makes no decision of the protocol.
 //!
-//! `thread` starts it, `mailbox` brings the requests of other threads, `lifecycle` starts and ends nodes,
-//! `outputs` carries out what nodes put out, `hosted` is what a shard keeps beside a node. `options`, `errors`,
-//! `item`, `census` and `watch` are the types that the shard and the embedding interface (`api`) both name.
+//! `thread` starts it, `mailbox` holds the requests of other threads, `lifecycle` starts and ends nodes, `outputs`
+//! carries out what nodes put out, `hosted` is a node with what the shard keeps for it. `options`, `errors`, `item`,
+//! `census` and `watch` are the types that the shard and the embedding interface (`api`) both name.
 
 mod census;
 mod errors;
@@ -47,9 +47,9 @@ use crate::node::Node;
 use crate::random::{Nonces, os_seed};
 use crate::time::Time;
 
-/// Datagrams, timers and stream events handled before outputs are carried out.
+/// Datagrams or timers handled before outputs are carried out.
 const BATCH: usize = 256;
-/// Stream events handled in one go, 16 KiB of bytes each at the most: acks wait for them.
+/// Stream events handled before outputs are carried out, each with at most 16 KiB. Acks wait for them.
 const STREAM_BATCH: usize = 32;
 /// Receive buffers of a shard with many nodes.
 const SHARED_BUFFERS: usize = 1024;
@@ -64,15 +64,15 @@ struct Shard {
     streams: Streams,
     ctx: Context,
     nodes: Vec<Option<HostedNode>>,
-    /// Which node a socket belongs to.
+    /// The node of each socket that is not shared.
     node_by_socket: Vec<NodeId>,
     /// The socket that many nodes share, and its port.
     shared: Option<(SocketIndex, u16)>,
-    /// The nodes behind it.
+    /// The nodes behind the shared socket.
     node_by_ip: HashMap<Ipv4Addr, NodeId>,
-    /// When the journals' buffers are to be written, if any holds something.
+    /// When the journals' buffers are due to be written, if one is not empty.
     flush_at: Option<Time>,
-    /// Snapshots of nodes that have ended, on their way to the disk.
+    /// Snapshots of nodes that have ended and are not on disk yet.
     syncing: Vec<Synced>,
     trimmer: HeapTrimmer,
     alarm: Alarm,
@@ -109,7 +109,7 @@ impl Shard {
         })
     }
 
-    /// Serves until it is stopped.
+    /// Serves until the shard is stopped or abandoned.
     async fn run(mut self) {
         loop {
             self.receive();
@@ -117,7 +117,7 @@ impl Shard {
             while let Some(request) = self.mailbox.pop() {
                 if let Some(reply) = self.serve(request).await {
                     self.stop().await;
-                    // Whoever asked may have gone.
+                    // The caller may have dropped its future.
                     let _ = reply.send(());
                     return;
                 }
@@ -129,7 +129,7 @@ impl Shard {
             self.flush_journals();
             self.trimmer.look(self.ctx.now);
             let due = self.due();
-            // A timer that can't be set would be a bug here, and the shard is better late than gone.
+            // If the alarm can't be set, timers fire late, with the next input. That is better than ending.
             let _ = self.alarm.set(due);
             tokio::select! {
                 () = self.udp.readable() => {}
@@ -140,13 +140,13 @@ impl Shard {
         }
     }
 
-    /// When something is due, on the machine's clock.
+    /// The earliest time at which something is due, on the machine's clock.
     fn due(&self) -> Option<Instant> {
         let later = self.flush_at.into_iter().chain(self.trimmer.due());
         self.ctx.timers.next_deadline().into_iter().chain(later).min().map(|at| self.clock.instant(at))
     }
 
-    /// Takes the references of some members back whose lists have ended.
+    /// Takes back a slice of the references that dropped lists held.
     fn release_listed(&mut self) {
         if let Some(listed) = self.mailbox.take_back() {
             self.trimmer.note(listed.len() * LISTED_BYTES, self.ctx.now);
@@ -236,7 +236,7 @@ impl Shard {
             Request::Add(options, outlet, reply) => {
                 let added = self.add(*options, outlet).await;
                 if let Err(Ok(added)) = reply.send(added) {
-                    // Whoever asked has gone, and with it the only way to this node.
+                    // The caller dropped its future, so there is no handle to this node.
                     self.close(added.id).await;
                 }
             }
@@ -246,12 +246,12 @@ impl Shard {
                 }
             }
             Request::Census(reply) => {
-                // Whoever asked may have gone.
+                // The caller may have dropped its future.
                 let _ = reply.send(self.census());
             }
             Request::Remove(id, reply) => {
                 self.close(id).await;
-                // Whoever asked may have gone.
+                // The caller may have dropped its future.
                 let _ = reply.send(());
             }
             Request::Stop(reply) => return Some(reply),

@@ -1,4 +1,4 @@
-//! What nodes put out, carried out.
+//! Carrying out what nodes put out: datagrams, streams, completions, events, snapshot lines.
 
 use super::item::OutletItem;
 use super::watch::NodeEvent;
@@ -38,12 +38,12 @@ impl Shard {
                     let node = hosted.node.config().node_name.as_str().into();
                     ring.write(NodeEvent { node, event: event.clone() });
                 }
-                hosted.tell(OutletItem::Event(event));
+                hosted.deliver(OutletItem::Event(event));
             }
         }
         for (node, notice) in out.notices.drain(..) {
             if let Some(hosted) = hosted_node(&mut self.nodes, node) {
-                hosted.tell(OutletItem::Notice(notice));
+                hosted.deliver(OutletItem::Notice(notice));
             }
         }
         for node in out.keyrings.drain(..) {
@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    /// Has the journals' buffers written if it is time.
+    /// Starts to write the journals' buffers if that is due.
     pub(super) fn flush_journals(&mut self) {
         if self.flush_at.is_none_or(|at| at > self.ctx.now) {
             return;

@@ -1,5 +1,5 @@
-//! What threads meet in, by one name: `tests/interleavings.rs` compiles the mailbox and the broadcast ring once
-//! more, with models in the place of these.
+//! The types through which threads meet. `tests/interleavings.rs` compiles the mailbox and the broadcast ring a
+//! second time, with models (loom) in place of these.
 
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};

@@ -1,4 +1,4 @@
-//! A shard's thread: how it starts, and how everybody who waits for it learns that it has ended.
+//! A shard's thread: its start, and the end of its mailbox, however the thread ends.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -11,24 +11,24 @@ use super::Shard;
 use super::mailbox::Mailbox;
 use crate::io::Driver;
 
-/// What is particular to one shard.
+/// The options of one shard.
 #[derive(Debug)]
 pub(crate) struct ShardOptions {
     pub(crate) driver: Driver,
-    /// Which processor the thread stays on; none: the system decides.
+    /// The processor that the thread is pinned to. `None`: the system decides.
     pub(crate) processor: Option<usize>,
-    /// The listener and the socket that many nodes share.
+    /// The listener and the socket that nodes share, if they do.
     pub(crate) shared: Option<(TcpListener, UdpSocket)>,
 }
 
-/// Starts a shard's thread and returns once its sockets can be made.
+/// Starts a shard's thread and returns once its data plane is open.
 ///
 /// # Errors
-/// The thread, the runtime or the data plane can't be made.
+/// The system refuses the thread, the runtime or the data plane. The thread has ended or ends at once.
 pub(crate) fn spawn(options: ShardOptions, mailbox: Arc<Mailbox>) -> io::Result<()> {
     let (ready_in, ready) = sync_channel(1);
     std::thread::Builder::new().name("thane-shard".to_owned()).spawn(move || {
-        // However the thread ends, a panic of a delegate included: nobody waits for its answer for ever.
+        // However the thread ends, by a panic of a delegate for example, no caller waits for an answer for ever.
         let _closing = Closing(Arc::clone(&mailbox));
         if let Err(error) = block_on(begin(options, mailbox, ready_in.clone())) {
             let _ = ready_in.try_send(Err(error));
@@ -46,16 +46,16 @@ impl Drop for Closing {
     }
 }
 
-/// Makes the shard, tells the starter, serves.
+/// Makes the shard, reports that to the starter, and serves.
 async fn begin(options: ShardOptions, mailbox: Arc<Mailbox>, ready: SyncSender<io::Result<()>>) {
     #[cfg(target_os = "linux")]
     if let Some(processor) = options.processor {
-        // A thread that may go anywhere works as well, only slower.
+        // A thread that is not pinned works as well, only slower.
         crate::io::shared::pin(processor);
     }
     match Shard::new(options, mailbox) {
         Ok(shard) => {
-            // The starter waits; it is there.
+            // The starter waits for this, so the channel is open.
             let _ = ready.send(Ok(()));
             shard.run().await;
         }

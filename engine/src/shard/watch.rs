@@ -1,29 +1,30 @@
-//! A broadcast ring from a shard to any number of readers on other threads: one writer, which never waits. Each
-//! reader has its own place; one that lags by more than the ring loses the oldest values and is told how many.
+//! A broadcast ring from a shard to any number of readers on other threads. The one writer never waits. Each
+//! reader has its own position; a reader that lags by more than the ring's depth loses the oldest values and
+//! counts them.
 //!
-//! Values are exchanged without locks. Only waking readers that sleep takes a short one, when some do.
+//! Values are exchanged without locks. Only waking sleeping readers takes a short lock.
 
 use std::sync::Arc;
 
 use super::sync::{ArcSwapOption, AtomicBool, AtomicU64, AtomicUsize, Notify, Ordering, fence};
 use crate::event::Event;
 
-/// Events of one shard that readers may lag behind.
+/// Depth of a shard's ring, events.
 const WATCH_DEPTH: usize = 8192;
 
 /// An event of one of a shard's nodes.
 #[derive(Clone, Debug)]
 pub struct NodeEvent {
-    /// Which node.
+    /// The node's name.
     pub node: Arc<str>,
-    /// What.
+    /// The event, after coalescing.
     pub event: Event,
 }
 
-/// Reads the events of all nodes of one shard, from when it was made.
+/// Reads the events of all nodes of one shard, beginning with the first after it was made.
 pub type Watch = RingReader<NodeEvent>;
 
-/// Where a shard's events go while anybody watches.
+/// A shard's events, while there is a reader.
 pub(crate) type WatchRing = Ring<NodeEvent>;
 
 impl WatchRing {
@@ -32,7 +33,7 @@ impl WatchRing {
     }
 }
 
-/// The ring. Slots get memory when they are first written.
+/// The ring. A slot allocates when it is first written.
 pub(crate) struct Ring<T> {
     slots: Box<[ArcSwapOption<(u64, T)>]>,
     /// Values written so far.
@@ -53,12 +54,12 @@ impl<T> Ring<T> {
         })
     }
 
-    /// Whether anybody reads; else nothing needs to be written.
+    /// Whether there is a reader; otherwise nothing needs to be written.
     pub(crate) fn is_read(&self) -> bool {
         self.readers.load(Ordering::Relaxed) > 0
     }
 
-    /// Writes a value. Only one thread may: values written at the same moment by another would be lost.
+    /// Writes a value. Only one thread may write: concurrent writers would overwrite each other's values.
     pub(crate) fn write(&self, value: T) {
         let number = self.written.load(Ordering::Relaxed);
         self.slots[self.slot(number)].store(Some(Arc::new((number, value))));
@@ -66,13 +67,13 @@ impl<T> Ring<T> {
         self.arrived.notify_waiters();
     }
 
-    /// No more values will come.
+    /// Marks the end: readers return `None` after the last value.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.arrived.notify_waiters();
     }
 
-    /// A reader that gets what is written from now on.
+    /// A reader of the values written from now on.
     pub(crate) fn reader(self: &Arc<Self>) -> RingReader<T> {
         self.readers.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -84,7 +85,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// One reader's place in a ring.
+/// A reader of a ring, with its own position.
 pub struct RingReader<T> {
     ring: Arc<Ring<T>>,
     at: u64,
@@ -92,7 +93,7 @@ pub struct RingReader<T> {
 }
 
 impl<T> RingReader<T> {
-    /// The next value, if there is one. The number with it counts all values of the ring.
+    /// The next value with its number, counted from the ring's first value; `None` if there is none yet.
     pub fn try_next(&mut self) -> Option<Arc<(u64, T)>> {
         let depth = self.ring.slots.len() as u64;
         loop {
@@ -110,13 +111,13 @@ impl<T> RingReader<T> {
                 self.at += 1;
                 return Some(value);
             }
-            // The writer has just put a newer value there, so this one is lost.
+            // The writer has just overwritten this value.
             self.lost += 1;
             self.at += 1;
         }
     }
 
-    /// Waits for the next value. None once the writer has ended and all values were read.
+    /// Waits for the next value; `None` once the writer has ended and all values were read. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<(u64, T)>> {
         let ring = Arc::clone(&self.ring);
         loop {
@@ -132,7 +133,7 @@ impl<T> RingReader<T> {
         }
     }
 
-    /// Values that were lost because this reader lagged.
+    /// The number of values that this reader lost because it lagged.
     pub fn lost(&self) -> u64 {
         self.lost
     }

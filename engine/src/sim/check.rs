@@ -22,9 +22,9 @@ use crate::wire::{Incarnation, LamportTime};
 
 /// Violations kept; one is enough to fail a run.
 const VIOLATIONS_MAX: usize = 100;
-/// Answers to queries and relays are sent whatever their size is: what Serf's own limits let grow.
+/// Answers to queries and relays are sent whatever their size is; Serf's limits bound them.
 const DIRECT_BYTES_MAX: usize = 2048;
-/// The checksum goes on top of the packet budget, as memberlist has it.
+/// The checksum is not part of the packet budget, as in memberlist.
 const CHECKSUM_BYTES: usize = 5;
 
 /// A rule that was broken.
@@ -141,7 +141,7 @@ impl Checker {
         }
     }
 
-    /// The application is told something.
+    /// The application gets an event.
     pub(super) fn after_event(&mut self, at: Time, id: NodeId, event: &Event) {
         let Event::User { ltime, name, payload, .. } = event else { return };
         let shadow = self.shadows.entry(id).or_default();
@@ -206,10 +206,10 @@ fn broken_rule(old: Known, before: Incarnation, new: Known, now: Incarnation) ->
 /// Bound on the time from the end of all faults until all views are equal, for a cluster of `n` that loses
 /// at most a few percent of its packets. Each term is how long one mechanism may take, so small that it
 /// fails once in a million runs, and they follow each other in the worst case:
-/// - who is gone is probed by somebody: 20 probe intervals, each stretched by the highest health score;
+/// - a member that is gone is probed: 20 probe intervals, each stretched by the highest health score;
 /// - suspicions run out: the longest timeout, and members declared dead leave the table;
-/// - somebody reconnects across what was a partition: 10 intervals;
-/// - who missed that in gossip learns it by push/pull: log2 n + 6 intervals, each stretched by the size.
+/// - a member reconnects across a former partition: 10 intervals;
+/// - a member that missed the gossip learns it by push/pull: log2 n + 6 intervals, each stretched by the size.
 ///
 /// Serf's LAN settings, n = 16: 160 s + 29 s + 30 s + 300 s + 300 s = 819 s.
 pub fn settle_bound(config: &Config, n: usize) -> Duration {
@@ -259,7 +259,7 @@ impl World {
         self.disagreement_about_the_gone()
     }
 
-    /// Somebody lists a member as failed although another view knows of a leave that is no older, or as
+    /// A node lists a member as failed although another view knows of a leave that is no older, or as
     /// failed or left although another has erased it later.
     fn disagreement_about_the_gone(&self) -> Option<String> {
         use MemberStatus::{Failed, Left, None as Erased};

@@ -21,13 +21,13 @@ impl World {
             let member = template.set_fact(&mut world.ctx.roster, fact);
             template.set_swim(&world.ctx.roster, member, SwimState::Alive, Time::ZERO);
             template.set_status(&world.ctx.roster, member, MemberStatus::Alive, Time::ZERO);
-            // One joined after the other, each at a time of its own: what every push/pull then carries.
+            // One joined after the other, each at another Lamport time: every push/pull carries these times.
             template.set_status_ltime(&world.ctx.roster, member, LamportTime(u64::from(number)));
         }
         for node in world.nodes.iter_mut().flatten() {
             node.know_from_the_start(&mut world.ctx, &template, LamportTime(u64::from(n)));
         }
-        // What nodes told about themselves while they started is no news.
+        // What nodes announced while they started is no news.
         let out = &mut world.ctx.out;
         out.events.clear();
         out.notices.clear();

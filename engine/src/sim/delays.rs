@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Longest delay told apart: an hour.
+/// Longest delay that is resolved: an hour.
 const MILLIS_MAX: usize = 3_600_000;
 
 /// Delays, exact to the millisecond.
@@ -28,7 +28,7 @@ impl Delays {
         self.total
     }
 
-    /// The delay within which that share of them lies; none if there are none.
+    /// The delay that this share of them does not exceed; `None` if there are none.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let wanted = ((self.total as f64 * share).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;

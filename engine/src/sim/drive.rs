@@ -1,4 +1,4 @@
-//! How a World goes on: the next arrival or timer, handed to its node, and what the node puts out, handed to
+//! The steps of a World: the next arrival or timer, handed to its node, and what the node puts out, handed to
 //! the network.
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::time::Time;
 /// What happens next.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Next {
-    /// A node goes on or stops.
+    /// A node resumes or stops.
     Stall(NodeId),
     Arrival,
     Timer,
@@ -68,7 +68,7 @@ impl World {
         earliest.into_iter().chain(stall).chain(skewed).min()
     }
 
-    /// Lends a node its context, in its own time.
+    /// Lends a node its context, with the time of that node.
     pub(super) fn lend<T>(
         &mut self,
         id: NodeId,
@@ -102,7 +102,7 @@ impl World {
         self.input(to, Held::Load(load));
     }
 
-    /// An input for a node, at once or, if it stands still, when it goes on.
+    /// An input for a node, at once or, if it is paused, when it resumes.
     fn input(&mut self, id: NodeId, input: Held) {
         match &mut self.stalls[id.0 as usize] {
             Some(stall) if stall.holds(&input) => stall.hold(input),
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// A phase is over: what waited is handled, or a starved node stands still again.
+    /// A phase is over: waiting inputs are handled, or a starved node pauses again.
     fn turn_stall(&mut self, at: Time, id: NodeId) {
         self.stalled.remove(&(at, id));
         let Some(stall) = self.stalls[id.0 as usize].as_mut() else { return };
@@ -287,7 +287,7 @@ impl World {
             return self.flights.depart(now + round_trip, node, Load::Failed(id, "connection refused"));
         };
         if self.links.stream(now, node, target, 0).is_none() {
-            // Nobody answers, not even with a refusal: the node's own deadline ends it.
+            // No answer, not even a refusal: the node's deadline ends it.
             return;
         }
         let accepted = StreamId::accepted(self.accepted);
@@ -326,7 +326,7 @@ impl World {
 
 const RESET: &str = "connection reset by peer";
 
-/// Gives a node what arrived. Returns a datagram's buffer.
+/// Hands a node what arrived. Returns a datagram's buffer.
 fn deliver(node: &mut Node, ctx: &mut Context, load: Load) -> Option<Vec<u8>> {
     match load {
         Load::Datagram(from, mut bytes) => {

@@ -1,4 +1,4 @@
-//! What is wrong with a node itself: it stands still, is starved of CPU, or its clock runs at another rate.
+//! Faults of a node: it is paused, is starved of CPU, or its clock runs at another rate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use crate::sim::flights::Load;
 use crate::time::Time;
 use crate::timers::{TimerKey, Timers};
 
-/// Inputs that wait for a node which stands still; a socket's buffer is finite too. Datagrams beyond it are
+/// Inputs that wait for a paused node; a socket's buffer is finite too. Datagrams beyond it are
 /// lost.
 const HELD_DATAGRAMS_MAX: usize = 4096;
 
 /// A node that gets its inputs late.
 #[derive(Debug)]
 pub(super) struct Stall {
-    /// Whether it stands still now; a starved node also runs from time to time.
+    /// Whether it is paused now; a starved node also runs from time to time.
     pub(super) still: bool,
     /// When that changes.
     pub(super) until: Time,
     /// Timers run; only what comes in and goes out waits.
     pub(super) messages_only: bool,
-    /// Starved of CPU: stands still for the first span, runs for the second, and so on.
+    /// Starved of CPU: paused for the first span, runs for the second, and so on.
     cycle: Option<(Duration, Duration)>,
     held: VecDeque<Held>,
     datagrams: usize,
@@ -39,7 +39,7 @@ impl Stall {
         Stall { still: true, until, messages_only: false, cycle, held: VecDeque::new(), datagrams: 0 }
     }
 
-    /// The phase ends at `at`. Gives what is to be handled now.
+    /// The phase ends at `at`. Returns what is to be handled now.
     pub(super) fn turn(&mut self, at: Time) -> VecDeque<Held> {
         self.still = !self.still;
         if let Some((still, runs)) = self.cycle {
@@ -81,7 +81,7 @@ impl Stall {
     }
 }
 
-/// A clock that does not run at the world's rate. The node has a wheel of its own, in its own time.
+/// A clock that does not run at the world's rate. The node has a separate timer wheel, in its time.
 #[derive(Debug)]
 pub(super) struct Skew {
     pub(super) id: NodeId,

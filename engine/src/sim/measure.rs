@@ -1,4 +1,4 @@
-//! What a run measures: who knows what by when, what is sent for it, and who was wrongly declared failed.
+//! What a run measures: when members learn of changes, the traffic, and false positives.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub struct Departures {
     pub first_suspected: Delays,
     /// From each departure to the first declaration.
     pub first_declared: Delays,
-    /// From each departure to each member's application being told.
+    /// From each departure to the event at each member.
     pub told: Delays,
 }
 
@@ -48,17 +48,17 @@ pub struct Measures {
     pub crashes: Departures,
     /// Graceful leaves.
     pub leaves: Departures,
-    /// From each node's start to each other's application being told that it joined.
+    /// From each node's start to the join event at each other node.
     pub joins: Delays,
     /// Query acks and answers that arrived.
     pub query_answers: Delays,
     /// Queries asked, and those that ended.
     pub queries: (u64, u64),
-    /// Times that a running member was told as failed: about members that nothing is wrong with.
+    /// Events that report a running member as failed: members without a fault.
     pub false_about_healthy: u64,
     /// Of these: at members that nothing is wrong with.
     pub false_at_healthy: u64,
-    /// Times that a running member was told as failed: about members that a fault was made for.
+    /// Events that report a running member as failed: members with a fault.
     pub false_about_sick: u64,
     /// Datagrams sent, by the kind of their first message.
     pub datagrams: BTreeMap<&'static str, Traffic>,
@@ -90,7 +90,7 @@ struct Departure {
     declared: bool,
 }
 
-/// The measures of a run that still goes on.
+/// The measures of an unfinished run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter(pub(super) Rc<RefCell<Measures>>);
 
@@ -243,7 +243,7 @@ fn number_of(name: &str) -> Option<u32> {
     name.strip_prefix('n')?.parse().ok()
 }
 
-/// The first message of a datagram, checksum and compound taken off.
+/// The first message of a datagram, without checksum and compound.
 fn inner(bytes: &[u8]) -> &[u8] {
     let mut rest = bytes;
     if rest.first() == Some(&message::HAS_CRC) {
@@ -270,7 +270,7 @@ fn kind(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Whether one of a datagram's messages is a user event. Sealed and compressed ones are not looked into.
+/// Whether one of a datagram's messages is a user event. Sealed and compressed ones are not opened.
 fn carries_event(bytes: &[u8]) -> bool {
     const USER_EVENT: [u8; 2] = [message::USER, crate::wire::serf::USER_EVENT];
     let mut rest = bytes;

@@ -2,8 +2,8 @@
 //! trace hash on every machine.
 //!
 //! `network` decides what becomes of packets, `fault` what is wrong with nodes, `check` watches that no rule
-//! of the protocol is broken. A World keeps everything that nodes tell ([`World::events`] and so on) unless
-//! [`World::keep_nothing`] is called; a [`Watcher`] is told in both cases.
+//! of the protocol is broken. A World keeps everything that nodes report ([`World::events`] and so on) unless
+//! [`World::keep_nothing`] is called; a [`Watcher`] is called in both cases.
 
 pub mod catalog;
 mod check;
@@ -13,6 +13,7 @@ mod drive;
 mod fault;
 mod flights;
 mod measure;
+mod moment;
 mod network;
 mod play;
 mod scenario;
@@ -26,6 +27,7 @@ pub use crate::swim::push_pull_scale;
 pub use check::{Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};
+pub use moment::Moment;
 pub use network::{Link, Network};
 pub use play::{Outcome, Play};
 pub use scenario::{Action, NODES_MAX, NetworkSpec, Scenario, ScenarioError, Settings, Start, Step};
@@ -114,7 +116,7 @@ impl World {
         self.keep = false;
     }
 
-    /// Tells `watcher` everything from now on, beside those there are.
+    /// Reports everything to `watcher` too from now on.
     pub fn watch(&mut self, watcher: Box<dyn Watcher>) {
         self.watchers.push(watcher);
     }
@@ -243,12 +245,12 @@ impl World {
         self.links.network = network;
     }
 
-    /// Lets a node stand still for that long: its inputs wait and come all at once when it goes on.
+    /// Pauses a node for `span`: its inputs wait and are handled all at once when it resumes.
     pub fn pause(&mut self, id: NodeId, span: Duration) {
         self.stall(id, Stall::new(self.ctx.now + span, None));
     }
 
-    /// Starves a node of CPU: it stands still for `still`, gets through what waited and runs for `runs`, and
+    /// Starves a node of CPU: it is paused for `still`, handles what waited and runs for `runs`, and
     /// so on until [`heal`](Self::heal).
     pub fn starve(&mut self, id: NodeId, still: Duration, runs: Duration) {
         self.stall(id, Stall::new(self.ctx.now + still, Some((still, runs))));
@@ -293,7 +295,7 @@ impl World {
         self.flights.depart(at, to, flights::Load::Datagram(from, bytes));
     }
 
-    /// Somebody at that address connects to a node, writes these bytes and, if `closes`, closes the stream.
+    /// A peer at that address connects to a node, writes these bytes and, if `closes`, closes the stream.
     pub fn inject_stream(&mut self, to: NodeId, from: SocketAddr, bytes: Vec<u8>, closes: bool) {
         let id = StreamId::accepted(self.accepted);
         self.accepted += 1;
@@ -316,14 +318,14 @@ impl World {
         self.steps
     }
 
-    /// Runs for that long.
+    /// Runs for `span`.
     pub fn run(&mut self, span: Duration) {
         let end = self.ctx.now + span;
         while self.step(end) {}
         self.ctx.now = end;
     }
 
-    /// Runs until the condition holds, at most that long. The time it took, or none.
+    /// Runs until the condition holds, for at most `span`. Returns the time it took, or `None`.
     pub fn run_until(&mut self, span: Duration, mut holds: impl FnMut(&World) -> bool) -> Option<Duration> {
         let (start, end) = (self.ctx.now, self.ctx.now + span);
         while !holds(self) {
@@ -366,7 +368,7 @@ impl World {
         &self.completions
     }
 
-    /// Everything applications were told so far.
+    /// All events so far.
     pub fn events(&self) -> &[(NodeId, Event)] {
         &self.events
     }
@@ -376,7 +378,7 @@ impl World {
         &self.records
     }
 
-    /// Everything nodes told their logs so far.
+    /// All notices so far.
     pub fn notices(&self) -> &[(Time, NodeId, Notice)] {
         &self.notices
     }

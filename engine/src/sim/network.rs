@@ -45,7 +45,7 @@ impl Default for Network {
     }
 }
 
-/// Datagrams wait at most that long for a node's uplink.
+/// The longest time that a datagram waits for a node's uplink.
 const UPLINK_WAIT_MAX: Duration = Duration::from_millis(500);
 /// With this share of packets lost in one direction, a stream makes no progress.
 const STREAM_LOSS_MAX: f64 = 0.5;
@@ -177,7 +177,7 @@ impl Links {
         delay
     }
 
-    /// Share of packets that the two nodes' links lose in that direction, the network's own loss left out.
+    /// Share of packets that the two nodes' links lose in that direction, without the loss of the network.
     fn link_loss(&self, now: Time, from: NodeId, to: NodeId) -> f64 {
         let (a, b) = (from.0 as usize, to.0 as usize);
         let heard = self.islands[b] == 0 && self.deaf.contains(&self.islands[a]);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::check::{Violation, settle_bound};
 use super::measure::{Measures, Meter};
+use super::moment::Moment;
 use super::scenario::{Action, Scenario, Start, Step};
 use super::{Link, World};
 use crate::canary::Canary;
@@ -20,9 +21,9 @@ use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::message;
 
-/// A failed join is tried again after that long, and up to as much again by chance.
+/// A failed join is tried again after this time and a random time up to as long.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
-/// Time between looks at queue depths, at joins to be tried again and at whether all views are equal.
+/// Time between two checks of queue depths, of joins to be tried again and of whether all views are equal.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A scenario that is being played.
@@ -120,7 +121,7 @@ impl Play {
         }
     }
 
-    /// Compresses one of so many writes to streams, beside sending it as it is, to tell what LZW would make of
+    /// Compresses one of so many writes to streams, beside sending it as it is, to measure what LZW would make of
     /// the traffic without spending the time on all of it.
     pub fn sample_compression(&mut self, every: u64) {
         self.meter.0.borrow_mut().sample_every = every;
@@ -131,9 +132,14 @@ impl Play {
         &mut self.world
     }
 
-    /// Plays it to its end. `goes_on` is asked from time to time, with the time so far and the expected one;
-    /// it stops the run by false.
-    pub fn run(mut self, mut goes_on: impl FnMut(Duration, Duration) -> bool) -> Outcome {
+    /// Plays it to its end. `goes_on` is called every 250 ms of virtual time, with the time so far and the expected
+    /// one; it stops the run by returning false.
+    pub fn run(self, mut goes_on: impl FnMut(Duration, Duration) -> bool) -> Outcome {
+        self.observe(|moment| goes_on(moment.passed, moment.expected))
+    }
+
+    /// Like [`run`](Self::run), but `goes_on` sees the whole moment.
+    pub fn observe(mut self, mut goes_on: impl FnMut(&Moment<'_>) -> bool) -> Outcome {
         let lasts = self.scenario.lasts.0;
         let end = Time::ZERO + lasts;
         let mut stopped = false;
@@ -143,7 +149,7 @@ impl Play {
             let until = next.min(end).min(self.world.now() + LOOK_INTERVAL);
             self.world.run(until.since(self.world.now()));
             self.look();
-            stopped = !goes_on(self.world.now().since(Time::ZERO), lasts);
+            stopped = !self.moment(lasts, &mut goes_on);
         }
         let (mut settled_in, mut unsettled) = (None, None);
         if self.scenario.settle && !stopped {
@@ -162,7 +168,7 @@ impl Play {
     /// Heals everything and waits until all views are equal and all queries over.
     fn settle(
         &mut self,
-        goes_on: &mut impl FnMut(Duration, Duration) -> bool,
+        goes_on: &mut impl FnMut(&Moment<'_>) -> bool,
     ) -> (Option<Duration>, Option<String>, bool) {
         self.heal();
         self.world.links.network.loss = self.world.links.network.loss.min(0.05);
@@ -182,12 +188,17 @@ impl Play {
                 let wrong = wrong.unwrap_or_else(|| "a join still fails".to_owned());
                 return (None, Some(format!("{passed:?} after the last fault: {wrong}")), false);
             }
-            if !goes_on(self.world.now().since(Time::ZERO), self.scenario.lasts.0 + bound) {
+            if !self.moment(self.scenario.lasts.0 + bound, goes_on) {
                 return (None, None, true);
             }
             self.world.run(LOOK_INTERVAL);
             self.look();
         }
+    }
+
+    fn moment(&self, expected: Duration, goes_on: &mut impl FnMut(&Moment<'_>) -> bool) -> bool {
+        let passed = self.world.now().since(Time::ZERO);
+        goes_on(&Moment { passed, expected, world: &self.world, measures: &self.meter.0.borrow() })
     }
 
     /// A query that should be over and is not.
@@ -381,7 +392,7 @@ impl Play {
 
     fn restart(&mut self, step: &Step) {
         for (number, config, restored) in std::mem::take(&mut self.crashed) {
-            // A snapshot from before anybody was met says whom to join as little as none does.
+            // A snapshot from before the first join lists no member to join, like no snapshot.
             let mut others = restored.alive.iter().chain(&restored.failed);
             let rejoins = step.snapshot && others.any(|(name, _)| *name != config.node_name);
             let id = self.world.restart(&config, |raw| {
@@ -396,7 +407,7 @@ impl Play {
         }
     }
 
-    /// Who left comes back under another address.
+    /// A member that left comes back under another address.
     fn move_away(&mut self) {
         for (number, config, old) in std::mem::take(&mut self.left) {
             if self.world.node(old).is_some() {

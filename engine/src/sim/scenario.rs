@@ -15,14 +15,14 @@ use crate::duration::Span;
 pub const NODES_MAX: u32 = 100_000;
 /// Multiples of it are spread evenly between whole numbers.
 const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
-/// A scenario lasts at most that long.
+/// The longest scenario.
 const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Its name, as commands give it.
+    /// Its name.
     pub name: String,
     /// One line: what it shows.
     pub about: String,
@@ -138,7 +138,7 @@ pub struct Settings {
     /// The health score stays below this; 1 switches Lifeguard's local health off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awareness_max_multiplier: Option<u32>,
-    /// Whether a ping tells a suspect of the accusation; `false` switches Lifeguard's buddy system off.
+    /// Whether a ping to a suspect carries the accusation; `false` switches Lifeguard's buddy system off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buddy_system: Option<bool>,
 }
@@ -205,16 +205,16 @@ pub struct Step {
     /// `link`: share of outgoing packets lost.
     #[serde(skip_serializing_if = "is_default")]
     pub outbound_loss: f64,
-    /// `link`: bad for that long, ...
+    /// `link`: bad for this time, ...
     #[serde(skip_serializing_if = "is_default")]
     pub bad: Span,
-    /// ... then good for that long, and so on. Zero: always bad.
+    /// ... then good for this time, and so on. Zero: always bad.
     #[serde(skip_serializing_if = "is_default")]
     pub good: Span,
-    /// `starve`, `hold-messages`: stand still that long, ... `pause`: once.
+    /// `starve`, `hold-messages`: paused for this time, ... `pause`: once.
     #[serde(skip_serializing_if = "is_default")]
     pub still: Span,
-    /// ... then run that long.
+    /// ... then running for this time.
     #[serde(skip_serializing_if = "is_default")]
     pub runs: Span,
     /// `skew`: seconds of the node for one of the world.
@@ -241,7 +241,7 @@ pub enum Action {
     Heal,
     /// A random node sends a user event.
     Event,
-    /// A random node asks everybody and wants acks.
+    /// A random node sends a query and asks for acks.
     Query,
     /// Nodes are gone without a word.
     Crash,
@@ -272,7 +272,7 @@ pub enum Action {
     Hostile,
     /// A key is added everywhere.
     InstallKey,
-    /// Everybody seals with it.
+    /// All nodes seal with it.
     UseKey,
     /// It is taken out everywhere.
     RemoveKey,

@@ -1,5 +1,5 @@
 //! The trace hash: one number over everything that happened, in order. It is the same on every machine, so
-//! two runs of one seed that differ anywhere are told apart.
+//! two runs of one seed that differ anywhere get different hashes.
 
 /// How much goes into the trace hash.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Watching a run: what a World tells while it goes on, without keeping it.
+//! Watching a run: a World reports what happens, without keeping it.
 
 use crate::command::Ticket;
 use crate::context::NodeId;
@@ -8,9 +8,9 @@ use crate::time::Time;
 /// Something that happened.
 #[derive(Debug)]
 pub enum Seen<'a> {
-    /// An application was told something.
+    /// An application got an event.
     Event(&'a Event),
-    /// A log was told something.
+    /// A log got a notice.
     Notice(&'a Notice),
     /// A command was answered.
     Completion(Ticket, &'a Completion),
@@ -22,7 +22,7 @@ pub enum Seen<'a> {
     Streamed(&'a [u8]),
 }
 
-/// Is told everything that happens.
+/// Is called for everything that happens.
 pub trait Watcher {
     /// At that time, this happened to that node.
     fn saw(&mut self, at: Time, node: NodeId, what: Seen<'_>);

@@ -1,9 +1,9 @@
-//! Local health awareness (Lifeguard section 4.1): a node that misses acks which others would have sent
-//! doubts itself first.
+//! Local health awareness (Lifeguard section 4.1): a node that misses acks lowers its own pace before it accuses
+//! others.
 
 use std::time::Duration;
 
-/// The local health score: 0 is healthy; each step stretches the probe interval by its length.
+/// The local health score: 0 is healthy; a score of h makes the probe interval h + 1 times as long.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Awareness {
     score: u32,

@@ -8,12 +8,13 @@ use crate::view::{Known, SwimState, View};
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{Alive, Dead, NodeState, Suspect, WireState};
 
-/// Records merged in one go, so that no ack waits behind a big merge: at 0.5 to 1 µs for a record that is
+/// Records merged in one slice, so that no ack waits for a big merge: at 0.5 to 1 µs for a record that is
 /// known already and 2 µs for a new one, about a millisecond.
 const SLICE_RECORDS: usize = 500;
 
 impl Swim {
-    /// Merges the next slice of a push/pull. `offset` is where it goes on; true when all is merged.
+    /// Merges the next slice of a push/pull, from `offset` on, and advances `offset`. Returns true once all is
+    /// merged.
     pub(crate) fn merge_slice(
         &mut self,
         scope: &mut Scope<'_>,
@@ -50,7 +51,7 @@ impl Swim {
                 self.on_alive(scope, &alive, source, None);
             }
             WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source),
-            // A remote's "dead" is only hearsay: the member gets the chance to refute.
+            // Others may be wrong about a dead member: it gets the chance to refute.
             WireState::Dead | WireState::Suspect => {
                 let from = scope.config.node_name.clone();
                 self.on_suspect(scope, &Suspect { incarnation, node, from: &from }, source);
@@ -59,8 +60,8 @@ impl Swim {
     }
 }
 
-/// The record that probably comes next: nodes of one implementation list members in similar orders, and most
-/// records say what is known already.
+/// The record that is expected next: nodes of one implementation list members in similar orders, and most
+/// records say what this node knows.
 struct Expected {
     member: MemberIndex,
     /// Whether the last record was about the expected member.
@@ -69,8 +70,8 @@ struct Expected {
 }
 
 impl Expected {
-    /// Whether the next record is, byte for byte, what this node would say about the expected member. Then it
-    /// changes nothing, and needs no decoding to tell.
+    /// Whether the next record is, byte for byte, what this node would send about the expected member. Then it
+    /// changes nothing, and this is found out without decoding it.
     fn is_next(&mut self, scope: &Scope<'_>, frame: &PushPullFrame, offset: &mut usize) -> bool {
         let Some(known) = scope.view.get(self.member).filter(|known| known.swim == SwimState::Alive) else {
             return false;
@@ -139,13 +140,13 @@ pub(crate) fn encode_local_states(
     count
 }
 
-/// Whether everybody in the frame and in the view can talk to each other: each one's current version lies
-/// in the range that all alive ones understand (PROTOCOL 7.2).
+/// Whether all members in the frame and in the view can talk to each other: the current version of each lies in
+/// the range that all alive members understand (PROTOCOL 7.2).
 ///
 /// # Errors
-/// What does not fit, in Serf's words.
+/// The first version that does not fit, in Serf's words. Nothing was changed.
 pub(crate) fn verify_versions(view: &View, roster: &Roster, frame: &PushPullFrame) -> Result<(), String> {
-    // If all that anybody ever announced goes together, so does what these two hold.
+    // If all versions that were ever announced fit together, so do those of the frame and the view.
     if let (Some(known), Some(theirs)) = (roster.versions().all(), frame.versions().all())
         && go_together(known.chain(theirs))
     {
@@ -221,7 +222,7 @@ impl Range {
 }
 
 /// Stretches the push/pull interval in big clusters: times ceil(log2(n) - log2(32)) + 1 beyond 32
-/// members (PROTOCOL 9.1). 33 gives 2, 65 gives 3, 10,000 gives 10.
+/// members (PROTOCOL 9.1). 33 members: 2, 65: 3, 10,000: 10.
 pub fn push_pull_scale(n: usize) -> u32 {
     if n <= 32 { 1 } else { n.div_ceil(32).next_power_of_two().ilog2() + 1 }
 }

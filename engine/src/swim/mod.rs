@@ -1,7 +1,7 @@
-//! Who is in the cluster: SWIM with Lifeguard, as memberlist speaks it.
+//! The members of the cluster: SWIM with Lifeguard, as memberlist implements it.
 //!
-//! The parts: `probe` asks members whether they live, `state` decides what a message about a member changes,
-//! `suspicion` gives the accused time to refute, `merge` exchanges whole states.
+//! `probe` pings members, `state` decides what a message about a member changes, `suspicion` computes how long a
+//! suspect may refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
 mod merge;
@@ -27,11 +27,11 @@ use crate::wire::Incarnation;
 
 /// The SWIM state of one node, apart from its view.
 pub(crate) struct Swim {
-    /// The own incarnation; only this node raises it.
+    /// This node's incarnation. No other node raises it.
     incarnation: Incarnation,
-    /// Set once the own graceful leave told the cluster: nothing revives this node.
+    /// This node has announced its departure: no message revives it.
     leaving: bool,
-    /// The delegate gave the meta, not the tags.
+    /// The meta comes from the delegate and not from the tags.
     pub(crate) meta_is_delegates: bool,
     pub(crate) awareness: Awareness,
     prober: Prober,
@@ -39,7 +39,7 @@ pub(crate) struct Swim {
     suspicion_generation: u32,
     #[cfg(feature = "sim")]
     pub(crate) canary: crate::canary::Canary,
-    /// Tombstones shown to who claims to live, since the last probe.
+    /// Tombstones sent since the last probe to members that announced themselves as they were before they left.
     challenges: u32,
 }
 
@@ -59,7 +59,7 @@ impl Swim {
         }
     }
 
-    /// Gives all references to names back; the node is gone.
+    /// Releases all references to names; the node ends.
     pub(crate) fn clear(&mut self, ctx: &mut Context) {
         for (_, suspicion) in self.suspicions.drain() {
             for &accuser in suspicion.accusers() {

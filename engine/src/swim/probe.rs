@@ -1,5 +1,5 @@
-//! Probing: one member per interval, in a random order that visits everybody once per round (SWIM 3.1,
-//! 4.3), with help from others, a stream as last resort, and Lifeguard's nacks (PROTOCOL 9.2).
+//! Probing: one member per interval, in a random order that visits every member once per round (SWIM 3.1, 4.3),
+//! with indirect pings, a ping over a stream, and Lifeguard's nacks (PROTOCOL 9.2).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use crate::wire::{
 /// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
 const NACK_PROTOCOL_MIN: u8 = 4;
 const STREAM_PING_PROTOCOL_MIN: u8 = 3;
-/// Pings relayed for others at one time. A relay lives for one probe timeout, so this is far above what
-/// honest peers ask of one node; beyond it requests are dropped and counted.
+/// Pings relayed for other members at one time. A relay lasts for one probe timeout, so honest peers stay far
+/// below this; beyond it requests are dropped and counted.
 const RELAYS_MAX: usize = 1024;
 
 /// Inquiries under way at one time; each lasts one probe timeout.
@@ -59,11 +59,11 @@ struct Probe {
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
-    /// An ack may come from others, so its time says nothing.
+    /// Others were asked to ping too, so the time of an ack is no round trip.
     asked_others: bool,
 }
 
-/// A ping sent for somebody else.
+/// A ping that this node sent on behalf of another member.
 struct Relay {
     requester: SocketAddr,
     requester_seq: SeqNo,
@@ -95,7 +95,7 @@ impl Swim {
         scope.schedule(now + period, TimerKind::Probe, 0, 0);
     }
 
-    /// The direct ping was not answered in time: ask others, and try a stream.
+    /// The direct ping got no ack in time: asks other members to ping, and pings over a stream.
     pub(crate) fn on_probe_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
             return;
@@ -123,7 +123,7 @@ impl Swim {
         }
     }
 
-    /// The protocol period is over: a probe without an answer becomes a suspicion.
+    /// The protocol period is over: a probe without an ack becomes a suspicion.
     pub(crate) fn on_probe_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let Some(probe) = self.prober.current.take_if(|probe| probe.seq.0 == key.subject) else { return };
         let name = scope.ctx.roster.name(probe.target).to_owned();
@@ -131,7 +131,7 @@ impl Swim {
             self.awareness.apply(-1);
             return scope.notice(Notice::TcpFallbackOnly { name });
         }
-        // Lifeguard 4.1: members that were asked and did not even nack speak against this node's own
+        // Lifeguard 4.1: members that were asked and sent no nack either are evidence against this node's own
         // connection, not against the target.
         let missed = probe.nacks_expected.saturating_sub(probe.nacks);
         self.awareness.apply(if probe.nacks_expected > 0 { missed as i32 } else { 1 });
@@ -142,7 +142,7 @@ impl Swim {
         self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own);
     }
 
-    /// Somebody pings this node.
+    /// A member pings this node.
     pub(crate) fn on_ping(&mut self, scope: &mut Scope<'_>, ping: &Ping<'_>, from: SocketAddr) {
         if !ping.node.is_empty() && ping.node != scope.config.node_name {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
@@ -155,7 +155,7 @@ impl Swim {
         *scope.ack_payload = payload;
     }
 
-    /// Somebody asks this node to ping a third one.
+    /// A member asks this node to ping a third one.
     pub(crate) fn on_indirect_ping(
         &mut self,
         scope: &mut Scope<'_>,
@@ -181,13 +181,13 @@ impl Swim {
         send_ping(scope, SocketAddr::new(ip, port), request.node, seq);
     }
 
-    /// A ping is answered: the own probe, or one relayed for somebody else.
+    /// An ack of this node's probe, or of a ping that it relayed for another member.
     pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
         if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
             let round_trip = scope.ctx.now.since(probe.sent_at);
             if !probe.asked_others && scope.delegate.is_some() {
-                tell_delegate(scope, probe.target, round_trip, &ack.payload);
+                report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
             if scope.config.extensions && !probe.asked_others {
                 let (member, asked, extension) = (probe.target, Asked::Probe, ack.extension);
@@ -204,11 +204,11 @@ impl Swim {
             let Inquiry { member, asked, sent_at, .. } = self.prober.inquiries.swap_remove(place);
             if scope.delegate.is_some() {
                 let round_trip = scope.ctx.now.since(sent_at);
-                tell_delegate(scope, member, round_trip, &ack.payload);
+                report_round_trip(scope, member, round_trip, &ack.payload);
             }
             scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
         } else {
-            // Late acks are normal; they are counted, not told.
+            // Late acks are normal; they are counted and not logged.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
     }
@@ -236,7 +236,7 @@ impl Swim {
         scope.defer(Deferred::Compared(Compared { member, asked, extension: None }));
     }
 
-    /// Somebody asked to ping got no answer either, but lives itself.
+    /// A member that was asked to ping got no ack either, but is alive itself.
     pub(crate) fn on_nack(&mut self, scope: &mut Scope<'_>, nack: Nack) {
         match self.prober.current.as_mut().filter(|probe| probe.seq == nack.seq) {
             Some(probe) => probe.nacks += 1,
@@ -244,7 +244,7 @@ impl Swim {
         }
     }
 
-    /// A relayed ping got no answer in time.
+    /// A relayed ping got no ack in time.
     pub(crate) fn on_relay_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let Some(relay) = self.prober.relays.remove(&SeqNo(key.subject)) else { return };
         if relay.nack {
@@ -253,7 +253,7 @@ impl Swim {
         }
     }
 
-    /// The probed member answered over a stream.
+    /// The probed member acked over a stream.
     pub(crate) fn on_stream_ack(&mut self, seq: SeqNo) {
         if let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq == seq) {
             probe.answered_over_stream = true;
@@ -284,7 +284,7 @@ impl Swim {
             scope.view.swim_count(state) - usize::from(counts_me)
         });
         if probed == [0, 0] {
-            // Nobody to find; looking would go through all places of the view.
+            // No member to find; the search would visit all places of the view.
             self.forget_long_gone(scope);
             return None;
         }
@@ -313,7 +313,7 @@ impl Swim {
     }
 }
 
-fn tell_delegate(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Duration, payload: &[u8]) {
+fn report_round_trip(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Duration, payload: &[u8]) {
     let Scope { ctx, view, delegate, .. } = scope;
     if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
         let announced = fact.alive(ctx.roster.name(member));
@@ -360,7 +360,7 @@ fn send_indirect_ping(
     scope.send_message(to, |out| request.encode(out));
 }
 
-/// Where an answer goes: the source the message names, else where the datagram came from.
+/// Where a reply goes: to the source that the message names, else to where the datagram came from.
 fn reply_address(source_addr: &[u8], source_port: u16, from: SocketAddr) -> SocketAddr {
     match ip_from_bytes(source_addr) {
         Some(ip) if source_port != 0 => SocketAddr::new(ip, source_port),

@@ -18,11 +18,11 @@ use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
 
-/// Tombstones shown between two probes: a stale list of thousands must not become thousands of datagrams.
+/// Tombstones sent between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
 
 impl Swim {
-    /// Announces this node to its own view: incarnation 1, alive.
+    /// Enters this node into its own view: alive, incarnation 1.
     pub(crate) fn introduce_self(&mut self, scope: &mut Scope<'_>) {
         let given = delegates_meta(scope);
         self.meta_is_delegates = given.is_some();
@@ -37,7 +37,8 @@ impl Swim {
         self.update_meta(scope, &meta);
     }
 
-    /// Asks the delegate for the meta again and announces it under a new incarnation. False if it gives none.
+    /// Asks the delegate for the meta again and announces it under a new incarnation. Returns false if the delegate
+    /// returns none; then nothing was changed.
     pub(crate) fn ask_meta(&mut self, scope: &mut Scope<'_>) -> bool {
         let given = delegates_meta(scope).filter(|_| self.meta_is_delegates);
         if let Some(meta) = &given {
@@ -52,7 +53,7 @@ impl Swim {
         scope.defer(Deferred::Change(Change::Updated(scope.me)));
     }
 
-    /// A member is said to be alive. `from` is the datagram's source, if it was one.
+    /// A message says that a member is alive. `from` is the source of the datagram, if it came by one.
     pub(crate) fn on_alive(
         &mut self,
         scope: &mut Scope<'_>,
@@ -62,7 +63,7 @@ impl Swim {
     ) {
         let mut alive = alive.clone();
         if alive.port == 0 {
-            // A peer of protocol 1 has no port of its own: memberlist then means the receiver's.
+            // A peer of protocol 1 sends no port: memberlist then takes the receiver's.
             alive.port = scope.config.advertise.port();
         }
         let is_me = alive.node == scope.config.node_name;
@@ -91,7 +92,7 @@ impl Swim {
         if let Some((_, known)) = listed
             && is_older_than_tombstone(scope, known, &alive)
         {
-            return self.show_tombstone(scope, known, &alive);
+            return self.send_tombstone(scope, known, &alive);
         }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
@@ -141,7 +142,7 @@ impl Swim {
         }
     }
 
-    /// A member is accused of not answering.
+    /// A message accuses a member of not answering.
     pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
         if is_last(scope, suspect.incarnation) {
             return;
@@ -172,7 +173,7 @@ impl Swim {
         scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
     }
 
-    /// A member is said to be dead; by itself if it left.
+    /// A message says that a member is dead, or, if the member says so itself, that it left.
     pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
         if is_last(scope, dead.incarnation) {
             return;
@@ -212,7 +213,7 @@ impl Swim {
         self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own);
     }
 
-    /// Tells the cluster that this node leaves: dead, by itself. From now on nothing revives it.
+    /// Announces the departure: this node declares itself dead. From now on no message revives it.
     pub(crate) fn leave(&mut self, scope: &mut Scope<'_>) {
         self.leaving = true;
         scope.dissemination.send_first(scope.me);
@@ -221,8 +222,8 @@ impl Swim {
         self.on_dead(scope, &dead, Source::Own);
     }
 
-    /// Drops members from the SWIM table that are gone longer than gossip still goes to them. Serf keeps
-    /// listing those it calls failed or left.
+    /// Drops members from the SWIM table that gossip does not go to any longer. The serf layer still lists those
+    /// that failed or left.
     pub(crate) fn forget_long_gone(&mut self, scope: &mut Scope<'_>) {
         for member in scope.view.gone() {
             let since = scope.view.swim_since(member).unwrap_or(scope.ctx.now);
@@ -234,9 +235,9 @@ impl Swim {
         }
     }
 
-    /// News from before a member's departure: not believed. The member may be back all the same, started
-    /// anew and ignorant of how far its incarnation had come; told that it left, it refutes with a newer one.
-    fn show_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+    /// Refuses news from before a member's departure, and sends the departure to the member. A member that was
+    /// started again does not know its former incarnation: on the departure it refutes with a newer one.
+    fn send_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
         scope.stats.count_drop(DropReason::Departed);
         if self.challenges >= CHALLENGES_MAX {
             return;
@@ -272,7 +273,7 @@ impl Swim {
             return;
         }
         let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
-            // Nobody can outbid the last incarnation; believing it would make this node unrefutable.
+            // No incarnation exceeds the last one: this node could never refute again.
             return scope.drop_input(DropReason::IncarnationExhausted, None);
         };
         self.incarnation = Incarnation(incarnation);
@@ -283,7 +284,7 @@ impl Swim {
         scope.broadcast_member(scope.me, scope.me, Source::Own);
     }
 
-    /// `named` is the member of that name, if the roster has it.
+    /// Stores what a member announced. `named` is the member of that name, if the roster has one.
     fn store_alive(
         &mut self,
         scope: &mut Scope<'_>,
@@ -317,7 +318,7 @@ impl Swim {
             scope.ctx.roster.release_name(from);
             return repeated(scope, member, source);
         }
-        // The suspicion keeps the reference. An earlier timer of it is stale from now on.
+        // The suspicion keeps the reference. Its earlier timer is stale from now on.
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         suspicion.generation = self.suspicion_generation;
         let deadline = suspicion.deadline();
@@ -368,7 +369,7 @@ fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
     }
 }
 
-/// Refuses the last incarnation there is: whoever it is said about could never outbid it.
+/// Refuses the last incarnation there is: no refutation could exceed it.
 fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
     let last = incarnation.0 == u32::MAX;
     if last {
@@ -378,7 +379,7 @@ fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
 }
 
 /// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
-/// Under another address it is somebody new.
+/// Under another address it is a new member.
 fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
     let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
     let fact = scope.ctx.roster.fact(known.fact);
@@ -402,7 +403,7 @@ pub(crate) fn encoded_meta(protocol: u8, tags: &BTreeMap<String, String>) -> Vec
     meta
 }
 
-/// The meta that the delegate gives, if it does and that fits. With serf on top the meta is serf's.
+/// The delegate's meta, if it returns one that fits. With the serf layer the meta is the encoded tags.
 fn delegates_meta(scope: &mut Scope<'_>) -> Option<Vec<u8>> {
     if scope.config.serf {
         return None;
@@ -417,7 +418,7 @@ fn own_versions(config: &Config) -> [u8; 6] {
     if config.serf { [1, 5, 2, 2, 5, config.protocol] } else { [1, 5, 2, 0, 0, 0] }
 }
 
-/// A range of memberlist protocols that nobody can speak is refused (PROTOCOL 7.2).
+/// A range of memberlist protocols that is empty or begins at 0 is refused (PROTOCOL 7.2).
 fn versions_make_sense(versions: &[u8]) -> bool {
     match versions {
         [min, max, _, ..] => *min != 0 && *max != 0 && min <= max,

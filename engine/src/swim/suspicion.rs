@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::roster::MemberIndex;
 use crate::time::Time;
 
-/// Accusers kept at the most. Serf's suspicion_mult - 2 stays far below it.
+/// Accusers kept per suspicion. Serf's suspicion_mult - 2 stays far below it.
 const ACCUSERS_MAX: usize = 16;
 
 /// One running suspicion.
@@ -18,7 +18,7 @@ pub(crate) struct Suspicion {
     max: Duration,
     /// Confirmations after which the timeout is at its minimum; 0: it starts there.
     wanted: u32,
-    /// The first accuser, then those who confirmed. Each holds a reference to its name.
+    /// The first accuser, then those that confirmed. The suspicion holds a reference to each name.
     accusers: Vec<MemberIndex>,
 }
 
@@ -34,15 +34,15 @@ impl Suspicion {
         let min = timeout_min(config.suspicion_mult, n, config.probe_interval);
         let max = min * config.suspicion_max_timeout_mult;
         let mut wanted = config.suspicion_mult.saturating_sub(2).min(ACCUSERS_MAX as u32 - 1);
-        // Too few others to confirm: wait the minimum at once.
+        // Too few other members to confirm: the timeout is the minimum from the start.
         if n < 2 + wanted as usize {
             wanted = 0;
         }
         Suspicion { generation, started: now, min, max, wanted, accusers: vec![from] }
     }
 
-    /// Adds a confirmation. True if it was new and wanted; the caller then holds one more name reference
-    /// for it and gossips it on.
+    /// Adds a confirmation. Returns true if it was new and wanted: then the suspicion takes over the caller's
+    /// reference to the name, and the caller passes the accusation on.
     pub(crate) fn confirm(&mut self, from: MemberIndex) -> bool {
         if self.confirmations() >= self.wanted || self.accusers.contains(&from) {
             return false;
@@ -56,7 +56,7 @@ impl Suspicion {
         self.accusers.len() as u32 - 1
     }
 
-    /// Everybody who accused.
+    /// All accusers.
     pub(crate) fn accusers(&self) -> &[MemberIndex] {
         &self.accusers
     }
@@ -68,7 +68,7 @@ impl Suspicion {
 }
 
 /// mult * max(1, log10(max(1, n))) * interval, the logarithm cut to thousandths as memberlist does.
-/// With mult 4 and 1 s: n = 10 gives 4 s, n = 200 gives 9.204 s, n = 1000 gives 12 s.
+/// With mult 4 and 1 s: n = 10: 4 s, n = 200: 9.204 s, n = 1000: 12 s.
 pub(crate) fn timeout_min(mult: u32, n: usize, interval: Duration) -> Duration {
     let scale = libm::log10(n.max(1) as f64).max(1.0);
     let thousandths = (scale * 1000.0) as u32;

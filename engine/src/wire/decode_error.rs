@@ -28,7 +28,7 @@ decode_errors! {
     Empty = "empty",
     /// The datagram is longer than the receive buffer.
     DatagramTruncated = "datagram_truncated",
-    /// A type byte nobody knows.
+    /// An unknown type byte.
     UnknownType = "unknown_type",
     /// A known type where it must not be: a push/pull in a datagram, a checksum inside a compound.
     MisplacedType = "misplaced_type",
@@ -46,9 +46,9 @@ decode_errors! {
     MetaTooLong = "meta_too_long",
     /// An address of neither 4 nor 16 bytes.
     BadAddress = "bad_address",
-    /// Protocol versions that nobody can speak, or more than six.
+    /// A range of protocol versions that is empty or begins at 0, or more than six versions.
     BadVersions = "bad_versions",
-    /// A member state nobody knows.
+    /// An unknown member state.
     BadState = "bad_state",
     /// A label is expected and none came.
     LabelMissing = "label_missing",
@@ -56,9 +56,9 @@ decode_errors! {
     LabelMismatch = "label_mismatch",
     /// A label of length zero, or cut.
     LabelMalformed = "label_malformed",
-    /// Encryption is expected and the stream is plain.
+    /// A sealed stream is expected and this one is plain.
     NotEncrypted = "not_encrypted",
-    /// The stream is encrypted and this node has no key.
+    /// The stream is sealed and this node has no key.
     Encrypted = "encrypted",
     /// An encryption envelope of an unknown version.
     BadEnvelopeVersion = "bad_envelope_version",
@@ -80,9 +80,9 @@ decode_errors! {
     EmptyPart = "empty_part",
     /// Compounds or compressions inside each other, too deep.
     NestedTooDeep = "nested_too_deep",
-    /// More messages in one datagram than anybody sends.
+    /// More messages in one datagram than any implementation sends.
     TooManyMessages = "too_many_messages",
-    /// A serf type byte nobody knows.
+    /// An unknown serf type byte.
     UnknownSerfType = "unknown_serf_type",
     /// A query filter of length zero (it crashes every Serf).
     EmptyFilter = "empty_filter",

@@ -1,5 +1,5 @@
 //! The envelope that a cluster's packets and streams travel in: label and seal, in both directions
-//! (PROTOCOL 2, 4.1). A packet's checksum lies inside the seal, so it is checked here too.
+//! (PROTOCOL 2, 4.1). A packet's checksum is inside the seal, so it is checked here too.
 
 use zerocopy::byteorder::{BigEndian, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -133,7 +133,7 @@ impl Envelope {
         }
     }
 
-    /// Appends one side of a stream to `out`: what `write` appends, in a frame of its own if the envelope
+    /// Appends one side of a stream to `out`: what `write` appends, in a sealed frame if the envelope
     /// seals, behind the label if `labelled`. The nonce must be used once only.
     pub(super) fn seal_stream(
         &self,

@@ -118,7 +118,7 @@ impl Keyring {
         self.open_by(aad, envelope).map(|(_, plain)| plain)
     }
 
-    /// Like [`open`](Self::open), and tells the place of the key that opened it.
+    /// Like [`open`](Self::open), and returns the place of the key that opened it.
     ///
     /// # Errors
     /// Why it can't be opened.

@@ -1,5 +1,5 @@
-//! What a payload is wrapped in, told while it is decoded. Nodes only want the messages; whoever explains
-//! bytes to a person (`thane decode`) watches the same decoder at work.
+//! What a payload is wrapped in, reported while it is decoded. A node needs only the messages; `thane decode`,
+//! which explains bytes to a person, uses the same decoder and prints the wrappings.
 
 use zerocopy::byteorder::{BigEndian, U16};
 
@@ -18,7 +18,7 @@ pub enum Step<'a> {
     Message(&'a [u8], Result<Message<'a>, DecodeError>),
 }
 
-/// A wrapping. Told once it is off, but for a label, which is told before it is compared.
+/// A wrapping. Reported once it is removed; a label is reported before it is compared.
 #[derive(Debug)]
 pub enum Layer<'a> {
     /// The cluster's label.
@@ -46,6 +46,6 @@ pub enum Layer<'a> {
         plain_bytes: usize,
     },
     /// Several messages, with the length of each. Every length has one message or wrapping, in order; where
-    /// the bodies are cut, the first that is not whole is a refused message and the rest are not told.
+    /// the bodies are cut, the first that is not whole is a refused message and the rest is not reported.
     Compound(&'a [U16<BigEndian>]),
 }

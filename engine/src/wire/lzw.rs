@@ -1,6 +1,7 @@
 //! The LZW of Go's compress/lzw: least significant bit first, 8-bit literals (PROTOCOL 2.6).
 //!
-//! The encoder is our own: weezl's takes twice as long for a push/pull, and four times for what has no repetitions.
+//! The encoder is written here: weezl's takes twice as long for a push/pull, and four times for bytes without
+//! repetitions.
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
@@ -65,7 +66,7 @@ impl Codes<'_> {
         }
     }
 
-    /// Gives out the code for what was written last with the byte that follows. None if all are taken: then the
+    /// Assigns the next code to the last string with the byte that follows. None if all codes are in use: then the
     /// strings are to be forgotten. The reader counts along, so it happens after each code.
     #[inline]
     fn next(&mut self) -> Option<u32> {
@@ -156,7 +157,7 @@ pub fn decompress(stream: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<
     let mut decoder = Decoder::new(BitOrder::Lsb, 8);
     let mut input = stream;
     loop {
-        // One byte of room beyond the cap tells what is too large from what just fits.
+        // One byte of room beyond the cap distinguishes what is too large from what just fits.
         let filled = out.len();
         let room = (bytes_max - (filled - start)).saturating_add(1).min(CHUNK);
         out.resize(filled + room, 0);

@@ -1,4 +1,4 @@
-//! The msgpack that gossip speaks: written in the old raw dialect, read in every dialect that Serf's
+//! The msgpack of gossip: written in the old raw dialect, read in every dialect that Serf's
 //! decoders take (PROTOCOL section 1).
 
 use std::borrow::Cow;
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at..)?.starts_with(bytes).then(|| self.at += bytes.len())
     }
 
-    /// Skips `n` raw bytes and gives them.
+    /// Skips `n` raw bytes and returns them.
     #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(n).ok_or(DecodeError::Truncated)?;
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.raw()?).map_err(|_| DecodeError::BadUtf8)
     }
 
-    /// Bytes; an array of small integers counts too (Go takes it, nobody is known to send it).
+    /// Bytes; an array of small integers counts too (Go accepts it; no implementation is known to send it).
     #[inline]
     pub fn bytes(&mut self) -> Result<Cow<'a, [u8]>> {
         if !matches!(self.peek()?, 0x90..=0x9f | 0xdc | 0xdd) {
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
             Struct::Map(pairs) => {
                 for _ in 0..pairs {
                     let name = self.raw()?;
-                    // Lengths and first letters tell nearly all names apart; comparing whole ones costs a call.
+                    // Lengths and first letters distinguish nearly all names; comparing whole names costs a call.
                     let is_it = |known: &&str| {
                         let known = known.as_bytes();
                         known.len() == name.len() && known.first() == name.first() && known == name

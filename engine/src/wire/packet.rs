@@ -1,4 +1,4 @@
-//! What lies in a packet's envelope (PROTOCOL section 2). Inbound: decompress, split. Outbound: join, compress.
+//! The content of a packet's envelope (PROTOCOL section 2). Inbound: decompress, split. Outbound: join, compress.
 
 use std::ops::Range;
 
@@ -17,8 +17,8 @@ use crate::wire::lzw;
 use crate::wire::message::{COMPOUND, COMPRESS, Message};
 use crate::wire::msgpack::{Reader, write_map, write_raw, write_raw_header};
 
-/// Compressing a full packet costs 10 µs, three times what everything else about it does, and takes a Go peer
-/// as long to undo, while the price of a packet hardly depends on its size. So only what would travel in
+/// Compressing a full packet costs 10 µs, three times as much as all else in sending it, and a Go peer needs as
+/// long to decompress it, while the cost of a packet hardly depends on its size. So only what would travel in
 /// several pieces is compressed. Peers take both.
 const COMPRESS_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX + 1;
 
@@ -43,7 +43,7 @@ pub fn for_each_message(
     });
 }
 
-/// Like [`for_each_message`], and tells what the messages are wrapped in.
+/// Like [`for_each_message`], and reports what the messages are wrapped in.
 pub fn for_each_step(plain: &[u8], scratch: &mut Scratch, visit: impl FnMut(Step<'_>)) {
     let mut walk = Walk {
         scratch,
@@ -119,7 +119,7 @@ impl<F: FnMut(Step<'_>)> Walk<'_, F> {
         (self.visit)(Step::Leave);
     }
 
-    /// Tells a message; instead of the last one that is allowed, that there are too many.
+    /// Reports a message; instead of the last one that is allowed, that there are too many.
     fn visit(&mut self, bytes: &[u8], message: Result<Message<'_>, DecodeError>) {
         self.messages_left = self.messages_left.saturating_sub(1);
         let message = if self.messages_left == 0 { Err(DecodeError::TooManyMessages) } else { message };
@@ -214,7 +214,7 @@ impl Assembler {
         self.lengths.len()
     }
 
-    /// Ends the packet and appends it to `out`; returns where it lies there. The nonce is used only if the
+    /// Ends the packet and appends it to `out`; returns its place there. The nonce is used only if the
     /// envelope seals.
     pub fn finish(
         &mut self,

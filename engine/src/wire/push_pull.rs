@@ -23,7 +23,7 @@ pub struct PushPullFrame {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DistinctVersions(Vec<Vec<u8>>);
 
-/// Kept at the most; who needs more looks at each member.
+/// Kept at most; beyond it each member has to be checked.
 const DISTINCT_VERSIONS_MAX: usize = 8;
 
 impl DistinctVersions {
@@ -60,7 +60,7 @@ impl PushPullFrame {
         &self.bytes[self.user_start..]
     }
 
-    /// Whether the record at `offset` is exactly this one; goes on to the next if so.
+    /// Whether the record at `offset` is exactly this one; if so, moves `offset` to the next.
     pub(crate) fn skip_record(&self, offset: &mut usize, record: &[u8]) -> bool {
         let records = &self.bytes[self.nodes_start..self.user_start];
         let is_it = records.get(*offset..).is_some_and(|rest| rest.starts_with(record));
@@ -96,7 +96,7 @@ pub fn encode_push_pull_header(nodes: usize, user_bytes: usize, join: bool, out:
     write_uint(out, user_bytes as u64);
 }
 
-/// How far a plain push/pull has been looked through, so that no byte is parsed twice for nothing.
+/// How far a plain push/pull has been parsed, so that no byte is parsed twice in vain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Bytes known to be whole records, header included; 0: the header is not whole yet.

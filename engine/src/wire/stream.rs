@@ -35,7 +35,7 @@ pub enum StreamMessage {
     Ping {
         /// Its sequence number.
         seq: SeqNo,
-        /// For whom.
+        /// The name of the node that it is for.
         node: String,
     },
     /// The answer to a ping.
@@ -94,7 +94,7 @@ pub struct StreamDecoder {
     labelled: bool,
     /// The message was given out or refused; nothing may follow it.
     done: bool,
-    /// Bytes to collect before the next look: twice what the last look was too short with.
+    /// Bytes to collect before the next attempt to parse: twice as many as the last attempt had.
     look_at: usize,
     progress: Progress,
 }
@@ -147,7 +147,7 @@ impl StreamDecoder {
         self.poll_traced(envelope, |_| {})
     }
 
-    /// Like [`poll`](Self::poll), and tells `trace` what the message is wrapped in, each wrapping once; of
+    /// Like [`poll`](Self::poll), and reports to `trace` what the message is wrapped in, each wrapping once; of
     /// pings, acks and errors also all their fields.
     ///
     /// # Errors
@@ -191,8 +191,8 @@ impl StreamDecoder {
         self.poll_plain(kind, trace)
     }
 
-    /// Anything but a push/pull is parsed from its start at each look, so looks are spaced: small messages
-    /// at every byte, and none but compressed and user messages may be big.
+    /// Anything but a push/pull is parsed from its start at each attempt, so attempts are spaced: for small
+    /// messages they are made at every byte, and only compressed and user messages may be big.
     fn poll_plain(
         &mut self,
         kind: u8,
@@ -268,10 +268,10 @@ impl StreamDecoder {
 /// Pings, acks, errors, and a push/pull's header and single records are smaller than this: names of 1 KiB,
 /// meta of 512 bytes, and room for fields of a newer version.
 pub(super) const SMALL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Below this a look costs less than keeping account.
+/// Below this an attempt to parse costs less than the decision whether to make it.
 const LOOK_EVERY_BYTE_MAX: usize = 64 * 1024;
 
-/// What one read may add beyond the cap before the next look at the limit.
+/// What one read may add beyond the cap before the limit is checked again.
 const FEED_SLACK_BYTES: usize = 1024;
 
 /// Decodes a message that is all there: nothing that is missing can still come.

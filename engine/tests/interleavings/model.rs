@@ -1,5 +1,5 @@
-//! Models of what threads meet in, made of loom's atomics: each gives the order between threads that the real
-//! one gives, and no more, so that loom can show where the engine's code relies on more than that.
+//! Models of the types that threads share, made of loom's atomics. Each gives the order between threads that the
+//! real type promises, and no more, so that loom shows where the engine's code relies on more than that.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use loom::sync::Mutex;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread::yield_now;
 
-/// Values that a slot held, found by number. Its lock stands for no order between threads: loom does not know
-/// of it and changes threads only where its own types are used.
+/// Values that a slot held, by number. Its lock adds no order between threads: loom does not know it and switches
+/// threads only at its own types.
 type Kept<T> = std::sync::Mutex<Vec<T>>;
 
 fn keep<T>(kept: &Kept<T>, value: T) -> usize {
@@ -19,7 +19,8 @@ fn keep<T>(kept: &Kept<T>, value: T) -> usize {
     kept.len() - 1
 }
 
-/// arc_swap's: a pointer that is exchanged and followed. Made when first used: a shard's ring has many.
+/// arc_swap's type: a pointer that is exchanged and followed. Allocated on first use, since a shard's ring has
+/// many.
 pub(crate) struct ArcSwapOption<T> {
     place: std::sync::OnceLock<AtomicUsize>,
     kept: Kept<Option<Arc<T>>>,
@@ -44,11 +45,11 @@ impl<T> ArcSwapOption<T> {
     }
 }
 
-/// Places of a modelled queue, however many are asked for: a full queue is to be met too.
+/// Capacity of a modelled queue, whatever capacity is asked for, so that the full queue is tested too.
 pub(crate) const QUEUE_DEPTH: usize = 2;
 
-/// crossbeam's: places are claimed by exchanging head and tail, and passed over by a stamp in each. The real one
-/// has fences where it finds itself empty or full; it does not promise them, so there are none here.
+/// crossbeam's type: slots are claimed by exchanging head and tail, and handed over by a stamp in each. The real
+/// queue has fences where it finds itself empty or full; it does not promise them, so this one has none.
 pub(crate) struct ArrayQueue<T> {
     head: AtomicUsize,
     tail: AtomicUsize,
@@ -115,7 +116,7 @@ impl<T> ArrayQueue<T> {
     }
 }
 
-/// tokio's: one permit from `notify_one`; a future knows of each `notify_waiters` since it was made.
+/// tokio's type: `notify_one` stores one permit; a future sees each `notify_waiters` since it was made.
 pub(crate) struct Notify {
     calls: AtomicUsize,
     waiting: Mutex<Waiting>,
@@ -132,7 +133,7 @@ impl Notify {
         Notify { calls: AtomicUsize::new(0), waiting: Mutex::new(Waiting::default()) }
     }
 
-    /// One waiter at most waits where this is used.
+    /// At most one waiter waits where this is used.
     pub(crate) fn notify_one(&self) {
         let mut waiting = self.waiting.lock().unwrap();
         waiting.permit = true;
@@ -169,7 +170,7 @@ impl Future for Notified<'_> {
     }
 }
 
-/// std's: whoever comes first makes the value, the others wait for it.
+/// std's type: the first caller makes the value, the others wait for it.
 pub(crate) struct OnceLock<T> {
     made: AtomicBool,
     making: Mutex<()>,

@@ -1,4 +1,5 @@
-//! Who may talk to whom: allowed networks, labels, and a cluster that moves to encryption step by step.
+//! Which nodes may talk to each other: allowed networks, labels, and a cluster that moves to encryption step by
+//! step.
 
 use bytes::Bytes;
 use thane_engine::drop_reason::DropReason;

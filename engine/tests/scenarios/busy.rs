@@ -8,7 +8,7 @@ use thane_engine::wire::{Alive, Incarnation, LamportTime};
 
 use super::*;
 
-/// Gives a node join intents of members nobody knows: all are new and go on to everybody. Their names have up
+/// Sends a node join intents of unknown members: all are new and passed on to all members. Their names have up
 /// to three letters: where they are longer than the node's own, a leave finds room in the gaps they leave.
 fn flood_with_intents(world: &mut World, id: NodeId, count: u64) {
     let from = world.node(id).unwrap().config().advertise;
@@ -29,7 +29,7 @@ fn a_leave_overtakes_thousands_of_queued_messages() {
     let left = |w: &World| {
         w.node(ids[0]).unwrap().has_left() && status_everywhere(w, &ids[1..], "n1", MemberStatus::Left)
     };
-    // The agent gives a leave three seconds; the last of them is left to the network.
+    // The agent waits three seconds for a leave; the last of them is left to the network.
     world.run_until(2 * SECOND, left).expect("the own leave goes first");
     assert!(world.node(ids[0]).unwrap().queue_depths()[0] > 1000, "the queue is still long");
 }

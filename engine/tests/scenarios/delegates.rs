@@ -10,7 +10,7 @@ use thane_engine::wire::{Alive, Incarnation, Versions, encode_tags};
 
 use super::*;
 
-/// What delegates were told, shared with the test.
+/// The calls that delegates got, shared with the test.
 #[derive(Clone, Default)]
 pub(crate) struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -28,7 +28,7 @@ impl Heard {
     }
 }
 
-/// Lets in who has no tag `evil`, and no list of members with such a one.
+/// Admits members without a tag `evil`, and lists of members without such a member.
 struct Guard(Heard);
 
 impl Guard {
@@ -186,7 +186,7 @@ fn a_merge_is_asked_about_before_its_members_and_only_when_somebody_joins() {
     assert_eq!(heard.count("merge"), 1);
 }
 
-/// Tells of conflicts and pings, and adds its payload to acks.
+/// Records conflicts and pings, and adds its payload to acks.
 struct Teller(Heard, usize);
 
 impl Delegate for Teller {
@@ -221,7 +221,7 @@ fn a_name_under_two_addresses_is_a_conflict() {
     assert_eq!(addr.to_string(), "127.0.0.2");
 }
 
-/// Two nodes that tell, one minute later.
+/// Two nodes with that delegate, one minute later.
 fn tellers(seed: u64, payload: usize, coordinates: bool) -> (World, Heard) {
     let (mut world, heard) = (World::new(seed, Network::default()), Heard::default());
     let change = |raw: &mut RawConfig| raw.coordinates = coordinates;
@@ -272,7 +272,7 @@ fn a_payload_that_does_not_fit_is_left_out_and_told() {
     assert!(world.notices().iter().any(|(_, _, notice)| *notice == told));
 }
 
-/// Gives up n2 after a minute.
+/// Erases n2 after a minute.
 struct Impatient;
 
 impl Delegate for Impatient {

@@ -8,7 +8,7 @@ use thane_engine::wire::{Alive, Dead, Incarnation, NodeState, WireState};
 
 use super::*;
 
-/// Tells a node, as gossip would, that a member was alive with that incarnation.
+/// Sends a node an alive message about a member with that incarnation, as gossip would.
 fn announce(world: &mut World, at: NodeId, name: &str, addr: std::net::SocketAddr, incarnation: u32) {
     let std::net::IpAddr::V4(ip) = addr.ip() else { panic!("the World has IPv4 addresses") };
     let ip = ip.octets();
@@ -45,7 +45,7 @@ fn older_news_does_not_bring_a_left_member_back_but_it_may_return() {
     assert_eq!(drops(&world, ids[0]), 1);
     world.run(60 * SECOND);
     assert!(status_everywhere(&world, rest, "n5", MemberStatus::Left));
-    // Started anew it has incarnation 1 as well, and nobody tells it otherwise in a push/pull.
+    // After a restart it has incarnation 1 again, and no push/pull tells it otherwise.
     let back = world.add(|raw| *raw = config);
     let seed = target(&world, ids[1]);
     world.with(back, |node, ctx| node.join(ctx, Ticket(2), vec![seed], true)).unwrap();
@@ -160,7 +160,7 @@ fn a_prune_that_gossip_did_not_bring_is_told_after_a_push_pull() {
     world.crash(ids[4]);
     let failed = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::Failed);
     world.run_until(120 * SECOND, failed).expect("it fails");
-    // SWIM forgets whom gossip goes to no more.
+    // SWIM drops members that gossip does not go to any longer.
     world.run(60 * SECOND);
     unheard_by(&mut world, ids[3], |world| {
         world.with(ids[0], |node, ctx| node.force_leave(ctx, Ticket(1), "n5", true)).unwrap();
@@ -173,7 +173,7 @@ fn a_prune_that_gossip_did_not_bring_is_told_after_a_push_pull() {
 }
 
 /// A member comes back under another address, and the answer to its join is lost: the cluster knows it, but it
-/// never announces its join. Somebody who was away then tells of its departure.
+/// never announces its join. A node that was away then reports its departure.
 #[test]
 fn a_member_back_without_a_join_intent_does_not_stay_leaving() {
     let mut shown = 0;
@@ -184,7 +184,7 @@ fn a_member_back_without_a_join_intent_does_not_stay_leaving() {
         world.with(leaver, |node, ctx| node.leave(ctx, Ticket(1))).unwrap();
         world.run(5 * SECOND);
         world.crash(leaver);
-        // Longer than SWIM lists who left.
+        // Longer than SWIM lists members that left.
         world.run(45 * SECOND);
         world.move_to_island(&[away], 1);
         let old = config.advertise;

@@ -12,7 +12,7 @@ use thane_engine::wire::{Incarnation, NodeState};
 
 use super::*;
 
-/// A node that joined a cluster in which nobody answers datagrams. Only early exchanges open streams.
+/// A node that joined a cluster in which no member answers datagrams. Only early exchanges open streams.
 struct Joiner {
     node: Node,
     ctx: Context,

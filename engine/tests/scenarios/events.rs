@@ -94,7 +94,7 @@ fn member_events_are_coalesced_into_one_of_each_kind() {
         })
         .collect();
     assert_eq!(joins, [6], "all joined within a second: one event");
-    // An update is told each time, and once only (Serf repeats it with every later flush).
+    // Every update is reported, once (Serf repeats it with every later flush).
     for value in ["a", "b"] {
         let tags = [("role".to_owned(), value.to_owned())].into();
         world.with(ids[1], |node, ctx| node.set_tags(ctx, Ticket(3), &tags)).unwrap();

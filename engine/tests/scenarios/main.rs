@@ -36,7 +36,7 @@ pub(crate) fn target(world: &World, id: NodeId) -> SocketAddr {
     world.node(id).unwrap().config().advertise
 }
 
-/// A cluster in which everybody sees everybody.
+/// A cluster in which all nodes list all nodes as alive.
 pub(crate) fn cluster(
     seed: u64,
     n: u32,

@@ -19,7 +19,7 @@ fn plain_cluster(seed: u64, n: u32) -> (World, Vec<NodeId>) {
     cluster(seed, n, Network::default(), plain)
 }
 
-/// What a node was told of members, in order.
+/// The member events of a node, in order.
 fn told(world: &World, id: NodeId) -> Vec<String> {
     let line = |event: &Event| match event {
         Event::Member { kind, members } => format!("{} {}", kind.as_str(), members.first().unwrap().name),
@@ -109,7 +109,7 @@ fn without_a_delegate_messages_and_state_are_dropped_and_counted() {
     assert_eq!(drops(&world, bare, DropReason::Unhandled), 2);
 }
 
-/// A program that gossips and counts what it was told.
+/// A program that passes messages on and counts them.
 struct Program {
     name: &'static str,
     meta: Vec<u8>,
@@ -208,7 +208,7 @@ fn a_broadcast_reaches_every_delegate_and_goes_on_as_it_says() {
     world.run(30 * SECOND);
     let hops = |what: &str| heard.lines().iter().filter(|line| line.ends_with(what)).count();
     let (gossiped, stopped) = (hops("hears all news"), hops("hears neighbours only"));
-    // The sender makes at most 8 transmissions in a cluster of 12; only what goes on is sent by others too.
+    // The sender makes at most 8 transmissions in a cluster of 12; only what is passed on is sent by others too.
     assert!(gossiped > 8 && (1..=8).contains(&stopped), "{gossiped} {stopped}");
     let too_long = world.with(ids[0], |node, ctx| node.broadcast(ctx, vec![0; 1025].into()));
     assert_eq!(too_long, Err(CommandError::MessageTooLong(1024)));
@@ -245,7 +245,7 @@ fn packets_are_filled_from_the_delegates_own_queue() {
     world.run_until(10 * SECOND, |_| both()).expect("each is sent once");
 }
 
-/// Gives more than fits, everywhere.
+/// Returns more than fits from every method.
 struct Talkative;
 
 impl Delegate for Talkative {

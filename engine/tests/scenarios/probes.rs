@@ -19,7 +19,7 @@ fn a_member_that_answers_over_streams_only_is_not_suspected() {
     assert!(stats.probes > 20 && stats.probes_failed == 0, "{} of {}", stats.probes_failed, stats.probes);
     let told = |n: &Notice| matches!(n, Notice::TcpFallbackOnly { .. });
     assert!(world.notices().iter().any(|(_, _, notice)| told(notice)), "and the log says so");
-    // The same without streams: everybody seems dead.
+    // The same without streams: all members seem dead.
     let mut world = World::new(110, Network { loss: 1.0, ..Network::default() });
     let ids: Vec<NodeId> = (0..3).map(|_| world.add(|raw| raw.tcp_pings = false)).collect();
     let seed = target(&world, ids[0]);

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use thane_engine::command::{CommandError, QueryParams, QueryToken};
 use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event};
+use thane_engine::wire::LamportTime;
+use thane_engine::wire::serf::{FLAG_ACK, Filter, Query};
 
 use super::*;
 
@@ -43,7 +45,7 @@ fn answers(world: &World) -> Vec<String> {
     answers
 }
 
-/// Lets everybody who is asked answer with its name until the query is over.
+/// Lets every node that gets the query answer with its name until the query is over.
 fn answer_all(world: &mut World, ids: &[NodeId], timeout: Duration) {
     let mut answered = vec![0; ids.len()];
     for _ in 0..100 {
@@ -144,19 +146,70 @@ fn refused_queries_and_answers_say_why() {
     assert_eq!(answers(&world), ["done", "n2 xxx"]);
 }
 
+/// A query that a stranger sends, with one tag filter for each expression.
+fn query_with_filters(ltime: u64, exprs: &[&str]) -> Vec<u8> {
+    let filters: Vec<Vec<u8>> = exprs.iter().map(|expr| Filter::Tag { tag: "role", expr }.encode()).collect();
+    let query = Query {
+        ltime: LamportTime(ltime),
+        id: 1,
+        addr: (&[127, 0, 0, 9][..]).into(),
+        port: 7946,
+        source_node: "stranger",
+        filters: filters.iter().map(Into::into).collect(),
+        flags: FLAG_ACK,
+        relay_factor: 0,
+        timeout: 1_000_000_000,
+        name: "who",
+        payload: (&[][..]).into(),
+    };
+    let mut datagram = vec![thane_engine::wire::message::USER];
+    query.encode(&mut datagram);
+    datagram
+}
+
 #[test]
 fn a_bad_filter_silences_but_does_not_stop_the_query() {
     let (mut world, ids) = tagged_cluster(63, Network::default());
-    let params = QueryParams {
-        name: "who".into(),
-        filter_tags: BTreeMap::from([("role".into(), "(".into())]),
-        request_ack: true,
-        ..QueryParams::default()
-    };
-    ask(&mut world, ids[0], &params);
+    let from = "127.0.0.9:7946".parse().unwrap();
+    world.inject(ids[0], from, &query_with_filters(40, &["("]));
     world.run(10 * SECOND);
-    assert_eq!(answers(&world), ["done"]);
     for &id in &ids {
         assert_eq!(world.node(id).unwrap().stats().drops(DropReason::BadFilter), 1, "{id:?} was reached");
+        assert_eq!(asked(&world, id), []);
     }
+}
+
+#[test]
+fn the_sender_of_a_bad_filter_gets_an_error_and_nothing_is_sent() {
+    let (mut world, ids) = tagged_cluster(63, Network::default());
+    let params = QueryParams {
+        name: "who".into(),
+        filter_tags: BTreeMap::from([("role".into(), "a**".into())]),
+        ..QueryParams::default()
+    };
+    let refused = world.with(ids[0], |node, ctx| node.query(ctx, Ticket(50), &params)).unwrap_err();
+    assert_eq!(refused.to_string(), "filter of tag \"role\": invalid nested repetition operator: `*`");
+    world.run(10 * SECOND);
+    assert!(answers(&world).is_empty(), "{:?}", answers(&world));
+    assert_eq!(asked(&world, ids[1]), []);
+}
+
+#[test]
+fn costly_filters_have_a_budget_and_no_query_stalls_a_node() {
+    let (mut world, ids) = tagged_cluster(64, Network::default());
+    let from = "127.0.0.9:7946".parse().unwrap();
+    // Each differs, so that none is kept compiled. They match, so that all of a query's are read.
+    let exprs: Vec<String> = (0..40).map(|n| format!("^.{{0,{}}}$", 290 + n)).collect();
+    let exprs: Vec<&str> = exprs.iter().map(String::as_str).collect();
+    for shot in 0..20 {
+        world.inject(ids[0], from, &query_with_filters(40 + shot, &exprs));
+    }
+    world.run(SECOND / 1000);
+    let drops = |world: &World, reason| world.node(ids[0]).unwrap().stats().drops(reason);
+    assert_eq!(drops(&world, DropReason::FiltersTooCostly), 20, "five expressions of a second are compiled");
+    world.run(2 * SECOND);
+    world.inject(ids[0], from, &query_with_filters(80, &[".*"]));
+    world.run(SECOND / 1000);
+    assert_eq!(drops(&world, DropReason::FiltersTooCostly), 20, "the next second has a budget of its own");
+    assert_eq!(asked(&world, ids[0]).len(), 1);
 }

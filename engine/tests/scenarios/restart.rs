@@ -99,8 +99,8 @@ fn a_rejoin_to_nobody_tries_all_and_says_so() {
     assert_eq!(count(|n| matches!(n, Notice::Rejoined { name: None })), 1);
 }
 
-/// n1 to n4 fail one after the other, then n5: its snapshot has nobody alive. All come back, n5 first, and
-/// each looks for a while at addresses where nobody is yet.
+/// n1 to n4 fail one after the other, then n5: its snapshot lists no member as alive. All come back, n5 first, and
+/// each tries for a while addresses at which no node runs yet.
 #[test]
 fn after_an_outage_of_all_everybody_finds_back() {
     let (mut world, ids) = cluster(90, 5, Network::default(), |raw| raw.snapshot = true);
@@ -119,7 +119,7 @@ fn after_an_outage_of_all_everybody_finds_back() {
     assert!(kept[4].alive.iter().all(|(name, _)| name == "n5"), "{:?}", kept[4]);
     assert_eq!(kept[4].failed.len(), 4);
     let mut back = Vec::new();
-    // The last survivor and the first to fall are the first back: neither finds anybody at its first look.
+    // The last one that failed and the first one are the first back: neither finds another node at its first try.
     for place in [4, 0, 2, 3, 1] {
         back.push(world.add(|raw| {
             *raw = configs[place].clone();
@@ -133,7 +133,7 @@ fn after_an_outage_of_all_everybody_finds_back() {
         .expect("one cluster again");
 }
 
-/// The failed ones alone are enough: nobody else knows of the survivor.
+/// The failed ones alone are enough: no other node knows the survivor.
 #[test]
 fn a_node_alone_looks_for_members_that_had_failed() {
     let mut world = World::new(91, Network::default());

@@ -1,4 +1,4 @@
-//! A node tells broadcasts that it sees for the first time from those that it has seen: the dissemination policy
+//! A node distinguishes broadcasts that it sees for the first time from repeated ones: the dissemination policy
 //! learns of both, and the counters show how many copies of each were needless.
 
 use thane_engine::wire::message::USER;

@@ -108,7 +108,7 @@ fn swim_4_2_nobody_but_the_owner_raises_an_incarnation() {
 #[test]
 fn swim_4_3_every_member_is_probed_once_in_two_rounds() {
     let (mut world, ids) = cluster(6, 8);
-    // Whoever is probed by the first node, and only by it, is told apart by what it can't answer.
+    // The first node reaches no other: it accuses every member that it probes.
     for &id in &ids[1..] {
         world.block(ids[0], id);
     }
@@ -161,7 +161,7 @@ fn lifeguard_4_2_a_suspicion_that_nobody_confirms_takes_longer() {
     let (after, confirmations) = declared.unwrap();
     assert_eq!(confirmations, 2, "all that are wanted");
     assert!(after < 12 * SECOND, "probed, then near the minimum of 5.2 s: {after:?}");
-    // One node alone with its suspicions: nobody confirms them.
+    // Suspicions of one node alone: no other confirms them.
     let (mut world, ids) = cluster(9, 20);
     world.move_to_island(&ids[..1], 1);
     world.run(25 * SECOND);

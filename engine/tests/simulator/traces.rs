@@ -1,4 +1,4 @@
-//! Scenarios with an expected trace: what applications and logs are told, one line each, in
+//! Scenarios with an expected trace: events and notices, one line each, in
 //! `tests/traces/NAME.txt`. `THANE_UPDATE_TRACES=1 cargo test -p thane-engine --test simulator traces` writes
 //! them anew, for review.
 
@@ -11,7 +11,7 @@ use thane_engine::event::{Event, Notice};
 use thane_engine::sim::{Play, Scenario, Seen, Watcher};
 use thane_engine::time::Time;
 
-/// Lines that were told, and at how many nodes the same was told next to each other.
+/// The lines of a trace so far.
 #[derive(Clone, Default)]
 struct Lines(Rc<RefCell<Vec<String>>>);
 

@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use thane_engine::fixtures;
 use thane_engine::wire::Message;
 use thane_engine::wire::packet::Scratch;
 
 use crate::agent::GOSSIP_PORT;
-use crate::target::emulated;
 
 /// The kind of datagrams that are neither pings nor acks.
 pub(crate) const OTHER: &str = "other";
@@ -160,7 +160,7 @@ fn count(ip: &mut [u8], scratch: &mut Scratch, counts: &mut Counts) {
 /// What a datagram is for, by its first message, compression taken off.
 fn kind(datagram: &mut [u8], scratch: &mut Scratch) -> &'static str {
     let mut first = None;
-    emulated::messages(&emulated::envelope(&[]), datagram, scratch, |message| {
+    fixtures::messages(&fixtures::envelope(None), datagram, scratch, |message| {
         first.get_or_insert(match message {
             Message::Ping(_) => "ping",
             Message::Ack(_) => "ack",

@@ -1,7 +1,5 @@
 //! Real agents that know each other, and everything they tell, stamped as it arrives.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -9,7 +7,9 @@ use thane_engine::ipc::{EventRequest, MonitorRequest, Record, Request, StreamRec
 use thane_engine::random::Random;
 
 use super::options::Options;
+use crate::addresses::Addresses;
 use crate::agent::{Agent, Launch, program, title};
+use crate::stop::Stop;
 
 /// How long agents may take to know each other.
 const VIEWS_WITHIN: Duration = Duration::from_secs(120);
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Longest time between two starts, up to a hundred agents: with a chance between none and this, ticks of 200 ms
 /// and a second, which begin with the process, are spread as those of machines that don't know of each other.
 const START_PACE: Duration = Duration::from_millis(200);
-/// The same for more agents, which come together only if they start gently (BASELINES.md).
+/// The same for more agents, which come together only if they start gently.
 const START_PACE_MANY: Duration = Duration::from_millis(660);
 /// The name of the user events.
 const EVENT: &str = "calibrate";
@@ -43,38 +43,11 @@ pub(crate) enum What {
     Failed(String),
 }
 
-/// Whether the user wants an end.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop(pub(crate) Arc<AtomicBool>);
-
-impl Stop {
-    /// Whether an end is wanted.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Waits, unless an end is wanted.
-    ///
-    /// # Errors
-    /// It is.
-    pub(crate) fn sleep(&self, span: Duration) -> Result<(), String> {
-        let end = Instant::now() + span;
-        while let Some(left) = end.checked_duration_since(Instant::now()) {
-            self.check()?;
-            std::thread::sleep(left.min(LOOK));
-        }
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.is_wanted() { Err("stopped".to_owned()) } else { Ok(()) }
-    }
-}
-
 /// Real agents; they end with this.
 #[derive(Debug)]
 pub(crate) struct Cluster<'a> {
     options: &'a Options,
+    addresses: Addresses,
     word: &'a str,
     stop: &'a Stop,
     agents: Vec<Option<Agent>>,
@@ -94,9 +67,10 @@ impl<'a> Cluster<'a> {
         random: &mut Random,
     ) -> Result<Cluster<'a>, String> {
         let (told, heard) = channel();
-        let mut cluster = Cluster { options, word, stop, agents: Vec::new(), told, heard };
-        let pace = if options.nodes <= 100 { START_PACE } else { START_PACE_MANY };
-        for place in 0..options.nodes {
+        let addresses = options.addresses()?;
+        let mut cluster = Cluster { options, addresses, word, stop, agents: Vec::new(), told, heard };
+        let pace = if options.nodes() <= 100 { START_PACE } else { START_PACE_MANY };
+        for place in 0..options.nodes() {
             let due = Instant::now() + random.duration(pace);
             let agent = cluster.launch(place)?;
             cluster.agents.push(Some(agent));
@@ -164,16 +138,16 @@ impl<'a> Cluster<'a> {
     fn launch(&self, place: usize) -> Result<Agent, String> {
         let mut flags = Vec::new();
         if place > 0 {
-            flags.push(format!("-join={}", self.options.ip(0)));
+            flags.push(format!("-join={}", self.addresses.ip(0)));
         }
-        if !self.options.compression {
+        if !self.options.compression() {
             flags.push("-disable-compression".to_owned());
         }
         let agent = Agent::start(&Launch {
             title: title(self.word),
             program: program(self.word),
             node: Self::name(place),
-            ip: self.options.ip(place).into(),
+            ip: self.addresses.ip(place).into(),
             flags,
         })?;
         self.listen(&agent, place)?;
@@ -208,11 +182,11 @@ impl<'a> Cluster<'a> {
         for agent in self.agents.iter().flatten() {
             loop {
                 let alive = agent.alive()?;
-                if alive == self.options.nodes {
+                if alive == self.options.nodes() {
                     break;
                 }
                 if Instant::now() > deadline {
-                    let (node, nodes) = (&agent.node, self.options.nodes);
+                    let (node, nodes) = (&agent.node, self.options.nodes());
                     return Err(format!("{node} knows only {alive} of {nodes} agents in time"));
                 }
                 self.stop.sleep(LOOK)?;

@@ -1,162 +1,122 @@
 //! The arguments of `calibrate`.
 
-use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::prelude::*;
+use clap::Args;
 use thane_engine::config::RawConfig;
-use thane_engine::sim::{Span, push_pull_scale};
+use thane_engine::sim::push_pull_scale;
 
-use crate::arguments::{number, string, text};
+use crate::addresses::Addresses;
+use crate::arguments;
 
-/// More real agents than one machine takes (BASELINES.md: 200 came together only once, on a quiet machine).
-const NODES_MAX: usize = 200;
-/// The most events or kills of a run.
-const TIMES_MAX: u32 = 100;
+/// More real agents than one machine takes (200 came together only once, on a quiet machine).
+const NODES_MAX: i64 = 200;
 
-/// The text of `--help`.
-pub(crate) const HELP: &str = "\
-Usage: thane-loadgen calibrate [OPTIONS]
-
-Measures real agents on addresses of 127.0.0.0/8 and the simulator in the same way, and tells where they differ:
-traffic of an idle cluster, a user event, an agent that is killed.
-
-      --nodes N         agents (10)
-      --runs N          runs of each, every one with a new cluster or a new seed (5)
-      --agent LIST      real agents: serf, thane, paths of programs, with commas between (serf)
-      --events N        user events of a run, 3 s apart (5)
-      --kills N         agents killed one after another in a run (3)
-      --idle SPAN       measured quiet of a run, `0s` for none (60s, or one push/pull interval)
-      --settle SPAN     from full views to that quiet (two push/pull intervals: agents don't start in the
-                        middle of their rhythm, the simulated ones do)
-      --no-compression  agents run with -disable-compression, simulated ones without it too
-      --seed S          the seed of the first run; choices of the real runs follow from it too (1)
-      --first IP        address of the first agent, the others follow (127.42.0.1)
-      --out DIR         also write a JSON file
-
-Traffic is counted in a network namespace of its own, which takes root or user namespaces. Without one the rows
-about traffic are missing. Exit codes: 0 measured, whether it agrees or not, 1 a run could not be made, 2 bad
-arguments.
-";
-
-/// What to measure.
-#[derive(Clone, Debug)]
+/// Measures real agents on addresses of 127.0.0.0/8 and the simulator in the same way, and compares them: traffic of
+/// an idle cluster, a user event, an agent that is killed.
+///
+/// Traffic is counted in a network namespace of its own, which takes root or user namespaces. Without one the rows
+/// about traffic are missing.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit codes: 0 measured, whether it agrees or not, 1 a run could not be made, 2 wrong arguments"
+)]
 pub(crate) struct Options {
-    pub(crate) help: bool,
-    pub(crate) nodes: usize,
+    /// Agents, 2 to 200
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=NODES_MAX))]
+    nodes: u32,
+    /// Runs of each, 1 to 100; each has a new cluster or a new seed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub(crate) runs: u64,
+    /// Real agents: serf, thane, paths of programs, with commas between
+    #[arg(long = "agent", value_name = "LIST", default_value = "serf", value_delimiter = ',')]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) agents: Vec<String>,
+    /// User events of a run, 3 s apart, at most 100
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) events: u32,
+    /// Agents killed one after another in a run, at most 100
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) kills: u32,
+    /// Measured idle time of a run, 0s for none [default: 60s, or one push/pull interval]
+    #[arg(long, value_name = "SPAN", value_parser = arguments::span)]
     idle: Option<Duration>,
+    /// Time from full views to the measured idle time [default: two push/pull intervals: real agents start at the
+    /// beginning of their interval, simulated ones anywhere in it]
+    #[arg(long, value_name = "SPAN", value_parser = arguments::span)]
     settle: Option<Duration>,
-    pub(crate) compression: bool,
+    /// Real agents run with -disable-compression, simulated ones without compression too
+    #[arg(long)]
+    no_compression: bool,
+    /// The seed of the first run; choices of the real runs follow from it too
+    #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Address of the first agent; the others follow
+    #[arg(long, value_name = "IP", default_value = "127.42.0.1")]
     first: Ipv4Addr,
+    /// Also writes a JSON file there
+    #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads the arguments after `calibrate`.
+    /// The addresses of the agents.
     ///
     /// # Errors
-    /// One line that says what is wrong with which.
-    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Options, String> {
-        let mut parser = lexopt::Parser::from_args(arguments);
-        let mut options = Options {
-            help: false,
-            nodes: 10,
-            runs: 5,
-            agents: vec!["serf".to_owned()],
-            events: 5,
-            kills: 3,
-            idle: None,
-            settle: None,
-            compression: true,
-            seed: 1,
-            first: Ipv4Addr::new(127, 42, 0, 1),
-            out: None,
-        };
-        while let Some(argument) = parser.next().map_err(text)? {
-            match argument {
-                Short('h') | Long("help") => return Ok(Options { help: true, ..options }),
-                Long("nodes") => options.nodes = number(&mut parser, "--nodes")?,
-                Long("runs") => options.runs = number(&mut parser, "--runs")?,
-                Long("agent") => {
-                    options.agents = string(&mut parser)?.split(',').map(str::to_owned).collect()
-                }
-                Long("events") => options.events = number(&mut parser, "--events")?,
-                Long("kills") => options.kills = number(&mut parser, "--kills")?,
-                Long("idle") => options.idle = Some(string(&mut parser)?.parse::<Span>()?.0),
-                Long("settle") => options.settle = Some(string(&mut parser)?.parse::<Span>()?.0),
-                Long("no-compression") => options.compression = false,
-                Long("seed") => options.seed = number(&mut parser, "--seed")?,
-                Long("first") => options.first = number(&mut parser, "--first")?,
-                Long("out") => options.out = Some(parser.value().map_err(text)?.into()),
-                other => return Err(text(other.unexpected())),
-            }
-        }
-        options.check()?;
-        Ok(options)
+    /// One line: they are not all loopback.
+    pub(crate) fn addresses(&self) -> Result<Addresses, String> {
+        Addresses::new(self.first, self.nodes())
     }
 
-    fn check(&self) -> Result<(), String> {
-        let Options { nodes, runs, events, kills, first, .. } = self;
-        if !(2..=NODES_MAX).contains(nodes) {
-            return Err(format!("--nodes is {nodes}; it must be 2 to {NODES_MAX}"));
-        }
-        if !(1..=100).contains(runs) {
-            return Err(format!("--runs is {runs}; it must be 1 to 100"));
-        }
-        for (name, times) in [("--events", events), ("--kills", kills)] {
-            if *times > TIMES_MAX {
-                return Err(format!("{name} is {times}; it must be 0 to {TIMES_MAX}"));
-            }
-        }
-        if self.agents.iter().any(String::is_empty) {
-            return Err("--agent has an empty word; it must be `serf`, `thane` or paths".to_owned());
-        }
-        let last = u32::from(*first).checked_add(*nodes as u32 - 1).map(Ipv4Addr::from);
-        if !(first.is_loopback() && last.is_some_and(|last| last.is_loopback())) {
-            return Err(format!("{nodes} agents from {first} on leave 127.0.0.0/8"));
-        }
-        Ok(())
+    /// How many agents.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes as usize
     }
 
-    /// The address of the n-th agent, counted from 0.
-    pub(crate) fn ip(&self, n: usize) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.first) + n as u32)
+    /// Whether states are compressed.
+    pub(crate) fn compression(&self) -> bool {
+        !self.no_compression
     }
 
-    /// How long traffic is counted: at least one push/pull interval, so that each agent begins one.
+    /// The measured idle time: at least one push/pull interval, so that each agent begins one.
     pub(crate) fn idle(&self) -> Duration {
         self.idle.unwrap_or_else(|| self.push_pull_interval().max(Duration::from_secs(60)))
     }
 
-    /// From full views to the quiet that is measured.
+    /// Time from full views to the measured idle time.
     pub(crate) fn settle(&self) -> Duration {
         self.settle.unwrap_or_else(|| self.push_pull_interval() * 2)
     }
 
     fn push_pull_interval(&self) -> Duration {
         let raw = RawConfig::lan(String::new(), (self.first, 0).into());
-        raw.push_pull_interval * push_pull_scale(self.nodes)
+        raw.push_pull_interval * push_pull_scale(self.nodes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
     fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(line.split_whitespace().map(OsString::from).collect())
+        let line = Line::try_parse_from(["calibrate"].into_iter().chain(line.split_whitespace()));
+        let options = line.map_err(|error| arguments::one_line(&error))?.options;
+        options.addresses().map(|_| options)
     }
 
     #[test]
-    fn the_quiet_is_as_long_as_a_push_pull_interval() {
+    fn the_idle_time_is_as_long_as_a_push_pull_interval() {
         let seconds = |line: &str| {
             let options = parse(line).unwrap();
             (options.settle().as_secs(), options.idle().as_secs())
@@ -168,21 +128,21 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn wrong_values_are_refused() {
         for (line, expected) in [
-            ("--nodes 0", "--nodes is 0; it must be 2 to 200"),
-            ("--nodes 201", "--nodes is 201; it must be 2 to 200"),
-            ("--nodes ten", "--nodes `ten` is no number of the right kind"),
-            ("--runs 0", "--runs is 0; it must be 1 to 100"),
-            ("--kills 101", "--kills is 101; it must be 0 to 100"),
-            ("--agent serf,", "--agent has an empty word; it must be `serf`, `thane` or paths"),
-            ("--first 10.0.0.1", "10 agents from 10.0.0.1 on leave 127.0.0.0/8"),
-            ("--first 127.255.255.250", "10 agents from 127.255.255.250 on leave 127.0.0.0/8"),
-            ("--idle 5", "`5` is no duration: write `20s`, `128ms`, `200us`, `10m` or `1h`"),
-            ("--bogus", "invalid option '--bogus'"),
-            ("10", "unexpected argument \"10\""),
+            ("--nodes 0", "0 is not in 2..=200"),
+            ("--nodes 201", "201 is not in 2..=200"),
+            ("--nodes ten", "invalid value 'ten' for '--nodes <N>'"),
+            ("--runs 0", "0 is not in 1..=100"),
+            ("--kills 101", "101 is not in 0..=100"),
+            ("--agent serf,", "for '--agent <LIST>'"),
+            ("--first 10.0.0.1", "10 addresses from 10.0.0.1 on leave 127.0.0.0/8"),
+            ("--idle 5x", "write a duration"),
+            ("--bogus", "unexpected argument '--bogus'"),
+            ("10", "unexpected argument '10'"),
         ] {
-            assert_eq!(parse(line).unwrap_err(), expected, "{line}");
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 }

@@ -6,9 +6,10 @@ use thane_engine::random::Random;
 use thane_engine::sim::Delays;
 
 use super::capture::{self, Capture};
-use super::cluster::{Cluster, Stop, What};
+use super::cluster::{Cluster, What};
 use super::options::Options;
 use super::samples::Samples;
+use crate::stop::Stop;
 
 /// Time for what was done to come to rest.
 pub(crate) const CALM: Duration = Duration::from_secs(5);
@@ -65,7 +66,7 @@ impl Run<'_> {
         for kill in 0..options.kills {
             (self.tell)(&format!("kill {} of {}", kill + 1, options.kills));
             // Never the first, through which a restarted agent joins.
-            let victim = 1 + random.below(options.nodes as u32 - 1) as usize;
+            let victim = 1 + random.below(options.nodes() as u32 - 1) as usize;
             self.kill(&mut cluster, victim)?;
             if kill + 1 < options.kills {
                 cluster.restart(victim)?;
@@ -81,10 +82,10 @@ impl Run<'_> {
             cluster.forget();
             let mut payload = event.to_be_bytes().to_vec();
             payload.resize(EVENT_BYTES, b'x');
-            let sender = random.below(self.options.nodes as u32) as usize;
+            let sender = random.below(self.options.nodes() as u32) as usize;
             let sent = cluster.send_event(sender, &payload)?;
             let (mut delays, deadline) = (Delays::default(), sent + EVENT_WITHIN);
-            while delays.count() < self.options.nodes as u64
+            while delays.count() < self.options.nodes() as u64
                 && let Some(heard) = cluster.next(deadline)?
             {
                 if heard.what == What::Event(payload.clone()) {
@@ -117,7 +118,7 @@ impl Run<'_> {
         let at = cluster.kill(victim);
         let (mut suspected, mut told) = (Delays::default(), Delays::default());
         let deadline = at + KILL_WITHIN;
-        while told.count() < self.options.nodes as u64 - 1
+        while told.count() < self.options.nodes() as u64 - 1
             && let Some(heard) = cluster.next(deadline)?
         {
             let delay = heard.at.saturating_duration_since(at);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -34,8 +35,9 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// The table.
     pub(crate) fn table(&self) -> String {
-        let Options { nodes, runs, events, kills, compression, .. } = self.options;
-        let compression = if *compression { "" } else { ", no compression" };
+        let Options { runs, events, kills, .. } = self.options;
+        let nodes = self.options.nodes();
+        let compression = if self.options.compression() { "" } else { ", no compression" };
         let idle = self.options.idle().as_secs_f64();
         let mut text = format!(
             "{nodes} nodes{compression}, {runs} runs with {events} events and {kills} kills each, idle for {idle} s\n"
@@ -85,8 +87,8 @@ impl Report<'_> {
     }
 
     /// The same as JSON, with all values.
-    pub(crate) fn json(&self) -> Value {
-        let Options { nodes, runs, events, kills, compression, seed, .. } = self.options;
+    fn json(&self) -> Value {
+        let Options { runs, events, kills, seed, .. } = self.options;
         let values = |side: &Side, row: Row| {
             let spread = side.samples.0.get(&row)?;
             let Range { median, min, max } = spread.range()?;
@@ -103,17 +105,28 @@ impl Report<'_> {
             })
         });
         json!({
-            "nodes": nodes,
+            "nodes": self.options.nodes(),
             "runs": runs,
             "events": events,
             "kills": kills,
-            "compression": compression,
+            "compression": self.options.compression(),
             "seed": seed,
             "idle_seconds": self.options.idle().as_secs_f64(),
             "settle_seconds": self.options.settle().as_secs_f64(),
             "traffic_not_counted": self.not_counted,
             "rows": rows.collect::<Vec<Value>>(),
         })
+    }
+
+    /// Writes the JSON file.
+    ///
+    /// # Errors
+    /// The folder or the file can't be written; one line.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), String> {
+        let path = dir.join(format!("calibrate-{}.json", self.options.nodes()));
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        std::fs::write(&path, format!("{:#}\n", self.json())).map_err(failed)
     }
 
     fn reals(&self) -> impl Iterator<Item = &Side> {

@@ -86,7 +86,7 @@ impl Samples {
 
     /// Traffic of an idle cluster.
     pub(crate) fn add_idle(&mut self, counts: &Counts, options: &Options) {
-        let seconds = options.nodes as f64 * options.idle().as_secs_f64();
+        let seconds = options.nodes() as f64 * options.idle().as_secs_f64();
         let of = |kind: &str| counts.datagrams.get(kind).copied().unwrap_or_default();
         let packets: u64 = counts.datagrams.values().map(|count| count.packets).sum();
         let bytes: u64 = counts.datagrams.values().map(|count| count.bytes).sum();
@@ -103,7 +103,7 @@ impl Samples {
 
     /// One event: when each agent was told, its sender too.
     pub(crate) fn add_event(&mut self, delays: &Delays, options: &Options) {
-        self.add(Row::EventMissed, (options.nodes as u64).saturating_sub(delays.count()) as f64);
+        self.add(Row::EventMissed, (options.nodes() as u64).saturating_sub(delays.count()) as f64);
         for (row, share) in [(Row::EventHalf, 0.5), (Row::EventMost, 0.99), (Row::EventAll, 1.0)] {
             if let Some(delay) = delays.quantile(share) {
                 self.add(row, delay.as_secs_f64());
@@ -113,7 +113,7 @@ impl Samples {
 
     /// One kill: when it was first suspected, and when the others were told.
     pub(crate) fn add_kill(&mut self, suspected: &Delays, told: &Delays, options: &Options) {
-        let missed = (options.nodes as u64 - 1).saturating_sub(told.count());
+        let missed = (options.nodes() as u64 - 1).saturating_sub(told.count());
         self.add(Row::FailedMissed, missed as f64);
         for (row, delays, share) in
             [(Row::Suspected, suspected, 0.0), (Row::FirstFailed, told, 0.0), (Row::AllFailed, told, 1.0)]

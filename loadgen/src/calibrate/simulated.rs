@@ -5,10 +5,10 @@ use std::time::Duration;
 use thane_engine::sim::{Outcome, Play, Scenario, Span, catalog};
 
 use super::capture::{Count, Counts, OTHER};
-use super::cluster::Stop;
 use super::options::Options;
 use super::real::EVENT_BYTES;
 use super::samples::Samples;
+use crate::stop::{STOPPED, Stop};
 
 /// Writes to a stream that a push/pull takes: each side writes its state at once.
 const WRITES_OF_PUSH_PULL: u64 = 2;
@@ -25,7 +25,7 @@ pub(crate) fn measure(
 ) -> Result<(), String> {
     let play = |scenario: &Scenario, seed: u64| -> Result<Outcome, String> {
         let outcome = Play::new(scenario, seed).run(|_, _| !stop.is_wanted());
-        if outcome.stopped { Err("stopped".to_owned()) } else { Ok(outcome) }
+        if outcome.stopped { Err(STOPPED.to_owned()) } else { Ok(outcome) }
     };
     if !options.idle().is_zero() {
         let mut scenario = scenario("idle", options);
@@ -49,9 +49,9 @@ pub(crate) fn measure(
 /// A scenario as it comes with the engine, for as many nodes and with what agents are set to by default.
 fn scenario(name: &str, options: &Options) -> Scenario {
     let mut scenario = catalog::named(name).expect("it comes with the engine");
-    scenario.nodes = options.nodes as u32;
+    scenario.nodes = options.nodes() as u32;
     scenario.settings.push_pull_interval = None;
-    scenario.settings.compression = options.compression;
+    scenario.settings.compression = options.compression();
     scenario.lasts.0 = scenario.lasts.0.max(Duration::from_secs(90));
     scenario
 }

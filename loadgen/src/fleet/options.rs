@@ -1,128 +1,114 @@
-//! What `thane-loadgen fleet` is told.
+//! The arguments of `fleet`.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use thane_engine::io::DriverChoice;
 
-/// Shown when the arguments make no sense.
-pub(crate) const USAGE: &str = "\
-Usage: thane-loadgen fleet [options]
+use crate::addresses::Addresses;
+use crate::arguments;
 
-Runs complete nodes on real UDP and TCP, each with an address of its own on 127.0.0.0/8, and tells how long they
-take to know each other, to hear an event and to notice a crash.
-
-  --nodes N          how many (500)
-  --shards N         threads (one for each processor)
-  --port N           the port they share (27946)
-  --first IP         address of the first node, the others follow (127.34.16.1)
-  --passes N         1: every node joins through one that joined before it, as it comes;
-                     more: all through the first node, so many times (1)
-  --compress         let streams be compressed, as agents do; on one machine it only costs
-  --joining N        joins that are under way at one time (32)
-  --idle N           seconds of idling that are measured (10)
-  --within N         give up when something takes longer than this many seconds (90)
-  --driver WORD      auto, io_uring or portable (auto)
-";
-
-/// What `thane-loadgen fleet` is told.
-#[derive(Clone, Debug)]
+/// Runs complete nodes on real UDP and TCP, each with an address of its own on 127.0.0.0/8, and measures how long they
+/// take to know each other, to hear an event and to notice a crash.
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) nodes: usize,
+    /// How many nodes, from 2 on
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..))]
+    nodes: u32,
+    /// Threads, 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = processors(), value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: u32,
+    /// The port that all nodes share
+    #[arg(long, value_name = "N", default_value_t = 27946)]
     pub(crate) port: u16,
+    /// Address of the first node; the others follow
+    #[arg(long, value_name = "IP", default_value = "127.34.16.1")]
     first: Ipv4Addr,
+    /// 1: every node joins through a random one that joined before it; more: all join the first node, so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: u32,
+    /// Compresses streams, as agents do by default; on one machine it only costs
+    #[arg(long)]
     pub(crate) compress: bool,
-    pub(crate) joining: usize,
+    /// Joins under way at one time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) joining: u32,
+    /// Measured idle time
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = arguments::span)]
     pub(crate) idle: Duration,
+    /// Longest time for each phase; the run fails after it
+    #[arg(long, value_name = "SPAN", default_value = "90s", value_parser = arguments::span)]
     pub(crate) within: Duration,
+    /// The I/O driver: auto, io_uring or portable
+    #[arg(long, value_name = "WORD", default_value = "auto")]
     pub(crate) driver: DriverChoice,
+    /// Writes a report there: JSON and one HTML page
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads the arguments after `fleet`.
+    /// The addresses of the nodes.
     ///
     /// # Errors
-    /// One line that says what is wrong with which.
-    pub(crate) fn parse(arguments: &[String]) -> Result<Options, String> {
-        let mut options = Options {
-            nodes: 500,
-            shards: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
-            port: 27946,
-            first: Ipv4Addr::new(127, 34, 16, 1),
-            passes: 1,
-            compress: false,
-            joining: 32,
-            idle: Duration::from_secs(10),
-            within: Duration::from_secs(90),
-            driver: DriverChoice::Auto,
-        };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
-            match argument.as_str() {
-                "--nodes" => options.nodes = parsed(argument, value()?)?,
-                "--shards" => options.shards = parsed(argument, value()?)?,
-                "--port" => options.port = parsed(argument, value()?)?,
-                "--first" => options.first = parsed(argument, value()?)?,
-                "--passes" => options.passes = parsed(argument, value()?)?,
-                "--compress" => options.compress = true,
-                "--joining" => options.joining = parsed(argument, value()?)?,
-                "--idle" => options.idle = Duration::from_secs(parsed(argument, value()?)?),
-                "--within" => options.within = Duration::from_secs(parsed(argument, value()?)?),
-                "--driver" => options.driver = value()?.parse()?,
-                _ => return Err(format!("unknown argument {argument:?}")),
-            }
-        }
-        if options.nodes < 2 || options.shards == 0 || options.shards > 1024 || options.joining == 0 {
-            return Err("--nodes begins at 2, --shards goes from 1 to 1024, --joining begins at 1".to_owned());
-        }
-        let last = u64::from(u32::from(options.first)) + options.nodes as u64 - 1;
-        if !options.first.is_loopback() || last > u64::from(u32::from(Ipv4Addr::new(127, 255, 255, 254))) {
-            return Err(format!("{} nodes from {} on leave 127.0.0.0/8", options.nodes, options.first));
-        }
-        Ok(options)
+    /// One line: they are not all loopback.
+    pub(crate) fn addresses(&self) -> Result<Addresses, String> {
+        Addresses::new(self.first, self.nodes())
     }
 
-    /// The address of the n-th node, counted from 0.
-    pub(crate) fn ip(&self, n: usize) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.first) + n as u32)
+    /// How many nodes.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes as usize
     }
 }
 
-fn parsed<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{name} can't be {text:?}"))
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    pub(in crate::fleet) fn parse(line: &str) -> Result<Options, String> {
+        let line = Line::try_parse_from(["fleet"].into_iter().chain(line.split_whitespace()));
+        let options = line.map_err(|error| arguments::one_line(&error))?.options;
+        options.addresses().map(|_| options)
     }
 
     #[test]
-    fn nodes_have_addresses_one_after_the_other() {
-        let options = parse("--nodes 300 --first 127.40.0.200").unwrap();
-        assert_eq!(options.ip(0), Ipv4Addr::new(127, 40, 0, 200));
-        assert_eq!(options.ip(299), Ipv4Addr::new(127, 40, 1, 243));
+    fn defaults_are_those_of_the_documents() {
+        let options = parse("").unwrap();
+        assert_eq!((options.nodes(), options.idle.as_secs(), options.within.as_secs()), (500, 10, 90));
+        assert_eq!(options.driver, DriverChoice::Auto);
+        assert_eq!(parse("--idle 0").unwrap().idle, Duration::ZERO);
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn wrong_values_are_refused() {
         for (line, expected) in [
-            ("--nodes 1", "--nodes begins at 2, --shards goes from 1 to 1024, --joining begins at 1"),
-            ("--first 10.0.0.1", "500 nodes from 10.0.0.1 on leave 127.0.0.0/8"),
-            ("--first 127.255.255.1", "500 nodes from 127.255.255.1 on leave 127.0.0.0/8"),
-            ("--nodes", "--nodes needs a value"),
-            ("--port 70000", "--port can't be \"70000\""),
+            ("--nodes 1", "1 is not in 2.."),
+            ("--shards 0", "0 is not in 1..=1024"),
+            ("--first 10.0.0.1", "500 addresses from 10.0.0.1 on leave 127.0.0.0/8"),
+            ("--first 127.255.255.1", "500 addresses from 127.255.255.1 on leave 127.0.0.0/8"),
+            ("--nodes", "a value is required for '--nodes <N>'"),
+            ("--port 70000", "70000 is not in 0..=65535"),
             ("--driver x", "unknown driver \"x\": use \"auto\", \"io_uring\" or \"portable\""),
-            ("8", "unknown argument \"8\""),
+            ("8", "unexpected argument '8'"),
         ] {
-            assert_eq!(parse(line).unwrap_err(), expected, "{line}");
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Lifeguard's experiment: slow members, each part of Lifeguard switched off in turn, false positives counted.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use thane_engine::sim::{Play, Scenario, Settings, Span};
 
 use super::options::Options;
+use crate::progress::{Progress, Step};
 use crate::spread::Spread;
+use crate::stop::Stop;
 
 /// Slow members among the 128, as in the paper's tables.
 const COUNTS: [u32; 2] = [4, 16];
@@ -37,33 +37,35 @@ pub(crate) fn rows(count: Option<u32>, still: Option<Span>) -> Vec<(u32, Span)> 
 
 /// Plays rows of the matrix and prints two tables: false positives about healthy members, told at any member and at
 /// healthy ones. Stopped early, it prints the rows that are complete.
-pub(crate) fn run(base: &Scenario, rows: &[(u32, Span)], options: &Options, stop: &AtomicBool) {
-    let seeds = options.seeds.end - options.seeds.start;
-    let bar = ProgressBar::new(rows.len() as u64 * COLUMNS.len() as u64 * seeds);
-    bar.set_style(super::style("runs {pos}/{len} {wide_bar} {eta}"));
+pub(crate) fn run(base: &Scenario, rows: &[(u32, Span)], options: &Options, stop: &Stop) {
+    let total = (rows.len() * COLUMNS.len() * options.seeds().count()) as f64;
+    let progress = Progress::default();
+    progress.phase("lifeguard");
+    let mut done = 0.0;
     let (mut anywhere, mut at_healthy) = (String::new(), String::new());
     for &(count, still) in rows {
         let mut cells = [Vec::new(), Vec::new()];
         for (_, switch) in COLUMNS {
             let scenario = cell(base, count, still, switch);
             let [mut told, mut told_healthy] = [Spread::default(), Spread::default()];
-            for seed in options.seeds.clone() {
-                let outcome = Play::new(&scenario, seed).run(|_, _| !stop.load(Ordering::Relaxed));
+            for seed in options.seeds() {
+                let outcome = Play::new(&scenario, seed).run(|_, _| !stop.is_wanted());
                 told.add(outcome.measures.false_about_healthy as f64);
                 told_healthy.add(outcome.measures.false_at_healthy as f64);
-                bar.inc(1);
+                done += 1.0;
+                progress.step(Step { done, total, unit: "runs", detail: "" });
             }
             cells[0].push(told.to_string());
             cells[1].push(told_healthy.to_string());
         }
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_wanted() {
             break;
         }
         for (table, cells) in [&mut anywhere, &mut at_healthy].into_iter().zip(cells) {
             table.push_str(&format!("| {count} | {still} | {} |\n", cells.join(" | ")));
         }
     }
-    bar.finish_and_clear();
+    progress.clear();
     let names = COLUMNS.map(|(name, _)| name).join(" | ");
     let ruler = "| --- ".repeat(2 + COLUMNS.len());
     for (title, table) in [("told anywhere", anywhere), ("told at healthy members", at_healthy)] {

@@ -5,19 +5,21 @@ mod options;
 mod report;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use thane_engine::sim::{Outcome, Play, Scenario, swarm};
 
-use self::options::{Options, Task};
-use self::report::Cost;
-use crate::output::{self, style};
+pub(crate) use self::options::Options;
+use self::options::Task;
+use self::report::{Cost, Timeline};
+use crate::arguments::Failure;
 use crate::process;
+use crate::progress::{Progress, Step};
+use crate::report::{Made, table};
+use crate::stop::Stop;
 
 /// What a seed that failed is replayed by.
 const REPLAY: &str = "replay: cargo run --release -p thane-loadgen -- sim sweep --seed";
@@ -28,81 +30,70 @@ const EXIT_SAFETY: u8 = 3;
 /// Views did not become equal in time.
 const EXIT_LIVENESS: u8 = 4;
 
-/// Runs the subcommand.
-pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let options = match Options::parse(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("thane-loadgen sim: {error}");
-            return ExitCode::from(crate::EXIT_USAGE);
-        }
-    };
-    let stop = output::stop_on_signal();
-    let result = match &options.task {
-        Task::Help => {
-            print!("{}", options::help());
-            Ok(ExitCode::SUCCESS)
-        }
-        Task::Play(scenario) => play_all(scenario, &options, &stop),
-        Task::Sweep => sweep(&options, &stop),
+/// Runs the command; the exit code tells what came of it.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let task = options.task().map_err(Failure::Usage)?;
+    let stop = Stop::on_signal();
+    match &task {
+        Task::Play(scenario) => Ok(play_all(scenario, options, &stop)?),
+        Task::Sweep => Ok(sweep(options, &stop)),
         Task::Lifeguard(scenario, count, still) => {
-            lifeguard::run(scenario, &lifeguard::rows(*count, *still), &options, &stop);
+            lifeguard::run(scenario, &lifeguard::rows(*count, *still), options, &stop);
             Ok(ExitCode::SUCCESS)
         }
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("thane-loadgen sim: {error}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
-/// One run for each seed, with its table.
-fn play_all(scenario: &Scenario, options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
-    let mut outcomes = Vec::new();
-    for seed in options.seeds.clone() {
+/// One run for each seed; one table and one report of all runs.
+fn play_all(scenario: &Scenario, options: &Options, stop: &Stop) -> Result<ExitCode, String> {
+    let mut report = report::report(scenario, Made::here(crate::PROGRAM));
+    let mut code = 0;
+    for seed in options.seeds() {
         let mut play = Play::new(scenario, seed);
         if options.check {
             play.check();
         }
         play.sample_compression(options.sample_compression);
         let (started, cpu) = (Instant::now(), process::cpu(std::process::id()));
-        let outcome = watched(play, &format!("{} seed {seed}", scenario.name), stop);
+        let (outcome, timeline) = watched(play, &format!("{} seed {seed}", scenario.name), stop);
         let cost = Cost {
             took: started.elapsed(),
             cpu: process::cpu(std::process::id()).saturating_sub(cpu),
             memory_max_bytes: process::status_kb(std::process::id(), "VmHWM:").unwrap_or_default() * 1024,
         };
-        print!("{}", report::table(scenario, seed, &outcome, cost));
-        if let Some(dir) = &options.out {
-            let name = format!("{}-{}-{seed}.json", scenario.name, scenario.nodes);
-            output::write_json(dir, &name, &report::json(scenario, seed, &outcome, cost))?;
-        }
-        let code = exit_code(&outcome);
-        if code != 0 {
-            return Ok(ExitCode::from(code));
-        }
-        if outcome.stopped {
+        let lasted = outcome.lasted.as_secs_f64();
+        let ratio = lasted / cost.took.as_secs_f64().max(1e-9);
+        println!(
+            "seed {seed}: trace {:016x}, {lasted:.1} s virtual in {:.1} s ({ratio:.1} times as fast)",
+            outcome.trace_hash,
+            cost.took.as_secs_f64()
+        );
+        report::add(&mut report.subjects[0], scenario, seed, &outcome, &timeline, cost);
+        code = exit_code(&outcome);
+        if code != 0 || outcome.stopped {
             break;
         }
-        outcomes.push(outcome);
     }
-    if outcomes.len() > 1 {
-        print!("{}", report::summary(scenario, &outcomes));
+    print!("\n{}\n{}", report.title, table(std::slice::from_ref(&report)));
+    if let Some(dir) = &options.out {
+        let paths = report.write(dir, &format!("{}-{}", scenario.name, scenario.nodes))?;
+        println!("\nwritten: {} and {}", paths[0].display(), paths[1].display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(code))
 }
 
-/// Swarm mode: draws, plays and checks; stops at the first seed that fails.
-fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
-    let bar = ProgressBar::new(options.seeds.end - options.seeds.start);
-    bar.set_style(style("seeds {pos}/{len} {wide_bar} {eta}"));
+/// Draws, plays and checks a scenario for each seed; stops at the first that fails.
+fn sweep(options: &Options, stop: &Stop) -> ExitCode {
+    let seeds = options.seeds().count();
+    let progress = Progress::default();
+    progress.phase("sweep");
     let (mut passed, mut steps, mut longest) = (0u64, 0u64, Duration::ZERO);
     let mut false_failures = 0;
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     let current = Arc::new(AtomicU64::new(0));
     replay_after_crash(Arc::clone(&current));
-    let single = options.seeds.end - options.seeds.start == 1;
-    for seed in options.seeds.clone() {
+    let single = seeds == 1;
+    for seed in options.seeds() {
         current.store(seed, Ordering::Relaxed);
         let scenario = swarm::draw(seed);
         if single {
@@ -110,16 +101,16 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
         }
         let mut play = Play::new(&scenario, seed);
         play.check();
-        let outcome = play.run(|_, _| !stop.load(Ordering::Relaxed));
+        let outcome = play.run(|_, _| !stop.is_wanted());
         let code = exit_code(&outcome);
         if code != 0 {
-            bar.finish_and_clear();
+            progress.clear();
             if !single {
                 println!("{}", scenario.to_toml());
             }
             print!("{}", report::faults(&outcome));
             println!("{REPLAY} {seed}");
-            return Ok(ExitCode::from(code));
+            return ExitCode::from(code);
         }
         if outcome.stopped {
             break;
@@ -134,18 +125,18 @@ fn sweep(options: &Options, stop: &AtomicBool) -> Result<ExitCode, String> {
         if single {
             println!("trace {:016x}", outcome.trace_hash);
         }
-        bar.inc(1);
+        progress.step(Step { done: passed as f64, total: seeds as f64, unit: "seeds", detail: "" });
     }
-    bar.finish_and_clear();
-    println!("seeds passed          {passed} of {}", options.seeds.end - options.seeds.start);
+    progress.clear();
+    println!("seeds passed          {passed} of {}", seeds);
     println!("inputs handled        {steps}");
     println!("longest settling      {:.2} s", longest.as_secs_f64());
-    println!("healthy told as failed {false_failures}");
-    println!("\nof the seeds that passed, so many had");
+    println!("false failures        {false_failures}");
+    println!("\nseeds that passed, by what they had");
     for (fault, count) in faults {
         println!("  {fault:<34}{count}");
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// From now on a crash says how to see it again, and ends the process with its own exit code.
@@ -158,18 +149,18 @@ fn replay_after_crash(seed: Arc<AtomicU64>) {
     }));
 }
 
-/// Plays with a progress bar over virtual time.
-fn watched(play: Play, title: &str, stop: &AtomicBool) -> Outcome {
-    let bar = ProgressBar::new(0);
-    bar.set_style(style(&format!("{title} {{wide_bar}} {{msg}} {{eta}}")));
-    let outcome = play.run(|passed, expected| {
-        bar.set_length(expected.as_millis() as u64);
-        bar.set_position(passed.as_millis() as u64);
-        bar.set_message(format!("{:.1} of {:.0} s", passed.as_secs_f64(), expected.as_secs_f64()));
-        !stop.load(Ordering::Relaxed)
+/// Plays, samples and shows the progress over virtual time.
+fn watched(play: Play, title: &str, stop: &Stop) -> (Outcome, Timeline) {
+    let (progress, mut timeline) = (Progress::default(), Timeline::default());
+    progress.phase(title);
+    let outcome = play.observe(|moment| {
+        let known = timeline.sample(moment);
+        let (done, total) = (moment.passed.as_secs_f64(), moment.expected.as_secs_f64());
+        let detail = format!("{known:.1} % of the views full");
+        progress.step(Step { done, total, unit: "virtual s", detail: &detail });
+        !stop.is_wanted()
     });
-    bar.finish_and_clear();
-    outcome
+    (outcome, timeline)
 }
 
 fn exit_code(outcome: &Outcome) -> u8 {

@@ -1,42 +1,59 @@
-//! What the kernel alone costs: a process that does nothing but take datagrams and answer pings, for comparison
-//! with an agent under the same load. It sleeps in `recvfrom` and answers with one `sendto`.
+//! The cost of the kernel alone: a process that only receives datagrams and answers pings, for comparison with an
+//! agent under the same load. It sleeps in `recvfrom` and answers with one `sendto`.
 
-use std::ffi::OsString;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use thane_engine::wire::coordinate::Coordinate;
 use thane_engine::wire::{Ack, Ping, SeqNo};
 
+use crate::agent::{Agent, Launch};
+use crate::arguments::Failure;
+
 /// The subcommand; `target` starts it, users don't.
 pub(crate) const COMMAND: &str = "bare";
-/// What stands before the number in a ping of the load; the number is always a long one.
+/// The bytes before the number in a ping of the load; the number always has four bytes.
 const BEFORE_SEQ: &[u8] = b"SeqNo\xce";
-/// How long one look at whether the loop runs may take.
+/// Time for the answer to one ping while the loop starts, at most.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The loop, on the address that is its only argument.
-pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let addr = arguments.first().and_then(|addr| addr.to_str()?.parse::<SocketAddr>().ok());
-    let socket = addr.and_then(|addr| UdpSocket::bind(addr).ok());
-    let Some(socket) = socket else {
-        eprintln!("thane-loadgen {COMMAND}: needs a free address and port, not {arguments:?}");
-        return ExitCode::from(crate::EXIT_USAGE);
-    };
-    answer(&socket)
+/// The arguments of the loop's process.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    addr: SocketAddr,
 }
 
-fn answer(socket: &UdpSocket) -> ExitCode {
+impl Options {
+    /// Runs the loop for ever.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let socket = UdpSocket::bind(self.addr).map_err(|error| format!("{}: {error}", self.addr))?;
+        answer(&socket)
+    }
+}
+
+/// Starts the loop in a process of its own and waits until it answers.
+///
+/// # Errors
+/// It can't be started or does not answer.
+pub(crate) fn start(launch: &Launch) -> Result<Agent, String> {
+    let arguments = vec![COMMAND.to_owned(), launch.gossip().to_string()];
+    Agent::start_as(launch, arguments, |agent| is_there(agent.gossip).map_err(|error| error.to_string()))
+}
+
+fn answer(socket: &UdpSocket) -> ! {
     let mut buffer = vec![0; 65_536];
     let mut ack = ack();
     let place = seq_place(&ack).expect("an ack has a number");
     loop {
-        // An error tells of an answer that found nobody.
+        // An error reports an earlier answer to a port that is closed.
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         let Some(seq) = seq_place(&buffer[..length]) else { continue };
         ack[place..place + 4].copy_from_slice(&buffer[seq..seq + 4]);
-        // Whoever asked may be gone.
+        // The sender may have closed its socket.
         let _ = socket.send_to(&ack, from);
     }
 }
@@ -49,18 +66,18 @@ fn ack() -> Vec<u8> {
     ack
 }
 
-/// Where the four bytes of the number are, if there are any.
+/// The position of the four bytes of the number, if the message has one.
 fn seq_place(message: &[u8]) -> Option<usize> {
     let before = message.windows(BEFORE_SEQ.len()).position(|bytes| bytes == BEFORE_SEQ)?;
     let place = before + BEFORE_SEQ.len();
     (place + 4 <= message.len()).then_some(place)
 }
 
-/// Whether the loop answers at that address.
+/// Pings the loop at that address once.
 ///
 /// # Errors
-/// It does not, or not yet.
-pub(crate) fn is_there(addr: SocketAddr) -> std::io::Result<()> {
+/// It does not answer, or not yet.
+fn is_there(addr: SocketAddr) -> std::io::Result<()> {
     let socket = UdpSocket::bind((addr.ip(), 0))?;
     socket.set_read_timeout(Some(LOOK))?;
     socket.connect(addr)?;
@@ -74,7 +91,7 @@ pub(crate) fn is_there(addr: SocketAddr) -> std::io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::target::emulated;
+    use thane_engine::fixtures;
     use thane_engine::wire::Message;
     use thane_engine::wire::packet::Scratch;
 
@@ -93,8 +110,8 @@ mod tests {
         let mut buffer = [0; 2048];
         let length = asking.recv(&mut buffer).unwrap();
         let mut acked = Vec::new();
-        emulated::messages(
-            &emulated::envelope(&[]),
+        fixtures::messages(
+            &fixtures::envelope(None),
             &mut buffer[..length],
             &mut Scratch::default(),
             |message| {

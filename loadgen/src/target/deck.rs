@@ -1,27 +1,29 @@
-//! The packets of a flood, made before it begins and dealt in turn.
+//! The packets of a flood, made before it begins and sent in turn.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::str::FromStr;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use thane_engine::fixtures;
 use thane_engine::random::Random;
 use thane_engine::wire::SeqNo;
 
-use super::emulated::{self, Wrapping};
+use super::emulated::Wrapping;
 use super::load::{ALIVE_IN_PACKET, Packer};
 
-/// Different packets of one kind of junk; dealt again and again.
+/// Different packets of one kind of junk; sent again and again.
 const JUNK_PACKETS: usize = 2_000;
-/// Packets of one kind in a row: as they are equally long they leave the sender as one message, without which it
-/// would be slower than an agent.
+/// Packets of one kind in a row: packets of equal length leave the sender in one message (UDP_SEGMENT), without
+/// which it would be slower than an agent.
 const RUN: usize = 16;
-/// Packets with alive messages, at the most.
+/// Most packets with alive messages.
 const ALIVE_PACKETS_MAX: usize = 500;
 /// Sequence numbers of a flood's pings; far from those that agents count up from 1 and from a load's.
 const SEQ_BASE: u32 = 0x2000_0000;
-/// A key that agents under test do not have.
+/// A key that no agent under test has.
 const OTHER_KEY: [u8; 16] = *b"not the agent's!";
 
-/// What a flood is made of.
+/// The packets of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deck {
     /// In turn some pings, packets with ten known alive messages each, and duplicate events.
@@ -30,11 +32,11 @@ pub(crate) enum Deck {
     Garbage,
     /// Packets that end early.
     Cut,
-    /// Packets without a seal, for an agent that wants one.
+    /// Plain packets, for an agent with a key.
     Unsealed,
     /// Packets sealed with a key that the agent does not have.
     WrongKey,
-    /// Packets that were right once: pings, known alive messages, an old event.
+    /// Packets that were valid once: pings, known alive messages, an old event.
     Replayed,
 }
 
@@ -43,7 +45,7 @@ impl Deck {
     pub(crate) const JUNK: [Deck; 5] =
         [Deck::Garbage, Deck::Cut, Deck::Unsealed, Deck::WrongKey, Deck::Replayed];
 
-    /// Of how many packets in a row one is a ping, which is answered; 0: none is.
+    /// One of this many packets is a ping, which is answered; 0: none is.
     pub(crate) fn ping_every(self) -> u64 {
         match self {
             Deck::Gossip | Deck::Replayed => 3,
@@ -51,7 +53,7 @@ impl Deck {
         }
     }
 
-    /// The packets for the agent called `node`, which has heard of so many emulated members at that address.
+    /// The packets for the agent `node`, which knows that many emulated members at that address.
     pub(crate) fn packets(
         self,
         wrapping: Wrapping,
@@ -78,7 +80,7 @@ impl Deck {
         match self {
             Deck::Gossip | Deck::Replayed => gossip(Packer::new(wrapping.envelope())),
             Deck::Unsealed => gossip(Packer::new(Wrapping::Plain.envelope())),
-            Deck::WrongKey => gossip(Packer::new(emulated::envelope(&[OTHER_KEY.to_vec()]))),
+            Deck::WrongKey => gossip(Packer::new(fixtures::envelope([&OTHER_KEY[..]]))),
             Deck::Cut => {
                 let mut packets = gossip(Packer::new(wrapping.envelope()));
                 for packet in &mut packets {
@@ -94,7 +96,7 @@ impl Deck {
 }
 
 impl Deck {
-    /// The word for it.
+    /// Its name, also on the command line of the sender.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Deck::Gossip => "gossip",
@@ -107,12 +109,13 @@ impl Deck {
     }
 }
 
-impl FromStr for Deck {
-    type Err = ();
+impl ValueEnum for Deck {
+    fn value_variants<'a>() -> &'a [Deck] {
+        &[Deck::Gossip, Deck::Garbage, Deck::Cut, Deck::Unsealed, Deck::WrongKey, Deck::Replayed]
+    }
 
-    fn from_str(word: &str) -> Result<Deck, ()> {
-        let mut all = [Deck::Gossip].into_iter().chain(Deck::JUNK);
-        all.find(|deck| deck.as_str() == word).ok_or(())
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
         let (mut pings, mut alives, mut events) = (0, 0, 0);
         for mut packet in packets(Deck::Gossip) {
             let envelope = Wrapping::Sealed.envelope();
-            emulated::messages(&envelope, &mut packet, &mut Scratch::default(), |message| match message {
+            fixtures::messages(&envelope, &mut packet, &mut Scratch::default(), |message| match message {
                 Message::Ping(_) => pings += 1,
                 Message::Alive(_) => alives += 1,
                 Message::User(_) => events += 1,
@@ -165,9 +168,8 @@ mod tests {
     #[test]
     fn words_and_addresses() {
         for deck in [Deck::Gossip].into_iter().chain(Deck::JUNK) {
-            assert_eq!(deck.as_str().parse(), Ok(deck));
+            assert_eq!(Deck::from_str(deck.as_str(), false), Ok(deck));
         }
-        assert!("what".parse::<Deck>().is_err());
         let source = |n| super::source(Ipv4Addr::new(127, 46, 1, 254), n).to_string();
         assert_eq!([source(0), source(1), source(254)], ["127.46.1.254", "127.46.2.1", "127.46.2.254"]);
     }

@@ -1,5 +1,5 @@
 //! The emulated members around an agent under test: one UDP socket and one TCP listener that answer for all of
-//! them. Names tell them apart; both Serf and Thane take many members at one address.
+//! them. Their names differ, their address is one; Serf and Thane both accept that.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,38 +10,36 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use clap::ValueEnum;
+use thane_engine::fixtures::{self, Member, messages};
 use thane_engine::wire::envelope::Envelope;
-use thane_engine::wire::packet::{self, Assembler, Scratch};
-use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
-use thane_engine::wire::stream::{
-    Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream,
-};
-use thane_engine::wire::{Ack, Alive, Incarnation, LamportTime, Message, NodeState, SeqNo, ip_to_bytes};
+use thane_engine::wire::packet::{Assembler, Scratch};
+use thane_engine::wire::stream::{Role, StreamDecoder, StreamMessage, encode_stream};
+use thane_engine::wire::{Ack, Message, SeqNo};
 
 use crate::agent::Launch;
 
-/// Pause between looks at whether it is time to end.
+/// Pause between two looks at whether it is time to end.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a stream of the agent may take.
+/// Time for one stream of the agent, at most.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// The tags `dc=east`, `rack=r12` and `role=web`, encoded.
 const META: &[u8] = b"\xff\x83\xa2dc\xa4east\xa4rack\xa3r12\xa4role\xa3web";
-const VERSIONS: &[u8] = &[1, 5, 2, 2, 5, 4];
 
-/// What agents that are started here have as their only key, unless they have none.
+/// The only key of encrypted agents that are started here.
 pub(crate) const KEY: [u8; 16] = *b"of thane-loadgen";
 
 /// How datagrams and streams are wrapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wrapping {
-    /// Not at all.
+    /// Plain.
     Plain,
     /// Sealed with [`KEY`].
     Sealed,
 }
 
 impl Wrapping {
-    /// The same agent, with the key that this takes.
+    /// The same agent, with the key if this is sealed.
     pub(crate) fn launched(self, launch: &Launch) -> Launch {
         let mut launch = launch.clone();
         if self == Wrapping::Sealed {
@@ -50,18 +48,13 @@ impl Wrapping {
         launch
     }
 
-    /// No label, and nothing compressed: what every agent takes.
+    /// An envelope without label and compression, which every agent accepts.
     pub(crate) fn envelope(self) -> Envelope {
         match self {
-            Wrapping::Plain => envelope(&[]),
-            Wrapping::Sealed => envelope(&[KEY.to_vec()]),
+            Wrapping::Plain => fixtures::envelope(None),
+            Wrapping::Sealed => fixtures::envelope([&KEY[..]]),
         }
     }
-}
-
-/// An envelope with these keys, and nothing else.
-pub(crate) fn envelope(keys: &[Vec<u8>]) -> Envelope {
-    Envelope::new(keys).expect("keys have 16 bytes")
 }
 
 /// The n-th nonce of this process.
@@ -72,36 +65,9 @@ pub(crate) fn nonce(n: u64) -> [u8; 12] {
     nonce
 }
 
-/// The name of the n-th emulated member, 20 bytes.
-pub(crate) fn name(n: usize) -> String {
-    format!("emulated-member{n:05}")
-}
-
-/// What gossip says of the member of that name.
-pub(crate) fn alive(name: &str, addr: SocketAddr) -> Alive<'_> {
-    Alive {
-        incarnation: Incarnation(1),
-        node: name,
-        addr: ip_to_bytes(addr.ip()).into(),
-        port: addr.port(),
-        meta: META.into(),
-        versions: VERSIONS.into(),
-    }
-}
-
-/// Hands one message to `visit` for each that is in a datagram.
-pub(crate) fn messages(
-    envelope: &Envelope,
-    datagram: &mut [u8],
-    scratch: &mut Scratch,
-    mut visit: impl FnMut(Message<'_>),
-) {
-    let Ok(plain) = envelope.open(datagram) else { return };
-    packet::for_each_message(plain, scratch, &mut |message| {
-        if let Ok(message) = message {
-            visit(message);
-        }
-    });
+/// The n-th emulated member, at that address; its name has 20 bytes.
+pub(crate) fn member(n: usize, addr: SocketAddr) -> Member {
+    Member::at(format!("emulated-member{n:05}"), addr, META)
 }
 
 /// Emulated members, alive until dropped.
@@ -130,7 +96,8 @@ impl Members {
         listener.set_nonblocking(true)?;
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let exchanged = Arc::new(AtomicU64::new(0));
-        let state: Arc<[u8]> = push_pull(count, addr).into();
+        let state: Arc<[u8]> =
+            fixtures::push_pull(&(0..count).map(|n| member(n, addr)).collect::<Vec<_>>()).into();
         let answer = {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             std::thread::spawn(move || answer_datagrams(&udp, wrapping, &stop, &answered))
@@ -142,7 +109,7 @@ impl Members {
         Ok(Members { addr, stop, answered, exchanged, threads: vec![answer, accept], wrapping, state })
     }
 
-    /// Where all of them are.
+    /// The address of all of them.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -157,8 +124,8 @@ impl Members {
         self.exchanged.load(Ordering::Relaxed)
     }
 
-    /// Exchanges states with the agent, as the periodic push/pull of a member does. Returns how long it took
-    /// until the agent's whole answer was there, and how many members that had.
+    /// Exchanges states with the agent, as the periodic push/pull of a member does. Returns the time until the
+    /// agent's whole answer was there, and the number of members in it.
     ///
     /// # Errors
     /// The agent does not answer, or not with its state.
@@ -167,13 +134,13 @@ impl Members {
         let start = Instant::now();
         let mut stream = TcpStream::connect(agent).map_err(failed)?;
         stream.set_read_timeout(Some(STREAM_TIMEOUT)).map_err(failed)?;
-        // Written beside the reading: the agent may answer before it has taken everything.
+        // A second thread writes: the agent may answer before it has read everything.
         let mut writing = stream.try_clone().map_err(failed)?;
         let (state, wrapping) = (Arc::clone(&self.state), self.wrapping);
         let written = std::thread::spawn(move || write_message(&mut writing, &state, wrapping));
         let message = read_message(&mut stream, Role::Dialler, wrapping).map_err(failed)?;
         let took = start.elapsed();
-        written.join().map_err(|_| "the writing thread ended early".to_owned())?.map_err(failed)?;
+        written.join().map_err(|_| "the writing thread panicked".to_owned())?.map_err(failed)?;
         match message {
             StreamMessage::PushPull(frame) => Ok((took, frame.nodes_count as usize)),
             other => Err(format!("push/pull with {agent} was answered by {other:?}")),
@@ -185,51 +152,20 @@ impl Drop for Members {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // A thread that panicked has printed why.
             let _ = thread.join();
         }
     }
 }
 
-/// A whole push/pull, type byte first.
-fn push_pull(count: usize, addr: SocketAddr) -> Vec<u8> {
-    let names: Vec<String> = (0..count).map(name).collect();
-    let (mut records, mut user, mut out) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &names {
-        let record = NodeState {
-            name,
-            addr: ip_to_bytes(addr.ip()).into(),
-            port: addr.port(),
-            meta: META.into(),
-            incarnation: Incarnation(1),
-            versions: VERSIONS.into(),
-            ..NodeState::default()
-        };
-        record.encode(&mut records);
-    }
-    let source = PushPullSource {
-        ltime: LamportTime(20),
-        event_ltime: LamportTime(1),
-        query_ltime: LamportTime(1),
-        members: (count as u32, names.iter().map(|name| (name.as_str(), LamportTime(1)))),
-        left: (0, std::iter::empty()),
-        events: std::iter::empty(),
-        marker: std::marker::PhantomData,
-    };
-    encode_push_pull(source, &mut user);
-    encode_push_pull_header(count, user.len(), false, &mut out);
-    [out, records, user].concat()
-}
-
-/// A push/pull of nobody, wrapped: it asks for the agent's state.
+/// A push/pull without members, wrapped: a request for the agent's state.
 pub(crate) fn push_pull_request(wrapping: Wrapping) -> Vec<u8> {
     let mut out = Vec::new();
-    let request = push_pull(0, SocketAddr::from(([127, 0, 0, 1], 0)));
-    encode_stream(&request, &wrapping.envelope(), Role::Listener, nonce(0), &mut out);
+    encode_stream(&fixtures::push_pull(&[]), &wrapping.envelope(), Role::Listener, nonce(0), &mut out);
     out
 }
 
-/// Acks whatever asks, for whomever.
+/// Acks pings and indirect pings to every member.
 fn answer_datagrams(udp: &UdpSocket, wrapping: Wrapping, stop: &AtomicBool, answered: &AtomicU64) {
     let (mut buffer, mut scratch) = (vec![0; 65_536], Scratch::default());
     let (mut assembler, envelope, mut out) = (Assembler::default(), wrapping.envelope(), Vec::new());
@@ -265,7 +201,7 @@ fn accept_streams(
                 exchanged.fetch_add(1, Ordering::Relaxed);
                 let state = Arc::clone(state);
                 std::thread::spawn(move || {
-                    // What went wrong on a stream of the agent shows in what the agent reports.
+                    // A failed stream shows in the report of the agent.
                     let _ = answer_stream(stream, wrapping, &state);
                 });
             }
@@ -333,13 +269,13 @@ mod tests {
         let socket = UdpSocket::bind((loopback(), 0)).unwrap();
         socket.set_read_timeout(Some(STREAM_TIMEOUT)).unwrap();
         let mut ping = Vec::new();
-        let asked = name(3);
+        let asked = member(3, members.addr()).name;
         Ping { seq: SeqNo(77), node: &asked, ..Ping::default() }.encode(&mut ping);
         socket.send_to(&ping, members.addr()).unwrap();
         let mut buffer = [0; 2048];
         let length = socket.recv(&mut buffer).unwrap();
         let mut acked = None;
-        messages(&envelope(&[]), &mut buffer[..length], &mut Scratch::default(), |message| {
+        messages(&fixtures::envelope(None), &mut buffer[..length], &mut Scratch::default(), |message| {
             if let Message::Ack(ack) = message {
                 acked = Some(ack.seq);
             }
@@ -355,6 +291,6 @@ mod tests {
             assert_eq!(one.push_pull(two.addr()).unwrap().1, 2_000);
             assert_eq!(two.push_pull(one.addr()).unwrap().1, 5);
         }
-        assert_eq!(name(42).len(), 20);
+        assert_eq!(member(42, SocketAddr::from((loopback(), 1))).name.len(), 20);
     }
 }

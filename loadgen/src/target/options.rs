@@ -1,120 +1,113 @@
-//! What `thane-loadgen target` is told.
+//! The arguments of `target`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
+
+use super::bare;
 use super::emulated::{Members, Wrapping};
-use crate::agent::{Launch, program, title};
+use crate::agent::{Launch, RPC_PORT, program, title};
+use crate::arguments;
 
 /// The node name of an agent that is started here.
 const NODE: &str = "subject";
 
-/// Shown when the arguments make no sense.
-pub(crate) const USAGE: &str = "\
-Usage: thane-loadgen target ADDR [options]
-       thane-loadgen target --against serf,thane,bare [options]
-
-Measures one agent from outside: memory, processor time per message, latency, merging, listing.
-
-  ADDR               gossip address of an agent that runs already
-  --rpc ADDR         its RPC address (port 7373 of the same IP)
-  --node NAME        its node name, which pings must carry (subject)
-  --pid PID          its process, without which memory and processor time are not known
-  --against LIST     start these one after the other instead: serf, thane or a path to a program, with flags if
-                     need be (thane -io-driver=portable); bare: a loop of recvfrom and sendto, which is
-                     what the kernel alone costs
-  --nodes N          emulated members (5000)
-  --rate N           packets a second, open loop (2000)
-  --seconds N        duration of each load (5)
-  --idle N           seconds of idling that are measured (10)
-  --from IP          where the emulated members are (127.34.9.1)
-  --agents IP        where agents are started, each on the next address (127.34.8.1)
-  --flood            measure instead how much gossip the agents take, plain and encrypted, and how fast they
-                     answer meanwhile (with --against)
-  --junk             measure instead what becomes of encrypted agents among junk from 250 addresses and
-                     streams that stall (with --against)
-  --anywhere         allow addresses that are neither loopback nor private
-";
-
-/// What `thane-loadgen target` is told.
-#[derive(Clone, Debug)]
+/// Measures one agent from outside: memory, processor time per message, latency, merging, listing.
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
+    /// Gossip address of an agent that runs already
+    #[arg(required_unless_present = "against", conflicts_with = "against")]
     pub(crate) addr: Option<SocketAddr>,
+    /// Its RPC address [default: port 7373 of the same IP]
+    #[arg(long, value_name = "ADDR")]
     rpc: Option<String>,
+    /// Its node name, which pings must carry
+    #[arg(long, value_name = "NAME", default_value = NODE)]
     pub(crate) node: String,
+    /// Its process, without which memory and processor time are not measured
+    #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// Starts these agents instead, one after the other: serf, thane or a path of a program, each with flags if need
+    /// be (`thane -io-driver=portable`); bare: a loop of recvfrom and sendto, the cost of the kernel alone
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     against: Vec<String>,
-    pub(crate) nodes: usize,
+    /// Emulated members, 1 to 65000
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=65_000))]
+    nodes: u32,
+    /// Packets a second, open loop
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: u32,
+    /// Duration of each load
+    #[arg(long = "seconds", value_name = "SPAN", default_value = "5s", value_parser = load_span)]
     pub(crate) span: Duration,
+    /// Measured idle time
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = arguments::span)]
     pub(crate) idle: Duration,
+    /// Address of the emulated members
+    #[arg(long, value_name = "IP", default_value = "127.34.9.1")]
     pub(crate) from: IpAddr,
+    /// Address of the first agent that is started; each next agent gets the next address
+    #[arg(long, value_name = "IP", default_value = "127.34.8.1")]
     agents: Ipv4Addr,
-    pub(crate) phase: Phase,
+    /// Measures instead how much gossip the agents accept, plain and encrypted, and how fast they answer meanwhile
+    #[arg(long, conflicts_with = "junk")]
+    flood: bool,
+    /// Measures instead encrypted agents under junk from 250 addresses and under hostile streams
+    #[arg(long)]
+    junk: bool,
+    /// Allows addresses that are neither loopback nor private
+    #[arg(long)]
+    anywhere: bool,
 }
 
-/// What is measured.
+/// The measured phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Memory, processor time and latency at a steady rate.
     Steady,
-    /// How much gossip is too much.
+    /// The rate of gossip at which packets are lost.
     Flood,
-    /// What nobody should send.
+    /// Packets and streams that no honest member sends.
     Junk,
 }
 
 impl Options {
-    /// Reads the arguments after `target`.
+    /// Checks what clap can't.
     ///
     /// # Errors
-    /// One line that says what is wrong with which.
-    pub(crate) fn parse(arguments: &[String]) -> Result<Options, String> {
-        let mut options = Options {
-            addr: None,
-            rpc: None,
-            node: NODE.to_owned(),
-            pid: None,
-            against: Vec::new(),
-            nodes: 5000,
-            rate: 2000,
-            span: Duration::from_secs(5),
-            idle: Duration::from_secs(10),
-            from: IpAddr::from([127, 34, 9, 1]),
-            agents: Ipv4Addr::new(127, 34, 8, 1),
-            phase: Phase::Steady,
-        };
-        let mut anywhere = false;
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
-            match argument.as_str() {
-                "--rpc" => options.rpc = Some(value()?.clone()),
-                "--node" => options.node = value()?.clone(),
-                "--pid" => options.pid = Some(parsed(argument, value()?)?),
-                "--against" => options.against = value()?.split(',').map(str::to_owned).collect(),
-                "--nodes" => options.nodes = parsed(argument, value()?)?,
-                "--rate" => options.rate = parsed(argument, value()?)?,
-                "--seconds" => options.span = Duration::from_secs(parsed(argument, value()?)?),
-                "--idle" => options.idle = Duration::from_secs(parsed(argument, value()?)?),
-                "--from" => options.from = parsed(argument, value()?)?,
-                "--agents" => options.agents = parsed(argument, value()?)?,
-                "--flood" => options.phase = Phase::Flood,
-                "--junk" => options.phase = Phase::Junk,
-                "--anywhere" => anywhere = true,
-                _ if !argument.starts_with('-') && options.addr.is_none() => {
-                    options.addr = Some(parsed("ADDR", argument)?);
-                }
-                _ => return Err(format!("unknown argument {argument:?}")),
-            }
+    /// One line: which argument is wrong and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        // clap does not enforce `requires` for an argument that conflicts with a given one.
+        if self.phase() != Phase::Steady && (self.against.is_empty() || self.from.is_ipv6()) {
+            return Err("--flood and --junk start agents: they need --against, and --from in IPv4".to_owned());
         }
-        options.check(anywhere)?;
-        Ok(options)
+        let mut addresses =
+            [self.from, self.agents.into()].into_iter().chain(self.addr.map(|addr| addr.ip()));
+        match addresses.find(|ip| !self.anywhere && !is_near(*ip)) {
+            Some(ip) => Err(format!("{ip} is neither loopback nor private: --anywhere allows it")),
+            None => Ok(()),
+        }
     }
 
-    /// Where the agent at that address takes requests.
+    /// The measured phase.
+    pub(crate) fn phase(&self) -> Phase {
+        match (self.flood, self.junk) {
+            (true, _) => Phase::Flood,
+            (_, true) => Phase::Junk,
+            _ => Phase::Steady,
+        }
+    }
+
+    /// Emulated members.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes as usize
+    }
+
+    /// The RPC address of the agent at that address.
     pub(crate) fn rpc(&self, ip: IpAddr) -> String {
-        self.rpc.clone().unwrap_or_else(|| SocketAddr::new(ip, 7373).to_string())
+        self.rpc.clone().unwrap_or_else(|| SocketAddr::new(ip, RPC_PORT).to_string())
     }
 
     /// The agents to start.
@@ -126,7 +119,7 @@ impl Options {
             let flags: Vec<String> = words.map(str::to_owned).collect();
             Launch {
                 title: [&[title(word)], flags.as_slice()].concat().join(" "),
-                program: program(word),
+                program: if word == bare::COMMAND { this_program() } else { program(word) },
                 node: NODE.to_owned(),
                 ip: Ipv4Addr::from(first.wrapping_add(n)).into(),
                 flags,
@@ -140,7 +133,7 @@ impl Options {
     /// # Errors
     /// Their address can't be bound.
     pub(crate) fn members(&self, wrapping: Wrapping) -> Result<Members, String> {
-        Members::start(self.from, self.nodes, wrapping)
+        Members::start(self.from, self.nodes(), wrapping)
             .map_err(|error| format!("can't start the emulated members on {}: {error}", self.from))
     }
 
@@ -151,28 +144,17 @@ impl Options {
             IpAddr::V6(_) => Ipv4Addr::LOCALHOST,
         }
     }
-
-    fn check(&self, anywhere: bool) -> Result<(), String> {
-        if self.addr.is_some() != self.against.is_empty() {
-            return Err("say either an address or --against, not both".to_owned());
-        }
-        if self.nodes == 0 || self.nodes > 65_000 || self.rate == 0 || self.span.is_zero() {
-            return Err("--nodes goes from 1 to 65000; --rate and --seconds begin at 1".to_owned());
-        }
-        if self.phase != Phase::Steady && (self.against.is_empty() || self.from.is_ipv6()) {
-            return Err("--flood and --junk start agents: they need --against, and --from in IPv4".to_owned());
-        }
-        let mut addresses =
-            [self.from, self.agents.into()].into_iter().chain(self.addr.map(|addr| addr.ip()));
-        match addresses.find(|ip| !anywhere && !is_near(*ip)) {
-            Some(ip) => Err(format!("{ip} is neither loopback nor private: --anywhere allows it")),
-            None => Ok(()),
-        }
-    }
 }
 
-fn parsed<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{name} can't be {text:?}"))
+/// This program, whose subcommand `bare` is the loop.
+fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_default()
+}
+
+fn load_span(text: &str) -> Result<Duration, String> {
+    arguments::span(text).and_then(|span| {
+        if span.is_zero() { Err("a load lasts longer than 0s".to_owned()) } else { Ok(span) }
+    })
 }
 
 fn is_near(ip: IpAddr) -> bool {
@@ -185,16 +167,26 @@ fn is_near(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(words: &[&str]) -> Result<Options, String> {
+        let line = Line::try_parse_from([&["target"], words].concat());
+        let options = line.map_err(|error| arguments::one_line(&error))?.options;
+        options.check().map(|()| options)
     }
 
     #[test]
     fn agents_get_addresses_of_their_own() {
         let arguments = ["--against", "serf,/opt/old/thane -a -b=1,bare", "--agents", "127.34.8.255"];
-        let subjects = Options::parse(&arguments.map(str::to_owned)).unwrap().subjects();
+        let subjects = parse(&arguments).unwrap().subjects();
         let launch = |title: &str, program: &str, flags: &[&str], ip: [u8; 4]| Launch {
             title: title.to_owned(),
             program: program.into(),
@@ -208,26 +200,27 @@ mod tests {
         assert_eq!(Wrapping::Plain.launched(&subjects[1]), with_flags);
         let sealed = Wrapping::Sealed.launched(&subjects[0]);
         assert_eq!(sealed.flags, ["-encrypt=b2YgdGhhbmUtbG9hZGdlbg=="]);
-        assert!(subjects[2].is_bare() && !subjects[1].is_bare());
+        assert_eq!(subjects[2].program, this_program());
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn contradictions_are_refused() {
         for (line, expected) in [
-            ("", "say either an address or --against, not both"),
-            ("127.0.0.1:7946 --against serf", "say either an address or --against, not both"),
-            ("127.0.0.1", "ADDR can't be \"127.0.0.1\""),
+            ("", "required"),
+            ("127.0.0.1:7946 --against serf", "cannot be used with"),
+            ("127.0.0.1", "invalid value '127.0.0.1'"),
             ("8.8.8.8:7946", "8.8.8.8 is neither loopback nor private: --anywhere allows it"),
-            ("--against serf --nodes x", "--nodes can't be \"x\""),
-            ("--against", "--against needs a value"),
-            (
-                "127.0.0.1:7946 --flood",
-                "--flood and --junk start agents: they need --against, and --from in IPv4",
-            ),
-            ("--what", "unknown argument \"--what\""),
+            ("--against serf --nodes x", "invalid value 'x' for '--nodes <N>'"),
+            ("--against serf --seconds 0", "a load lasts longer than 0s"),
+            ("127.0.0.1:7946 --flood", "they need --against"),
+            ("--against serf --flood --junk", "cannot be used with"),
+            ("--against serf --junk --from ::1", "--from in IPv4"),
         ] {
-            assert_eq!(parse(line).unwrap_err(), expected, "{line}");
+            let error = parse(&line.split_whitespace().collect::<Vec<_>>()).unwrap_err();
+            assert!(error.contains(expected) && error.lines().count() == 1, "{line}: {error}");
         }
-        assert_eq!(parse("10.0.0.1:7946").unwrap().rpc(IpAddr::from([10, 0, 0, 1])), "10.0.0.1:7373");
+        let options = parse(&["10.0.0.1:7946", "--seconds", "3"]).unwrap();
+        assert_eq!(options.rpc(IpAddr::from([10, 0, 0, 1])), "10.0.0.1:7373");
+        assert_eq!((options.span, options.phase()), (Duration::from_secs(3), Phase::Steady));
     }
 }

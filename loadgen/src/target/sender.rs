@@ -1,16 +1,17 @@
-//! The process that sends a flood: this program again, so that what it costs is not the agent's and an agent that
-//! is busy can't slow it down. Open loop: what is due is sent, whatever becomes of it.
+//! The process that sends a flood: this program again, so that its cost is not counted as the agent's and a busy
+//! agent can't slow it down. Open loop: every packet is sent when it is due, whatever happened to those before it.
 
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::str::FromStr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::{Args, ValueEnum};
+use thane_engine::duration::Span;
 use thane_engine::io::{Driver, SocketIndex, Udp, UdpOptions};
 
 use super::deck::{self, Deck};
 use super::emulated::Wrapping;
+use crate::arguments::{self, Failure};
 
 /// The subcommand; `target` starts it, users don't.
 pub(crate) const COMMAND: &str = "sender";
@@ -18,34 +19,40 @@ pub(crate) const COMMAND: &str = "sender";
 const BATCH: u64 = 64;
 /// Pause when nothing is due.
 const PAUSE: Duration = Duration::from_micros(200);
-/// How long answers are waited for at the end.
+/// Time for late answers at the end.
 const LATE: Duration = Duration::from_millis(200);
 
-/// A flood.
-#[derive(Clone, Debug, PartialEq)]
+/// A flood, and the arguments of the process that sends it.
+#[derive(Args, Clone, Debug, PartialEq)]
 pub(crate) struct Flood {
+    #[arg(value_enum)]
     pub(crate) deck: Deck,
+    #[arg(value_enum)]
     pub(crate) wrapping: Wrapping,
-    /// The agent's gossip address and name.
+    /// The agent's gossip address.
     pub(crate) to: SocketAddr,
+    /// The agent's node name.
     pub(crate) node: String,
-    /// The first address that packets come from, and how many there are, each with a socket.
+    /// The first address that packets come from.
     pub(crate) from: Ipv4Addr,
+    /// How many addresses there are, each with a socket.
     pub(crate) sources: u32,
     /// Packets a second; 0: as many as the machine can.
     pub(crate) rate: u64,
+    #[arg(value_parser = arguments::span)]
     pub(crate) span: Duration,
-    /// Emulated members that the agent knows, and where.
+    /// Emulated members that the agent knows.
     pub(crate) members: usize,
+    /// The address of all of them.
     pub(crate) members_at: SocketAddr,
 }
 
-/// What a sender did.
+/// The result of a flood.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sent {
-    /// Packets that the kernel took.
+    /// Packets that the kernel accepted.
     pub(crate) packets: u64,
-    /// Packets that came back.
+    /// Packets received.
     pub(crate) answers: u64,
     pub(crate) took: Duration,
 }
@@ -74,50 +81,46 @@ impl Flood {
         self.start()?.finish()
     }
 
+    /// The arguments of the process.
     fn words(&self) -> [String; 10] {
         [
-            self.deck.as_str().to_owned(),
-            if self.wrapping == Wrapping::Sealed { "sealed" } else { "plain" }.to_owned(),
+            value_name(&self.deck),
+            value_name(&self.wrapping),
             self.to.to_string(),
             self.node.clone(),
             self.from.to_string(),
             self.sources.to_string(),
             self.rate.to_string(),
-            self.span.as_micros().to_string(),
+            Span(self.span).to_string(),
             self.members.to_string(),
             self.members_at.to_string(),
         ]
     }
 
-    fn parse(words: &[String]) -> Option<Flood> {
-        fn of<T: FromStr>(word: &str) -> Option<T> {
-            word.parse().ok()
-        }
-        let [deck, wrapping, to, node, from, sources, rate, micros, members, members_at] = words else {
-            return None;
-        };
-        Some(Flood {
-            deck: of(deck)?,
-            wrapping: if wrapping == "sealed" { Wrapping::Sealed } else { Wrapping::Plain },
-            to: of(to)?,
-            node: node.clone(),
-            from: of(from)?,
-            sources: of(sources)?,
-            rate: of(rate)?,
-            span: Duration::from_micros(of(micros)?),
-            members: of(members)?,
-            members_at: of(members_at)?,
-        })
+    /// Sends it in this process and prints the result.
+    ///
+    /// # Errors
+    /// A socket can't be opened.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let Sent { packets, answers, took } = send(self).map_err(|error| error.to_string())?;
+        println!("{packets} {answers} {}", took.as_micros());
+        Ok(())
     }
+}
+
+/// The name of a value on the command line.
+fn value_name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 impl Sending {
     /// Waits for the end.
     ///
     /// # Errors
-    /// The process failed; it has said why.
+    /// The process failed; it has printed why.
     pub(crate) fn finish(self) -> Result<Sent, String> {
-        let output = self.0.wait_with_output().map_err(|error| format!("the sender is gone: {error}"))?;
+        let output =
+            self.0.wait_with_output().map_err(|error| format!("can't wait for the sender: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         match numbers[..] {
@@ -125,26 +128,6 @@ impl Sending {
                 Ok(Sent { packets, answers, took: Duration::from_micros(micros) })
             }
             _ => Err(format!("the sender ended early ({})", output.status)),
-        }
-    }
-}
-
-/// The process: sends the flood that its arguments describe and prints what it did.
-pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
-    let words: Vec<String> =
-        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let Some(flood) = Flood::parse(&words) else {
-        eprintln!("thane-loadgen {COMMAND}: is started by target; {words:?} makes no sense");
-        return ExitCode::from(crate::EXIT_USAGE);
-    };
-    match send(&flood) {
-        Ok(Sent { packets, answers, took }) => {
-            println!("{packets} {answers} {}", took.as_micros());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("thane-loadgen {COMMAND}: {error}");
-            ExitCode::FAILURE
         }
     }
 }
@@ -196,7 +179,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::target::emulated::Members;
+    use clap::Parser;
     use std::net::IpAddr;
+
+    #[derive(clap::Parser)]
+    struct Process {
+        #[command(flatten)]
+        flood: Flood,
+    }
 
     fn flood(to: SocketAddr, rate: u64) -> Flood {
         Flood {
@@ -216,8 +206,8 @@ mod tests {
     #[test]
     fn the_words_of_a_flood_say_everything() {
         let flood = flood(SocketAddr::from(([127, 46, 3, 1], 7946)), 7);
-        assert_eq!(Flood::parse(&flood.words()), Some(flood.clone()));
-        assert_eq!(Flood::parse(&flood.words()[1..]), None);
+        let words = [&[COMMAND.to_owned()][..], &flood.words()].concat();
+        assert_eq!(Process::try_parse_from(words).unwrap().flood, flood);
     }
 
     #[test]
@@ -227,7 +217,7 @@ mod tests {
         let sent = send(&flood).unwrap();
         let due = sent.took.as_secs_f64() * 3_000.0;
         assert!(sent.packets as f64 > due / 4.0 && sent.packets as f64 <= due + 1.0, "{sent:?}");
-        // Late answers of a busy machine are not waited for.
+        // A busy machine answers some pings too late.
         let pings = sent.packets / flood.deck.ping_every();
         assert!(sent.answers > pings / 4 && sent.answers <= pings + 2, "{sent:?}");
     }

@@ -92,10 +92,9 @@ impl Config {
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
         refuse_unsupported(&settings)?;
         let mut warnings = Vec::new();
-        let mut tags = settings.tags.clone();
+        let tags = tags(&settings);
         if !settings.role.is_empty() {
             warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
-            tags.insert("role".to_owned(), settings.role.clone());
         }
         if !settings.tags_file.is_empty() && !tags.is_empty() {
             return Err("Tags config not allowed while using tag files".to_owned());
@@ -189,6 +188,43 @@ impl Config {
         raw.coalesce_users = COALESCE;
         raw
     }
+}
+
+/// What a reload applies: these values and the switches among the settings. The rest is applied at the next start.
+pub(crate) struct Reloaded {
+    /// All settings.
+    pub(crate) settings: Settings,
+    /// Which lines are printed; an error keeps the old level.
+    pub(crate) log_level: Result<Level, String>,
+    /// Scripts, in order.
+    pub(crate) handlers: Vec<EventHandler>,
+    /// Tags, the role among them.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Why an agent could not start with the settings that a reload leaves alone.
+    pub(crate) next_start: Result<(), String>,
+}
+
+impl Reloaded {
+    /// Checks what is applied. As in Serf, a bad value of another setting changes nothing about that.
+    ///
+    /// # Errors
+    /// One line about an event handler that can't be used.
+    pub(super) fn check(settings: Settings) -> Result<Reloaded, String> {
+        let handlers = handlers(&settings.event_handlers)?;
+        let log_level = log_level(&settings.log_level);
+        let rest = Settings { log_level: String::new(), ..settings.clone() };
+        let next_start = Config::check(rest).map(drop);
+        Ok(Reloaded { log_level, handlers, tags: tags(&settings), next_start, settings })
+    }
+}
+
+/// Tags, the role among them.
+fn tags(settings: &Settings) -> BTreeMap<String, String> {
+    let mut tags = settings.tags.clone();
+    if !settings.role.is_empty() {
+        tags.insert("role".to_owned(), settings.role.clone());
+    }
+    tags
 }
 
 /// Refuses settings that would matter and that this version can't honour: an agent that starts does what it

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::check::Config;
+use super::check::{Config, Reloaded};
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
 use crate::command::Failure;
@@ -49,10 +49,22 @@ const FLAGS: [(&str, &str); 30] = [
 /// # Errors
 /// One line about what can't be understood or used.
 pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
+    Config::check(read_settings(arguments)?).map_err(Failure::Message)
+}
+
+/// Reads flags and files as [`read_config`] does, for an agent that runs.
+///
+/// # Errors
+/// One line about what can't be understood, or an event handler that can't be used.
+pub(crate) fn read_again(arguments: &[Argument]) -> Result<Reloaded, Failure> {
+    Reloaded::check(read_settings(arguments)?).map_err(Failure::Message)
+}
+
+fn read_settings(arguments: &[Argument]) -> Result<Settings, Failure> {
     let (paths, flags) = parse(arguments)?;
     let mut settings = files::read_settings(&paths).map_err(Failure::Message)?;
     settings.merge(flags);
-    Config::check(settings).map_err(Failure::Message)
+    Ok(settings)
 }
 
 /// The configuration files and folders, and the settings that the flags give.

@@ -9,5 +9,5 @@ mod settings;
 mod values;
 
 pub(crate) use check::{Config, Retry};
-pub(crate) use flags::read_config;
+pub(crate) use flags::{read_again, read_config};
 pub(crate) use settings::Settings;

@@ -1,4 +1,4 @@
-//! The agent's RPC port (PROTOCOL section 6, FEATURES section 6): what Serf's command line and client
+//! The agent's RPC port (PROTOCOL section 6): what Serf's command line and client
 //! libraries talk to.
 //!
 //! A connection is a [`session`] that reads and executes requests one after the other, an [`outbox`] that is

@@ -1,10 +1,10 @@
-//! The snapshot file: whom a node knew and how far its clocks had come, so that it finds back after a
-//! restart (PROTOCOL 10.1). Serf's format, read and written.
+//! The snapshot file: the members that a node knew and its Lamport clocks, so that it rejoins after a restart
+//! (PROTOCOL 10.1). Reads and writes Serf's format.
 //!
 //! Lines are appended to a buffer that goes to the writer's thread half a second after the first of them, so a
-//! `kill -9` loses no more than that; a graceful leave and an orderly end are synced to disk. A file that
-//! grew well beyond what it says is rewritten beside itself and renamed, which also repairs one that could
-//! not be written. While the disk is stuck lines wait, up to a bound; beyond it the file is rewritten later.
+//! `kill -9` loses at most that; a graceful leave and an orderly end are synced to disk. A file that has grown well
+//! beyond its content is rewritten beside itself and renamed, which also repairs a file after a failed write.
+//! While the disk is stuck, lines wait up to a bound; beyond it they are dropped and the file is rewritten later.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -23,14 +23,15 @@ use crate::wire::LamportTime;
 
 /// Longest time that lines wait in the buffer.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// A file above this, and above twice [`MEMBER_BYTES`] for each member, is rewritten (Serf's numbers).
+/// A file larger than this, and than twice [`MEMBER_BYTES`] per member, is rewritten (Serf's numbers), bytes.
 const COMPACT_BYTES_MIN: u64 = 128 * 1024;
 const MEMBER_BYTES: u64 = 128;
-/// Lines that wait while an earlier write is under way. Beyond it they are dropped: what they say is rewritten.
+/// Bytes of lines that wait while an earlier write is under way. Beyond it the lines are dropped, and the file is
+/// rewritten from the state, which holds what they say.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
-/// Begins our own line about a failed member. To Serf it is a comment.
+/// Begins a line about a failed member, which Serf does not have: to Serf it is a comment.
 const FAILED: &str = "#failed: ";
-/// A snapshot larger than this is no snapshot: a million members with long names.
+/// A larger file is refused, bytes. A million members with long names fit.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// One node's snapshot file.
@@ -38,16 +39,16 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub(crate) struct Journal {
     file: Arc<LogFile>,
     writer: Writer,
-    /// What the file has once all that was sent to the writer is written.
+    /// The file's size once everything that was sent to the writer is written.
     file_bytes: u64,
     buffer: Vec<u8>,
-    /// What the file says, once the buffer is flushed.
+    /// The content of the file and the buffer.
     state: State,
-    /// After the own graceful leave only clocks are recorded.
+    /// This node has left gracefully: only clocks are recorded from then on.
     left: bool,
     /// A write failed or lines were dropped: the file must be rewritten.
     broken: bool,
-    /// The last write, until it is known how it went.
+    /// The outcome of the last write, until it is known.
     under_way: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
@@ -76,26 +77,29 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) journal: Journal,
-    /// What it held.
+    /// The content of the file.
     pub(crate) restored: Restored,
-    /// Lines that make no sense and were skipped; a graceful leave that was ignored.
+    /// Remarks for the log: lines that can't be read and were skipped, a graceful leave that was ignored.
     pub(crate) remarks: Vec<String>,
 }
 
 impl Journal {
-    /// Opens or creates a snapshot file and reads it. Without `rejoin_after_leave`, what stands before a
-    /// graceful leave doesn't count.
+    /// Opens or creates a snapshot file and reads it. Without `rejoin_after_leave`, what precedes a graceful leave
+    /// is ignored. An incomplete last line is cut off.
+    ///
+    /// # Errors
+    /// The file can't be opened, read or cut, or is larger than 256 MiB. Its lines are unchanged.
     pub(crate) fn open(path: &Path, rejoin_after_leave: bool) -> io::Result<Opened> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path)?;
         if file.metadata()?.len() > FILE_BYTES_MAX {
-            let text = format!("larger than {} MiB, this is no snapshot", FILE_BYTES_MAX >> 20);
+            let text = format!("larger than {} MiB, so it is no snapshot", FILE_BYTES_MAX >> 20);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        // A last line without its end was cut by a crash; what is appended must not become a part of it.
+        // A crash left an incomplete last line; what is appended must not become part of it.
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64)?;
         let (state, remarks) = replay(&bytes[..whole], rejoin_after_leave);
@@ -122,7 +126,7 @@ impl Journal {
         Ok(Opened { journal, restored, remarks })
     }
 
-    /// Adds a line. True if it is one that must reach the disk now.
+    /// Adds a line to the buffer. Returns true if it must reach the disk at once.
     pub(crate) fn append(&mut self, record: SnapshotRecord) -> bool {
         if self.left && !matches!(record, SnapshotRecord::Clock(_)) {
             return false;
@@ -132,7 +136,7 @@ impl Journal {
         | SnapshotRecord::Failed { name, .. } = &record
             && name.contains('\n')
         {
-            // The format has no way to say it, and a peer must not write lines of its own.
+            // The format has no escape for it, and a peer must not write lines of its own.
             return false;
         }
         let leave = record == SnapshotRecord::Leave;
@@ -153,11 +157,11 @@ impl Journal {
         leave
     }
 
-    /// Has the buffered lines written, unless an earlier write is under way; a file that can't be written is
-    /// rewritten by the next flush after that. True while it is not known how the last write went: ask again.
+    /// Starts to write the buffered lines, unless an earlier write is under way. Returns true while the outcome of a
+    /// write is not known: the caller calls again.
     ///
     /// # Errors
-    /// Why the last write failed, once.
+    /// The last write failed; reported once. The file's content is then unknown, and the next flush rewrites it.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self.under_way.as_mut().map(oneshot::Receiver::try_recv) {
             Some(Err(TryRecvError::Empty)) => {
@@ -183,13 +187,13 @@ impl Journal {
         Ok(true)
     }
 
-    /// Has the buffered lines written and synced. Whoever waits for what comes back knows that they are on disk,
-    /// or why not.
+    /// Starts to write the buffered lines and to sync the file. The returned receiver resolves when they are on
+    /// disk, or with the reason why they are not.
     ///
     /// # Errors
-    /// Nothing can be written.
+    /// The writer's queue is full. Nothing is written, and the next flush rewrites the file.
     pub(crate) fn sync(&mut self) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-        // What is under way may fail; then only the whole would do.
+        // A write that is under way may fail, and then only the whole content is right.
         let change =
             if self.broken || self.under_way.take().is_some() { self.replacement() } else { self.addition() };
         self.send(change, true)
@@ -201,15 +205,15 @@ impl Journal {
         sent
     }
 
-    /// The buffered lines.
+    /// Takes the buffered lines, to be appended.
     fn addition(&mut self) -> Change {
         self.file_bytes += self.buffer.len() as u64;
         Change::Append(std::mem::take(&mut self.buffer))
     }
 
-    /// All that counts.
+    /// The whole content, to replace the file.
     fn replacement(&mut self) -> Change {
-        // The state holds what the buffer says.
+        // The state contains what the buffer says.
         self.buffer = Vec::new();
         let mut lines = Vec::new();
         for (name, &addr) in &self.state.alive {
@@ -248,7 +252,7 @@ fn write_line(out: &mut Vec<u8>, record: &SnapshotRecord) {
     .expect("a Vec takes all bytes");
 }
 
-/// Reads the lines in order.
+/// Applies the lines in order.
 fn replay(bytes: &[u8], rejoin_after_leave: bool) -> (State, Vec<String>) {
     let mut state = State::default();
     let mut remarks = Vec::new();
@@ -267,10 +271,10 @@ fn replay(bytes: &[u8], rejoin_after_leave: bool) -> (State, Vec<String>) {
     (state, remarks)
 }
 
-/// Reads one line. None if it makes no sense.
+/// Applies one line. `None` if it can't be read.
 fn replay_line(state: &mut State, line: &str) -> Option<()> {
     if let Some(failed) = line.strip_prefix(FAILED) {
-        // A comment to Serf, and not worth a remark if it makes no sense.
+        // A comment to Serf, so there is no remark if it can't be read.
         if let Some((name, addr)) = failed.rsplit_once(' ')
             && let Ok(addr) = addr.parse()
         {
@@ -292,7 +296,7 @@ fn replay_line(state: &mut State, line: &str) -> Option<()> {
         "clock" => state.clock = rest.parse().ok()?,
         "event-clock" => state.event_clock = rest.parse().ok()?,
         "query-clock" => state.query_clock = rest.parse().ok()?,
-        // From versions of Serf that kept it; of no use to anybody since.
+        // Older versions of Serf wrote it; no version reads it.
         "coordinate" => {}
         _ => return None,
     }

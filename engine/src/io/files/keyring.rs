@@ -1,4 +1,4 @@
-//! The keyring file: a JSON array of keys in base64, the primary first (PROTOCOL 10.2).
+//! The keyring file: a JSON array of keys in base64, the primary key first (PROTOCOL 10.2).
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,13 +6,15 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A larger file is no keyring: 16,000 keys.
+/// A larger file is refused, bytes. 16,000 keys fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The keys of a keyring file, the primary first. Their sizes are checked with the settings they go into.
+/// Reads the keys of a keyring file, the primary key first. Their sizes are checked with the settings that they
+/// become part of.
 ///
 /// # Errors
-/// One line that says what is wrong, with the file's name.
+/// The file can't be read, is larger than 1 MiB, or is no JSON array of base64 strings with at least one element:
+/// one line that says what is wrong and names the file.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("stat {shown}: {error}"))?.len();
@@ -34,11 +36,12 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
         .map_err(|error| format!("Failed to decode key from keyring {shown}: {error}"))
 }
 
-/// Writes a keyring file beside the old one, down to the disk, and puts it in its place. A new file is for
+/// Writes a keyring file beside the old one, syncs it and renames it over the old one. A new file is readable by
 /// its owner only; an existing one keeps its permissions.
 ///
 /// # Errors
-/// The system's.
+/// The system refuses one of these steps. The old file is unchanged then; a file with the ending `.new` may remain
+/// beside it.
 pub fn write<'k>(path: &Path, keys: impl Iterator<Item = &'k [u8]>) -> io::Result<()> {
     let encoded: Vec<String> = keys.map(|key| STANDARD.encode(key)).collect();
     let text = serde_json::to_string_pretty(&encoded).expect("strings are valid JSON");

@@ -1,5 +1,5 @@
-//! The thread that writes snapshot files, one for the process, so that no ack waits for a disk: on Linux through
-//! a ring of its own (tokio-uring's runtime), elsewhere and where the kernel refuses the ring with ordinary calls.
+//! The thread that writes snapshot files, one per process, so that no ack waits for a disk. On Linux it uses a ring
+//! of its own (tokio-uring's runtime); on other systems, and where the kernel refuses the ring, ordinary calls.
 //! tokio-uring 0.5 does not compile for musl, so binaries for musl use ordinary calls too.
 
 use std::fs::File;
@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Works that wait at one time. Each journal has one under way, and two more at its end.
+/// Capacity of the queue, changes. Each journal has one under way, and at most two more when it ends.
 const DEPTH: usize = 1024;
-/// Entries of the ring: works are done one after the other.
+/// Entries of the ring. Changes are made one after the other.
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 const RING_ENTRIES: u32 = 4;
 
-/// The way to the thread.
+/// Sends changes to the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Writer(mpsc::Sender<Work>);
 
@@ -30,16 +30,16 @@ pub(super) struct LogFile {
 struct Written {
     file: File,
     bytes: u64,
-    /// A write failed: what the file holds is not known, so it takes nothing but a replacement.
+    /// A write failed: the file's content is unknown, so nothing is appended until it is replaced.
     broken: bool,
 }
 
-/// What is to be done with a file.
+/// A change of a file.
 #[derive(Debug)]
 pub(super) enum Change {
     /// Add these bytes.
     Append(Vec<u8>),
-    /// Put these in the place of all others, at once and synced.
+    /// Replace the whole content by these, atomically and synced.
     Replace(Vec<u8>),
 }
 
@@ -47,16 +47,16 @@ pub(super) enum Change {
 struct Work {
     file: Arc<LogFile>,
     change: Change,
-    /// Wait until it is on disk.
+    /// Sync the file before the outcome is reported.
     sync: bool,
     done: oneshot::Sender<io::Result<()>>,
 }
 
 impl Writer {
-    /// The process's writer, started for whoever asks first.
+    /// The process's writer, started on first use.
     ///
     /// # Errors
-    /// The thread can't be made.
+    /// The system refuses the thread.
     pub(super) fn get() -> io::Result<Writer> {
         static WRITER: Mutex<Option<Writer>> = Mutex::new(None);
         let mut writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,10 +68,10 @@ impl Writer {
         Ok(writer.insert(Writer(works_in)).clone())
     }
 
-    /// Has a file changed, after all changes that were asked for before. What comes back tells how it went.
+    /// Queues a change of a file, after all changes queued before. The returned receiver resolves with the outcome.
     ///
     /// # Errors
-    /// Too many changes wait: the disk is too slow.
+    /// The queue is full because the disk is too slow. The file is unchanged.
     pub(super) fn change(
         &self,
         file: &Arc<LogFile>,
@@ -86,7 +86,7 @@ impl Writer {
 }
 
 impl LogFile {
-    /// A file whose first `bytes` bytes count.
+    /// A file with `bytes` bytes of content; later ones are overwritten.
     pub(super) fn new(path: &Path, file: File, bytes: u64) -> LogFile {
         LogFile { path: path.to_owned(), written: Mutex::new(Written { file, bytes, broken: false }) }
     }
@@ -97,12 +97,12 @@ impl LogFile {
         PathBuf::from(name)
     }
 
-    /// Opens a replacement.
+    /// Creates a replacement beside the file.
     fn create(&self) -> io::Result<Written> {
         Ok(Written { file: File::create(self.beside())?, bytes: 0, broken: false })
     }
 
-    /// Puts a replacement in the file's place.
+    /// Renames a replacement over the file.
     fn put(&self, replacement: Written) -> io::Result<()> {
         std::fs::rename(self.beside(), &self.path)?;
         self.with(|written| *written = replacement);
@@ -113,7 +113,7 @@ impl LogFile {
         look(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The file and where its next byte goes.
+    /// The file and the offset of its next byte.
     fn end(&self) -> io::Result<(File, u64)> {
         self.with(|written| match written.broken {
             true => Err(io::Error::other("an earlier write failed")),
@@ -142,7 +142,7 @@ fn run(mut works: mpsc::Receiver<Work>) {
     if let Ok(runtime) = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES)) {
         return runtime.block_on(async {
             while let Some(Work { file, change, sync, done }) = works.recv().await {
-                // Whoever asked may not want to know.
+                // The receiver may have been dropped.
                 let _ = done.send(ring::change(&file, change, sync).await);
             }
         });
@@ -177,7 +177,7 @@ fn plain_append(mut file: &File, at: u64, bytes: &[u8], sync: bool) -> io::Resul
     Ok(bytes.len() as u64)
 }
 
-/// The same through the ring.
+/// The same changes through the ring.
 #[cfg(all(target_os = "linux", not(target_env = "musl")))]
 mod ring {
     use super::{Change, LogFile, io};

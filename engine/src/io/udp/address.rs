@@ -8,7 +8,7 @@ pub(super) const NAME_BYTES: usize = 28;
 /// Bytes of `sockaddr_in`.
 const NAME_V4_BYTES: usize = 16;
 
-/// Room for one address in the kernel's form.
+/// Storage for one address in the kernel's form.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name(pub(super) [u8; NAME_BYTES]);
@@ -16,8 +16,8 @@ pub(super) struct Name(pub(super) [u8; NAME_BYTES]);
 impl Name {
     pub(super) const EMPTY: Name = Name([0; NAME_BYTES]);
 
-    /// Writes `address` for a socket of the given family and returns the length; `None` when a socket of
-    /// that family can't reach the address (IPv6 from an IPv4 socket).
+    /// Writes `address` for a socket of the given family and returns the length; `None` if such a socket can't reach
+    /// the address (IPv6 from an IPv4 socket).
     pub(super) fn encode(&mut self, address: SocketAddr, ipv6: bool) -> Option<usize> {
         self.0[2..4].copy_from_slice(&address.port().to_be_bytes());
         if !ipv6 {
@@ -39,8 +39,8 @@ impl Name {
     }
 }
 
-/// Reads an address that the kernel wrote; a mapped IPv4 address comes back as IPv4, so that a peer has one
-/// address whatever the socket's family.
+/// Reads an address that the kernel wrote. A mapped IPv4 address is returned as IPv4, so that a peer has the same
+/// address on sockets of both families.
 pub(super) fn decode(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
@@ -62,14 +62,14 @@ pub(super) fn decode(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// Bytes of the control message that carries a datagram's own-side address (IP_PKTINFO), padded.
+/// Bytes of the control message with a datagram's local address (IP_PKTINFO), padded.
 pub(super) const CONTROL_BYTES: usize = 32;
 
 /// A control message's header in the kernel's form on 64 bits: its length, level and type.
 const CONTROL_HEADER_BYTES: usize = 16;
 
-/// Room for a received IP_PKTINFO control message: header, interface, the address to send from, the address it
-/// came to.
+/// Storage for a received IP_PKTINFO control message: header, interface, the address to send from, the address that
+/// the datagram came to.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Control(pub(super) [u8; CONTROL_BYTES]);
@@ -78,10 +78,10 @@ impl Control {
     pub(super) const EMPTY: Control = Control([0; CONTROL_BYTES]);
 }
 
-/// Bytes of the control message that tells the length of a message's segments (UDP_SEGMENT), padded.
+/// Bytes of the control message with the length of a message's segments (UDP_SEGMENT), padded.
 const SEGMENT_CONTROL_BYTES: usize = 24;
 
-/// The control messages of one that is sent: the address to send from, the length of its segments.
+/// The control messages of a message to send: the address to send from, the length of its segments.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendControl {
@@ -91,7 +91,7 @@ pub(super) struct SendControl {
 impl SendControl {
     pub(super) const EMPTY: SendControl = SendControl { bytes: [0; CONTROL_BYTES + SEGMENT_CONTROL_BYTES] };
 
-    /// Begins anew: the kernel is to send from `source`, if that is given. Returns the length.
+    /// Resets the control messages to the address to send from, if one is given. Returns their length.
     pub(super) fn begin(&mut self, source: Option<Ipv4Addr>) -> usize {
         let Some(source) = source else { return 0 };
         self.bytes[..CONTROL_BYTES].fill(0);
@@ -100,8 +100,8 @@ impl SendControl {
         CONTROL_BYTES
     }
 
-    /// Adds after the first `length` bytes that the kernel is to cut the message into segments of so many
-    /// bytes. Returns the new length.
+    /// Adds, after the first `length` bytes, the length of the segments that the kernel splits the message into.
+    /// Returns the new length.
     pub(super) fn add_segments(&mut self, length: usize, segment_bytes: u16) -> usize {
         let value = length + CONTROL_HEADER_BYTES;
         self.bytes[length..length + SEGMENT_CONTROL_BYTES].fill(0);
@@ -110,7 +110,7 @@ impl SendControl {
         length + SEGMENT_CONTROL_BYTES
     }
 
-    /// How many of `length` bytes come before what tells of segments.
+    /// The length of the control messages without the one about segments.
     pub(super) fn length_without_segments(length: usize) -> usize {
         length - SEGMENT_CONTROL_BYTES
     }
@@ -122,13 +122,13 @@ impl SendControl {
         header[12..].copy_from_slice(&kind.to_ne_bytes());
     }
 
-    /// Where the kernel is to read them.
+    /// The address from which the kernel reads them.
     pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes.as_mut_ptr()
     }
 }
 
-/// The address that a datagram came to, if its control messages begin with that.
+/// The address that a datagram came to, if its control messages begin with it.
 pub(super) fn destination(control: &[u8]) -> Option<Ipv4Addr> {
     let number = |at: usize| Some(i32::from_ne_bytes(*control.get(at..)?.first_chunk()?));
     if number(8)? != libc::IPPROTO_IP || number(12)? != libc::IP_PKTINFO {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn short_and_foreign_names_are_refused() {
+    fn short_and_unknown_names_are_refused() {
         let mut name = Name::EMPTY;
         let length = name.encode("[::1]:1".parse().unwrap(), true).unwrap();
         for cut in 0..length {

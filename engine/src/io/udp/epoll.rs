@@ -1,29 +1,27 @@
-//! The portable driver on Linux: one epoll instance for all sockets, recvmmsg for what arrived.
+//! The portable driver on Linux: one epoll instance for all sockets, and recvmmsg.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use slab::Slab;
-
 use super::address::{CONTROL_BYTES, Control, NAME_BYTES, Name, decode, destination};
-use super::failed;
 use super::mapping::Buffers;
 use super::socket::Socket;
+use super::table::SocketTable;
 use super::wake::Wake;
-use super::{Arrival, SocketIndex, UdpCounters, UdpOptions};
+use super::{Arrival, SocketIndex, UdpCounters, UdpOptions, failed};
 
-/// Ready sockets asked for at a time.
+/// Ready sockets per epoll_wait call at most.
 const EVENTS: usize = 64;
 
 /// Datagrams per recvmmsg call at most.
 const BATCH: usize = 64;
 
-/// Sockets behind one epoll instance, itself watched by the runtime.
+/// Sockets in one epoll instance, which the runtime watches.
 #[derive(Debug)]
 pub(super) struct Epoll {
     wake: Wake,
-    sockets: Slab<Socket>,
+    sockets: SocketTable<Socket>,
     batch: Batch,
 }
 
@@ -37,45 +35,41 @@ impl Epoll {
         // SAFETY: the descriptor was just created and nobody else owns it.
         let wake = Wake::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
         let batch = Batch::new(options)?;
-        Ok(Epoll { wake, sockets: Slab::new(), batch })
+        Ok(Epoll { wake, sockets: SocketTable::default(), batch })
     }
 
     pub(super) fn add(&mut self, socket: Socket) -> io::Result<SocketIndex> {
         let fd = socket.udp.as_raw_fd();
-        let key = self.sockets.insert(socket);
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key as u64 };
+        let index = self.sockets.insert(socket);
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: u64::from(index.0) };
         // SAFETY: both descriptors are open, the kernel copies the event.
         if unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
             let error = failed("epoll", &io::Error::last_os_error());
-            self.sockets.remove(key);
+            self.sockets.remove(index);
             return Err(error);
         }
-        Ok(SocketIndex(key as u32))
+        Ok(index)
     }
 
     pub(super) fn remove(&mut self, index: SocketIndex) -> Option<Socket> {
-        let socket = self.sockets.try_remove(index.0 as usize)?;
+        let socket = self.sockets.remove(index)?;
         let fd = socket.udp.as_raw_fd();
         // SAFETY: both descriptors are open and a removal reads no event. It fails only for a descriptor that is
-        // not in the instance; closing alone would not do while a child process holds a copy.
+        // not in the instance. Closing alone does not remove it while a child process holds a copy.
         unsafe { libc::epoll_ctl(self.wake.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
         Some(socket)
     }
 
-    pub(super) fn socket(&self, index: SocketIndex) -> Option<&Socket> {
-        self.sockets.get(index.0 as usize)
-    }
-
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.sockets.iter().map(|(_, socket)| socket)
+    pub(super) fn sockets(&self) -> &SocketTable<Socket> {
+        &self.sockets
     }
 
     pub(super) async fn readable(&self) {
         self.wake.ready().await;
     }
 
-    /// Hands out up to `budget` datagrams, a fair share from each ready socket in turn. Errors use up budget
-    /// as datagrams do, so that a socket which only fails can't hold the shard.
+    /// Calls `on` with up to `budget` datagrams, a fair share from each ready socket in turn. Errors use up budget as
+    /// datagrams do, so that a socket that only fails can't block the shard.
     pub(super) fn receive(
         &mut self,
         budget: usize,
@@ -87,20 +81,20 @@ impl Epoll {
         let mut more = true;
         while more && left > 0 {
             let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-            // A socket that was reported goes to the end of the kernel's list: never take more than get a share.
+            // A socket that was reported moves to the end of the kernel's list, so ask for no more than get a share.
             let room = EVENTS.min(left);
             let ready = self.wait(&mut events[..room]);
             more = ready == room;
             for (handled, event) in events[..ready].iter().enumerate() {
-                let key = event.u64 as usize;
-                let Some(socket) = self.sockets.get(key) else { continue };
+                let index = SocketIndex(event.u64 as u32);
+                let Some(socket) = self.sockets.get(index) else { continue };
                 if left == 0 {
                     more = true;
                     break;
                 }
                 let share = (left / (ready - handled)).max(1);
                 let fd = socket.udp.as_raw_fd();
-                let took = self.batch.receive(fd, SocketIndex(key as u32), share, counters, &mut on);
+                let took = self.batch.receive(fd, index, share, counters, &mut on);
                 left -= took.count.clamp(1, left);
                 more |= took.more;
             }
@@ -109,7 +103,7 @@ impl Epoll {
         (counters.received - before) as usize
     }
 
-    /// Asks for ready sockets without waiting.
+    /// Gets ready sockets without waiting.
     fn wait(&self, events: &mut [libc::epoll_event]) -> usize {
         loop {
             // SAFETY: the kernel writes at most events.len() entries.
@@ -125,7 +119,7 @@ impl Epoll {
     }
 }
 
-/// What one recvmmsg call brought.
+/// The result of one recvmmsg call.
 struct Took {
     count: usize,
     /// Another call may find more.
@@ -135,7 +129,7 @@ struct Took {
 /// Headers and buffers of one recvmmsg call, allocated once.
 struct Batch {
     names: Box<[Name]>,
-    /// None without shared sockets.
+    /// Empty without shared sockets.
     controls: Box<[Control]>,
     headers: Box<[libc::mmsghdr]>,
     /// Only the kernel reads them, through the headers.

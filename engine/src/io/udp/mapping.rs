@@ -6,14 +6,14 @@ use std::ptr::NonNull;
 
 use super::failed;
 
-/// A datagram longer than this gives the pages beyond it back after it was handled, so that a burst of large
-/// datagrams does not keep memory for good.
+/// After a longer datagram was handled, its pages beyond this size are given back, bytes, so that a burst of large
+/// datagrams does not keep memory.
 const KEPT_BYTES: usize = 8 << 10;
 
-/// Page size assumed for rounding. A larger real page only means that less is given back.
+/// Page size assumed for rounding, bytes. If real pages are larger, less is given back.
 const PAGE_BYTES: usize = 4096;
 
-/// Equally large buffers in one anonymous mapping that children of a fork don't inherit.
+/// Buffers of equal size in one anonymous mapping that forked children don't inherit.
 #[derive(Debug)]
 pub(super) struct Buffers {
     base: NonNull<u8>,
@@ -45,7 +45,7 @@ impl Buffers {
         Ok(Buffers { base, stride, count })
     }
 
-    /// Where buffer `index` begins.
+    /// The address of buffer `index`.
     pub(super) fn address(&self, index: usize) -> *mut u8 {
         assert!(index < self.count, "buffer {index} of {}", self.count);
         // SAFETY: index < count, so the offset lies within the mapping.
@@ -58,27 +58,27 @@ impl Buffers {
     /// The kernel must not be able to write to this buffer while the slice lives.
     pub(super) unsafe fn buffer(&mut self, index: usize) -> &mut [u8] {
         // SAFETY: the range lies within the mapping, which is readable and writable (zero until written) and
-        // lives as long as self; &mut self makes this the only reference from our side, and the caller
-        // vouches for the kernel's side.
+        // lives as long as self; &mut self makes this the only reference in this process, and the caller
+        // guarantees that the kernel does not write to it.
         unsafe { std::slice::from_raw_parts_mut(self.address(index), self.stride) }
     }
 
-    /// Gives back what a datagram with `used` bytes in buffer `index` left resident beyond [`KEPT_BYTES`].
+    /// Gives back the pages that a datagram of `used` bytes in buffer `index` left resident beyond [`KEPT_BYTES`].
     /// The buffer's content is lost.
     pub(super) fn trim(&mut self, index: usize, used: usize) {
         if used <= KEPT_BYTES {
             return;
         }
         let start = self.address(index).wrapping_add(KEPT_BYTES);
-        // SAFETY: used <= stride, so the range lies within the buffer, and nobody holds a slice of it (&mut
-        // self). Dropped pages read as zero afterwards. Failure leaves the pages, which is harmless.
+        // SAFETY: used <= stride, so the range lies within the buffer, and there is no slice of it (&mut self).
+        // Dropped pages read as zero afterwards. A failure leaves the pages, which is harmless.
         unsafe { libc::madvise(start.cast(), used.min(self.stride) - KEPT_BYTES, libc::MADV_DONTNEED) };
     }
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: unmaps exactly the mapping made in `map`; slices of it borrow self and are gone.
+        // SAFETY: unmaps exactly the mapping made in `map`; slices of it borrow self, so there are none.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.stride * self.count) };
     }
 }

@@ -1,4 +1,4 @@
-//! The UDP data plane: many sockets behind one wait, datagrams handed out where they were received.
+//! The UDP data plane: one wait for many sockets, and datagrams passed on in the buffers that received them.
 //!
 //! [`Udp`] serves the sockets of all nodes of a shard. `ring` is the io_uring driver on top of `uring`, the raw
 //! ring; `epoll` and `portable` are the two portable drivers (Linux with recvmmsg, other systems with tokio's
@@ -20,6 +20,7 @@ mod send;
 #[cfg(all(test, target_os = "linux"))]
 mod send_tests;
 mod socket;
+mod table;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -45,9 +46,9 @@ pub use self::types::{Arrival, Departure, Driver, DriverChoice, SocketIndex, Udp
 #[cfg(target_os = "linux")]
 use crate::io::shared;
 
-/// The sockets of one shard. Bound to the thread and the runtime that it was made in.
+/// The UDP sockets of one shard. It stays on the thread and the runtime that it was made in.
 ///
-/// Both drivers run on a plain current-thread tokio runtime; the ring runs in tokio-uring's too, which is one.
+/// Both drivers run on a current-thread tokio runtime, tokio-uring's included.
 ///
 /// ```
 /// use thane_engine::io::{Driver, Udp, UdpOptions, bind_udp_with_retry};
@@ -86,7 +87,7 @@ pub struct Udp {
     past_kernel_drops: u64,
 }
 
-/// Who receives.
+/// The driver that receives, with its sockets.
 #[derive(Debug)]
 enum Plane {
     #[cfg(target_os = "linux")]
@@ -98,8 +99,11 @@ enum Plane {
 }
 
 impl Udp {
-    /// Opens a data plane without sockets. Must be called inside the runtime that will wait for it, on the
-    /// thread that will use it. Fails where the driver doesn't work, so that the caller can take the other.
+    /// Opens a data plane without sockets. Must be called inside the runtime that will wait for it, on the thread
+    /// that will use it.
+    ///
+    /// # Errors
+    /// The driver does not work on this machine, or the system refuses memory or descriptors. Nothing stays open.
     pub fn new(driver: Driver, options: &UdpOptions) -> io::Result<Udp> {
         let plane = match driver {
             #[cfg(target_os = "linux")]
@@ -120,13 +124,13 @@ impl Udp {
         Ok(udp)
     }
 
-    /// The driver of other systems, here to be tested.
+    /// The driver of other systems, so that it is tested on Linux too.
     #[cfg(test)]
     fn of_other_systems(options: &UdpOptions) -> Udp {
         Udp::with_plane(Plane::Portable(Portable::new(options)))
     }
 
-    /// A ring in the mode of an older kernel, here to be tested.
+    /// A ring in a given mode, so that the mode of older kernels is tested too.
     #[cfg(all(test, target_os = "linux"))]
     fn with_ring(mode: uring::Mode, options: &UdpOptions) -> Udp {
         let ring = Ring::with_mode(mode, options).expect("the mode is supported");
@@ -146,8 +150,11 @@ impl Udp {
         }
     }
 
-    /// Takes over a bound socket and starts to receive from it. It becomes non-blocking and its kernel
-    /// buffers are enlarged towards 2 MiB, as far as the system allows.
+    /// Takes over a bound socket and starts to receive from it. The socket becomes non-blocking, and its kernel
+    /// buffers are enlarged to 2 MiB, as far as the system allows.
+    ///
+    /// # Errors
+    /// The system refuses one of these steps. The socket is closed.
     pub fn add(&mut self, socket: UdpSocket) -> io::Result<SocketIndex> {
         let socket = Socket::new(socket)?;
         match &mut self.plane {
@@ -160,16 +167,15 @@ impl Udp {
         }
     }
 
-    /// Takes over a socket that many nodes share, bound to the unspecified address. Datagrams say which of the
-    /// machine's addresses they came to. Its receive buffer may become much larger than that of [`Udp::add`],
-    /// where the system allows.
+    /// Takes over a socket that nodes share, bound to the unspecified address. Its datagrams are reported with the
+    /// address that they came to. Its receive buffer is enlarged to 64 MiB, where the system allows.
     ///
     /// # Errors
-    /// As for [`Udp::add`]; the plane was made without [`UdpOptions::shared_sockets`]; not Linux.
+    /// As for [`Udp::add`]; [`UdpOptions::shared_sockets`] is not set; the system is not Linux.
     pub fn add_shared(&mut self, socket: UdpSocket) -> io::Result<SocketIndex> {
         #[cfg(target_os = "linux")]
         if self.shared_sockets {
-            shared::tell_destinations(&socket)?;
+            shared::report_destinations(&socket)?;
             let index = self.add(socket.try_clone()?)?;
             shared::enlarge(&socket);
             return Ok(index);
@@ -178,8 +184,7 @@ impl Udp {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Closes a socket. Nothing is handed out for it any more, what waited in its buffers is lost. An index
-    /// that names no socket is ignored.
+    /// Closes a socket. Datagrams that wait in its buffers are lost. An index that names no socket is ignored.
     pub fn remove(&mut self, socket: SocketIndex) {
         #[cfg(target_os = "linux")]
         let drops = |socket: Option<Socket>| socket.as_ref().map_or(0, Socket::kernel_drops);
@@ -193,8 +198,7 @@ impl Udp {
         }
     }
 
-    /// Resolves when [`Udp::receive`] may find something, sometimes in vain. Dropping the future loses
-    /// nothing, so it can stand in a `select!`.
+    /// Resolves when [`Udp::receive`] may find something; sometimes there is nothing. Cancel safe.
     pub async fn readable(&self) {
         match &self.plane {
             #[cfg(target_os = "linux")]
@@ -206,10 +210,10 @@ impl Udp {
         }
     }
 
-    /// Hands out up to `budget` datagrams that have arrived, without waiting: the socket, the sender and the
-    /// bytes, mutable in the buffer they were received in, which is used again afterwards. The sockets take
-    /// turns. Returns how many it handed out. A datagram that is dropped and an error use up budget too;
-    /// [`Udp::readable`] knows whether anything is left.
+    /// Calls `on` with up to `budget` datagrams that have arrived, without waiting: the socket, the sender and the
+    /// bytes, mutable in the receive buffer, which is used again afterwards. The sockets take turns. Returns the
+    /// number of datagrams. Dropped datagrams and errors use up budget too. If something is left,
+    /// [`Udp::readable`] resolves at once.
     pub fn receive(
         &mut self,
         budget: usize,
@@ -218,7 +222,7 @@ impl Udp {
         self.receive_arrivals(budget, |arrival, bytes| on(arrival.socket, arrival.from, bytes))
     }
 
-    /// Like [`Udp::receive`], and tells for shared sockets to which address a datagram came.
+    /// Like [`Udp::receive`], with the address that a datagram came to if the socket is shared.
     pub fn receive_arrivals(&mut self, budget: usize, on: impl FnMut(Arrival, &mut [u8])) -> usize {
         match &mut self.plane {
             #[cfg(target_os = "linux")]
@@ -230,30 +234,30 @@ impl Udp {
         }
     }
 
-    /// Sends datagrams without waiting and returns how many the kernel took. Consecutive datagrams of one
-    /// socket share system calls, so sort by socket where it costs nothing.
+    /// Sends datagrams without waiting. Returns the number that the kernel accepted. Consecutive datagrams of one
+    /// socket share system calls, so sort by socket where that costs nothing.
     ///
-    /// What can't be sent is counted and never stops the rest. That includes a full send buffer
-    /// ([`UdpCounters::send_would_block`]): a queue here would deliver late acks and an old view of the
-    /// cluster, the protocol repeats what matters, and the enlarged buffers make it rare.
+    /// A datagram that can't be sent is counted, and the rest is sent. That includes a full send buffer
+    /// ([`UdpCounters::send_would_block`]): a queue here would deliver late acks and outdated gossip, the protocol
+    /// repeats what matters, and the enlarged buffers make it rare.
     pub fn send<'a>(&mut self, batch: impl Iterator<Item = (SocketIndex, SocketAddr, &'a [u8])>) -> usize {
         self.send_departures(batch.map(|(socket, to, bytes)| Departure { socket, from: None, to, bytes }))
     }
 
-    /// Like [`Udp::send`], and chooses the sender's address where the socket is shared.
+    /// Like [`Udp::send`], with the address to send from if the socket is shared.
     pub fn send_departures<'a>(&mut self, batch: impl Iterator<Item = Departure<'a>>) -> usize {
         let counters = &mut self.counters;
         match &mut self.plane {
             #[cfg(target_os = "linux")]
-            Plane::Ring(ring) => self.sender.send(batch, |index| ring.socket(index), counters),
+            Plane::Ring(ring) => self.sender.send(batch, ring.sockets(), counters),
             #[cfg(target_os = "linux")]
-            Plane::Epoll(epoll) => self.sender.send(batch, |index| epoll.socket(index), counters),
+            Plane::Epoll(epoll) => self.sender.send(batch, epoll.sockets(), counters),
             #[cfg(any(not(target_os = "linux"), test))]
             Plane::Portable(portable) => portable.send(batch, counters),
         }
     }
 
-    /// What was counted so far. Asks the kernel about each socket, so not for every datagram.
+    /// The counters so far. Makes one system call per socket.
     pub fn counters(&self) -> UdpCounters {
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux tells its drops"))]
         let mut counters = self.counters;
@@ -266,22 +270,23 @@ impl Udp {
 
     #[cfg(target_os = "linux")]
     fn live_kernel_drops(&self) -> u64 {
-        match &self.plane {
-            Plane::Ring(ring) => ring.sockets().map(Socket::kernel_drops).sum(),
-            Plane::Epoll(epoll) => epoll.sockets().map(Socket::kernel_drops).sum(),
+        let sockets = match &self.plane {
+            Plane::Ring(ring) => ring.sockets(),
+            Plane::Epoll(epoll) => epoll.sockets(),
             #[cfg(test)]
-            Plane::Portable(_) => 0,
-        }
+            Plane::Portable(_) => return 0,
+        };
+        sockets.iter().map(|(_, socket)| socket.kernel_drops()).sum()
     }
 
-    /// Closes all sockets and waits until the kernel has let go of them, so that their ports can be bound
-    /// again when this returns.
+    /// Closes all sockets and waits until the kernel has released them: their ports can be bound again when this
+    /// returns.
     pub async fn close(self) {
         drop(self);
     }
 }
 
-/// The error with what failed in front and without the error number behind.
+/// The error with what failed in front, without the error number at the end.
 #[cfg(target_os = "linux")]
 fn failed(what: &str, error: &std::io::Error) -> std::io::Error {
     let text = error.to_string();

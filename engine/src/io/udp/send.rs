@@ -1,6 +1,6 @@
-//! Sending in batches with sendmmsg (Linux). Neighbours in a batch that go to the same address and have the same
-//! length travel as one message, which the kernel cuts apart at the end of its way (UDP_SEGMENT): that way is
-//! most of what a datagram costs.
+//! Sending in batches with sendmmsg (Linux). Consecutive datagrams of a batch that go to the same address and have
+//! the same length are passed to the kernel as one message, which it splits at the end of its send path
+//! (UDP_SEGMENT): that path is most of what a datagram costs.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -9,17 +9,18 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::address::{NAME_BYTES, Name, SendControl};
 use super::socket::Socket;
+use super::table::SocketTable;
 use super::{Departure, SocketIndex, UdpCounters};
 
-/// Datagrams per system call. The call's own cost is a tenth of a microsecond against some three for each
-/// datagram, so more gains nothing. Also the most segments that every kernel cuts one message into.
+/// Datagrams per system call. The call itself costs a tenth of a microsecond and each datagram some three, so more
+/// gains nothing. Also the most segments into which every kernel splits a message.
 const BATCH: usize = 64;
 
-/// The longest datagram that is sent as a segment: what gossip fills. The kernel refuses segments that the way
-/// can't carry whole, so longer ones go alone.
+/// The longest datagram that is sent as a segment, bytes: the size that gossip fills. The kernel refuses segments
+/// that exceed the path's MTU, so longer datagrams are messages of their own.
 const SEGMENT_BYTES_MAX: usize = crate::wire::limits::UDP_PACKET_BYTES_MAX;
 
-/// All segments of a message together, bytes: what one IP packet holds.
+/// All segments of a message together, bytes: the size of an IP packet.
 const MESSAGE_BYTES_MAX: usize = 65_000;
 
 /// The headers of one sendmmsg call, allocated once.
@@ -28,17 +29,17 @@ pub(super) struct Sender {
     controls: Box<[SendControl; BATCH]>,
     vectors: Box<[libc::iovec; BATCH]>,
     headers: Box<[libc::mmsghdr; BATCH]>,
-    /// Datagrams that were added, each a vector.
+    /// Datagrams that were added; each has an iovec.
     datagrams: usize,
-    /// Messages that they make, each a header.
+    /// Messages that they form; each has a header.
     messages: usize,
-    /// What the message added last is made of, if more datagrams may join it.
+    /// The last message, if more datagrams may be added to it.
     run: Option<Run>,
-    /// The kernel or the device doesn't cut messages apart.
+    /// The kernel or the device does not split messages.
     segments_refused: bool,
 }
 
-/// Neighbours that become one message.
+/// Consecutive datagrams that become one message.
 #[derive(Clone, Copy)]
 struct Run {
     from: Option<Ipv4Addr>,
@@ -67,11 +68,11 @@ impl Sender {
         Sender { names, controls, vectors, headers, datagrams, messages, run, segments_refused }
     }
 
-    /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel took.
-    pub(super) fn send<'a, 's>(
+    /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel accepted.
+    pub(super) fn send<'a>(
         &mut self,
         batch: impl Iterator<Item = Departure<'a>>,
-        socket_of: impl Fn(SocketIndex) -> Option<&'s Socket>,
+        sockets: &SocketTable<Socket>,
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
@@ -84,7 +85,7 @@ impl Sender {
                     if let Some((_, socket)) = open.take() {
                         self.flush(socket.udp.as_raw_fd(), counters);
                     }
-                    let Some(socket) = socket_of(index) else {
+                    let Some(socket) = sockets.get(index) else {
                         counters.send_errors += 1;
                         continue;
                     };
@@ -102,8 +103,8 @@ impl Sender {
         (counters.sent - before) as usize
     }
 
-    /// Adds a datagram; false when the socket's family can't reach the address. The bytes must outlive the
-    /// next flush, which `send` sees to: they are borrowed for the whole call.
+    /// Adds a datagram; false if a socket of this family can't reach the address. The bytes must outlive the next
+    /// flush, which `send` guarantees: it borrows them for the whole call.
     fn push(&mut self, socket: &Socket, departure: &Departure<'_>) -> bool {
         let &Departure { from, to, bytes, .. } = departure;
         let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -114,7 +115,7 @@ impl Sender {
         }
         let message = self.messages;
         let Some(name_bytes) = self.names[message].encode(to, socket.ipv6) else { return false };
-        debug_assert!(name_bytes <= NAME_BYTES, "a name fits its room");
+        assert!(name_bytes <= NAME_BYTES, "an encoded name fits its buffer");
         self.vectors[self.datagrams] = vector;
         let control = &mut self.controls[message];
         let control_bytes = control.begin(from);
@@ -132,8 +133,8 @@ impl Sender {
         true
     }
 
-    /// Makes the datagram a segment of the message added last, if it may be one. All segments are as long as
-    /// the first, only the last may be shorter.
+    /// Makes the datagram a segment of the last message, if it may be one. All segments have the length of the first,
+    /// except the last, which may be shorter.
     #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn joins_last(&mut self, departure: &Departure<'_>) -> bool {
         let length = departure.bytes.len();
@@ -157,17 +158,17 @@ impl Sender {
         true
     }
 
-    /// Sends what was added to one socket. A datagram that the kernel refuses is counted and skipped; when
-    /// the socket's buffer is full, the rest is counted and dropped.
+    /// Sends what was added for one socket. A datagram that the kernel refuses is counted and skipped. When the
+    /// socket's buffer is full, the rest is counted and dropped.
     fn flush(&mut self, fd: RawFd, counters: &mut UdpCounters) {
         let count = std::mem::take(&mut self.messages);
         (self.datagrams, self.run) = (0, None);
         let mut done = 0;
         while done < count {
             let headers = &mut self.headers[done..count];
-            // SAFETY: the first `count` headers were filled by `push`: each points to a name, iovecs and perhaps control messages
-            // in boxes of self that never move, the iovecs to bytes that `send` borrows until it returns. The
-            // kernel only reads what they point to and writes msg_len.
+            // SAFETY: the first `count` headers were filled by `push`: each points to a name, iovecs and perhaps
+            // control messages in boxes of self that never move, the iovecs to bytes that `send` borrows until it
+            // returns. The kernel only reads what they point to and writes msg_len.
             let taken = unsafe {
                 libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT as _)
             };
@@ -188,9 +189,9 @@ impl Sender {
                     return;
                 }
                 _ if datagrams_of(&headers[0]) > 1 => {
-                    let says_segments =
+                    let may_be_segments =
                         matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
-                    self.send_one_by_one(fd, done, says_segments, counters);
+                    self.send_one_by_one(fd, done, may_be_segments, counters);
                     done += 1;
                 }
                 _ => {
@@ -201,14 +202,15 @@ impl Sender {
         }
     }
 
-    /// Sends the datagrams of a message that was refused. If the error may mean its segments (a device that
-    /// sums no checksums, a narrow way, an old kernel) and they are taken one by one, there will be no more.
+    /// Sends the datagrams of a refused message one by one. If the error may be due to its segments (a device without
+    /// checksum offload, a path with a small MTU, an old kernel) and they are accepted one by one, no later message
+    /// has segments.
     #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn send_one_by_one(
         &mut self,
         fd: RawFd,
         message: usize,
-        says_segments: bool,
+        may_be_segments: bool,
         counters: &mut UdpCounters,
     ) {
         let mut header = self.headers[message].msg_hdr;
@@ -220,7 +222,7 @@ impl Sender {
             let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
             if sent >= 0 {
                 counters.sent += 1;
-                self.segments_refused |= says_segments;
+                self.segments_refused |= may_be_segments;
                 counters.segments_refused = u64::from(self.segments_refused);
             } else if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
                 counters.send_would_block += 1;
@@ -232,7 +234,7 @@ impl Sender {
     }
 }
 
-/// How many datagrams a message stands for.
+/// The number of datagrams in a message.
 fn datagrams_of(header: &libc::mmsghdr) -> u64 {
     header.msg_hdr.msg_iovlen as u64
 }

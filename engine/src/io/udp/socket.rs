@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-/// The kernel buffer asked for each socket, in bytes, as Serf asks for it.
+/// The kernel buffer requested for each socket and direction, bytes: the size that Serf requests.
 const KERNEL_BUFFER_BYTES: usize = 2 << 20;
 
 /// Pause between two attempts to bind.
 const BIND_PAUSE: Duration = Duration::from_millis(2);
 
-/// Binds a UDP socket; an address in use is tried again until `within` has passed.
+/// Binds a UDP socket. An address in use is tried again until `within` has passed.
 ///
-/// After a process with an armed ring receive ends, its port stays taken for some 5 to 12 ms, so an agent
-/// that is restarted at once needs a second attempt: 100 ms are plenty. The calling thread sleeps between
-/// the attempts, so this belongs at a shard's start, not in a running one. Other errors are returned at once.
+/// After the end of a process with an armed ring receive, its port stays in use for 5 to 12 ms, so an agent that
+/// is restarted at once needs a second attempt; 100 ms are plenty. The calling thread sleeps between attempts.
+///
+/// # Errors
+/// The system's last error: an address in use after `within`, any other error at once. Nothing stays bound.
 pub fn bind_udp_with_retry(address: SocketAddr, within: Duration) -> io::Result<UdpSocket> {
     let deadline = Instant::now() + within;
     loop {
@@ -37,7 +39,7 @@ pub fn bind_udp_with_retry(address: SocketAddr, within: Duration) -> io::Result<
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) udp: UdpSocket,
-    /// An IPv6 socket names IPv4 peers by mapped addresses.
+    /// Whether it is an IPv6 socket, to which IPv4 peers have mapped addresses.
     pub(super) ipv6: bool,
 }
 
@@ -65,7 +67,7 @@ impl Socket {
     }
 }
 
-/// Asks for the wanted buffer and halves until the kernel agrees (Linux caps it silently instead).
+/// Requests a kernel buffer, and half of it each time that the system refuses (Linux caps it silently instead).
 fn enlarge(set: impl Fn(usize) -> io::Result<()>) {
     let mut bytes = KERNEL_BUFFER_BYTES;
     while set(bytes).is_err() && bytes > 1024 {
@@ -93,7 +95,7 @@ mod tests {
         let address = first.local_addr().unwrap();
         let waiting =
             std::thread::spawn(move || bind_udp_with_retry(address, Duration::from_secs(60)).is_ok());
-        // Lets the other thread meet the taken address; the result is the same without.
+        // Gives the other thread time to find the address in use; the result is the same without.
         std::thread::sleep(5 * BIND_PAUSE);
         drop(first);
         assert!(waiting.join().unwrap());

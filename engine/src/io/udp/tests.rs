@@ -1,4 +1,4 @@
-//! What every driver must do, run on each of them.
+//! Tests of what every driver must do, run on each of them.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -21,9 +21,9 @@ enum Kind {
     /// The ring in the mode of Linux 6.0.
     #[cfg(target_os = "linux")]
     Cooperative,
-    /// What Driver::Portable means on this system.
+    /// Driver::Portable on this system.
     Portable,
-    /// What it means on other systems.
+    /// Driver::Portable on other systems.
     OtherSystems,
 }
 
@@ -43,8 +43,8 @@ impl Kind {
         }
     }
 
-    /// Runs a test on the runtime that belongs to the driver. Where the system refuses rings, their tests
-    /// have nothing to test, and say so.
+    /// Runs a test on the driver's runtime. Where the system refuses rings, the tests of rings print that and
+    /// return.
     fn run<F: Future<Output = ()> + 'static>(self, test: fn(Kind) -> F) {
         #[cfg(target_os = "linux")]
         if matches!(self, Kind::Deferred | Kind::Cooperative) {
@@ -113,10 +113,10 @@ fn send_one(udp: &mut Udp, from: SocketIndex, to: SocketAddr, bytes: &[u8]) -> u
     udp.send(std::iter::once((from, to, bytes)))
 }
 
-/// What came, in order.
+/// Datagrams in the order of their arrival.
 type Heard = Vec<(SocketIndex, SocketAddr, Vec<u8>)>;
 
-/// Receives until `count` datagrams have come.
+/// Receives until `count` datagrams have arrived.
 async fn hear(udp: &mut Udp, count: usize) -> Heard {
     let mut heard = Heard::new();
     while heard.len() < count {
@@ -127,7 +127,7 @@ async fn hear(udp: &mut Udp, count: usize) -> Heard {
     heard
 }
 
-/// Pings from `a` to `b`, each answered, 32 under way at a time: every one must come back once.
+/// Pings from `a` to `b`, each answered, 32 under way at a time: each must return once.
 async fn ten_thousand(kind: Kind, a: &str, b: &str) {
     const COUNT: usize = 10_000;
     let mut udp = kind.udp();
@@ -213,8 +213,8 @@ async fn a_datagram_too_long_is_a_counted_drop(kind: Kind) {
     assert_eq!(udp.counters().received, 2);
 }
 
-/// One datagram at a time goes to another thread and comes back, so that each wait may be the first to sleep
-/// through a wake.
+/// One datagram at a time goes to another thread and comes back, so that each wait can be the one that misses a
+/// wake-up.
 async fn a_lone_datagram_always_wakes(kind: Kind) {
     const COUNT: u32 = 10_000;
     let mut udp = kind.udp();

@@ -8,7 +8,7 @@ use std::str::FromStr;
 #[cfg(doc)]
 use super::Udp;
 
-/// The kind of data plane, chosen once at start.
+/// How a data plane receives and sends, chosen once at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// An io_uring ring: multishot receive into a ring of buffers. Linux 6.0 or newer, where allowed.
@@ -18,9 +18,9 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Chooses the driver for this machine by trying what the ring needs, and says why in one line, such as
-    /// `io_uring: multishot receive, buffer ring, deferred work` or `portable: io_uring_setup: Operation not permitted`.
-    /// Needs no runtime; takes well under a millisecond.
+    /// Chooses the driver for this machine by trying everything that the ring needs. The second value is the reason
+    /// in one line, such as `io_uring: multishot receive, buffer ring, deferred work` or
+    /// `portable: io_uring_setup: Operation not permitted`. Needs no runtime and takes less than a millisecond.
     pub fn detect() -> (Driver, String) {
         #[cfg(target_os = "linux")]
         return match super::ring::supported() {
@@ -41,20 +41,23 @@ impl fmt::Display for Driver {
     }
 }
 
-/// What the configuration asks for.
+/// The driver that the configuration asks for. Default: `Auto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// The ring where it works, else portable: [`Driver::detect`].
+    /// The ring where it works, otherwise portable: [`Driver::detect`].
     #[default]
     Auto,
-    /// The ring or nothing.
+    /// The ring, or an error where it does not work.
     IoUring,
     /// Portable, even where the ring works.
     Portable,
 }
 
 impl DriverChoice {
-    /// The driver to use and one line that says why. Fails only when the ring is demanded and doesn't work.
+    /// The driver to use, and the reason in one line.
+    ///
+    /// # Errors
+    /// [`DriverChoice::IoUring`] on a machine where the ring does not work. Nothing stays open.
     pub fn resolve(self) -> io::Result<(Driver, String)> {
         match self {
             DriverChoice::Portable => Ok((Driver::Portable, "portable: asked for".into())),
@@ -62,7 +65,9 @@ impl DriverChoice {
             DriverChoice::IoUring => match Driver::detect() {
                 (Driver::IoUring, why) => Ok((Driver::IoUring, why)),
                 (Driver::Portable, why) => {
-                    let text = format!("io_uring was asked for but does not work here ({why}); try \"auto\"");
+                    let text = format!(
+                        "io_uring was asked for but does not work on this machine ({why}); try \"auto\""
+                    );
                     Err(io::Error::new(io::ErrorKind::Unsupported, text))
                 }
             },
@@ -86,18 +91,18 @@ impl FromStr for DriverChoice {
 /// Sizes of a data plane.
 #[derive(Clone, Debug)]
 pub struct UdpOptions {
-    /// How many sockets will be added, about. Sizes the ring's queues; more sockets still work, only with
-    /// more system calls when all of them have something at once.
+    /// About how many sockets will be added, 1 to 32,768; default 1. Sizes the ring's queues. More sockets still
+    /// work, with more system calls when many of them receive at once.
     pub sockets_expected: usize,
-    /// Receive buffers that all sockets share, rounded up to a power of two, at most 32,768. They are address
-    /// space; memory is used for what arrives. More take a larger burst in one go, fewer leave it in the
-    /// sockets' kernel buffers a little longer. The portable driver uses up to 64.
+    /// Receive buffers that all sockets share, 1 to 32,768, rounded up to a power of two; default 64. They reserve
+    /// address space; memory is used for what arrives. More buffers take a larger burst at a time, with fewer the
+    /// rest waits longer in the sockets' kernel buffers. The portable driver uses at most 64.
     pub receive_buffers: usize,
-    /// The longest datagram that is accepted, in bytes; a longer one is a counted drop. Serf peers may send
-    /// 65,535 bytes less the headers, so a smaller value is for fleets of known peers only.
+    /// The longest datagram that is accepted, bytes; default 65,536. Longer ones are dropped and counted. Serf peers
+    /// may send up to 65,507 bytes, so smaller values are for fleets of known peers only.
     pub datagram_bytes_max: usize,
-    /// Tell for each datagram which of the socket's addresses it came to, and let senders choose theirs: what
-    /// many nodes behind one socket need ([`Udp::add_shared`]). IPv4 on Linux only.
+    /// Report for each datagram to which of the socket's addresses it came, and send from a chosen address, as
+    /// nodes that share a socket need ([`Udp::add_shared`]). IPv4 on Linux only. Default: false.
     pub shared_sockets: bool,
 }
 
@@ -113,56 +118,56 @@ impl Default for UdpOptions {
     }
 }
 
-/// Names a socket of one [`Udp`] from [`Udp::add`] to [`Udp::remove`]; small numbers, used again after that.
+/// Names a socket of one [`Udp`] from [`Udp::add`] to [`Udp::remove`]. Indexes are small and are used again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketIndex(pub u32);
 
-/// Where a datagram came in.
+/// Where a datagram came from, and through which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Through which socket.
+    /// The socket that received it.
     pub socket: SocketIndex,
-    /// Who sent it.
+    /// The sender's address.
     pub from: SocketAddr,
-    /// To which of the socket's addresses, if that is a shared socket.
+    /// The address that it came to, if the socket is shared.
     pub to: Option<Ipv4Addr>,
 }
 
 /// A datagram to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure<'a> {
-    /// Through which socket.
+    /// The socket to send through.
     pub socket: SocketIndex,
-    /// From which of its addresses, if that is a shared socket.
+    /// The address to send from, if the socket is shared.
     pub from: Option<Ipv4Addr>,
-    /// To whom.
+    /// The address to send to.
     pub to: SocketAddr,
-    /// What.
+    /// The payload.
     pub bytes: &'a [u8],
 }
 
-/// What a data plane counted since its start.
+/// Counters of a data plane since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpCounters {
-    /// Datagrams handed out.
+    /// Datagrams received and passed on.
     pub received: u64,
-    /// Datagrams the kernel took.
+    /// Datagrams that the kernel accepted.
     pub sent: u64,
-    /// Of those, datagrams that went to the kernel as segments of one message with their neighbours (Linux).
+    /// Of those, datagrams that were passed to the kernel as segments of one message with their neighbours (Linux).
     pub sent_as_segments: u64,
-    /// 1 once the kernel or the device has refused segments; from then on each datagram is a message.
+    /// 1 once the kernel or the device has refused segments; from then on each datagram is a message of its own.
     pub segments_refused: u64,
     /// Datagrams longer than [`UdpOptions::datagram_bytes_max`], dropped.
     pub truncated: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full (Linux only).
     pub kernel_drops: u64,
-    /// Times a socket found no free receive buffer. Nothing is lost by it: what arrived waits in the kernel.
+    /// Times that a receive ended for lack of a free buffer. No datagram is lost: it waits in the kernel.
     pub no_buffers: u64,
-    /// Multishot receives that ended and were started again.
+    /// Multishot receives that ended and were armed again.
     pub rearmed: u64,
-    /// Errors reported by a receive.
+    /// Errors of receives.
     pub receive_errors: u64,
-    /// Datagrams refused: no route, too long, forbidden, a socket that was removed.
+    /// Datagrams that were refused: no route, too long, forbidden, a socket that was removed.
     pub send_errors: u64,
     /// Datagrams dropped because a socket's send buffer was full.
     pub send_would_block: u64,
@@ -175,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drivers_have_the_names_of_the_config() {
+    fn drivers_have_the_names_of_the_configuration() {
         for (word, choice) in [
             ("auto", DriverChoice::Auto),
             ("io_uring", DriverChoice::IoUring),

@@ -1,12 +1,12 @@
-//! A raw io_uring ring that does one thing: multishot RECVMSG into a ring of provided buffers.
+//! A raw io_uring ring for one purpose: multishot RECVMSG into a ring of provided buffers.
 //!
-//! All unsafe dealings with the kernel are here, behind types that can't be misused: a [`Filled`] buffer is
-//! ours until it is recycled, and the ring does not die before the kernel has let go of every buffer.
+//! All unsafe calls of the ring are here, behind types that can't be misused: a [`Filled`] buffer belongs to this
+//! process until it is recycled, and the ring is not dropped before the kernel has released every buffer.
 //!
-//! The ring is told to run its work only when entered (DEFER_TASKRUN), so that one system call handles
-//! everything that arrived since the last. Such a ring does not become readable while its thread sleeps, since
-//! the work that would fill its completion queue waits for that same thread; only an eventfd that is
-//! registered with it is signalled when work is queued. So that eventfd is what the runtime watches.
+//! The kernel runs the ring's work only when the ring is entered (DEFER_TASKRUN), so that one system call handles
+//! everything that has arrived. Such a ring does not become readable while its thread sleeps, because the work that
+//! would fill its completion queue waits for that thread; only an eventfd that is registered with the ring is
+//! signalled when work is queued. The runtime therefore watches the eventfd.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -23,28 +23,32 @@ use super::address::{CONTROL_BYTES, NAME_BYTES};
 use super::failed;
 use super::mapping::Buffers;
 
-/// What the kernel writes before each datagram: lengths and flags as four u32, then the sender's address, then
-/// control messages if any were asked for.
+/// Bytes that the kernel writes before each datagram: lengths and flags as four u32, then the sender's address.
+/// Control messages follow, if they were requested.
 const HEAD_BYTES: usize = 16 + NAME_BYTES;
 
-/// Where in that head the flags lie, and which of them says that the datagram was longer than the buffer.
+/// Where the flags are in that head.
 const HEAD_FLAGS: std::ops::Range<usize> = 12..16;
 
-/// Names the one buffer group of a ring.
+/// The id of the ring's only buffer group.
 const GROUP: u16 = 0;
 
-/// Completions of cancel requests carry this; tokens are smaller.
+/// User data of cancel requests; tokens are smaller.
 const CANCEL: u64 = u64::MAX;
 
-/// The most buffers a kernel accepts in a ring.
+/// Pieces of queued work that the kernel runs each time a ring is entered without waiting
+/// (IO_LOCAL_TW_DEFAULT_MAX); the rest is left to the next call. Older kernels run all.
+const WORKS_PER_ENTER: usize = 20;
+
+/// The most buffers that the kernel accepts in a ring.
 pub(super) const BUFFERS_MAX: usize = 1 << 15;
 
-/// How a ring runs the work that received datagrams cause.
+/// When a ring runs the work that received datagrams cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// When the ring is entered, by the one thread that owns it. Linux 6.1.
     Deferred,
-    /// At that thread's next system call, whichever it is. Linux 6.0.
+    /// At that thread's next system call of any kind. Linux 6.0.
     Cooperative,
 }
 
@@ -67,11 +71,11 @@ impl std::fmt::Display for Mode {
 pub(super) struct Sizes {
     /// Requests that can be handed over in one system call.
     pub(super) requests: usize,
-    /// Completions that fit. More are kept by the kernel, which ends multishot receives that cause them.
+    /// Completions that fit. Beyond it the kernel keeps completions and ends the multishot receives that cause them.
     pub(super) completions: usize,
     /// Receive buffers, a power of two, at most [`BUFFERS_MAX`].
     pub(super) buffers: usize,
-    /// Longest datagram.
+    /// The longest datagram, bytes.
     pub(super) datagram_bytes_max: usize,
     /// Leave room for control messages.
     pub(super) controls: bool,
@@ -87,9 +91,9 @@ impl Sizes {
 pub(super) struct Uring {
     ring: IoUring,
     buffers: ManuallyDrop<BufferRing>,
-    /// Template of every receive. The kernel reads it when a receive is submitted.
+    /// The template of every receive. The kernel reads it when a receive is submitted.
     template: Box<libc::msghdr>,
-    /// Receives that were started and have not ended.
+    /// Receives that were armed and have not ended.
     armed: usize,
 }
 
@@ -99,22 +103,22 @@ impl std::fmt::Debug for Uring {
     }
 }
 
-/// A buffer with a datagram in it, ours until recycled.
+/// A buffer with a datagram in it, which the kernel does not write to until it is recycled.
 #[derive(Debug)]
 pub(super) struct Filled {
     buffer: u16,
-    /// Bytes the kernel wrote, head included.
+    /// Bytes that the kernel wrote, head included.
     bytes: usize,
 }
 
-/// What a receive reported.
+/// A completion of a receive.
 #[derive(Debug)]
 pub(super) struct Completion {
-    /// Which receive.
+    /// The receive's token.
     pub(super) token: u32,
-    /// The receive goes on; otherwise it has ended and must be armed again.
+    /// Whether the receive goes on; otherwise it has ended.
     pub(super) goes_on: bool,
-    /// A datagram, or why there is none.
+    /// A datagram, or the error.
     pub(super) result: Result<Filled, io::Error>,
 }
 
@@ -127,8 +131,8 @@ pub(super) struct Parts<'a> {
 }
 
 impl Uring {
-    /// Opens a ring and the eventfd that it signals when there may be something in it. Only the calling
-    /// thread may use it.
+    /// Opens a ring and the eventfd that it signals when there may be completions. Only the calling thread may use
+    /// it.
     pub(super) fn open(mode: Mode, sizes: &Sizes) -> io::Result<(Uring, OwnedFd)> {
         let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
         builder.setup_clamp().setup_submit_all().setup_single_issuer().setup_taskrun_flag().dontfork();
@@ -154,7 +158,7 @@ impl Uring {
         Ok((Uring { ring, buffers: ManuallyDrop::new(buffers), template, armed: 0 }, event))
     }
 
-    /// Queues a multishot receive. At most one may be armed under a token at a time.
+    /// Queues a multishot receive. A token may have one armed receive at a time.
     pub(super) fn arm(&mut self, socket: RawFd, token: u32) -> io::Result<()> {
         let receive = opcode::RecvMsgMulti::new(Fd(socket), &raw const *self.template, GROUP);
         // SAFETY: the template is boxed and lives as long as the ring. The kernel writes only to buffers of the
@@ -164,44 +168,54 @@ impl Uring {
         Ok(())
     }
 
-    /// Queues the end of a receive. It ends with a completion, as always.
+    /// Queues the cancellation of a receive, which then ends with a completion.
     pub(super) fn cancel(&mut self, token: u32) -> io::Result<()> {
         let request = opcode::AsyncCancel::new(u64::from(token)).build().user_data(CANCEL);
         // SAFETY: the request refers to no memory.
         unsafe { self.push(&request.flags(squeue::Flags::SKIP_SUCCESS)) }
     }
 
-    /// Stops the eventfd from being signalled, for as long as the caller looks for completions itself.
+    /// Stops signalling the eventfd, while the caller looks for completions.
     pub(super) fn mute(&mut self) {
         self.ring.completion().disable_eventfd();
     }
 
-    /// Lets the eventfd be signalled again. True if something came up to that moment, of which it tells
-    /// nothing; false if it will tell of whatever comes.
+    /// Allows the eventfd to be signalled again. Returns true if there are completions, for which it was not
+    /// signalled; false if it will be signalled for the next one.
     pub(super) fn unmute(&mut self) -> io::Result<bool> {
         self.ring.completion().enable_eventfd();
-        // The kernel queues work, then looks whether it may signal; we allow it, then look for work. With a
+        // The kernel queues work, then checks whether it may signal; this allows it, then checks for work. With a
         // full barrier on both sides one of the two sees the other.
         fence(Ordering::SeqCst);
         if cfg!(not(any(target_arch = "x86_64", target_arch = "x86"))) {
-            // There the kernel's flag for queued work may lag behind the work; entering looks at the work.
+            // There the kernel's flag for queued work may become visible later than the work; entering runs it.
             self.enter()?;
         }
-        Ok(self.wants_enter() || !self.ring.completion().is_empty())
+        // The flag can also be set while no work is queued. A receive that brought 32 datagrams is queued again; if
+        // the kernel is running work left over from an earlier call, it runs the new work too and does not clear
+        // the flag. Only running all work that there may be tells the two cases apart: each receive has at most one
+        // piece left over and one queued, and for what is queued after those the eventfd is signalled.
+        for _ in 0..2 * self.armed.div_ceil(WORKS_PER_ENTER) + 1 {
+            if !self.ring.completion().is_empty() || !self.wants_enter() {
+                break;
+            }
+            self.enter()?;
+        }
+        Ok(!self.ring.completion().is_empty())
     }
 
-    /// Something is queued for the kernel, or it waits to be entered.
+    /// Whether requests are queued, or the kernel reports work to be run by entering the ring.
     pub(super) fn wants_enter(&mut self) -> bool {
         let queue = self.ring.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
-    /// Hands queued requests over and lets the kernel run its work. Does not wait.
+    /// Submits queued requests and runs queued work. Does not wait.
     pub(super) fn enter(&mut self) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
         loop {
             let queued = self.ring.submission().len() as u32;
-            // SAFETY: no argument is passed, and what the queued requests refer to was vouched for in `arm`.
+            // SAFETY: no argument is passed, and `arm` guarantees that what queued requests refer to is valid.
             let result = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -210,7 +224,7 @@ impl Uring {
         }
     }
 
-    /// The next completion of a receive, if there is one.
+    /// Takes the next completion of a receive, if there is one.
     pub(super) fn next(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
@@ -234,9 +248,10 @@ impl Uring {
         }
     }
 
-    /// Takes a received datagram apart; `None` if the kernel wrote less than its head.
+    /// Splits a received datagram into its parts; `None` if the kernel wrote less than its head.
     pub(super) fn parts(&mut self, filled: &Filled) -> Option<Parts<'_>> {
-        // SAFETY: a Filled is made from a completion, which hands the buffer to us, and given up by `recycle`.
+        // SAFETY: a Filled comes from a completion, after which the kernel does not write to the buffer until
+        // `recycle` consumes the Filled.
         let buffer = unsafe { self.buffers.memory.buffer(usize::from(filled.buffer)) };
         let head_bytes = HEAD_BYTES + self.template.msg_controllen;
         let (head, payload) = buffer.get_mut(..filled.bytes)?.split_at_mut_checked(head_bytes)?;
@@ -245,30 +260,30 @@ impl Uring {
         Some(Parts { name, control, payload, truncated: flags & libc::MSG_TRUNC != 0 })
     }
 
-    /// Gives a buffer back to the kernel, at the latest with the next [`Uring::publish`].
+    /// Returns a buffer, which the kernel may use from the next [`Uring::publish`] on.
     pub(super) fn recycle(&mut self, filled: Filled) {
         self.buffers.memory.trim(usize::from(filled.buffer), filled.bytes);
         self.buffers.give(filled.buffer);
     }
 
-    /// Makes recycled buffers known to the kernel.
+    /// Makes recycled buffers visible to the kernel.
     pub(super) fn publish(&mut self) {
         self.buffers.publish();
     }
 
-    /// Queues a request, handing over what is queued when there is no room.
+    /// Queues a request; submits what is queued first if there is no room.
     ///
     /// # Safety
-    /// What the request refers to must stay valid until it has ended.
+    /// What the request refers to must stay valid until the request has ended.
     unsafe fn push(&mut self, request: &squeue::Entry) -> io::Result<()> {
         if self.ring.submission().is_full() {
             self.enter()?;
         }
-        // SAFETY: passed on to our caller.
+        // SAFETY: the caller guarantees it.
         unsafe { self.ring.submission().push(request) }.map_err(|_| io::ErrorKind::WouldBlock.into())
     }
 
-    /// Ends all receives and waits until the kernel has reported it; false if it does not within a second.
+    /// Cancels all receives and waits for their last completions. Returns false if they don't come within a second.
     fn drain(&mut self) -> bool {
         const PAUSE: Duration = Duration::from_millis(10);
         let pause = Timespec::from(PAUSE);
@@ -277,11 +292,11 @@ impl Uring {
                 return true;
             }
             let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(CANCEL);
-            // SAFETY: the request refers to no memory. Without room for it the next round tries again.
+            // SAFETY: the request refers to no memory. If there is no room for it, the next round tries again.
             let _ = unsafe { self.push(&all) };
             let mut silent = false;
             while self.armed > 0 && !silent {
-                // A ring that can't be entered is found out by the rounds running out.
+                // If the ring can't be entered, the rounds run out.
                 let _ = self.enter();
                 silent = true;
                 while let Some(completion) = self.next() {
@@ -302,32 +317,32 @@ impl Uring {
 }
 
 impl Drop for Uring {
-    /// Ends every receive before the buffers go: a receive that outlived them would write into whatever is
-    /// mapped there next. It also frees the ports at once, which otherwise takes the kernel some 10 ms.
+    /// Ends every receive before the buffers are unmapped: a receive that outlived them would write into memory that
+    /// is mapped there later. It also frees the ports at once, which otherwise takes the kernel some 10 ms.
     fn drop(&mut self) {
         if self.drain() {
-            // SAFETY: dropped once, here, and not used afterwards; no receive is left to write to the buffers.
+            // SAFETY: dropped once, here, and not used afterwards; no receive is left that writes to the buffers.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };
         }
-        // Otherwise the buffers stay mapped for good, which costs address space and harms nobody.
+        // Otherwise the buffers stay mapped until the process ends, which costs address space only.
     }
 }
 
-/// Receive buffers and the ring through which the kernel is given them.
+/// The receive buffers, and the ring through which the kernel gets them.
 #[derive(Debug)]
 struct BufferRing {
     /// `entries` slots of 16 bytes, shared with the kernel.
     slots: Buffers,
     entries: u16,
     memory: Buffers,
-    /// Bytes of each buffer that the kernel may fill.
+    /// Bytes of each buffer that the kernel may write.
     bytes: u32,
-    /// Slots ever filled, modulo 2^16.
+    /// Slots filled so far, modulo 2^16.
     tail: u16,
 }
 
 impl BufferRing {
-    /// Maps the buffers, registers them with the ring and gives it all of them.
+    /// Maps the buffers, registers their ring and adds all of them to it.
     fn register(ring: &IoUring, sizes: &Sizes) -> io::Result<BufferRing> {
         let count = sizes.buffers;
         assert!(count.is_power_of_two() && count <= BUFFERS_MAX, "{count} buffers");
@@ -337,7 +352,7 @@ impl BufferRing {
         let memory = Buffers::map(count, bytes)?;
         let address = slots.address(0) as u64;
         // SAFETY: the slots are a page-aligned mapping of the size that `entries` asks for. It lives until the
-        // Uring is dropped; the kernel has pinned the pages, so a ring that dies a little later does no harm.
+        // Uring is dropped; the kernel has pinned the pages, so it does no harm if the ring is freed later.
         let registered = unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) };
         registered.map_err(|error| failed("buffer ring", &error))?;
         let mut buffers = BufferRing { slots, entries, memory, bytes: bytes as u32, tail: 0 };
@@ -348,12 +363,12 @@ impl BufferRing {
         Ok(buffers)
     }
 
-    /// Writes a buffer into the next free slot. There is always one: each buffer is in at most one slot.
+    /// Writes a buffer into the next free slot. There always is one, since each buffer is in at most one slot.
     fn give(&mut self, buffer: u16) {
         let slot = usize::from(self.tail & (self.entries - 1));
         let address = self.memory.address(usize::from(buffer)) as u64;
-        // SAFETY: slot < entries, so it lies in the mapping, which is aligned to a page and zeroed, a valid
-        // entry. The kernel does not read slots past the published tail, so only we use this one.
+        // SAFETY: slot < entries, so it lies in the mapping, which is page-aligned, and zeroes are a valid
+        // entry. The kernel does not read slots past the published tail, so nobody else uses this one.
         let entry = unsafe { &mut *self.slots.address(0).cast::<BufRingEntry>().add(slot) };
         entry.set_addr(address);
         entry.set_len(self.bytes);
@@ -361,18 +376,17 @@ impl BufferRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see the slots filled so far.
+    /// Makes the slots that were filled so far visible to the kernel.
     fn publish(&mut self) {
         // SAFETY: the argument is the first of the registered slots, initialised by `register`.
         let tail = unsafe { BufRingEntry::tail(self.slots.address(0).cast()) };
-        // SAFETY: the tail is an aligned u16 inside the mapping that is only ever accessed as an atomic, by us
-        // here and by the kernel.
+        // SAFETY: the tail is an aligned u16 in the mapping, which this line and the kernel access atomically only.
         unsafe { AtomicU16::from_ptr(tail.cast_mut()) }.store(self.tail, Ordering::Release);
     }
 }
 
-/// Does with a small ring, without any network, all that the driver relies on: receives armed once report
-/// several datagrams, each in a buffer of its own, and the eventfd tells of one that comes later.
+/// Tries with a small ring, without a network, everything that the driver relies on: a receive that is armed once
+/// reports several datagrams, each in a buffer of its own, and the eventfd is signalled for one that comes later.
 pub(super) fn try_out(mode: Mode) -> io::Result<()> {
     let sizes = Sizes { requests: 2, completions: 8, buffers: 4, datagram_bytes_max: 64, controls: false };
     let (ours, theirs) = UnixDatagram::pair().map_err(|error| failed("socket pair", &error))?;
@@ -383,7 +397,7 @@ pub(super) fn try_out(mode: Mode) -> io::Result<()> {
     for text in [&b"first"[..], b"second"] {
         ours.send(text).map_err(|error| failed("socket pair", &error))?;
         let mut poll = libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, as said; the kernel writes its revents.
+        // SAFETY: the count is one, as is the number of pollfds; the kernel writes its revents.
         if unsafe { libc::poll(&mut poll, 1, 1000) } != 1 {
             return Err(silent("its eventfd is silent"));
         }

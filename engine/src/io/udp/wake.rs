@@ -1,4 +1,4 @@
-//! Waiting for a descriptor that stands for many sockets, without losing a wake and without polling twice.
+//! Waiting for a descriptor that represents many sockets, without losing a wake-up and without polling twice.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -8,12 +8,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor watched by the runtime. The runtime reports edges, so readiness is taken back before the
-/// caller looks, never after: what arrives while it looks is a new edge.
+/// A descriptor watched by the runtime. The runtime reports edges, so readiness is cleared before the caller
+/// receives, never after: what arrives while it receives is a new edge.
 #[derive(Debug)]
 pub(super) struct Wake {
     fd: AsyncFd<OwnedFd>,
-    /// There may be more to find, so the next wait returns at once.
+    /// There may be more to receive, so the next wait returns at once.
     pending: Cell<bool>,
 }
 
@@ -26,10 +26,10 @@ impl Wake {
         Ok(Wake { fd, pending: Cell::new(true) })
     }
 
-    /// Resolves when something may be found. Dropping the future loses nothing.
+    /// Resolves when there may be something to receive. Cancel safe.
     pub(super) async fn ready(&self) {
         if self.pending.get() {
-            // A caller that always finds more still has to let the runtime's other tasks run.
+            // A caller that always has more to receive must still let the runtime's other tasks run.
             return tokio::task::coop::consume_budget().await;
         }
         match self.fd.readable().await {
@@ -40,7 +40,7 @@ impl Wake {
         self.pending.set(true);
     }
 
-    /// Says whether the caller left something unfound.
+    /// Sets whether the caller left something to receive.
     pub(super) fn set_pending(&self, pending: bool) {
         self.pending.set(pending);
     }
@@ -73,9 +73,9 @@ mod tests {
         assert!(waiting.is_err(), "nothing was written");
         ours.write_all(b"x").unwrap();
         wake.ready().await;
-        wake.ready().await; // not lost by a caller who looked away
+        wake.ready().await; // not lost by a caller that did not receive
         assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1);
-        ours.write_all(b"y").unwrap(); // arrives between reading and saying so
+        ours.write_all(b"y").unwrap(); // arrives after reading and before `set_pending`
         wake.set_pending(false);
         wake.ready().await;
     }

@@ -10,7 +10,7 @@ use crate::wire::msgpack::{Reader, raw_len, uint_len, write_map, write_raw, writ
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// I can't reach somebody.
+/// A member does not answer the sender.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Suspect<'a> {
     /// The accused's incarnation.
@@ -33,14 +33,14 @@ impl Suspect<'_> {
     }
 }
 
-/// Somebody is gone; left on purpose if it says so itself.
+/// A member is dead, or, if it says so itself, left.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Dead<'a> {
     /// The gone member's incarnation.
     pub incarnation: Incarnation,
-    /// Who is gone.
+    /// The member.
     pub node: &'a str,
-    /// Who says so.
+    /// The sender's name; the member's own name if it left.
     pub from: &'a str,
 }
 
@@ -85,7 +85,7 @@ fn accusation_len(incarnation: Incarnation, node: &str, from: &str) -> usize {
     2 + keys + raw_len(from.len()) + uint_len(u64::from(incarnation.0)) + raw_len(node.len())
 }
 
-/// Somebody is here.
+/// A member is alive, at this address, with this meta.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alive<'a> {
     /// Its incarnation.

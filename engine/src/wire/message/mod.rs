@@ -17,7 +17,7 @@ use crate::wire::reconcile::Reconcile;
 
 /// Type bytes.
 pub const PING: u8 = 0;
-/// Ask somebody else to ping.
+/// A request to ping a third node.
 pub const INDIRECT_PING: u8 = 1;
 /// Answer to a ping.
 pub const ACK: u8 = 2;
@@ -102,17 +102,17 @@ impl Versions {
 pub enum Message<'a> {
     /// Are you there?
     Ping(Ping<'a>),
-    /// Please ping somebody for me.
+    /// A request to ping a third node.
     IndirectPing(IndirectPing<'a>),
     /// I am here.
     Ack(Ack<'a>),
     /// I got no answer either.
     Nack(Nack),
-    /// I can't reach somebody.
+    /// A member does not answer the sender.
     Suspect(Suspect<'a>),
-    /// Somebody is here.
+    /// A member is alive.
     Alive(Alive<'a>),
-    /// Somebody is gone.
+    /// A member is dead or left.
     Dead(Dead<'a>),
     /// A serf message, its type byte first.
     User(&'a [u8]),

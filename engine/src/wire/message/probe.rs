@@ -16,13 +16,13 @@ type Result<T> = std::result::Result<T, DecodeError>;
 pub struct Ping<'a> {
     /// Names the ping in its ack.
     pub seq: SeqNo,
-    /// Who should be there; empty: whoever is.
+    /// The name of the node that is pinged; empty: any.
     pub node: &'a str,
     /// Where to answer; empty from old peers.
     pub source_addr: Cow<'a, [u8]>,
     /// Where to answer; 0 from old peers.
     pub source_port: u16,
-    /// Who asks.
+    /// The sender's name.
     pub source_node: &'a str,
     /// Of a Thane peer.
     pub extension: Option<Extension>,
@@ -58,16 +58,16 @@ impl<'a> Ping<'a> {
     }
 }
 
-/// Please ping somebody for me.
+/// A request to ping a third node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndirectPing<'a> {
     /// Names the request in its ack or nack.
     pub seq: SeqNo,
-    /// Whom: IP address.
+    /// The target's IP address.
     pub target: Cow<'a, [u8]>,
-    /// Whom: port; 0 is the receiver's own.
+    /// The target's port; 0: the receiver's.
     pub port: u16,
-    /// Whom: node name.
+    /// The target's name.
     pub node: &'a str,
     /// Answer with a nack if it does not answer.
     pub nack: bool,
@@ -75,7 +75,7 @@ pub struct IndirectPing<'a> {
     pub source_addr: Cow<'a, [u8]>,
     /// Where to answer; 0 from old peers.
     pub source_port: u16,
-    /// Who asks.
+    /// The sender's name.
     pub source_node: &'a str,
 }
 

@@ -1,4 +1,4 @@
-//! What the cluster's own queries carry: votes about name conflicts, keys (PROTOCOL 5.6).
+//! The payloads of internal queries: votes about name conflicts, keys (PROTOCOL 5.6).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ impl<'a> MemberRecord<'a> {
         Ok(member)
     }
 
-    /// Appends a vote, type byte first: the record, or nil for a name that nobody has.
+    /// Appends a vote, type byte first: the record, or nil for a name that no member has.
     pub fn encode_vote(record: Option<&MemberRecord<'_>>, out: &mut Vec<u8>) {
         out.push(CONFLICT_RESPONSE);
         match record {

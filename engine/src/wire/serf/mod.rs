@@ -35,7 +35,7 @@ pub const CONFLICT_RESPONSE: u8 = 6;
 pub const KEY_REQUEST: u8 = 7;
 /// The outcome of a key query, inside a query response.
 pub const KEY_RESPONSE: u8 = 8;
-/// A message to pass on to somebody.
+/// A message to pass on to a third node.
 pub const RELAY: u8 = 9;
 
 /// Query flag: an ack is asked for; in a response: this is the ack.
@@ -52,9 +52,9 @@ pub struct LamportTime(pub u64);
 /// One serf message, borrowed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SerfMessage<'a> {
-    /// Somebody leaves.
+    /// A member leaves.
     Leave(LeaveIntent<'a>),
-    /// Somebody is in.
+    /// A member joined.
     Join(JoinIntent<'a>),
     /// Serf's part of a push/pull.
     PushPull(PushPullState<'a>),
@@ -101,12 +101,12 @@ impl<'a> SerfMessage<'a> {
     }
 }
 
-/// A member leaves, or somebody says so for it.
+/// A member leaves, or another node says so on its behalf.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct LeaveIntent<'a> {
     /// Member clock.
     pub ltime: LamportTime,
-    /// Who leaves.
+    /// The member's name.
     pub node: &'a str,
     /// Erase it at once.
     pub prune: bool,
@@ -143,7 +143,7 @@ impl<'a> LeaveIntent<'a> {
 pub struct JoinIntent<'a> {
     /// Member clock.
     pub ltime: LamportTime,
-    /// Who is in.
+    /// The member's name.
     pub node: &'a str,
 }
 

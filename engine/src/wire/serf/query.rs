@@ -1,4 +1,4 @@
-//! Queries, who shall answer them, the answers, and answers that travel through others (PROTOCOL 5.3 to 5.5).
+//! Queries, their filters, the answers, and answers that are relayed (PROTOCOL 5.3 to 5.5).
 
 use std::borrow::Cow;
 
@@ -21,9 +21,9 @@ pub struct Query<'a> {
     pub addr: Cow<'a, [u8]>,
     /// Where answers go: port.
     pub port: u16,
-    /// Who asks; empty from old peers.
+    /// The sender's name; empty from old peers.
     pub source_node: &'a str,
-    /// Who shall answer: encoded filters, each checked to be non-empty.
+    /// The encoded filters that a node must pass to answer, each checked to be non-empty.
     pub filters: Vec<Cow<'a, [u8]>>,
     /// [`FLAG_ACK`](super::FLAG_ACK), [`FLAG_NO_BROADCAST`](super::FLAG_NO_BROADCAST).
     pub flags: u32,
@@ -114,7 +114,7 @@ fn decode_filters<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cow<'a, [u8]>>> {
     (0..count).map(filter).collect()
 }
 
-/// Who shall answer a query.
+/// Which nodes answer a query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter<'a> {
     /// These nodes.
@@ -183,7 +183,7 @@ pub struct QueryResponse<'a> {
     pub ltime: LamportTime,
     /// The query's id.
     pub id: u32,
-    /// Who answers.
+    /// The name of the node that answers.
     pub from: &'a str,
     /// [`FLAG_ACK`](super::FLAG_ACK) for an ack.
     pub flags: u32,
@@ -221,14 +221,14 @@ impl<'a> QueryResponse<'a> {
     }
 }
 
-/// A message to pass on to somebody.
+/// A message to pass on to a third node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Relay<'a> {
-    /// To whom: IP address.
+    /// The third node's IP address.
     pub dest_addr: Cow<'a, [u8]>,
-    /// To whom: port.
+    /// The third node's port.
     pub dest_port: u16,
-    /// To whom: node name.
+    /// The third node's name.
     pub dest_name: &'a str,
     /// The serf message, its type byte first.
     pub inner: &'a [u8],

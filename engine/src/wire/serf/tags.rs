@@ -54,7 +54,7 @@ pub struct FewTags<'a> {
     len: usize,
 }
 
-/// As many as nearly everybody has at most.
+/// As many as nearly all nodes have at most.
 const FEW: usize = 8;
 
 impl<'a> FewTags<'a> {
