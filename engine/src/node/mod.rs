@@ -13,6 +13,7 @@ mod settle;
 #[cfg(feature = "sim")]
 mod settled;
 mod states;
+mod steps;
 mod streams;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, frame_reconcile, refusal_text, wraps,
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, refusal_text, wraps,
 };
 use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
 use hashbrown::HashMap;
@@ -40,7 +40,7 @@ const MERGES_MAX: usize = 128;
 /// The streams of one node.
 #[derive(Default)]
 pub(crate) struct Streams {
-    open: StreamMap<Stream>,
+    pub(super) open: StreamMap<Stream>,
     next_opened: u64,
     joins: BTreeMap<u32, Join>,
     next_join: u32,
@@ -50,14 +50,14 @@ pub(crate) struct Streams {
 }
 
 /// Streams by id. The hash has a fixed seed: peers do not choose the ids.
-type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
+pub(super) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
-struct Stream {
-    decoder: StreamDecoder,
-    purpose: Purpose,
+pub(super) struct Stream {
+    pub(super) decoder: StreamDecoder,
+    pub(super) purpose: Purpose,
 }
 
-enum Purpose {
+pub(super) enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
@@ -72,7 +72,7 @@ enum Purpose {
 
 /// Why a push/pull is made.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// The other side asked for it.
     Asked,
     /// The periodic timer.
@@ -149,44 +149,6 @@ impl Streams {
     /// Tries a member of the snapshot; [`Deferred::Rejoined`] reports the outcome.
     pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
         self.exchange(scope, addr, Cause::Rejoin);
-    }
-
-    /// Opens a stream for a reconciliation, unless one is under way.
-    pub(crate) fn reconcile(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, set: ReconcileSet) {
-        let under_way = |stream: &Stream| matches!(stream.purpose, Purpose::Reconcile(other) if other == set);
-        if !self.open.values().any(under_way) && self.open(scope, addr, Purpose::Reconcile(set)).is_none() {
-            scope.stats.count_drop(DropReason::TooManyStreams);
-        }
-    }
-
-    /// Sends the next step of a reconciliation over its stream, or ends it.
-    pub(crate) fn send_step(&mut self, scope: &mut Scope<'_>, id: StreamId, step: Option<Vec<u8>>) {
-        let Some(stream) = self.open.get(&id) else { return };
-        let role =
-            if matches!(stream.purpose, Purpose::Reconcile(_)) { Role::Dialler } else { Role::Listener };
-        match step {
-            Some(mut step) => {
-                frame_reconcile(&mut step);
-                send(scope, id, role, step);
-            }
-            None => {
-                self.open.remove(&id);
-                close(scope, id);
-            }
-        }
-    }
-
-    /// The other side of a reconciliation has nothing to add.
-    fn ends_here(&mut self, scope: &mut Scope<'_>, id: StreamId) -> bool {
-        let ends = self.open.get(&id).is_some_and(|stream| {
-            matches!(stream.purpose, Purpose::Reconcile(_) | Purpose::Answer)
-                && stream.decoder.buffered() == 0
-        });
-        if ends {
-            self.open.remove(&id);
-            close(scope, id);
-        }
-        ends
     }
 
     /// Opens a probe.
@@ -273,7 +235,12 @@ impl Streams {
         }
     }
 
-    fn open(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+    pub(super) fn open(
+        &mut self,
+        scope: &mut Scope<'_>,
+        addr: SocketAddr,
+        purpose: Purpose,
+    ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
         self.add(scope, id, Role::Dialler, purpose)?;
@@ -525,6 +492,6 @@ pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
 }
 
-fn close(scope: &mut Scope<'_>, id: StreamId) {
+pub(super) fn close(scope: &mut Scope<'_>, id: StreamId) {
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
 }
