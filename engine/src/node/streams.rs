@@ -17,6 +17,7 @@ use crate::event::{Completion, Notice};
 use crate::scope::Scope;
 use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
+use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{
@@ -298,10 +299,17 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
+        let received = stream.decoder.buffered() + bytes.len();
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
         match decoded {
             Ok(None) => self.make_room(scope),
-            Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
+            Ok(Some(message)) => {
+                if scope.envelope.seals() && received > STREAM_FRAME_BYTES_WARNING {
+                    let bytes_max = STREAM_FRAME_BYTES_MAX;
+                    scope.notice(Notice::LargeState { bytes: received, bytes_max });
+                }
+                self.on_message(scope, swim, top, id, message);
+            }
             Err(error) => self.refuse(scope, id, error.into()),
         }
     }

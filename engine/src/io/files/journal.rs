@@ -149,9 +149,9 @@ impl Journal {
                 self.state.left(&name);
                 self.state.failed.insert(name, addr);
             }
-            SnapshotRecord::Clock(time) => self.state.clock = time.0,
-            SnapshotRecord::EventClock(time) => self.state.event_clock = time.0,
-            SnapshotRecord::QueryClock(time) => self.state.query_clock = time.0,
+            SnapshotRecord::Clock(time) => raise(&mut self.state.clock, time),
+            SnapshotRecord::EventClock(time) => raise(&mut self.state.event_clock, time),
+            SnapshotRecord::QueryClock(time) => raise(&mut self.state.query_clock, time),
             SnapshotRecord::Leave => {}
         }
         leave
@@ -252,6 +252,11 @@ fn write_line(out: &mut Vec<u8>, record: &SnapshotRecord) {
     .expect("a Vec takes all bytes");
 }
 
+/// Earlier versions of Thane wrote the time of a late message after a newer one: a clock never falls all the same.
+fn raise(clock: &mut u64, time: LamportTime) {
+    *clock = time.0.max(*clock);
+}
+
 /// Applies the lines in order.
 fn replay(bytes: &[u8], rejoin_after_leave: bool) -> (State, Vec<String>) {
     let mut state = State::default();
@@ -293,9 +298,9 @@ fn replay_line(state: &mut State, line: &str) -> Option<()> {
             state.came(name.to_owned(), addr.parse().ok()?);
         }
         "not-alive" => state.left(rest),
-        "clock" => state.clock = rest.parse().ok()?,
-        "event-clock" => state.event_clock = rest.parse().ok()?,
-        "query-clock" => state.query_clock = rest.parse().ok()?,
+        "clock" => raise(&mut state.clock, LamportTime(rest.parse().ok()?)),
+        "event-clock" => raise(&mut state.event_clock, LamportTime(rest.parse().ok()?)),
+        "query-clock" => raise(&mut state.query_clock, LamportTime(rest.parse().ok()?)),
         // Older versions of Serf wrote it; no version reads it.
         "coordinate" => {}
         _ => return None,
@@ -383,6 +388,16 @@ mod tests {
             assert!(again.restored.clock == 12 || again.restored.clock == 0, "never half a number");
         }
         assert_eq!(open(&path).remarks, ["Unrecognized snapshot line: what"]);
+    }
+
+    #[test]
+    fn clocks_that_fall_in_the_file_do_not_fall() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snap");
+        let text = ["clock", "event-clock", "query-clock"].map(|name| format!("{name}: 9\n{name}: 5\n"));
+        std::fs::write(&path, text.concat()).unwrap();
+        let restored = open(&path).restored;
+        assert_eq!((restored.clock, restored.event_clock, restored.query_clock), (9, 9, 9));
     }
 
     #[test]
