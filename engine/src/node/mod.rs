@@ -4,6 +4,7 @@
 //! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never reads a
 //! clock and never fails on a peer's bytes: input that it refuses is dropped and counted.
 
+mod accepted;
 mod command;
 mod exchange;
 mod layers;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::Node;
 use crate::context::{Context, StreamId};
 use crate::deferred::{Asked, Compared, Deferred, Told};
+#[cfg(feature = "sim")]
+use crate::digest::Digest;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::reconcile::answer::{self, Head, Holdings, Limits};
@@ -95,6 +97,12 @@ struct Waiting {
 }
 
 impl Reconciler {
+    /// For simulations: the view has been what it is for long.
+    #[cfg(feature = "sim")]
+    pub(super) fn has_known(&mut self, view: &Digest) {
+        self.growth.count = view.alive().count;
+    }
+
     /// Bytes that an answer to `received` bytes may have.
     fn answer_room(&mut self, scope: &Scope<'_>, received: usize) -> usize {
         let second = scope.now().as_nanos() / 1_000_000_000;
@@ -225,6 +233,10 @@ impl Node {
     /// What the node announces, after every input; and whether its view grows fast.
     pub(super) fn observe(&mut self, ctx: &mut Context) {
         if !self.shared.config.extensions {
+            return;
+        }
+        #[cfg(feature = "sim")]
+        if self.swim.canary == crate::canary::Canary::AnnouncesAnOldDigest {
             return;
         }
         let messages = self.top.messages_digest();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::layers::TopLayer;
-use super::streams::send as send_bytes;
+use super::steps::send as send_bytes;
 use crate::context::StreamId;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;

@@ -1,13 +1,14 @@
-//! The streams of reconciliations: steps go both ways over one stream until a side has nothing to add.
+//! What goes out over streams, and the streams of reconciliations, whose steps go both ways over one stream until a
+//! side has nothing to add.
 
 use std::net::SocketAddr;
 
-use super::streams::{Purpose, Stream, Streams, close, send};
-use crate::context::StreamId;
+use super::streams::{Purpose, Stream, Streams};
+use crate::context::{StreamId, StreamOperation};
 use crate::drop_reason::DropReason;
 use crate::scope::Scope;
 use crate::wire::reconcile::ReconcileSet;
-use crate::wire::stream::{Role, frame_reconcile};
+use crate::wire::stream::{Role, encode_stream, frame_reconcile, wraps};
 
 impl Streams {
     /// Opens a stream for a reconciliation, unless one is under way.
@@ -47,4 +48,22 @@ impl Streams {
         }
         ends
     }
+}
+
+pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+    let envelope = &*scope.envelope;
+    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
+    let bytes = if wraps(envelope, role) {
+        let mut bytes = Vec::with_capacity(raw.len() + 64);
+        encode_stream(&raw, envelope, role, nonce, &mut bytes);
+        scope.ctx.spare.give(raw);
+        bytes
+    } else {
+        raw
+    };
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
+}
+
+pub(super) fn close(scope: &mut Scope<'_>, id: StreamId) {
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
 }
