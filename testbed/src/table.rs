@@ -25,11 +25,9 @@ pub(crate) fn line(played: &Played) -> String {
 /// Scenarios and kinds of clusters: which have passed, in Markdown.
 pub(crate) fn verdicts(played: &[Played]) -> String {
     let kinds: BTreeSet<Against> = played.iter().map(|one| one.against).collect();
-    let mut text = "| scenario | agents |".to_owned();
-    kinds.iter().for_each(|kind| drop(write!(text, " {} |", kind.name())));
-    text.push_str("\n| --- | --- |");
-    kinds.iter().for_each(|_| text.push_str(" --- |"));
-    text.push('\n');
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    let mut text = format!("| scenario | agents | {} |\n", names.join(" | "));
+    let _ = writeln!(text, "| --- | --- |{}", " --- |".repeat(names.len()));
     let mut rows = Vec::new();
     for one in played {
         let row = (one.scenario.name.as_str(), one.nodes);
