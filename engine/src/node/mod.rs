@@ -147,6 +147,7 @@ impl Node {
                     self.on_message(ctx, from, message)
                 });
                 ctx.scratch = scratch;
+                self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
             }
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
         }
@@ -311,7 +312,7 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Gossip),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
-            Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
     }
