@@ -131,7 +131,7 @@ fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Opti
     }
 }
 
-/// All of these reached everybody within the bound.
+/// All of these reached all agents that they were due at, within the bound.
 fn spreads(criterion: &'static str, all: &[Spread], bound: f64) -> Verdict {
     if all.is_empty() {
         return nothing(criterion);

@@ -31,7 +31,7 @@ pub(crate) struct Outcome {
     pub(crate) queries: Vec<Spread>,
     pub(crate) crashes: Vec<Spread>,
     pub(crate) leaves: Vec<Spread>,
-    /// Reports by anybody healthy about healthy members; and which.
+    /// Reports by healthy agents about healthy members, as text.
     pub(crate) false_failures: Vec<String>,
     /// Reports about healthy members by impaired ones too.
     pub(crate) failures_reported: u64,
