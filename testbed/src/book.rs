@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(book.first("b", Change::Failed, now).len(), 1);
         assert_eq!(book.failures().count(), 1);
         book.take(Sighting { at: now, node: 0, seen: Seen::Down });
-        assert!(!book.view(0).unwrap().has_alive(&BTreeSet::new()), "who is down has no view");
+        assert!(!book.view(0).unwrap().has_alive(&BTreeSet::new()), "an agent that is down has no view");
     }
 
     #[test]
