@@ -6,8 +6,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod files;
 mod handlers;
 mod joins;
+mod lenient;
+mod long_joins;
+#[cfg(target_os = "linux")]
+mod namespaces;
 mod process;
 mod refusals;
 mod reload;

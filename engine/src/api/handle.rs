@@ -1,14 +1,13 @@
 //! A handle to one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::resolve::resolve;
-use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats, ShardOwner};
+use super::{Answer, Answers, ApiError, KeyReport, NodeStats, ShardOwner};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
@@ -46,37 +45,6 @@ impl Handle {
     /// The address that it announces to other members.
     pub fn advertise(&self) -> SocketAddr {
         self.advertise
-    }
-
-    /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
-    /// `nodename/` before one of these. Without a port, the port that this node is bound to is used. Without
-    /// `replay`, user events from before the join are not delivered. Returns the number of addresses that
-    /// answered.
-    ///
-    /// # Errors
-    /// No address answered; the error has one line for each. The member list is then unchanged.
-    pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
-        let mut targets = Vec::new();
-        let mut errors = Vec::new();
-        for entry in entries {
-            match resolve(entry, self.bound.port()).await {
-                Ok(found) => targets.extend(found),
-                Err(error) => errors.push(error),
-            }
-        }
-        if targets.is_empty() {
-            return Err(JoinError { errors });
-        }
-        let joined = self.pending(move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay)).await;
-        match joined {
-            Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
-            Ok(Completion::Joined { errors: more, .. }) => {
-                errors.extend(more);
-                Err(JoinError { errors })
-            }
-            Ok(_) => unreachable!("a join completes with Joined"),
-            Err(error) => Err(JoinError { errors: vec![error.to_string()] }),
-        }
     }
 
     /// Leaves the cluster gracefully. Returns after the broadcast of the departure and
@@ -137,19 +105,23 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.push(Box::new(move |hosted, ctx| {
             let ticket = hosted.register(Reply::Answers(answers_in));
-            let nodes = hosted.node.view().status_count(MemberStatus::Alive);
+            let alive = |member: &Member| member.status == MemberStatus::Alive;
+            let nodes: BTreeSet<String> =
+                hosted.node.members(ctx).into_iter().filter(alive).map(|member| member.name).collect();
             let started = hosted.node.key_query(ctx, ticket, operation, &key);
             if started.is_err() {
                 hosted.forget(ticket);
             }
             let _ = reply.send(started.map(|_| nodes));
         }))?;
-        let nodes = answer.await.map_err(|_| ApiError::Stopped)??;
-        let mut report = KeyReport { nodes, ..KeyReport::default() };
-        while report.responses < nodes
+        let mut missing = answer.await.map_err(|_| ApiError::Stopped)??;
+        let mut report = KeyReport { nodes: missing.len(), ..KeyReport::default() };
+        while !missing.is_empty()
             && let Some(answer) = answers.recv().await
         {
             if let Answer::Response { from, payload } = answer {
+                // A newcomer's answer does not stand for that of a member which is missing.
+                report.nodes += usize::from(!missing.remove(&from));
                 report.count(from, &payload);
             }
         }
@@ -292,7 +264,7 @@ impl Handle {
     }
 
     /// Runs `call` on the shard and waits for the completion of the command that it starts.
-    async fn pending(
+    pub(super) async fn pending(
         &self,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {

@@ -9,6 +9,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use bytes::Bytes;
 
+use super::messages::event_point;
+use crate::digest::share;
 use crate::wire::LamportTime;
 use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::SlotRef;
@@ -38,6 +40,10 @@ pub(crate) struct EventBuffer {
     recognised: usize,
     /// Events before this time were forgotten early.
     min: LamportTime,
+    /// The shares of the events that are carried.
+    sum: u64,
+    /// Up to which clock what is too old was forgotten.
+    advanced_to: LamportTime,
 }
 
 #[derive(Clone)]
@@ -93,12 +99,13 @@ impl EventBuffer {
             }
             slot.events.push((name.to_owned(), payload.clone()));
             self.bytes += bytes(name, payload);
+            self.sum = self.sum.wrapping_add(share(event_point(ltime, name, payload), 0));
         }
         while self.bytes > EVENT_BYTES_MAX {
             let oldest = self.carried.pop_front().expect("bytes belong to carried events");
             if let Some(slot) = &mut self.slots[place(oldest)] {
                 let events = std::mem::take(&mut slot.events);
-                self.bytes -= events.iter().map(|(name, payload)| bytes(name, payload)).sum::<usize>();
+                self.drop_carried(oldest, &events);
             }
         }
         while self.recognised > RECOGNISED_MAX {
@@ -115,9 +122,17 @@ impl EventBuffer {
         self.slots.iter().flatten().map(Slot::encoded_bytes).sum()
     }
 
-    /// The slots in order, for a push/pull: the newest events of at most so many bytes as
+    /// The slots in order, with the events that are carried.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotRef<'_>> {
+        self.slots.iter().map(|slot| {
+            let slot = slot.as_ref().filter(|slot| !slot.events.is_empty())?;
+            Some((slot.ltime, slot.events.as_slice()))
+        })
+    }
+
+    /// The same for a push/pull: the newest events of at most so many bytes as
     /// [`encoded_bytes`](Self::encoded_bytes) counts, all events of one time or none.
-    pub(crate) fn slots(&self, bytes_max: usize) -> impl Iterator<Item = SlotRef<'_>> {
+    pub(crate) fn newest(&self, bytes_max: usize) -> impl Iterator<Item = SlotRef<'_>> {
         let mut room = bytes_max;
         let carried = self.carried.iter().rev().take_while(|&&ltime| {
             let bytes = self.slots[place(ltime)].as_ref().map_or(0, Slot::encoded_bytes);
@@ -126,16 +141,44 @@ impl EventBuffer {
             fits
         });
         let oldest = carried.last().copied().unwrap_or(LamportTime(u64::MAX));
-        self.slots.iter().map(move |slot| {
-            let slot = slot.as_ref().filter(|slot| slot.ltime >= oldest && !slot.events.is_empty())?;
-            Some((slot.ltime, slot.events.as_slice()))
-        })
+        self.slots().map(move |slot| slot.filter(|(ltime, _)| *ltime >= oldest))
+    }
+
+    /// The clock moved on: forgets what became too old.
+    pub(crate) fn advance(&mut self, clock: LamportTime) {
+        if self.slots.is_empty() || clock <= self.advanced_to {
+            return;
+        }
+        let steps = clock.0 - self.advanced_to.0;
+        self.advanced_to = clock;
+        let slots = EVENT_SLOTS as u64;
+        // At each step one time becomes too old: that of the slot before the clock's own.
+        let first = if steps < slots { clock.0 - steps } else { 0 };
+        let count = steps.min(slots);
+        for place in (first..first + count).map(|time| (time % slots) as usize) {
+            if self.slots[place].as_ref().is_some_and(|slot| self.is_too_old(clock, slot.ltime)) {
+                self.forget(place);
+            }
+        }
+    }
+
+    /// A sum over the events that are carried.
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// These events of one time are not carried any more.
+    fn drop_carried(&mut self, ltime: LamportTime, events: &[(String, Bytes)]) {
+        for (name, payload) in events {
+            self.bytes -= bytes(name, payload);
+            self.sum = self.sum.wrapping_sub(share(event_point(ltime, name, payload), 0));
+        }
     }
 
     fn forget(&mut self, place: usize) {
         let Some(slot) = self.slots[place].take() else { return };
         self.recognised -= slot.seen.len();
-        self.bytes -= slot.events.iter().map(|(name, payload)| bytes(name, payload)).sum::<usize>();
+        self.drop_carried(slot.ltime, &slot.events);
         self.carried.retain(|&ltime| ltime != slot.ltime);
     }
 }
@@ -162,7 +205,7 @@ mod tests {
     const ALL: usize = usize::MAX;
 
     fn times(buffer: &EventBuffer, bytes_max: usize) -> Vec<u64> {
-        let mut times: Vec<u64> = buffer.slots(bytes_max).flatten().map(|(ltime, _)| ltime.0).collect();
+        let mut times: Vec<u64> = buffer.newest(bytes_max).flatten().map(|(ltime, _)| ltime.0).collect();
         times.sort_unstable();
         times
     }
@@ -176,6 +219,14 @@ mod tests {
         assert!(buffer.insert(LamportTime(5), "deploy", &Bytes::new()));
         assert!(buffer.insert(LamportTime(5 + 512), "deploy", &payload), "a newer time takes the slot");
         assert_eq!(times(&buffer, ALL), [517]);
+        let sum = buffer.sum();
+        assert!(buffer.insert(LamportTime(6), "deploy", &payload));
+        buffer.advance(LamportTime(5 + 513));
+        assert_ne!(buffer.sum(), sum, "6 is 512 before the clock: not too old");
+        buffer.advance(LamportTime(5 + 514));
+        assert_eq!(buffer.sum(), sum, "6 is too old");
+        buffer.advance(LamportTime(9_000));
+        assert_eq!((buffer.sum(), buffer.slots().flatten().count()), (0, 0));
         assert!(!buffer.is_too_old(LamportTime(512), LamportTime(1)));
         assert!(buffer.is_too_old(LamportTime(600), LamportTime(87)));
     }
@@ -195,13 +246,13 @@ mod tests {
             assert!(buffer.knows(LamportTime(1 + n % 512), &format!("e{n}"), &payload), "{n}");
             assert!(!buffer.insert(LamportTime(1 + n % 512), &format!("e{n}"), &payload), "{n}");
         }
-        let counted: usize = buffer.slots(ALL).flatten().flat_map(|(_, events)| events).count();
+        let counted: usize = buffer.slots().flatten().flat_map(|(_, events)| events).count();
         assert_eq!(buffer.bytes, counted * (9000 + EVENT_EXTRA_BYTES + 5) - short_names(&buffer));
     }
 
     /// How many bytes names of less than five letters save.
     fn short_names(buffer: &EventBuffer) -> usize {
-        buffer.slots(ALL).flatten().flat_map(|(_, events)| events).map(|(name, _)| 5 - name.len()).sum()
+        buffer.slots().flatten().flat_map(|(_, events)| events).map(|(name, _)| 5 - name.len()).sum()
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! The agent's RPC port (PROTOCOL section 6): what Serf's command line and client
-//! libraries talk to.
+//! The agent's RPC port (PROTOCOL 6), which Serf's command line and client libraries use.
 //!
-//! A connection is a [`session`] that reads and executes requests one after the other, an [`outbox`] that is
-//! written by a task of its own, and a task for each of its [`streams`].
+//! A connection consists of a [`session`] that reads and executes requests one after the other, an [`outbox`] that its
+//! own task writes to the socket, and a task for each of its [`streams`].
 
 mod commands;
 mod connections;
@@ -19,6 +18,7 @@ mod streams;
 mod tests;
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ use super::level::Level;
 
 /// A refused client is logged if none was in this time.
 const REFUSALS_APART: Duration = Duration::from_secs(10);
-/// First wait after the system refused to accept a connection (no descriptors left, mostly); doubled each
-/// time up to the last.
+/// First wait after the system refused to accept a connection (usually because no descriptor is left); doubled each
+/// time, up to the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
@@ -43,7 +43,7 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// Serves clients forever. Dropping it closes their connections. Needs a `LocalSet`.
+/// Accepts and serves clients. Dropping the future closes their connections. Needs a `LocalSet`.
 pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
     let mut sessions = JoinSet::new();
     let mut connections = Connections::default();
@@ -58,6 +58,8 @@ pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
         let (log, now) = (&backend.log, Instant::now());
         match accepted {
             Ok((stream, client)) => {
+                // A socket of both families reports IPv4 clients by mapped addresses.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 backoff = BACKOFF_FIRST;
                 // The connection has ended already.
                 let Ok(server) = stream.local_addr() else { continue };
