@@ -406,6 +406,8 @@ mod tests {
         let path = dir.path().join("snap");
         let mut journal = open(&path).journal;
         journal.append(alive("a"));
+        journal.append(SnapshotRecord::EventClock(LamportTime(7)));
+        journal.append(SnapshotRecord::QueryClock(LamportTime(8)));
         for time in 0..20_000 {
             journal.append(SnapshotRecord::Clock(LamportTime(time)));
             if time % 100 == 0 {
@@ -416,6 +418,7 @@ mod tests {
         assert!(std::fs::metadata(&path).unwrap().len() < 2 * COMPACT_BYTES_MIN);
         let restored = open(&path).restored;
         assert_eq!((restored.clock, restored.alive.len()), (19_999, 1));
+        assert_eq!((restored.event_clock, restored.query_clock), (7, 8), "SNP-4: no clock is lost");
     }
 
     #[test]

@@ -2,6 +2,15 @@
 //! on.
 #![allow(clippy::unwrap_used)]
 
+mod coalescing;
+mod gossip;
+mod helpers;
+mod keys;
+mod labels;
+mod members;
+mod queries;
+mod reconnects;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
