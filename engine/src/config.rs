@@ -170,9 +170,16 @@ pub struct RawConfig {
     pub resolve_name_conflicts: bool,
     /// Learn network coordinates from acks, and add this node's own to its acks: 130 bytes each. Default true.
     pub coordinates: bool,
+    /// Speak the extensions between Thane nodes: a digest in pings and acks, and reconciliation instead of whole states
+    /// wherever both sides have it (docs/protocol.md, section 12). Serf nodes notice nothing of either. Off: neither
+    /// written nor read. Default true.
+    pub extensions: bool,
     /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
     /// false. Needs the serf layer.
     pub snapshot: bool,
+    /// Put changed keys out for a keyring file, and change them and answer the query only when they are written. Default
+    /// false: the keys are in memory only.
+    pub keyring_file: bool,
 }
 
 /// What a snapshot file held (PROTOCOL 10.1). Defaults to a node that never ran.
@@ -327,7 +334,9 @@ impl RawConfig {
             restored: Restored::default(),
             resolve_name_conflicts: true,
             coordinates: true,
+            extensions: true,
             snapshot: false,
+            keyring_file: false,
         }
     }
 

@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::command::Ticket;
 use crate::deferred::DeferredQueue;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
+use crate::held::HeldMessages;
 pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
@@ -75,8 +76,10 @@ pub struct Outputs {
     pub completions: Vec<(NodeId, Ticket, Completion)>,
     /// Events for the application, after coalescing.
     pub events: Vec<(NodeId, Event)>,
-    /// Nodes whose keyring changed, for the keyring files.
-    pub keyrings: Vec<NodeId>,
+    /// Keys for keyring files, the primary first. The driver writes them and calls
+    /// [`keyring_written`](crate::node::Node::keyring_written) with the outcome; until then the node has its old keys
+    /// and puts no others out.
+    pub keyrings: Vec<(NodeId, Vec<Vec<u8>>)>,
     /// Nodes that lost their name to another one: the driver ends them.
     pub ended: Vec<NodeId>,
     /// Notices for a log.
@@ -151,6 +154,7 @@ pub struct Context {
     pub scratch: Scratch,
     pub(crate) spare: Spare,
     pub(crate) deferred: DeferredQueue,
+    pub(crate) held: HeldMessages,
 }
 
 /// Buffers of states that were merged, for states to be sent. States of big clusters have megabytes, and fresh
@@ -194,6 +198,7 @@ impl Context {
             scratch: Scratch::default(),
             spare: Spare::default(),
             deferred: DeferredQueue::new(),
+            held: HeldMessages::default(),
         }
     }
 }

@@ -22,10 +22,12 @@ pub(crate) struct AgentSpec {
     pub(crate) place: u32,
     /// Found by the seeds' common name.
     pub(crate) is_seed: bool,
+    /// Its container waits for the backend's release before it runs the agent.
+    pub(crate) waits: bool,
     pub(crate) arguments: Vec<String>,
 }
 
-/// Arguments of the `agent` command. `join` is who it joins, `bind` the address it has to take where the default,
+/// Arguments of the `agent` command. `join` are the addresses that it joins, `bind` the address it has to take where the default,
 /// all addresses, is not meant; `config` a file with further settings.
 pub(crate) fn arguments(
     name: &str,

@@ -1,6 +1,6 @@
 //! Whether a run has passed: each criterion of the scenario beside what was measured.
 
-use crate::outcome::{Outcome, Spread};
+use crate::outcome::{Handled, Outcome, Spread};
 use crate::scenario::Pass;
 
 /// One criterion of a run.
@@ -16,8 +16,17 @@ pub(crate) struct Verdict {
     pub(crate) detail: String,
 }
 
-/// Judges a run. `serf` is a run of the same scenario between Serf alone, in the same command.
-pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> Vec<Verdict> {
+/// What a run is compared with.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// What handlers of Serf alone saw, in all runs of the same command.
+    pub(crate) serf: Handled,
+    /// All agents are Thane's and disseminate eagerly.
+    pub(crate) is_eager: bool,
+}
+
+/// Judges a run.
+pub(crate) fn judge(pass: &Pass, outcome: &Outcome, beside: Beside) -> Vec<Verdict> {
     let mut verdicts = vec![at_most("ended", outcome.ended.len() as u64, 0, outcome.ended.first())];
     verdicts.push(at_most("refused", outcome.refused.len() as u64, 0, outcome.refused.first()));
     let mut add = |verdict| verdicts.push(verdict);
@@ -63,19 +72,29 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> V
             detail,
         });
     }
+    if let Some(wanted) = pass.io_uring.filter(|_| !outcome.drivers.is_empty()) {
+        let other = outcome.drivers.iter().filter(|driver| (*driver == "io_uring") != wanted);
+        add(at_most("io_uring", other.clone().count() as u64, 0, other.clone().next()));
+    }
     let counts = [
         ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
         ("handled_lost", pass.handled_lost, outcome.handled.map(|handled| handled.lost)),
+        (
+            "eager_lost",
+            pass.eager_lost.filter(|_| beside.is_eager),
+            outcome.handled.map(|handled| handled.lost + handled.lost_at_end),
+        ),
     ];
     for (criterion, bound, count) in counts {
+        let example = outcome.lost.first().filter(|_| criterion != "handled_twice");
         match (bound, count) {
-            (Some(bound), Some(count)) => add(at_most(criterion, count, bound, None)),
+            (Some(bound), Some(count)) => add(at_most(criterion, count, bound, example)),
             (Some(_), None) => add(nothing(criterion)),
             (None, _) => {}
         }
     }
     if pass.lost_as_serf {
-        add(lost_as_serf(outcome, serf));
+        add(lost_as_serf(outcome, &beside.serf));
     }
     verdicts
 }
@@ -112,7 +131,7 @@ fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Opti
     }
 }
 
-/// All of these reached everybody within the bound.
+/// All of these reached all agents that they were due at, within the bound.
 fn spreads(criterion: &'static str, all: &[Spread], bound: f64) -> Verdict {
     if all.is_empty() {
         return nothing(criterion);
@@ -142,18 +161,29 @@ fn acks(queries: &[Spread], bound: f64) -> Verdict {
     }
 }
 
-fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
-    let share = |outcome: &Outcome| {
-        let handled = outcome.handled.filter(|handled| handled.due > 0)?;
-        Some((handled.lost + handled.lost_at_end) as f64 / handled.due as f64)
+/// Two counts of losses differ by chance: more is what lies two standard deviations above Serf's.
+fn lost_as_serf(outcome: &Outcome, serf: &Handled) -> Verdict {
+    let Some((ours, share)) = outcome.handled.and_then(|ours| Some((ours, ours.lost_share()?))) else {
+        return nothing("lost_as_serf");
     };
-    let (Some(ours), serf) = (share(outcome), serf.and_then(share)) else { return nothing("lost_as_serf") };
-    let Some(serf) = serf else {
-        let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
-        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
+    let Some(serf_share) = serf.lost_share() else {
+        let detail = format!("{:.2} %; no run between Serf alone to compare with", share * 100.0);
+        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(share), detail };
     };
-    let detail = format!("{:.2} %, Serf alone {:.2} %", ours * 100.0, serf * 100.0);
-    Verdict { criterion: "lost_as_serf", passed: Some(ours <= serf), value: Some(ours), detail }
+    let scale = ours.due as f64 / serf.due as f64;
+    let expected = serf.all_lost() as f64 * scale;
+    let deviation = (ours.all_lost() as f64 + expected * scale).sqrt();
+    let detail = format!(
+        "{} of {} ({:.2} %), Serf alone {} of {} ({:.2} %)",
+        ours.all_lost(),
+        ours.due,
+        share * 100.0,
+        serf.all_lost(),
+        serf.due,
+        serf_share * 100.0
+    );
+    let passed = ours.all_lost() as f64 <= expected + 2.0 * deviation;
+    Verdict { criterion: "lost_as_serf", passed: Some(passed), value: Some(share), detail }
 }
 
 #[cfg(test)]
@@ -162,7 +192,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::outcome::{Handled, Usage};
+    use crate::outcome::Usage;
     use thane_engine::sim::Span;
 
     fn span(seconds: u64) -> Option<Span> {
@@ -171,7 +201,11 @@ mod tests {
 
     fn failed(pass: &Pass, outcome: &Outcome) -> Vec<&'static str> {
         let failed = |verdict: &Verdict| verdict.passed == Some(false);
-        judge(pass, outcome, None).into_iter().filter(failed).map(|verdict| verdict.criterion).collect()
+        judge(pass, outcome, Beside { is_eager: true, ..Beside::default() })
+            .into_iter()
+            .filter(failed)
+            .map(|verdict| verdict.criterion)
+            .collect()
     }
 
     #[test]
@@ -184,6 +218,7 @@ mod tests {
             leaves: vec![Spread { due: 1, after: vec![0.5] }],
             whole: Some(1.0),
             handled: Some(Handled { events: 10, due: 100, ..Handled::default() }),
+            drivers: vec!["epoll".into()],
             idle: Usage { sent_bytes: 400.0, readings: 1, ..Usage::default() },
             ..Outcome::default()
         };
@@ -199,14 +234,17 @@ mod tests {
             conflicts: Some(0),
             handled_twice: Some(0),
             handled_lost: Some(0),
+            eager_lost: Some(0),
             lost_as_serf: true,
+            io_uring: Some(false),
             sent_bytes: Some(500),
         };
         assert_eq!(failed(&pass, &well), [""; 0]);
-        assert!(has_passed(&judge(&pass, &well, None)));
+        assert!(has_passed(&judge(&pass, &well, Beside::default())));
         let late = Spread { due: 2, after: vec![0.1, 30.0] };
         let handled = |twice, lost| Some(Handled { events: 10, due: 100, twice, lost, lost_at_end: 0 });
-        let cases: [(Outcome, &[&str]); 13] = [
+        let cases: [(Outcome, &[&str]); 14] = [
+            (Outcome { drivers: vec!["io_uring".into()], ..well.clone() }, &["io_uring"]),
             (Outcome { full_views: None, ..well.clone() }, &["full_views"]),
             (Outcome { events: vec![late.clone()], ..well.clone() }, &["event_all"]),
             (
@@ -221,7 +259,7 @@ mod tests {
             (Outcome { conflicts: 1, ..well.clone() }, &["conflicts"]),
             (Outcome { ended: vec!["n1".into()], ..well.clone() }, &["ended"]),
             (Outcome { handled: handled(1, 0), ..well.clone() }, &["handled_twice"]),
-            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost"]),
+            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost", "eager_lost"]),
             (
                 Outcome {
                     idle: Usage { sent_bytes: 501.0, readings: 1, ..Usage::default() },
@@ -241,9 +279,13 @@ mod tests {
             handled: Some(Handled { events: 10, due: 1000, twice: 0, lost: 0, lost_at_end }),
             ..Outcome::default()
         };
-        assert_eq!(lost_as_serf(&with(5), Some(&with(5))).passed, Some(true));
-        assert_eq!(lost_as_serf(&with(6), Some(&with(5))).passed, Some(false));
-        let alone = lost_as_serf(&with(6), None);
+        let serf = |lost_at_end| Handled { events: 10, due: 1000, lost_at_end, ..Handled::default() };
+        assert_eq!(lost_as_serf(&with(5), &serf(5)).passed, Some(true));
+        assert_eq!(lost_as_serf(&with(9), &serf(5)).passed, Some(true), "by chance");
+        assert_eq!(lost_as_serf(&with(20), &serf(5)).passed, Some(false));
+        assert_eq!(lost_as_serf(&with(1), &serf(0)).passed, Some(true), "one more is chance too");
+        assert_eq!(Handled::sum(&[serf(6), serf(4)]).lost_share(), Some(0.005));
+        let alone = lost_as_serf(&with(6), &Handled::default());
         assert_eq!(alone.passed, None);
         assert!(alone.detail.contains("no run between Serf alone"), "{}", alone.detail);
     }

@@ -14,6 +14,7 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes};
+use crate::serf::seen_queries::SeenQueries;
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -30,16 +31,15 @@ const RUNNING_MAX: usize = 1024;
 /// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
-/// Queries of one Lamport time that are remembered; beyond that, further ones count as known.
-const SLOT_IDS_MAX: usize = 256;
+/// Answers to a query beyond one for each member: a newcomer may hear the query before this node hears of the newcomer.
+const NEWCOMERS_MAX: usize = 256;
 
 /// The queries of one node. Takes memory from the first one on.
 #[derive(Default)]
 pub(super) struct Queries {
     /// Queries older than this were seen in an earlier run.
     min: LamportTime,
-    /// The ids seen at each of the last 512 Lamport times.
-    seen: Vec<Option<(LamportTime, Vec<u32>)>>,
+    pub(super) seen: SeenQueries,
     filters: Filters,
     running: BTreeMap<LamportTime, Running>,
     asked: BTreeMap<QueryToken, Asked>,
@@ -71,8 +71,19 @@ struct Running {
     id: u32,
     acks: BTreeSet<String>,
     responses: BTreeSet<String>,
-    /// Answers of each kind that are taken: the members there were at the start, or are now.
+    /// The members there were at the start. So many answers of each kind are taken, or one for each member there is
+    /// now, and [`NEWCOMERS_MAX`].
     capacity: usize,
+}
+
+/// Where the answer to a query goes.
+#[derive(Clone, Debug)]
+pub(super) struct ReplyTo {
+    pub(super) ltime: LamportTime,
+    pub(super) id: u32,
+    pub(super) addr: SocketAddr,
+    pub(super) node: String,
+    pub(super) relay_factor: u8,
 }
 
 /// A query of another node that the application may answer.
@@ -92,26 +103,10 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
-    /// Remembers a query. Returns false if it is known.
-    fn insert(&mut self, ltime: LamportTime, id: u32) -> bool {
-        if self.seen.is_empty() {
-            self.seen.resize(EVENT_SLOTS, None);
-        }
-        match &mut self.seen[(ltime.0 % EVENT_SLOTS as u64) as usize] {
-            Some((at, ids)) if *at == ltime => {
-                if ids.contains(&id) || ids.len() >= SLOT_IDS_MAX {
-                    return false;
-                }
-                ids.push(id);
-            }
-            slot => *slot = Some((ltime, vec![id])),
-        }
-        true
-    }
-
     /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
+        self.seen.expire(now);
     }
 }
 
@@ -192,9 +187,6 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
             return Sight::Ignored;
         }
-        if query.ltime < self.queries.min {
-            return Sight::Ignored;
-        }
         let clock = self.query_clock.time().0;
         if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
             scope.stats.count_drop(DropReason::QueryTooOld);
@@ -202,14 +194,23 @@ impl Serf {
             scope.notice(Notice::TooOld { what: "query", name, ltime });
             return Sight::Ignored;
         }
-        if !self.queries.insert(query.ltime, query.id) {
+        self.queries.seen.advance(self.query_clock.time());
+        let passed_on = query.flags & FLAG_NO_BROADCAST == 0;
+        if !self.queries.seen.insert(query.ltime, query.id, passed_on) {
             return Sight::Repeated;
+        }
+        if query.ltime < self.queries.min {
+            // From before this node's time: remembered, so that peers see that it is known, and not answered.
+            return Sight::Ignored;
+        }
+        if passed_on && scope.config.extensions {
+            self.queries.seen.keep(query, scope.ctx.now);
         }
         record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
         if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
-        if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
+        if passed_on { Sight::First } else { Sight::Ignored }
     }
 
     /// Answers a query of another node.
@@ -258,8 +259,8 @@ impl Serf {
         if known.contains(&from) {
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
-        // Members that came after the start may answer too.
-        if known.len() >= running.capacity.max(scope.view.members_count()) {
+        // Members that came after the start may answer too, also before this node hears of them.
+        if known.len() >= running.capacity.max(scope.view.members_count()) + NEWCOMERS_MAX {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
         known.insert(from.clone());
@@ -318,12 +319,15 @@ impl Serf {
             self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
         }
         if query.name.starts_with(PREFIX) {
-            if let Some(payload) = self.internal_answer(scope, query.name, &query.payload) {
-                let mut bytes = Vec::new();
-                let from = &scope.config.node_name;
-                let (ltime, id, payload) = (query.ltime, query.id, payload.into());
-                QueryResponse { ltime, id, from, flags: 0, payload }.encode(&mut bytes);
-                self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
+            let reply_to = ReplyTo {
+                ltime: query.ltime,
+                id: query.id,
+                addr: to,
+                node: query.source_node.to_owned(),
+                relay_factor: query.relay_factor,
+            };
+            if let Some(payload) = self.internal_answer(scope, &reply_to, query.name, &query.payload) {
+                self.send_response(scope, &reply_to, &payload);
             }
             return;
         }
@@ -338,6 +342,15 @@ impl Serf {
             timeout,
         };
         scope.ctx.out.events.push((scope.node, asked));
+    }
+
+    /// Answers a query.
+    pub(super) fn send_response(&mut self, scope: &mut Scope<'_>, reply_to: &ReplyTo, payload: &[u8]) {
+        let ReplyTo { ltime, id, addr, ref node, relay_factor } = *reply_to;
+        let mut bytes = Vec::new();
+        let from = &scope.config.node_name;
+        QueryResponse { ltime, id, from, flags: 0, payload: payload.into() }.encode(&mut bytes);
+        self.send_answer(scope, addr, node, relay_factor, &bytes);
     }
 
     fn remember(&mut self, deadline: Time, to: SocketAddr, query: &Query<'_>) -> QueryToken {
@@ -428,9 +441,9 @@ mod tests {
     #[test]
     fn a_query_is_known_by_time_and_id() {
         let mut queries = Queries::default();
-        assert!(queries.insert(LamportTime(3), 7));
-        assert!(!queries.insert(LamportTime(3), 7));
-        assert!(queries.insert(LamportTime(3), 8));
-        assert!(queries.insert(LamportTime(3 + 512), 7), "a newer time takes the slot");
+        assert!(queries.seen.insert(LamportTime(3), 7, true));
+        assert!(!queries.seen.insert(LamportTime(3), 7, true));
+        assert!(queries.seen.insert(LamportTime(3), 8, true));
+        assert!(queries.seen.insert(LamportTime(3 + 512), 7, true), "a newer time takes the slot");
     }
 }

@@ -1,15 +1,23 @@
 //! Carrying out what nodes put out: datagrams, streams, completions, events, snapshot lines.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::hosted::HostedNode;
 use super::item::OutletItem;
+use super::mailbox::{Mailbox, Request};
 use super::watch::NodeEvent;
 use super::{Shard, hosted_node};
-use crate::context::StreamOperation;
+use crate::context::{Context, NodeId, StreamOperation};
 use crate::drop_reason::DropReason;
+use crate::event::Notice;
 use crate::io::Departure;
 use crate::io::files::journal::FLUSH_AFTER;
+use crate::io::files::keyring;
 
 impl Shard {
-    /// Carries out what nodes put out, in the order that the Context's documentation gives.
+    /// Carries out what nodes put out, in the order that the Context's documentation gives: what a restart must know of
+    /// events and queries is with the kernel before they reach the application.
     pub(super) fn carry_out(&mut self) {
         if self.ctx.out.is_empty() {
             return;
@@ -46,9 +54,10 @@ impl Shard {
                 hosted.deliver(OutletItem::Notice(notice));
             }
         }
-        for node in out.keyrings.drain(..) {
-            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
-                hosted.write_keyring();
+        for (node, keys) in out.keyrings.drain(..) {
+            let path = hosted_node(&mut self.nodes, node).and_then(|hosted| hosted.keyring_file.clone());
+            if let Some(path) = path {
+                write_keyring(Arc::clone(&self.mailbox), node, path, keys);
             }
         }
         for node in std::mem::take(&mut self.ctx.out.ended) {
@@ -68,14 +77,22 @@ impl Shard {
     }
 
     fn write_records(&mut self) {
-        for (node, record) in self.ctx.out.records.drain(..) {
+        let mut records = std::mem::take(&mut self.ctx.out.records);
+        // One write for each node, however many lines there are.
+        records.sort_by_key(|(node, _)| node.0);
+        let mut lines = records.drain(..).peekable();
+        while let Some((node, record)) = lines.next() {
             let Some(hosted) = hosted_node(&mut self.nodes, node) else { continue };
             let Some(journal) = &mut hosted.journal else { continue };
             self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
-            if journal.append(record) {
-                hosted.sync_journal();
+            let mut urgency = journal.append(record);
+            while let Some((_, record)) = lines.next_if(|(next, _)| *next == node) {
+                urgency = urgency.max(journal.append(record));
             }
+            hosted.write_journal(urgency);
         }
+        drop(lines);
+        self.ctx.out.records = records;
     }
 
     /// Starts to write the journals' buffers if that is due.
@@ -89,4 +106,20 @@ impl Shard {
         }
         self.flush_at = again.then(|| self.ctx.now + FLUSH_AFTER);
     }
+}
+
+/// Writes a keyring file on a thread of its own, because it waits for the disk, and returns the outcome to the node.
+fn write_keyring(mailbox: Arc<Mailbox>, node: NodeId, path: PathBuf, keys: Vec<Vec<u8>>) {
+    tokio::task::spawn_blocking(move || {
+        let outcome = keyring::write(&path, &keys)
+            .map_err(|error| format!("Failed to write keyring file {}: {error}", path.display()));
+        let call = Box::new(move |hosted: &mut HostedNode, ctx: &mut Context| {
+            if let Err(remark) = outcome.clone() {
+                hosted.deliver(OutletItem::Notice(Notice::Keyring { remark }));
+            }
+            hosted.node.keyring_written(ctx, outcome);
+        });
+        // The shard may have stopped.
+        let _ = mailbox.push(Request::Call(node, call));
+    });
 }

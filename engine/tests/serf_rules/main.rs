@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod exchanges;
+mod keys;
+mod order;
 mod queries;
 mod snapshots;
 
