@@ -65,5 +65,5 @@ fn coa_5_all_events_of_a_names_newest_lamport_time_are_kept() {
         let event = UserEvent { ltime: LamportTime(ltime), name, payload, coalesce: true };
         lone.hear_serf(|out| event.encode(out));
     }
-    assert_eq!(reported(&mut lone), ["a one", "a two", "a three", "b other"]);
+    assert_eq!(reported(&mut lone), ["b other", "a one", "a two", "a three"]);
 }

@@ -110,7 +110,7 @@ fn seconds_to_death(accusers: &[&str]) -> f64 {
         });
         for (from, seq) in pings {
             let mut ack = Vec::new();
-            Ack { seq, payload: b""[..].into() }.encode(&mut ack);
+            Ack { seq, ..Ack::default() }.encode(&mut ack);
             lone.node.handle_datagram(&mut lone.ctx, from, &mut ack);
         }
     }
