@@ -17,6 +17,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-config-dir=DIR", "Read the *.json files of a directory, by name"),
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
+        ("-dissemination=classic", "How news reaches all members: classic (as Serf) or eager"),
         ("-encrypt=KEY", "Key for gossip, in base64; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::network::Network;
-use crate::config::RawConfig;
+use crate::config::{DisseminationPolicy, RawConfig};
 use crate::duration::Span;
+use crate::roster::circle::point_of;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
 pub const NODES_MAX: u32 = 100_000;
@@ -29,6 +30,9 @@ pub struct Scenario {
     /// Whether all nodes know each other at the start; else there is one node, and the others join it.
     #[serde(default)]
     pub start: Start,
+    /// Share of the other members that each node does not know at a converged start, 0 to 1; others for each node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub views_missing: f64,
     /// How long it lasts.
     pub lasts: Span,
     /// What the network is like.
@@ -114,6 +118,12 @@ impl NetworkSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// How news reaches all members.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dissemination: DisseminationPolicy,
+    /// Share of the nodes that disseminate as Serf does all the same, 0 to 1. The node's name decides.
+    #[serde(skip_serializing_if = "is_default")]
+    pub classic_share: f64,
     /// Gossip is encrypted.
     pub encrypted: bool,
     /// LZW compression; off by default here, because it takes most of a simulation's time.
@@ -142,6 +152,9 @@ impl Settings {
     /// Applies them.
     pub fn apply(&self, raw: &mut RawConfig) {
         raw.compression = self.compression;
+        let place = point_of(&raw.node_name) as f64 / u64::MAX as f64;
+        let mixed_in = self.classic_share > 0.0 && place <= self.classic_share;
+        raw.dissemination = if mixed_in { DisseminationPolicy::Classic } else { self.dissemination };
         if self.encrypted {
             raw.keys = vec![vec![7; 32]];
         }
@@ -333,6 +346,8 @@ impl Scenario {
             ("network.duplication", network.duplication),
             ("network.tail_share", network.tail_share),
             ("network.stream_cuts", network.stream_cuts),
+            ("views_missing", self.views_missing),
+            ("settings.classic_share", self.settings.classic_share),
         ]
         .into();
         if network.delay_max < network.delay_min {

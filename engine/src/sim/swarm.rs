@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::scenario::{Action, NetworkSpec, Scenario, Settings, Start, Step};
+use crate::config::DisseminationPolicy;
 use crate::duration::Span;
 use crate::random::Random;
 
@@ -20,7 +21,7 @@ pub fn draw(seed: u64) -> Scenario {
     let encrypted = draw.on(0.2);
     let queue_depth_max = draw.on(0.2).then(|| 4 + draw.0.below(60) as usize);
     let compression = draw.on(0.2);
-    let settings = Settings { encrypted, compression, queue_depth_max, ..Settings::default() };
+    let mut settings = Settings { encrypted, compression, queue_depth_max, ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
     let kinds: [(f64, DrawStep); 14] = [
@@ -51,8 +52,15 @@ pub fn draw(seed: u64) -> Scenario {
             steps.push(Step { snapshot, moved, ..draw.step(action, 2) });
         }
     }
+    // Drawn last, so that seeds keep the faults that they had before these draws.
+    if draw.on(0.6) {
+        settings.dissemination = DisseminationPolicy::Eager;
+        settings.classic_share = if draw.on(0.4) { draw.share(1.0) } else { 0.0 };
+    }
+    let views_missing = if draw.on(0.2) { draw.share(0.1) } else { 0.0 };
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
-    Scenario { name, about, nodes, start, lasts: Span(LASTS), network, settings, steps, settle: true }
+    let lasts = Span(LASTS);
+    Scenario { name, about, nodes, start, views_missing, lasts, network, settings, steps, settle: true }
 }
 
 /// Draws a step of one kind.

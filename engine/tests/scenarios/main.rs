@@ -5,6 +5,7 @@ mod admission;
 mod busy;
 mod delegates;
 mod departed;
+mod eager;
 mod early;
 mod events;
 mod keys;
