@@ -43,6 +43,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A query filter whose regular expression is none, or too big.
     BadFilter = "bad_filter",
+    /// A step of a reconciliation from an address that is not its sender's.
+    UnknownSender = "unknown_sender",
     /// Filters of queries whose expressions cost more than this node compiles in a second.
     FiltersTooCostly = "filters_too_costly",
     /// A ping for another name: the sender's picture of this address is old.
@@ -79,6 +81,9 @@ drop_reasons! {
     StreamUnread = "stream_unread",
     /// A stream that took too long.
     StreamTimeout = "stream_timeout",
+    /// A stream on which the peer sent nothing, or hardly anything: closed after three seconds, or earlier to make room
+    /// for another one.
+    StreamIdle = "stream_idle",
     /// The other side refused a stream with an error message.
     RemoteError = "remote_error",
     /// A user event older than what is remembered.

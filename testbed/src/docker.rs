@@ -26,6 +26,8 @@ pub(crate) struct Container {
     pub(crate) state: String,
     /// A seccomp profile's file; the engine's own where there is none.
     pub(crate) seccomp: Option<String>,
+    /// Another program than the image's.
+    pub(crate) entrypoint: Option<String>,
     pub(crate) arguments: Vec<String>,
 }
 
@@ -43,6 +45,7 @@ impl Container {
         self.labels.iter().for_each(|(name, value)| option("label", &format!("{name}={value}")));
         option("volume", &format!("{}:/state", self.state));
         self.seccomp.iter().for_each(|profile| option("security-opt", &format!("seccomp={profile}")));
+        self.entrypoint.iter().for_each(|program| option("entrypoint", program));
         arguments.push(self.image.clone());
         arguments.extend(self.arguments.iter().cloned());
         arguments
@@ -133,6 +136,9 @@ pub(crate) fn import(root: &Path, image: &str, changes: &[String]) -> Result<(),
     imported.map(|_| ())
 }
 
+/// What begins a refusal of the engine.
+const ENGINE_ERROR: &str = "Error response from daemon: ";
+
 /// The words of the engine that users meet, and what to do about each.
 fn explain(shown: &str, printed: &Printed) -> Failure {
     let text = format!("{}\n{}", printed.err, printed.out);
@@ -165,10 +171,11 @@ fn explain(shown: &str, printed: &Printed) -> Failure {
     } else if has("no space left on device") {
         format!("disk full: `{shown}` failed: {}", line("no space left on device"))
     } else {
-        format!(
-            "`{shown}` failed: {}",
-            printed.last_error_line().trim_start_matches("Error response from daemon: ")
-        )
+        // `docker run` ends with a hint about its help; the cause stands above it.
+        let cause = Some(line(ENGINE_ERROR)).filter(|cause| !cause.is_empty());
+        let cause = cause.as_deref().unwrap_or(printed.last_error_line());
+        let cause = cause.split_once(ENGINE_ERROR).map_or(cause, |(_, cause)| cause);
+        format!("`{shown}` failed: {cause}")
     })
 }
 
@@ -190,13 +197,14 @@ mod tests {
             labels: vec![(LABEL.into(), "1".into())],
             state: "/tmp/s".into(),
             seccomp: Some("/p.json".into()),
+            entrypoint: Some("/bin/sh".into()),
             arguments: vec!["agent".into(), "-node=n01".into()],
         };
         assert_eq!(
             container.run_arguments().join(" "),
             "run -d --pull=never --name=ttb-1-n01 --hostname=n01 --network=ttb-1 --ip=10.201.4.11 --ip6=fd00::b \
              --network-alias=seeds --label=thane-testbed=1 --volume=/tmp/s:/state --security-opt=seccomp=/p.json \
-             thane:testbed agent -node=n01"
+             --entrypoint=/bin/sh thane:testbed agent -node=n01"
         );
         let network = Network {
             name: "ttb-1".into(),
@@ -240,6 +248,11 @@ mod tests {
             ),
             ("docker: Error response from daemon: mkdir /x: no space left on device.", "disk full"),
             ("warning\nError response from daemon: something new", "`docker x` failed: something new"),
+            (
+                "docker: Error response from daemon: bad mount.\n\nRun 'docker run --help' for more information",
+                "`docker x` failed: bad mount.",
+            ),
+            ("unknown flag: --x", "`docker x` failed: unknown flag: --x"),
         ];
         for (printed, expected) in cases {
             let printed = Printed { ok: false, out: String::new(), err: printed.into() };

@@ -1,6 +1,6 @@
 //! Whether a run has passed: each criterion of the scenario beside what was measured.
 
-use crate::outcome::{Outcome, Spread};
+use crate::outcome::{Handled, Outcome, Spread};
 use crate::scenario::Pass;
 
 /// One criterion of a run.
@@ -16,8 +16,17 @@ pub(crate) struct Verdict {
     pub(crate) detail: String,
 }
 
-/// Judges a run. `serf` is a run of the same scenario between Serf alone, in the same command.
-pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> Vec<Verdict> {
+/// What a run is compared with.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// The share of events that runs between Serf alone lost, in the same command.
+    pub(crate) serf_lost: Option<f64>,
+    /// All agents are Thane's and disseminate eagerly.
+    pub(crate) is_eager: bool,
+}
+
+/// Judges a run.
+pub(crate) fn judge(pass: &Pass, outcome: &Outcome, beside: Beside) -> Vec<Verdict> {
     let mut verdicts = vec![at_most("ended", outcome.ended.len() as u64, 0, outcome.ended.first())];
     verdicts.push(at_most("refused", outcome.refused.len() as u64, 0, outcome.refused.first()));
     let mut add = |verdict| verdicts.push(verdict);
@@ -63,9 +72,18 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> V
             detail,
         });
     }
+    if let Some(wanted) = pass.io_uring.filter(|_| !outcome.drivers.is_empty()) {
+        let other = outcome.drivers.iter().filter(|driver| (*driver == "io_uring") != wanted);
+        add(at_most("io_uring", other.clone().count() as u64, 0, other.clone().next()));
+    }
     let counts = [
         ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
         ("handled_lost", pass.handled_lost, outcome.handled.map(|handled| handled.lost)),
+        (
+            "eager_lost",
+            pass.eager_lost.filter(|_| beside.is_eager),
+            outcome.handled.map(|handled| handled.lost + handled.lost_at_end),
+        ),
     ];
     for (criterion, bound, count) in counts {
         match (bound, count) {
@@ -75,7 +93,7 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> V
         }
     }
     if pass.lost_as_serf {
-        add(lost_as_serf(outcome, serf));
+        add(lost_as_serf(outcome, beside.serf_lost));
     }
     verdicts
 }
@@ -142,12 +160,9 @@ fn acks(queries: &[Spread], bound: f64) -> Verdict {
     }
 }
 
-fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
-    let share = |outcome: &Outcome| {
-        let handled = outcome.handled.filter(|handled| handled.due > 0)?;
-        Some((handled.lost + handled.lost_at_end) as f64 / handled.due as f64)
-    };
-    let (Some(ours), serf) = (share(outcome), serf.and_then(share)) else { return nothing("lost_as_serf") };
+fn lost_as_serf(outcome: &Outcome, serf: Option<f64>) -> Verdict {
+    let ours = outcome.handled.and_then(|handled| Handled::lost_share(&[handled]));
+    let Some(ours) = ours else { return nothing("lost_as_serf") };
     let Some(serf) = serf else {
         let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
         return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
@@ -162,7 +177,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::outcome::{Handled, Usage};
+    use crate::outcome::Usage;
     use thane_engine::sim::Span;
 
     fn span(seconds: u64) -> Option<Span> {
@@ -171,7 +186,11 @@ mod tests {
 
     fn failed(pass: &Pass, outcome: &Outcome) -> Vec<&'static str> {
         let failed = |verdict: &Verdict| verdict.passed == Some(false);
-        judge(pass, outcome, None).into_iter().filter(failed).map(|verdict| verdict.criterion).collect()
+        judge(pass, outcome, Beside { serf_lost: None, is_eager: true })
+            .into_iter()
+            .filter(failed)
+            .map(|verdict| verdict.criterion)
+            .collect()
     }
 
     #[test]
@@ -184,6 +203,7 @@ mod tests {
             leaves: vec![Spread { due: 1, after: vec![0.5] }],
             whole: Some(1.0),
             handled: Some(Handled { events: 10, due: 100, ..Handled::default() }),
+            drivers: vec!["epoll".into()],
             idle: Usage { sent_bytes: 400.0, readings: 1, ..Usage::default() },
             ..Outcome::default()
         };
@@ -199,14 +219,17 @@ mod tests {
             conflicts: Some(0),
             handled_twice: Some(0),
             handled_lost: Some(0),
+            eager_lost: Some(0),
             lost_as_serf: true,
+            io_uring: Some(false),
             sent_bytes: Some(500),
         };
         assert_eq!(failed(&pass, &well), [""; 0]);
-        assert!(has_passed(&judge(&pass, &well, None)));
+        assert!(has_passed(&judge(&pass, &well, Beside::default())));
         let late = Spread { due: 2, after: vec![0.1, 30.0] };
         let handled = |twice, lost| Some(Handled { events: 10, due: 100, twice, lost, lost_at_end: 0 });
-        let cases: [(Outcome, &[&str]); 13] = [
+        let cases: [(Outcome, &[&str]); 14] = [
+            (Outcome { drivers: vec!["io_uring".into()], ..well.clone() }, &["io_uring"]),
             (Outcome { full_views: None, ..well.clone() }, &["full_views"]),
             (Outcome { events: vec![late.clone()], ..well.clone() }, &["event_all"]),
             (
@@ -221,7 +244,7 @@ mod tests {
             (Outcome { conflicts: 1, ..well.clone() }, &["conflicts"]),
             (Outcome { ended: vec!["n1".into()], ..well.clone() }, &["ended"]),
             (Outcome { handled: handled(1, 0), ..well.clone() }, &["handled_twice"]),
-            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost"]),
+            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost", "eager_lost"]),
             (
                 Outcome {
                     idle: Usage { sent_bytes: 501.0, readings: 1, ..Usage::default() },
@@ -241,8 +264,10 @@ mod tests {
             handled: Some(Handled { events: 10, due: 1000, twice: 0, lost: 0, lost_at_end }),
             ..Outcome::default()
         };
-        assert_eq!(lost_as_serf(&with(5), Some(&with(5))).passed, Some(true));
-        assert_eq!(lost_as_serf(&with(6), Some(&with(5))).passed, Some(false));
+        assert_eq!(lost_as_serf(&with(5), Some(0.005)).passed, Some(true));
+        assert_eq!(lost_as_serf(&with(6), Some(0.005)).passed, Some(false));
+        let runs = [with(6).handled.unwrap(), with(4).handled.unwrap()];
+        assert_eq!((Handled::lost_share(&runs), Handled::lost_share(&[])), (Some(0.005), None));
         let alone = lost_as_serf(&with(6), None);
         assert_eq!(alone.passed, None);
         assert!(alone.detail.contains("no run between Serf alone"), "{}", alone.detail);

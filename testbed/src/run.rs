@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use crate::backend::Backend;
-use crate::cluster::{Cluster, Make};
+use crate::cluster::Cluster;
 use crate::docker;
 use crate::engine::DockerBackend;
 use crate::failure::Failure;
 use crate::images::Software;
-use crate::judge::{has_passed, judge};
+use crate::judge::{Beside, has_passed, judge};
+use crate::kubernetes::{self, KubernetesBackend, KubernetesOptions};
 use crate::lab::LabOptions;
 use crate::leftovers;
-use crate::outcome::Outcome;
+use crate::node::Make;
+use crate::outcome::{Handled, Outcome};
 use crate::played::{Against, Played};
 use crate::player::Player;
 use crate::report;
@@ -30,7 +33,7 @@ pub(crate) struct RunOptions {
     /// Agents of each cluster; several numbers give several clusters.
     #[arg(long, default_value = "20", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=150))]
     nodes: Vec<u32>,
-    /// Kinds of clusters: all Serf, all Thane, or both mixed.
+    /// Kinds of clusters.
     #[arg(long, default_value = "serf,thane,mixed", value_delimiter = ',')]
     against: Vec<Against>,
     /// Runs of each; tables have medians.
@@ -55,9 +58,26 @@ pub(crate) struct CommonOptions {
     /// The network's subnet; else one of 10.201.0.0/16 that is free.
     #[arg(long, value_name = "NET")]
     subnet: Option<Ipv4Net>,
+    /// What runs the agents.
+    #[arg(long, value_enum, default_value_t = Runtime::Docker)]
+    backend: Runtime,
+    #[command(flatten)]
+    kubernetes: KubernetesOptions,
+    /// A seccomp profile for the containers instead of the engine's.
+    #[arg(long, value_name = "FILE")]
+    seccomp: Option<PathBuf>,
     /// Raise the kernel's limits for neighbours where they are too small for so many containers.
     #[arg(long)]
     raise_neighbour_limits: bool,
+}
+
+/// What runs the agents.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+enum Runtime {
+    /// The Docker engine of this machine.
+    Docker,
+    /// The cluster of kubectl's current context. Scenarios that need more than pods can give are not played.
+    Kubernetes,
 }
 
 /// Runs scenarios as the options say.
@@ -84,7 +104,12 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         println!("\n{}\n{}", table::verdicts(&played), table::measures(&played));
     }
     if let Some(folder) = &options.out {
-        let notes = [format!("Docker engine {}", docker::version()?)];
+        let notes = match options.common.backend {
+            Runtime::Docker => [format!("Docker engine {}", docker::version()?)],
+            Runtime::Kubernetes => {
+                ["pods on Kubernetes: no counters of bytes, processor and memory".to_owned()]
+            }
+        };
         for page in report::write(folder, &played, &notes)? {
             println!("written: {}", page.display());
         }
@@ -124,20 +149,32 @@ fn play_all(
     played: &mut Vec<Played>,
 ) -> Result<(), Failure> {
     for scenario in scenarios {
+        let lacking = kubernetes::lacks(scenario).filter(|_| options.common.backend == Runtime::Kubernetes);
+        if let Some(what) = lacking {
+            println!("not run {}: pods do not give it {what}", scenario.name);
+            continue;
+        }
         for &nodes in &options.nodes {
-            for &against in kinds {
+            // What Serf alone loses is measured first, in the same command.
+            let alone = scenario.between_serf().filter(|_| scenario.pass.lost_as_serf);
+            let plays = alone.iter().map(|alone| (alone, Against::Serf));
+            for (scenario, against) in plays.chain(kinds.iter().map(|kind| (scenario, *kind))) {
                 for _ in 0..options.runs {
                     stop::check()?;
                     let outcome = play(&options.common, scenario, against, nodes)?;
-                    let serf = played.iter().find(|other| {
-                        other.against == Against::Serf && other.nodes == nodes && other.scenario == *scenario
-                    });
-                    let serf = if against == Against::Serf {
-                        Some(&outcome)
-                    } else {
-                        serf.map(|other| &other.outcome)
-                    };
-                    let verdicts = judge(&scenario.pass, &outcome, serf);
+                    let yardstick = alone.as_ref().unwrap_or(scenario);
+                    let mut serf: Vec<Handled> = played
+                        .iter()
+                        .filter(|other| other.against == Against::Serf && other.nodes == nodes)
+                        .filter(|other| other.scenario == *yardstick)
+                        .filter_map(|other| other.outcome.handled)
+                        .collect();
+                    if against == Against::Serf && scenario == yardstick {
+                        serf.extend(outcome.handled);
+                    }
+                    let is_eager = against == Against::Eager;
+                    let beside = Beside { serf_lost: Handled::lost_share(&serf), is_eager };
+                    let verdicts = judge(&scenario.pass, &outcome, beside);
                     let one = Played { scenario: scenario.clone(), against, nodes, outcome, verdicts };
                     println!("{}", table::line(&one));
                     played.push(one);
@@ -154,12 +191,18 @@ fn play(
     against: Against,
     nodes: u32,
 ) -> Result<Outcome, Failure> {
-    let lab = LabOptions {
-        subnet: common.subnet,
-        raise_neighbour_limits: common.raise_neighbour_limits,
-        ..LabOptions::default()
+    let backend: Box<dyn Backend> = match common.backend {
+        Runtime::Kubernetes => Box::new(KubernetesBackend::open(&common.kubernetes)?),
+        Runtime::Docker => {
+            let lab = LabOptions {
+                subnet: common.subnet,
+                raise_neighbour_limits: common.raise_neighbour_limits,
+                ..LabOptions::default()
+            };
+            let seccomp = common.seccomp.as_deref();
+            Box::new(DockerBackend::open(&lab, &scenario.settings, seccomp, nodes)?)
+        }
     };
-    let backend: Box<dyn Backend> = Box::new(DockerBackend::open(&lab, &scenario.settings, nodes)?);
     let make =
         Make { serf_share: against.serf_share(common.serf_share), thane_config: common.thane_config.clone() };
     let mut cluster = Cluster::new(backend, &scenario.settings, make)?;
@@ -169,24 +212,53 @@ fn play(
     Ok(outcome)
 }
 
+/// The further settings of Thane's agents in clusters of that kind.
+fn thane_config(given: Option<&str>, against: Against) -> Result<Option<String>, Failure> {
+    let parse = |text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    let given = given.map(parse).transpose();
+    let mut settings = given
+        .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?
+        .unwrap_or_default();
+    if let Some(policy) = against.dissemination() {
+        settings.insert("dissemination".to_owned(), policy.into());
+    }
+    Ok((!settings.is_empty()).then(|| serde_json::Value::Object(settings).to_string()))
+}
+
 /// Refuses what can't work before anything is started.
 fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) -> Result<(), Failure> {
     if !(0.0..=1.0).contains(&common.serf_share) {
         return Err(Failure::new(format!("--serf-share is {}; it must be 0 to 1", common.serf_share)));
     }
-    if let Some(text) = &common.thane_config {
-        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
-            .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?;
+    thane_config(common.thane_config.as_deref(), Against::Thane)?;
+    if common.backend == Runtime::Kubernetes {
+        return kubernetes::require_cluster();
     }
     docker::version()?;
     let upgrades = scenarios
         .iter()
         .any(|scenario| scenario.steps.iter().any(|step| step.to == crate::scenario::Become::Other));
     for software in [Software::Serf, Software::Thane] {
-        let alone = if software == Software::Serf { Against::Serf } else { Against::Thane };
-        if upgrades || kinds.iter().any(|kind| *kind == alone || *kind == Against::Mixed) {
+        let other = if software == Software::Serf { 0.0 } else { 1.0 };
+        if upgrades || kinds.iter().any(|kind| kind.serf_share(0.5) != other) {
             docker::require_image(&software.shell_image())?;
         }
     }
     leftovers::clear_before_start()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_kind_adds_its_policy_to_the_given_settings() {
+        let config = |given, kind| thane_config(given, kind).unwrap();
+        assert_eq!(config(None, Against::Mixed), None);
+        assert_eq!(config(None, Against::Eager).unwrap(), r#"{"dissemination":"eager"}"#);
+        let both = config(Some(r#"{"label": "x"}"#), Against::Classic).unwrap();
+        assert_eq!(both, r#"{"label":"x","dissemination":"classic"}"#);
+        assert!(thane_config(Some("[1]"), Against::Thane).is_err());
+    }
 }

@@ -13,12 +13,13 @@ use crate::delegate::Onward;
 use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
+use crate::held::HeldMessages;
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, SwimState};
+use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::LamportTime;
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::stream::PushPullFrame;
@@ -93,8 +94,27 @@ impl TopLayer {
             MemberEventKind::Failed => MemberStatus::Failed,
             _ => MemberStatus::Alive,
         };
-        scope.view.set_status(member, status, scope.ctx.now);
+        scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         emit(scope, kind, member);
+    }
+
+    /// A user message arrived in a datagram. Events and queries wait until the datagram is read.
+    pub(crate) fn on_datagram_message(&mut self, scope: &mut Scope<'_>, from: SocketAddr, bytes: &[u8]) {
+        match self {
+            TopLayer::Serf(_) if HeldMessages::takes(bytes) => scope.ctx.held.hold(bytes),
+            _ => self.on_message(scope, Some(from), bytes),
+        }
+    }
+
+    /// A datagram is read: its events and queries are handled in order.
+    pub(crate) fn on_datagram_end(&mut self, scope: &mut Scope<'_>, from: SocketAddr) {
+        if scope.ctx.held.is_empty() {
+            return;
+        }
+        let mut held = std::mem::take(&mut scope.ctx.held);
+        held.in_order().for_each(|message| self.on_message(scope, Some(from), message));
+        held.clear();
+        scope.ctx.held = held;
     }
 
     /// A user message arrived.
@@ -123,6 +143,18 @@ impl TopLayer {
                     out.extend_from_slice(&state);
                 }
             }
+        }
+    }
+
+    /// Appends this node's part of an answer that names these members alone.
+    pub(crate) fn encode_referral(
+        &self,
+        scope: &Scope<'_>,
+        members: &[(MemberIndex, Known)],
+        out: &mut Vec<u8>,
+    ) {
+        if let TopLayer::Serf(serf) = self {
+            serf.encode_referral(scope, members, out);
         }
     }
 
@@ -169,6 +201,14 @@ impl TopLayer {
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.record_clock(scope);
+        }
+    }
+
+    /// A sum over the recent messages that this node has seen.
+    pub(crate) fn messages_digest(&self) -> u64 {
+        match self {
+            TopLayer::Serf(serf) => serf.messages_digest(),
+            TopLayer::Plain => 0,
         }
     }
 

@@ -4,13 +4,17 @@
 //! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never reads a
 //! clock and never fails on a peer's bytes: input that it refuses is dropped and counted.
 
+mod accepted;
 mod command;
 mod exchange;
 mod layers;
 mod listing;
+mod reconcile;
 mod settle;
 #[cfg(feature = "sim")]
 mod settled;
+mod states;
+mod steps;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -21,6 +25,7 @@ use self::command::Leave;
 use self::exchange::EarlyExchanges;
 use self::layers::TopLayer;
 pub(crate) use self::listing::ListedMember;
+use self::reconcile::Reconciler;
 use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
@@ -30,6 +35,7 @@ use crate::delegate::Delegate;
 use crate::dissemination::{Class, Dissemination, Source};
 use crate::drop_reason::DropReason;
 use crate::event::Member;
+use crate::reconcile::compared::Compared;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
@@ -52,6 +58,7 @@ pub struct Node {
     pub(crate) top: TopLayer,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
+    reconciler: Reconciler,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
@@ -66,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) envelope: Envelope,
     pub(crate) dissemination: Dissemination,
     pub(crate) ack_payload: Vec<u8>,
+    pub(crate) compared: Compared,
     pub(crate) stats: Stats,
     pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
@@ -81,6 +89,7 @@ impl Shared {
             envelope: &mut self.envelope,
             dissemination: &mut self.dissemination,
             ack_payload: &mut self.ack_payload,
+            compared: &self.compared,
             stats: &mut self.stats,
             delegate: &mut self.delegate,
         }
@@ -96,15 +105,25 @@ impl Node {
         let top = TopLayer::new(&config);
         let (view, stats) = (View::default(), Stats::default());
         let envelope = envelope(&config);
-        let ack_payload = Vec::new();
-        let shared =
-            Shared { id, me, config, view, envelope, dissemination, ack_payload, stats, delegate: None };
+        let shared = Shared {
+            id,
+            me,
+            config,
+            view,
+            envelope,
+            dissemination,
+            ack_payload: Vec::new(),
+            compared: Compared::default(),
+            stats,
+            delegate: None,
+        };
         Node {
             shared,
             swim,
             top,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
+            reconciler: Reconciler::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -146,6 +165,7 @@ impl Node {
                     self.on_message(ctx, from, message)
                 });
                 ctx.scratch = scratch;
+                self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
             }
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
         }
@@ -173,6 +193,9 @@ impl Node {
             TimerKind::EarlyPushPull => self.on_early_push_pull_timer(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
             TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
+            TimerKind::InquiryEnd => self.swim.on_inquiry_end(scope, key),
+            TimerKind::Growth => self.on_growth_timer(ctx, key),
+            TimerKind::Reconcile => self.on_apply_timer(ctx),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
             TimerKind::Reap
@@ -310,7 +333,8 @@ impl Node {
             Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Gossip),
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
-            Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
+            Ok(Message::Reconcile(step)) => self.on_reconcile(ctx, from, &step),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
     }

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
+use super::states::{self, Referrals};
+use super::steps::{close, send};
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -14,20 +17,17 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
-use crate::swim::{Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
-use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
-    wraps,
-};
-use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
+use crate::wire::reconcile::ReconcileSet;
+use crate::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage, refusal_text};
+use crate::wire::{DecodeError, SeqNo};
 use hashbrown::HashMap;
 
-/// Streams that peers may have open to one node at one time; memberlist accepts 128 push/pulls, and pings
-/// beside them. The node itself may open as many again.
-const STREAMS_MAX: usize = 256;
+/// Streams that a node may have opened at one time, beside those of its peers.
+const OPENED_MAX: usize = 256;
 /// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
 /// states of the largest clusters fit; one message alone has at most
 /// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
@@ -40,34 +40,40 @@ const MERGES_MAX: usize = 128;
 /// The streams of one node.
 #[derive(Default)]
 pub(crate) struct Streams {
-    open: StreamMap<Stream>,
+    pub(super) open: StreamMap<Stream>,
+    accepted: AcceptedStreams,
     next_opened: u64,
     joins: BTreeMap<u32, Join>,
     next_join: u32,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
+    referrals: Referrals,
 }
 
 /// Streams by id. The hash has a fixed seed: peers do not choose the ids.
-type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
+pub(super) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
-struct Stream {
-    decoder: StreamDecoder,
-    purpose: Purpose,
+pub(super) struct Stream {
+    pub(super) decoder: StreamDecoder,
+    pub(super) purpose: Purpose,
 }
 
-enum Purpose {
+pub(super) enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
     PushPull { addr: SocketAddr, cause: Cause },
     /// A probe.
     Ping { seq: SeqNo, node: String },
+    /// A reconciliation that this node began.
+    Reconcile(ReconcileSet),
+    /// One that the other side began, and that goes on.
+    Answer,
 }
 
 /// Why a push/pull is made.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// The other side asked for it.
     Asked,
     /// The periodic timer.
@@ -166,6 +172,9 @@ impl Streams {
             StreamInput::Opened => self.send_request(scope, top, id),
             StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
             StreamInput::Finished => {
+                if self.ends_here(scope, id) {
+                    return;
+                }
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
@@ -181,8 +190,15 @@ impl Streams {
     /// A stream took too long.
     pub(crate) fn on_deadline(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let id = StreamId(u64::from(key.generation) << 32 | u64::from(key.subject));
+        let whole = self.accepted.begun(id).map(|since| since + scope.config.tcp_timeout);
+        if let Some(whole) = whole.filter(|&whole| scope.now() < whole && self.open.contains_key(&id)) {
+            // The first byte came in time.
+            return scope.schedule(whole, key.kind, key.subject, key.generation);
+        }
         if let Some(stream) = self.open.remove(&id) {
-            scope.stats.count_drop(DropReason::StreamTimeout);
+            let silent = id.is_accepted() && whole.is_none();
+            let reason = if silent { DropReason::StreamIdle } else { DropReason::StreamTimeout };
+            scope.stats.count_drop(reason);
             scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
             self.fail(scope, stream.purpose, "i/o timeout".to_owned());
         }
@@ -227,7 +243,12 @@ impl Streams {
         }
     }
 
-    fn open(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+    pub(super) fn open(
+        &mut self,
+        scope: &mut Scope<'_>,
+        addr: SocketAddr,
+        purpose: Purpose,
+    ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
         self.add(scope, id, Role::Dialler, purpose)?;
@@ -236,18 +257,31 @@ impl Streams {
     }
 
     fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
-        if self.add(scope, id, Role::Listener, Purpose::Serve).is_none() {
-            scope.drop_input(DropReason::TooManyStreams, Some(from));
-            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+        match self.accepted.admit(id, from, scope.now(), |id| self.open.contains_key(&id)) {
+            Admission::Free => {}
+            Admission::InsteadOf(idle, of) => {
+                self.open.remove(&idle);
+                scope.drop_input(DropReason::StreamIdle, Some(of));
+                scope.ctx.out.streams.push((scope.node, idle, StreamOperation::Abort));
+            }
+            Admission::Refused => {
+                scope.drop_input(DropReason::TooManyStreams, Some(from));
+                scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+                return;
+            }
         }
+        self.add(scope, id, Role::Listener, Purpose::Serve);
     }
 
+    /// Adds a stream; `None` if the node has opened too many.
     fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
-        let alike = |open: &&StreamId| open.is_accepted() == id.is_accepted();
-        if self.open.len() >= STREAMS_MAX && self.open.keys().filter(alike).count() >= STREAMS_MAX {
+        let mut within = scope.config.tcp_timeout;
+        if id.is_accepted() {
+            within = within.min(FIRST_BYTE);
+        } else if self.open.keys().filter(|id| !id.is_accepted()).count() >= OPENED_MAX {
             return None;
         }
-        let deadline = scope.now() + scope.config.tcp_timeout;
+        let deadline = scope.now() + within;
         scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
         self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose });
         Some(())
@@ -256,16 +290,18 @@ impl Streams {
     fn send_request(&mut self, scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
-            Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::Serve | Purpose::Answer => {}
+            Purpose::Reconcile(set) => scope.defer(Deferred::ReconcileOpened(id, *set)),
+            Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
                     seq: *seq,
                     node,
-                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_addr: config.advertised_ip().into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
+                    extension: None,
                 };
                 let mut raw = Vec::new();
                 ping.encode(&mut raw);
@@ -283,6 +319,7 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
+        self.accepted.add_bytes(id, bytes.len());
         let received = stream.decoder.buffered() + bytes.len();
         let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
         match decoded {
@@ -322,17 +359,30 @@ impl Streams {
         id: StreamId,
         message: StreamMessage,
     ) {
-        let Some(stream) = self.open.remove(&id) else { return };
+        let Some(mut stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
+            (
+                purpose @ (Purpose::Serve | Purpose::Answer | Purpose::Reconcile(_)),
+                StreamMessage::Reconcile(step),
+            ) if scope.config.extensions => {
+                stream.decoder.go_on();
+                let purpose = if matches!(purpose, Purpose::Serve) { Purpose::Answer } else { purpose };
+                self.open.insert(id, Stream { decoder: stream.decoder, purpose });
+                scope.defer(Deferred::ReconcileStep(id, step));
+            }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, top, id, Role::Listener, frame.join);
+                if frame.join && self.referrals.refers(scope) {
+                    states::send_referral(scope, top, id);
+                } else {
+                    states::send(scope, top, id, Role::Listener, frame.join);
+                }
                 close(scope, id);
                 self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
                     let mut raw = Vec::new();
-                    Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
+                    Ack { seq, ..Ack::default() }.encode(&mut raw);
                     send(scope, id, Role::Listener, raw);
                 } else {
                     scope.drop_input(DropReason::WrongNodeName, None);
@@ -419,7 +469,7 @@ impl Streams {
                 }
                 self.end_exchange(scope, cause, Err(reason));
             }
-            Purpose::Serve | Purpose::Ping { .. } => {}
+            Purpose::Serve | Purpose::Ping { .. } | Purpose::Reconcile(_) | Purpose::Answer => {}
         }
     }
 
@@ -455,38 +505,4 @@ impl Streams {
             scope.ctx.out.completions.push((scope.node, join.ticket, joined));
         }
     }
-}
-
-/// What a record takes with a short name and few tags: the first guess of a state's size.
-const RECORD_BYTES_GUESS: usize = 128;
-
-fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
-    let mut user_state = scope.ctx.spare.take(0);
-    top.encode_state(scope, join, &mut user_state);
-    let count = scope.view.table_count();
-    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
-    encode_push_pull_header(count, user_state.len(), join, &mut raw);
-    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
-    assert_eq!(encoded, count, "the table's count is kept with every change");
-    raw.extend_from_slice(&user_state);
-    scope.ctx.spare.give(user_state);
-    send(scope, id, role, raw);
-}
-
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
-    let envelope = &*scope.envelope;
-    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
-    let bytes = if wraps(envelope, role) {
-        let mut bytes = Vec::with_capacity(raw.len() + 64);
-        encode_stream(&raw, envelope, role, nonce, &mut bytes);
-        scope.ctx.spare.give(raw);
-        bytes
-    } else {
-        raw
-    };
-    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
-}
-
-fn close(scope: &mut Scope<'_>, id: StreamId) {
-    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
 }

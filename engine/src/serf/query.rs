@@ -14,6 +14,7 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes};
+use crate::serf::seen_queries::SeenQueries;
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -30,16 +31,13 @@ const RUNNING_MAX: usize = 1024;
 /// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
-/// Queries of one Lamport time that are remembered; beyond that, further ones count as known.
-const SLOT_IDS_MAX: usize = 256;
 
 /// The queries of one node. Takes memory from the first one on.
 #[derive(Default)]
 pub(super) struct Queries {
     /// Queries older than this were seen in an earlier run.
     min: LamportTime,
-    /// The ids seen at each of the last 512 Lamport times.
-    seen: Vec<Option<(LamportTime, Vec<u32>)>>,
+    pub(super) seen: SeenQueries,
     filters: Filters,
     running: BTreeMap<LamportTime, Running>,
     asked: BTreeMap<QueryToken, Asked>,
@@ -92,26 +90,10 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
-    /// Remembers a query. Returns false if it is known.
-    fn insert(&mut self, ltime: LamportTime, id: u32) -> bool {
-        if self.seen.is_empty() {
-            self.seen.resize(EVENT_SLOTS, None);
-        }
-        match &mut self.seen[(ltime.0 % EVENT_SLOTS as u64) as usize] {
-            Some((at, ids)) if *at == ltime => {
-                if ids.contains(&id) || ids.len() >= SLOT_IDS_MAX {
-                    return false;
-                }
-                ids.push(id);
-            }
-            slot => *slot = Some((ltime, vec![id])),
-        }
-        true
-    }
-
     /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
+        self.seen.expire(now);
     }
 }
 
@@ -156,7 +138,7 @@ impl Serf {
         let query = Query {
             ltime: self.query_clock.time(),
             id: scope.ctx.random.below(1 << 31),
-            addr: ip_to_bytes(scope.config.advertise.ip()).into(),
+            addr: scope.config.advertised_ip().into(),
             port: scope.config.advertise.port(),
             source_node: &name,
             filters: question.filters.iter().map(Into::into).collect(),
@@ -192,9 +174,6 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeExhausted, None);
             return Sight::Ignored;
         }
-        if query.ltime < self.queries.min {
-            return Sight::Ignored;
-        }
         let clock = self.query_clock.time().0;
         if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
             scope.stats.count_drop(DropReason::QueryTooOld);
@@ -202,14 +181,23 @@ impl Serf {
             scope.notice(Notice::TooOld { what: "query", name, ltime });
             return Sight::Ignored;
         }
-        if !self.queries.insert(query.ltime, query.id) {
+        self.queries.seen.advance(self.query_clock.time());
+        let passed_on = query.flags & FLAG_NO_BROADCAST == 0;
+        if !self.queries.seen.insert(query.ltime, query.id, passed_on) {
             return Sight::Repeated;
+        }
+        if query.ltime < self.queries.min {
+            // From before this node's time: remembered, so that peers see that it is known, and not answered.
+            return Sight::Ignored;
+        }
+        if passed_on && scope.config.extensions {
+            self.queries.seen.keep(query, scope.ctx.now);
         }
         record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
         if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
-        if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
+        if passed_on { Sight::First } else { Sight::Ignored }
     }
 
     /// Answers a query of another node.
@@ -428,9 +416,9 @@ mod tests {
     #[test]
     fn a_query_is_known_by_time_and_id() {
         let mut queries = Queries::default();
-        assert!(queries.insert(LamportTime(3), 7));
-        assert!(!queries.insert(LamportTime(3), 7));
-        assert!(queries.insert(LamportTime(3), 8));
-        assert!(queries.insert(LamportTime(3 + 512), 7), "a newer time takes the slot");
+        assert!(queries.seen.insert(LamportTime(3), 7, true));
+        assert!(!queries.seen.insert(LamportTime(3), 7, true));
+        assert!(queries.seen.insert(LamportTime(3), 8, true));
+        assert!(queries.seen.insert(LamportTime(3 + 512), 7, true), "a newer time takes the slot");
     }
 }

@@ -10,10 +10,11 @@ use thiserror::Error;
 use super::network::Network;
 use crate::config::{DisseminationPolicy, RawConfig};
 use crate::duration::Span;
-use crate::roster::circle::point_of;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
 pub const NODES_MAX: u32 = 100_000;
+/// Multiples of it are spread evenly between whole numbers.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 /// The longest scenario.
 const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -121,9 +122,6 @@ pub struct Settings {
     /// How news reaches all members.
     #[serde(skip_serializing_if = "is_default")]
     pub dissemination: DisseminationPolicy,
-    /// Share of the nodes that disseminate as Serf does all the same, 0 to 1. The node's name decides.
-    #[serde(skip_serializing_if = "is_default")]
-    pub classic_share: f64,
     /// Gossip is encrypted.
     pub encrypted: bool,
     /// LZW compression; off by default here, because it takes most of a simulation's time.
@@ -131,6 +129,9 @@ pub struct Settings {
     /// Time between push/pulls; `0s`: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push_pull_interval: Option<Span>,
+    /// Share of nodes that speak no extensions between Thane nodes, as Serf nodes, 0 to 1: 0 none, 1 all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub serf_share: f64,
     /// Queues of intents, queries and events are cut to this length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_depth_max: Option<usize>,
@@ -152,9 +153,11 @@ impl Settings {
     /// Applies them.
     pub fn apply(&self, raw: &mut RawConfig) {
         raw.compression = self.compression;
-        let place = point_of(&raw.node_name) as f64 / u64::MAX as f64;
-        let mixed_in = self.classic_share > 0.0 && place <= self.classic_share;
-        raw.dissemination = if mixed_in { DisseminationPolicy::Classic } else { self.dissemination };
+        // Spread evenly over the numbers in the names.
+        let number = f64::from(raw.node_name.trim_start_matches('n').parse::<u32>().unwrap_or_default());
+        raw.extensions = (number * GOLDEN_RATIO).fract() >= self.serf_share;
+        // Serf's nodes know one policy.
+        raw.dissemination = if raw.extensions { self.dissemination } else { DisseminationPolicy::Classic };
         if self.encrypted {
             raw.keys = vec![vec![7; 32]];
         }
@@ -347,7 +350,7 @@ impl Scenario {
             ("network.tail_share", network.tail_share),
             ("network.stream_cuts", network.stream_cuts),
             ("views_missing", self.views_missing),
-            ("settings.classic_share", self.settings.classic_share),
+            ("settings.serf_share", self.settings.serf_share),
         ]
         .into();
         if network.delay_max < network.delay_min {

@@ -21,7 +21,13 @@ pub fn draw(seed: u64) -> Scenario {
     let encrypted = draw.on(0.2);
     let queue_depth_max = draw.on(0.2).then(|| 4 + draw.0.below(60) as usize);
     let compression = draw.on(0.2);
-    let mut settings = Settings { encrypted, compression, queue_depth_max, ..Settings::default() };
+    let serf_share = match draw.0.below(4) {
+        0 => 1.0,
+        1 => draw.0.unit(),
+        _ => 0.0,
+    };
+    let mut settings =
+        Settings { encrypted, compression, serf_share, queue_depth_max, ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
     let kinds: [(f64, DrawStep); 14] = [
@@ -55,7 +61,6 @@ pub fn draw(seed: u64) -> Scenario {
     // Drawn last, so that seeds keep the faults that they had before these draws.
     if draw.on(0.6) {
         settings.dissemination = DisseminationPolicy::Eager;
-        settings.classic_share = if draw.on(0.4) { draw.share(1.0) } else { 0.0 };
     }
     let views_missing = if draw.on(0.2) { draw.share(0.1) } else { 0.0 };
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::config::Config;
-use crate::deferred::{Acked, Deferred, StreamPing};
+use crate::deferred::{Acked, Asked, Compared, Deferred, StreamPing};
 use crate::delegate::Announcement;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
@@ -19,7 +19,9 @@ use crate::swim::Swim;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
-use crate::wire::{Ack, DecodeError, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
+use crate::wire::{
+    Ack, DecodeError, Extension, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes,
+};
 
 /// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
 const NACK_PROTOCOL_MIN: u8 = 4;
@@ -28,7 +30,10 @@ const STREAM_PING_PROTOCOL_MIN: u8 = 3;
 /// below this; beyond it requests are dropped and counted.
 const RELAYS_MAX: usize = 1024;
 
-/// The probe under way and the pings relayed for others.
+/// Inquiries under way at one time; each lasts one probe timeout.
+const INQUIRIES_MAX: usize = 16;
+
+/// The probe under way, the pings relayed for others, and those sent for a digest.
 #[derive(Default)]
 pub(super) struct Prober {
     seq: u32,
@@ -36,6 +41,15 @@ pub(super) struct Prober {
     position: u32,
     current: Option<Probe>,
     relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
+    inquiries: Vec<Inquiry>,
+}
+
+/// A ping sent for the digest in its ack.
+struct Inquiry {
+    seq: SeqNo,
+    member: MemberIndex,
+    asked: Asked,
+    sent_at: Time,
 }
 
 struct Probe {
@@ -135,7 +149,8 @@ impl Swim {
         }
         let to = reply_address(&ping.source_addr, ping.source_port, from);
         let payload = scope.take_ack_payload();
-        let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
+        let extension = ping.extension.and(scope.extension());
+        let ack = Ack { seq: ping.seq, payload: (&payload[..]).into(), extension };
         scope.send_message(to, |out| ack.encode(out));
         *scope.ack_payload = payload;
     }
@@ -174,17 +189,51 @@ impl Swim {
             if !probe.asked_others && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
+            if scope.config.extensions && !probe.asked_others {
+                let (member, asked, extension) = (probe.target, Asked::Probe, ack.extension);
+                scope.defer(Deferred::Compared(Compared { member, asked, extension }));
+            }
             if !ack.payload.is_empty() {
                 let payload = ack.payload.to_vec();
                 scope.defer(Deferred::Acked(Acked { member: probe.target, round_trip, payload }));
             }
         } else if let Some(relay) = self.prober.relays.remove(&ack.seq) {
-            let forwarded = Ack { seq: relay.requester_seq, payload: (&[][..]).into() };
+            let forwarded = Ack { seq: relay.requester_seq, ..Ack::default() };
             scope.send_message(relay.requester, |out| forwarded.encode(out));
+        } else if let Some(place) = self.prober.inquiries.iter().position(|inquiry| inquiry.seq == ack.seq) {
+            let Inquiry { member, asked, sent_at, .. } = self.prober.inquiries.swap_remove(place);
+            if scope.delegate.is_some() {
+                let round_trip = scope.ctx.now.since(sent_at);
+                report_round_trip(scope, member, round_trip, &ack.payload);
+            }
+            scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
         } else {
             // Late acks are normal; they are counted and not logged.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
+    }
+
+    /// Pings a member for the digest in its ack. Whatever comes of it is deferred as [`Deferred::Compared`].
+    pub(crate) fn inquire(&mut self, scope: &mut Scope<'_>, member: MemberIndex, asked: Asked) {
+        let Some(to) = scope.view.socket_addr(&scope.ctx.roster, member) else { return };
+        if self.prober.inquiries.len() >= INQUIRIES_MAX {
+            return;
+        }
+        let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.next_seq());
+        let sent_at = scope.ctx.now;
+        self.prober.inquiries.push(Inquiry { seq, member, asked, sent_at });
+        scope.schedule(scope.ctx.now + scope.config.probe_timeout, TimerKind::InquiryEnd, seq.0, 0);
+        send_ping(scope, to, &name, seq);
+    }
+
+    /// A member that was asked for its digest had time to answer.
+    pub(crate) fn on_inquiry_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let Some(place) = self.prober.inquiries.iter().position(|inquiry| inquiry.seq.0 == key.subject)
+        else {
+            return;
+        };
+        let Inquiry { member, asked, .. } = self.prober.inquiries.swap_remove(place);
+        scope.defer(Deferred::Compared(Compared { member, asked, extension: None }));
     }
 
     /// A member that was asked to ping got no ack either, but is alive itself.
@@ -221,7 +270,7 @@ impl Swim {
             return send_ping(scope, to, &name, seq);
         }
         scope.sending().begin_packet();
-        let ping = own_ping(scope.config, &name, seq);
+        let ping = own_ping(scope.config, scope.extension(), &name, seq);
         scope.ctx.assembler.push(|out| ping.encode(out));
         let suspect = Suspect { incarnation, node: &name, from: &scope.config.node_name };
         scope.ctx.assembler.push(|out| suspect.encode(out));
@@ -272,18 +321,19 @@ fn report_round_trip(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Dur
     }
 }
 
-fn own_ping<'a>(config: &'a Config, node: &'a str, seq: SeqNo) -> Ping<'a> {
+fn own_ping<'a>(config: &'a Config, extension: Option<Extension>, node: &'a str, seq: SeqNo) -> Ping<'a> {
     Ping {
         seq,
         node,
-        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        extension,
+        source_addr: config.advertised_ip().into(),
         source_port: config.advertise.port(),
         source_node: &config.node_name,
     }
 }
 
 fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
-    let ping = own_ping(scope.config, node, seq);
+    let ping = own_ping(scope.config, scope.extension(), node, seq);
     scope.send_message(to, |out| ping.encode(out));
 }
 
@@ -303,7 +353,7 @@ fn send_indirect_ping(
         port: target_addr.port(),
         node: &node,
         nack,
-        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        source_addr: config.advertised_ip().into(),
         source_port: config.advertise.port(),
         source_node: &config.node_name,
     };

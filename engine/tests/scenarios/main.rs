@@ -1,6 +1,7 @@
 //! Scenarios in virtual time. No test sleeps; the same seed gives the same trace.
 #![allow(clippy::unwrap_used)]
 
+mod address_forms;
 mod admission;
 mod busy;
 mod delegates;
@@ -14,6 +15,7 @@ mod names;
 mod plain;
 mod probes;
 mod queries;
+mod reconcile;
 mod restart;
 mod sights;
 

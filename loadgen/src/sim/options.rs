@@ -52,9 +52,9 @@ struct Changes {
     /// How news reaches all members: classic or eager
     #[arg(long, value_name = "WORD")]
     policy: Option<DisseminationPolicy>,
-    /// Share of the nodes that disseminate as Serf does all the same, 0 to 1
+    /// Share of the nodes that do as Serf's do all the same, 0 to 1: no extensions, policy classic
     #[arg(long, value_name = "SHARE", value_parser = arguments::share)]
-    classic_share: Option<f64>,
+    serf_share: Option<f64>,
     /// Share of the others that each node does not know at a converged start, 0 to 1
     #[arg(long, value_name = "SHARE", value_parser = arguments::share)]
     views_missing: Option<f64>,
@@ -138,7 +138,7 @@ impl Options {
         scenario.views_missing = self.changes.views_missing.unwrap_or(scenario.views_missing);
         let settings = &mut scenario.settings;
         settings.dissemination = self.changes.policy.unwrap_or(settings.dissemination);
-        settings.classic_share = self.changes.classic_share.unwrap_or(settings.classic_share);
+        settings.serf_share = self.changes.serf_share.unwrap_or(settings.serf_share);
         settings.push_pull_interval = push_pull.map(Span).or(settings.push_pull_interval);
         settings.suspicion_max_timeout_mult = suspicion_max.or(settings.suspicion_max_timeout_mult);
         settings.awareness_max_multiplier = awareness_max.or(settings.awareness_max_multiplier);
@@ -207,12 +207,11 @@ mod tests {
         assert_eq!(options.seeds(), 3..6);
         let Task::Play(scenario) = task else { panic!("a scenario was named") };
         assert_eq!((scenario.nodes, scenario.network.loss), (50, 0.25));
-        let (_, task) =
-            parse("event --policy eager --views-missing 0.01 --classic-share 0.5").expect("valid");
+        let (_, task) = parse("event --policy eager --views-missing 0.01 --serf-share 0.5").expect("valid");
         let Task::Play(scenario) = task else { panic!("a scenario was named") };
         let settings = &scenario.settings;
         assert_eq!(
-            (settings.dissemination, settings.classic_share, scenario.views_missing),
+            (settings.dissemination, settings.serf_share, scenario.views_missing),
             (DisseminationPolicy::Eager, 0.5, 0.01)
         );
         assert!(matches!(parse("sweep --seeds 0..10"), Ok((_, Task::Sweep))));

@@ -123,7 +123,7 @@ pub(crate) fn report(scenario: &Scenario, made: crate::report::Made) -> Report {
     let name = format!("thane {}, sim", policy.as_str());
     let mut subject = Subject::new(name, Agents::Thane, Medium::Sim, nodes.into());
     subject.policy = Some(policy);
-    subject.settings.insert("classic share".to_owned(), settings.classic_share.to_string());
+    subject.settings.insert("serf share".to_owned(), settings.serf_share.to_string());
     subject.settings.insert("views missing".to_owned(), scenario.views_missing.to_string());
     subject.settings.insert("loss".to_owned(), scenario.network.loss.to_string());
     subject.settings.insert("compression".to_owned(), settings.compression.to_string());
@@ -263,7 +263,7 @@ pub(crate) fn drawn(scenario: &Scenario) -> BTreeSet<String> {
         (network.stream_cuts > 0.0, "stream cuts"),
         (scenario.settings.encrypted, "encryption"),
         (scenario.settings.dissemination == DisseminationPolicy::Eager, "eager dissemination"),
-        (scenario.settings.classic_share > 0.0, "classic nodes among eager ones"),
+        (scenario.settings.serf_share > 0.0, "nodes without extensions"),
         (scenario.views_missing > 0.0, "views that differ"),
         (scenario.settings.queue_depth_max.is_some(), "short queues"),
     ];
