@@ -14,8 +14,10 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
+use crate::serf::OwnJoin;
 use crate::swim::{Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
+use crate::wire::layer::{Layer, Step};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
@@ -53,6 +55,8 @@ type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 struct Stream {
     decoder: StreamDecoder,
     purpose: Purpose,
+    /// What arrived on it was sealed.
+    sealed: bool,
 }
 
 enum Purpose {
@@ -206,9 +210,12 @@ impl Streams {
                 Cause::Join(slot, _) => self.joins.get(&slot),
                 _ => None,
             };
+            let own_join = match merge.cause {
+                Cause::Rejoin => Some(OwnJoin { ignore_old: false }),
+                _ => join.map(|join| OwnJoin { ignore_old: join.ignore_old }),
+            };
             if !merge.frame.user_state().is_empty() {
-                let ignore_old = join.is_some_and(|join| join.ignore_old);
-                top.merge_state(scope, &merge.frame, ignore_old);
+                top.merge_state(scope, &merge.frame, own_join);
             }
             if join.is_some() {
                 top.announce_join(scope);
@@ -248,7 +255,7 @@ impl Streams {
         }
         let deadline = scope.now() + scope.config.tcp_timeout;
         scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
-        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose });
+        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose, sealed: false });
         Some(())
     }
 
@@ -282,7 +289,12 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
-        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
+        let decoded = stream.decoder.feed(bytes).and_then(|()| {
+            stream.decoder.poll_traced(scope.envelope, |step| {
+                stream.sealed |= matches!(step, Step::Enter(Layer::Sealed { .. }));
+            })
+        });
+        scope.ctx.arrived_plain = !stream.sealed;
         match decoded {
             Ok(None) => self.make_room(scope),
             Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
