@@ -1,5 +1,5 @@
-//! A membership rule: only nodes whose tag `badge` is their name, signed by whoever runs the cluster, are let
-//! in. The nodes hold the public key only, so that none of them can make a badge for another.
+//! A membership rule: only nodes are admitted whose tag `badge` is their name, signed by the operator of the cluster.
+//! The nodes hold the public key only, so none of them can make a badge for another.
 //!
 //! `cargo run --example admission -p thane-engine`
 
@@ -13,7 +13,7 @@ use thane_engine::delegate::{Announcement, Announcements, Delegate, Veto};
 use thane_engine::event::Notice;
 use thane_engine::io::DriverChoice;
 
-/// Lets in who has a badge.
+/// Admits nodes with a valid badge.
 struct BadgeCheck(VerifyingKey);
 
 impl BadgeCheck {
@@ -28,8 +28,8 @@ impl BadgeCheck {
 }
 
 impl Delegate for BadgeCheck {
-    // A signature takes some 50 µs to check, which is 50 µs for everybody on this thread. A program with many
-    // members would remember whom it has checked.
+    // Checking a signature takes some 50 µs, during which all nodes on this thread wait. A program with many members
+    // would remember which it has checked.
     fn admit(&mut self, announced: &Announcement<'_>) -> Result<(), Veto> {
         self.check(announced)
     }
@@ -51,7 +51,7 @@ async fn names(node: &Handle) -> Result<String, Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // In real life this key lies in a safe and badges come with the machine's image.
+    // In production, this key is kept in a safe place and badges come with the machine's image.
     let issuer = SigningKey::from_bytes(&[7; 32]);
     let public = issuer.verifying_key();
     let engine = Engine::start(DriverChoice::Auto)?;
@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seed = first.bound().to_string();
     let (second, _) = engine.add(node(2, "second", badge(&issuer, "second")).join([&seed])).await?;
 
-    // These have no rules of their own and push their way in; each is answered, but nobody believes in them.
+    // These have no rule of their own and join. Each gets a reply, but no member lists it.
     let forged = badge(&SigningKey::from_bytes(&[8; 32]), "forger");
     for (n, name, badge) in [(3, "forger", forged), (4, "thief", badge(&issuer, "second"))] {
         let options = NodeOptions::lan(name, ([127, 31, 104, n], 0)).tag("badge", badge);

@@ -1,5 +1,5 @@
-//! A load balancer's list of backends that follows the tag `role=web`: who joins with it is added, who leaves,
-//! fails or changes its role is taken out.
+//! A load balancer's list of backends that follows the tag `role=web`: nodes that join with it are added; nodes that
+//! leave, fail or change their role are removed.
 //!
 //! `cargo run --example backends -p thane-engine`
 
@@ -10,12 +10,12 @@ use thane_engine::api::{Engine, Handle, NodeOptions, Outlet};
 use thane_engine::event::{Event, MemberEventKind, MemberRef};
 use thane_engine::io::DriverChoice;
 
-/// Who answers requests: node name and address, as its tag `http` says.
+/// The backends: node name and address, which is the node's tag `http`.
 #[derive(Default)]
 struct Backends(BTreeMap<String, String>);
 
 impl Backends {
-    /// Takes a change of the cluster in. True if the list changed.
+    /// Applies a change of the cluster. Returns whether the list changed.
     fn follow(&mut self, kind: MemberEventKind, member: &MemberRef<'_>) -> bool {
         let tags = member.tags();
         let here = matches!(kind, MemberEventKind::Join | MemberEventKind::Update);
@@ -29,7 +29,7 @@ impl Backends {
         }
     }
 
-    /// Waits until the list has that many backends, and shows it each time it changes.
+    /// Waits until the list has `count` backends, and prints it each time it changes.
     async fn until(&mut self, count: usize, outlet: &mut Outlet) {
         while self.0.len() != count {
             let Some(event) = outlet.next_event().await else { return };
@@ -51,12 +51,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         NodeOptions::lan("balancer", ([127, 31, 101, 1], 0)).tag("role", "balancer").start().await?;
     let seed = balancer.bound().to_string();
 
-    // In real life each of these is a program on a machine of its own. Here they share one thread.
+    // In production, each of these is a program on its own machine. Here they share one thread.
     let engine = Engine::start(DriverChoice::Auto)?;
     let mut nodes: Vec<Handle> = Vec::new();
     for (n, name, role) in [(2, "web-1", "web"), (3, "web-2", "web"), (4, "db-1", "database")] {
         let options = NodeOptions::lan(name, ([127, 31, 101, n], 0)).tag("role", role).tag("http", "8080");
-        // Nobody reads what these are told, so their outlets are dropped.
+        // The events of these nodes are not read, so their outlets are dropped.
         let (handle, _) = engine.add(options.join([&seed])).await?;
         nodes.push(handle);
     }

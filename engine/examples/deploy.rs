@@ -1,5 +1,5 @@
-//! A handler of the user event `deploy`: every worker installs the version that the event names, once, and
-//! shows what it runs in its tag `version`. Whoever sent the event watches the tags.
+//! A handler of the user event `deploy`: every worker installs the version that the event names, once, and announces
+//! it in its tag `version`. The sender of the event watches the tags.
 //!
 //! `cargo run --example deploy -p thane-engine`
 
@@ -12,7 +12,7 @@ use thane_engine::api::{ApiError, Engine, Handle, NodeOptions, Outlet};
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::DriverChoice;
 
-/// What runs on each worker. An event reaches it once, although gossip brings it many times.
+/// The program on each worker. It receives an event once, although gossip brings it many times.
 async fn serve(worker: Handle, mut outlet: Outlet) {
     while let Some(event) = outlet.next_event().await {
         let Event::User { name, payload, ltime, .. } = event else { continue };
@@ -30,7 +30,7 @@ async fn serve(worker: Handle, mut outlet: Outlet) {
     }
 }
 
-/// Waits until all workers show the version.
+/// Waits until all workers announce the version.
 async fn until_deployed(outlet: &mut Outlet, version: &str, mut missing: BTreeSet<String>) {
     while !missing.is_empty() {
         let Some(event) = outlet.next_event().await else { return };

@@ -1,5 +1,5 @@
-//! SWIM alone, without Serf's events and queries: who is here, messages of the program's own by gossip and
-//! straight to one member, and a state that is exchanged with every push/pull.
+//! SWIM alone, without Serf's events and queries: membership, messages of the program by gossip and directly to one
+//! member, and a state that is exchanged with every push/pull.
 //!
 //! `cargo run --example plain_swim -p thane-engine`
 
@@ -13,8 +13,8 @@ use thane_engine::event::Event;
 use thane_engine::io::DriverChoice;
 use tokio::sync::mpsc;
 
-/// A set of words that grows everywhere: each word is gossiped on by whoever did not know it, and who joins
-/// gets all of them with the push/pull.
+/// A replicated set of words. A node that learns a new word gossips it on, and a node that joins gets all words with
+/// the push/pull.
 struct Words {
     known: BTreeSet<String>,
     learnt: mpsc::UnboundedSender<String>,
@@ -78,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{} joins late and learns {:?}", latecomer.name(), words.recv().await.unwrap_or_default());
     latecomer.send("node-1", "thanks".into()).await?;
 
-    // SWIM tells apart who said so and who fell silent.
+    // SWIM distinguishes members that left from members that failed.
     others[0].0.leave().await?;
     others[1].0.shutdown().await;
     let mut gone = 0;

@@ -1,4 +1,4 @@
-//! A query that gathers how long every server has been up, and shows who did not answer.
+//! A query that collects how long every server has been up, and prints which did not answer.
 //!
 //! `cargo run --example uptimes -p thane-engine`
 
@@ -12,11 +12,11 @@ use thane_engine::command::QueryParams;
 use thane_engine::event::Event;
 use thane_engine::io::DriverChoice;
 
-/// What runs on each server: it answers `uptime` with seconds, as text.
+/// The program on each server: it answers `uptime` with seconds, as text.
 async fn serve(server: Handle, mut outlet: Outlet, started: Instant) {
     while let Some(event) = outlet.next_event().await {
         let Event::Query { token, name, source_node, .. } = event else { continue };
-        // One of them is too busy, so that there is something to miss.
+        // One of them does not answer, so that something is missing.
         if name != "uptime" || server.name() == "server-3" {
             continue;
         }
@@ -30,7 +30,7 @@ async fn serve(server: Handle, mut outlet: Outlet, started: Instant) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::start(DriverChoice::Auto)?;
-    // In a cluster of five, Serf's settings send a query so seldom that it may miss somebody.
+    // In a cluster of five, Serf's settings send a query so few times that it may not reach all.
     let node = |name: String, n: u8| {
         let options = NodeOptions::lan(name, ([127, 31, 103, n], 0));
         options.configure(|config| config.retransmit_mult = 8)
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    // Only servers are asked. An ack says that the question arrived, a response answers it.
+    // The query is for servers only. An ack confirms that the query arrived, a response answers it.
     let mut answers = console
         .query(QueryParams {
             name: "uptime".into(),

@@ -31,6 +31,10 @@ pub struct RawConfig {
     /// Node name, unique in the cluster. 1 to 512 bytes; no default. It travels in most messages: short names
     /// leave more room in packets.
     pub node_name: String,
+    /// Refuse names of members, this node's included, other than 1 to 128 ASCII letters, digits, `-` and `.`
+    /// (Serf's ValidateNodeNames). Default false: any UTF-8 text is a name. True: members with other names are never
+    /// listed, and the cluster must agree on that.
+    pub validate_node_names: bool,
     /// The address that this node announces; its port serves UDP and TCP. An address that other members can
     /// reach, with a port; no default.
     pub advertise: SocketAddr,
@@ -201,6 +205,11 @@ impl Config {
         let networks = &self.0.cidrs_allowed;
         networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
     }
+
+    /// Whether a member may have that name.
+    pub fn allows_name(&self, name: &str) -> bool {
+        !self.0.validate_node_names || is_valid_name(name)
+    }
 }
 
 /// Why settings were refused. [`RawConfig::check`] changes nothing then: no node exists yet.
@@ -209,6 +218,11 @@ pub enum ConfigError {
     /// The node name is empty or too long. Carries its bytes.
     #[error("node name has {0} bytes; it must have 1 to {NODE_NAME_BYTES_MAX}")]
     NodeName(usize),
+    /// The node name has characters, or a length, that [`RawConfig::validate_node_names`] refuses. Carries it.
+    #[error(
+        "node name {0:?} is not valid; it must have 1 to {VALID_NAME_BYTES_MAX} letters, digits, '-' and '.'"
+    )]
+    NodeNameNotValid(String),
     /// The protocol version is out of range. Carries it.
     #[error("protocol version {0} is not supported; it must be in range [2, 5]")]
     Protocol(u8),
@@ -241,6 +255,14 @@ pub enum ConfigError {
 /// Longest name of this node, bytes. Serf has no limit of its own; a longer name would leave no room in a packet.
 pub const NODE_NAME_BYTES_MAX: usize = 512;
 
+/// Longest node name with [`RawConfig::validate_node_names`], bytes (Serf's).
+pub const VALID_NAME_BYTES_MAX: usize = 128;
+
+fn is_valid_name(name: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    (1..=VALID_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_valid)
+}
+
 impl RawConfig {
     /// Serf's settings for a local network.
     pub fn lan(node_name: impl Into<String>, advertise: SocketAddr) -> RawConfig {
@@ -248,6 +270,7 @@ impl RawConfig {
         let millis = Duration::from_millis;
         RawConfig {
             node_name: node_name.into(),
+            validate_node_names: false,
             advertise,
             tags: BTreeMap::new(),
             serf: true,
@@ -342,6 +365,9 @@ impl RawConfig {
     pub fn check(self) -> Result<Config, ConfigError> {
         if self.node_name.is_empty() || self.node_name.len() > NODE_NAME_BYTES_MAX {
             return Err(ConfigError::NodeName(self.node_name.len()));
+        }
+        if self.validate_node_names && !is_valid_name(&self.node_name) {
+            return Err(ConfigError::NodeNameNotValid(self.node_name));
         }
         if !(2..=5).contains(&self.protocol) {
             return Err(ConfigError::Protocol(self.protocol));

@@ -63,6 +63,8 @@ drop_reasons! {
     AddressConflict = "address_conflict",
     /// An address outside the networks that this node is configured to talk to.
     AddressNotAllowed = "address_not_allowed",
+    /// A node name that this node is configured to refuse.
+    NameNotAllowed = "name_not_allowed",
     /// News about a member from before it left or was erased.
     Departed = "departed",
     /// A push/pull with members this node can't talk to.

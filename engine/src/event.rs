@@ -278,6 +278,13 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// A sealed push/pull has more than 60 % of the size that is refused: the cluster is about to outgrow it.
+    LargeState {
+        /// Its size.
+        bytes: usize,
+        /// The largest that is accepted.
+        bytes_max: usize,
+    },
     /// Input of peers was refused (also counted by reason).
     Dropped {
         /// Why.

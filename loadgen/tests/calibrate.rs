@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use oracle::serf;
+use thane_loadgen::report::Report;
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,25 +64,26 @@ fn a_small_cluster_is_measured_beside_its_simulation() {
     let output = command.args(["--agent", serf, "--out", out]).output().unwrap();
     let (table, err) = shown(&output);
     assert!(output.status.success(), "{table}{err}");
-    let report = fs::read_to_string(folder.path().join("calibrate-3.json")).unwrap();
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    let values = |row: &str, side: &str| -> Vec<f64> {
-        let row = report["rows"].as_array().unwrap().iter().find(|known| known["row"] == row);
-        let values = row.unwrap_or_else(|| panic!("no row {row:?}"))["sides"][side]["values"].as_array();
-        values.map(|values| values.iter().map(|value| value.as_f64().unwrap()).collect()).unwrap_or_default()
+    let report = Report::read(&folder.path().join("calibrate-3.json")).unwrap();
+    let values = |id: &str, side: &str| -> Vec<f64> {
+        let subject = report.subjects.iter().find(|subject| subject.name == side).unwrap();
+        subject.measure(id).map(|measure| measure.values.clone()).unwrap_or_default()
     };
     for side in ["serf", "simulated"] {
-        assert_eq!(values("event: agents not told", side), [0.0, 0.0], "{table}");
-        assert_eq!(values("kill: agents not told", side), [0.0], "{table}");
+        assert_eq!(values("event.missed", side), [0.0, 0.0], "{table}");
+        assert_eq!(values("crash.missed", side), [0.0], "{table}");
         // A suspicion takes at least one protocol period, and its confirmation four.
-        let told = values("kill: first told as failed, s", side);
-        assert!((5.0..30.0).contains(&told[0]), "{side}: {told:?}");
-        let rate = values("idle: datagrams per node and s", side);
-        match report["traffic_not_counted"].as_str() {
-            Some(why) if side == "serf" => assert!(rate.is_empty() && table.contains(why), "{table}"),
+        let first = values("crash.first", side);
+        assert!((5.0..30.0).contains(&first[0]), "{side}: {first:?}");
+        let rate = values("idle.packets", side);
+        match report.made.notes.first() {
+            Some(why) if side == "serf" => assert!(rate.is_empty() && why.contains("not counted"), "{why}"),
             _ => assert!((0.9..2.6).contains(&rate[0]), "{side}: a ping and an ack a second: {rate:?}"),
         }
     }
+    let simulated = report.subjects.iter().find(|subject| subject.name == "simulated").unwrap();
+    assert!(simulated.criteria.iter().any(|criterion| criterion.name.starts_with("agrees with serf: event")));
+    assert!(report.subjects.iter().all(|subject| subject.curves.len() == 2), "events and kills");
     assert_eq!(processes_with("127.42.202."), 0, "all agents have ended");
 }
 

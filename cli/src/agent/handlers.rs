@@ -147,7 +147,10 @@ impl<R: Responder> HandlerLoop<R> {
             && !outcome.output.is_empty()
             && let Err(error) = self.responder.respond(*token, outcome.output.into()).await
         {
-            let text = format!("Failed to respond to query '{name}': {error}");
+            // Serf's words, its "query: " and "key query" included: operators search for them.
+            let text = format!(
+                "Failed to respond to query 'query: {name}': failed to respond to key query: {error}"
+            );
             log.add(Level::Warn, "agent", text);
         }
         Ok(())

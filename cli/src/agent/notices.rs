@@ -150,6 +150,9 @@ impl Line {
                 Line::memberlist(Err, format!("Push/Pull with {addr} failed: {}", shown(reason)))
                     .limited("Failed push/pulls", REPEATS_PER_WINDOW)
             }
+            Notice::LargeState { bytes, bytes_max } => {
+                Line::memberlist(Warn, format!("Remote node state size is ({bytes}) limit is ({bytes_max})"))
+            }
             Notice::Dropped { reason, from, .. } => refusal(*reason, *from),
             Notice::AliveVetoed { name, reason } => Line::memberlist(
                 Warn,

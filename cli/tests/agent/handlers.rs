@@ -107,3 +107,33 @@ fn the_first_of_several_scripts_answers_a_query() {
     assert!(answers.contains("Response from 'n': first\n") && !answers.contains("second"), "{answers}");
     assert_eq!(answers, run(serf, "127.32.10.2"));
 }
+
+/// The longest answer in bytes that this agent sends, and what it logs of a longer one.
+fn longest_answer(serf: &str, program: &str, addr: &str) -> (usize, String) {
+    let handler = "-event-handler=query:big=head -c $(cat) /dev/zero | tr '\\0' x";
+    let mut agent = Agent::start(program, addr, &["-node=n12", handler]);
+    let is_sent = |bytes: usize| {
+        let said = agent.rpc(serf, "query", &["-timeout=1s", "big", &bytes.to_string()]);
+        said.contains(&"x".repeat(bytes))
+    };
+    let (mut sent, mut refused) = (800, 1_100);
+    assert!(is_sent(sent) && !is_sent(refused));
+    while refused - sent > 1 {
+        let middle = usize::midpoint(sent, refused);
+        *(if is_sent(middle) { &mut sent } else { &mut refused }) = middle;
+    }
+    let line = agent.wait_for("Failed to respond to query");
+    (sent, line[line.find('[').unwrap()..].to_owned())
+}
+
+#[test]
+fn answers_over_the_limit_are_not_sent_and_logged_as_serf_does() {
+    let Some(serf) = serf() else { return };
+    let serfs = std::thread::spawn(move || longest_answer(serf, serf, "127.86.62.1"));
+    let ours = longest_answer(serf, THANE, "127.86.62.2");
+    assert_eq!(ours, serfs.join().unwrap());
+    assert!(
+        (900..1024).contains(&ours.0) && ours.1.ends_with("response exceeds limit of 1024 bytes"),
+        "{ours:?}"
+    );
+}

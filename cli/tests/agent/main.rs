@@ -7,6 +7,7 @@
 mod common;
 mod crash;
 mod handlers;
+mod joins;
 mod process;
 mod refusals;
 mod reload;

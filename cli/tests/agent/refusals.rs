@@ -160,3 +160,47 @@ fn the_largest_values_do_no_harm() {
     agent.signal("INT");
     assert_eq!(agent.end(), Some(0), "{:?}", agent.lines);
 }
+
+/// Serf's reasons in words; what follows them is the operating system's or the decoder's.
+#[test]
+fn keyring_files_that_can_not_be_used_are_refused_for_serfs_reasons() {
+    let Some(serf) = serf() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyring");
+    let (file, missing) = (format!("-keyring-file={}", path.display()), "/nonexistent/keyring");
+    let good = "T2xkIGtleXMgb3BlbiBub3RoaW5nIG5ldy4gMTIzNDU=";
+    let cases: [(&str, Option<&str>, &str); 9] = [
+        ("none", None, "Failed to setup the Serf agent: stat /nonexistent/keyring: "),
+        ("no keys", Some("[]"), "Failed to setup the Serf agent: Keyring file contains no keys"),
+        ("null", Some("null"), "Failed to setup the Serf agent: Keyring file contains no keys"),
+        ("an object", Some("{}"), "Failed to setup the Serf agent: Failed to decode keyring file"),
+        ("cut", Some(r#"["AA"#), "Failed to setup the Serf agent: Failed to decode keyring file"),
+        ("no base64", Some(r#"["!"]"#), "Failed to setup the Serf agent: Failed to decode key from keyring"),
+        ("3 bytes", Some(r#"["Zm9v"]"#), "Failed to setup the Serf agent: Failed to restore keyring"),
+        ("no bytes", Some(r#"[""]"#), "Failed to setup the Serf agent: Failed to restore keyring"),
+        (
+            "the second one",
+            Some(r#"["T2xkIGtleXMgb3BlbiBub3RoaW5nIG5ldy4gMTIzNDU=", "Zm9v"]"#),
+            "Failed to setup the Serf agent: Failed to restore keyring",
+        ),
+    ];
+    let addresses = ["-bind=127.86.61.1", "-rpc-addr=127.86.61.1:7373"];
+    for (what, text, reason) in cases {
+        let flag = text.map_or(format!("-keyring-file={missing}"), |text| {
+            std::fs::write(&path, text).unwrap();
+            file.clone()
+        });
+        for program in [serf, THANE] {
+            let (code, said) = outcome(program, &[&addresses[..], &[&flag]].concat());
+            assert_eq!(code, Some(1), "{what}: {program}: {said}");
+            assert!(said.contains(reason), "{what}: {program}: {said}");
+        }
+    }
+    std::fs::write(&path, format!(r#"["{good}"]"#)).unwrap();
+    for program in [serf, THANE] {
+        let (code, said) =
+            outcome(program, &[&addresses[..], &[&file, &format!("-encrypt={good}")]].concat());
+        assert_eq!(code, Some(1), "{program}: {said}");
+        assert!(said.contains("Encryption key not allowed while using a keyring\n"), "{program}: {said}");
+    }
+}

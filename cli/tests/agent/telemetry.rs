@@ -1,10 +1,11 @@
 //! Numbers and lines that go elsewhere: statsd, statsite, syslog; and joining that does not stop at oneself.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use crate::process::{Agent, THANE, outcome, poll};
+use crate::process::{Agent, THANE, outcome, poll, serf};
 
 fn config(text: &str) -> (String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -44,17 +45,79 @@ fn statsd_gets_lines_in_datagrams() {
     assert!(lines.iter().any(|line| line.ends_with(".memberlist.health.score:0.000000|g")), "{lines:?}");
 }
 
+/// Names and kinds (`c`, `g`, `ms`) of the numbers that an agent sends to statsd, until `enough`.
+fn names_sent(
+    program: &str,
+    addr: &str,
+    sink: &str,
+    enough: impl Fn(&BTreeSet<String>) -> bool,
+) -> BTreeSet<String> {
+    let statsd = UdpSocket::bind((sink, 8125)).unwrap();
+    statsd.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (file, _folder) = config(&format!(r#"{{"statsd_addr": "{sink}:8125"}}"#));
+    let mut agent = Agent::start(program, addr, &["-node=n", &file]);
+    agent.wait_for("EventMemberJoin: n");
+    let rpc_addr = format!("-rpc-addr={addr}:7373");
+    for arguments in [&["event", &rpc_addr, "de ploy:x"][..], &["query", &rpc_addr, "-timeout=1s", "up"]] {
+        assert!(std::process::Command::new(THANE).args(arguments).output().unwrap().status.success());
+    }
+    let mut names = BTreeSet::new();
+    poll("the names", || {
+        let mut bytes = [0; 65_536];
+        let len = statsd.recv(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..len]);
+        names.extend(text.lines().filter_map(|line| {
+            let (name, value) = line.rsplit_once(':')?;
+            Some(format!("{name} {}", value.rsplit_once('|')?.1))
+        }));
+        enough(&names).then_some(())
+    });
+    names
+}
+
+/// All that happened here, and how much was received and sent: Serf sends these at once. Queues it samples every 30
+/// seconds, and the health score when it changes.
 #[test]
-fn statsite_gets_the_same_lines_and_is_found_again() {
-    let (file, _folder) = config(r#"{"statsite_addr": "127.32.3.9:8125"}"#);
+fn names_and_kinds_of_numbers_are_those_that_serf_sends() {
+    let Some(serf) = serf() else { return };
+    let counted = |name: &&String| name.ends_with(" c") && !name.contains(".thane.");
+    // The event is reported after a second without another one.
+    let last = ["serf-agent.serf.queries.up c", "serf-agent.serf.events.de_ploy_x c"];
+    let ours = names_sent(THANE, "127.86.63.1", "127.86.63.9", |names| {
+        last.iter().all(|name| names.contains(*name))
+    });
+    let wanted: BTreeSet<&String> = ours.iter().filter(counted).collect();
+    assert!(wanted.len() >= 6, "{wanted:?}");
+    names_sent(serf, "127.86.64.1", "127.86.64.9", |names| wanted.iter().all(|name| names.contains(*name)));
+}
+
+#[test]
+fn statsite_gets_the_lines_of_statsd_and_is_found_again_whenever_it_was_away() {
+    let statsd = UdpSocket::bind("127.32.3.8:8125").unwrap();
+    statsd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (file, _folder) = config(r#"{"statsite_addr": "127.32.3.9:8125", "statsd_addr": "127.32.3.8:8125"}"#);
     let mut agent = Agent::start(THANE, "127.32.3.1", &["-node=n", &file]);
     agent.wait_for("[WARN] agent: can't send metrics to 127.32.3.9:8125, will try again: ");
     let statsite = TcpListener::bind("127.32.3.9:8125").unwrap();
-    let (stream, _) = statsite.accept().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    cause_numbers("127.32.3.1");
-    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line == "serf-agent.serf.events.deploy:1.000000|c"));
+    // The second connection is made after the first one was lost.
+    for _ in 0..2 {
+        let (stream, _) = statsite.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        cause_numbers("127.32.3.1");
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "serf-agent.serf.events.deploy:1.000000|c"));
+        // The gauges of one report, in its order.
+        let gauges: Vec<String> = lines.filter(|line| line.ends_with("|g")).take(4).collect();
+        let mut bytes = [0; 65_536];
+        let of_statsd = poll("the same gauges", || {
+            let len = statsd.recv(&mut bytes).ok()?;
+            let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+            let found: Vec<String> =
+                text.lines().filter(|line| line.ends_with("|g")).map(str::to_owned).collect();
+            (found.len() == 4).then_some(found)
+        });
+        assert_eq!(gauges, of_statsd);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A blocking client for the RPC port of an agent, Thane's or Serf's: what the command line needs.
+//! A blocking client for the RPC port of an agent, Thane's or Serf's, as the command line needs it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -13,57 +13,57 @@ use crate::ipc::{
 use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 
-/// How long a connection may take to open, and each write to be taken. Reads wait for ever: a leave or a
-/// query takes as long as it takes.
+/// The longest time to open a connection, and for each write. Reads have no limit, because the duration of a leave
+/// or a query depends on the agent's settings.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Taken from the connection at once, bytes.
+/// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
-/// Records kept while a reply is waited for; later ones are dropped, as Serf's client does.
+/// Records kept while waiting for a reply. Later ones are dropped, as in Serf's client.
 const RECORDS_WAITING_MAX: usize = 4096;
 
-/// A connection to an agent, past handshake and token.
+/// A connection to an agent, after handshake and authentication.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
     frames: Frames,
-    /// What a read is taken into.
+    /// The buffer of reads.
     part: Vec<u8>,
     seq: u64,
-    /// Streams, monitors and queries that were begun, by the `Seq` of their request.
+    /// Streams, monitors and queries that were started, by the `Seq` of their request.
     begun: BTreeMap<u64, Command>,
     waiting: VecDeque<(u64, Record)>,
 }
 
-/// Something that arrives unasked after a stream, monitor or query was begun.
+/// A record of a stream, monitor or query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// Of a stream.
+    /// A record of a stream.
     Event(StreamRecord),
-    /// Of a monitor.
+    /// A record of a monitor.
     Log(LogRecord),
-    /// Of a query.
+    /// A record of a query.
     Query(QueryRecord),
 }
 
-/// Why the agent did not do what it was asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No connection; says with what and why, in the words of Serf's client.
+    /// No connection: the address and the reason, in the words of Serf's client. Nothing was sent.
     #[error("dial tcp{0}")]
     Dial(String),
-    /// The connection ended, or what came over it can't be read.
+    /// The connection ended, or the received bytes can't be decoded. The agent may have carried the request out.
     #[error("client closed")]
     Closed,
-    /// The agent says no.
+    /// The agent refused the request, with its reason.
     #[error("{0}")]
     Refused(String),
 }
 
 impl Client {
-    /// Connects to `addr`, `host:port`, and shows `token` unless it is empty.
+    /// Connects to `addr`, `host:port`, and authenticates with `token` unless it is empty.
     ///
     /// # Errors
-    /// No connection, or the agent refuses handshake or token.
+    /// There is no connection within 10 s, or the agent refuses handshake or token. The connection is closed.
     pub fn connect(addr: &str, token: &str) -> Result<Client, ClientError> {
         let stream = dial(addr).map_err(ClientError::Dial)?;
         let mut client = Client {
@@ -81,30 +81,30 @@ impl Client {
         Ok(client)
     }
 
-    /// Does what has no body in its reply.
+    /// Sends a request whose reply has no body, and waits for the reply.
     ///
     /// # Errors
-    /// The agent refuses, or is gone.
+    /// The agent refuses the request, or the connection ended.
     pub fn call(&mut self, request: &Request) -> Result<(), ClientError> {
         let seq = self.send(request)?;
         self.reply(seq)
     }
 
-    /// Does what is answered with a body. After an error no use can be made of the connection: a body may
-    /// or may not follow.
+    /// Sends a request whose reply has a body, and waits for the body. After an error the connection can't be used
+    /// any more, because a body may follow or not.
     ///
     /// # Errors
-    /// The agent refuses, or is gone.
+    /// The agent refuses the request, or the connection ended.
     pub fn fetch<B: Value>(&mut self, request: &Request) -> Result<B, ClientError> {
         self.call(request)?;
         self.body()
     }
 
-    /// Asks for members and calls `each` with every one as it arrives, in no order. After an error no use can
-    /// be made of the connection.
+    /// Lists members and calls `each` with every one as it arrives, in no order. After an error the connection can't
+    /// be used any more.
     ///
     /// # Errors
-    /// The agent refuses, or is gone; some members may have been told of by then.
+    /// The agent refuses the request, or the connection ended; `each` may have been called for some members.
     pub fn members(
         &mut self,
         filter: MembersRequest,
@@ -118,7 +118,8 @@ impl Client {
                 continue;
             }
             for _ in 0..self.next(|frames| frames.enter(Container::Array))? {
-                // Nearly all are there and as usual; looking for a value's end first would take as long again.
+                // Most members have arrived whole and in the usual form. Finding a value's end first would double
+                // the time.
                 let mut reader = Reader::new(self.frames.rest());
                 let bytes = match ReceivedMember::read_usual(&mut reader) {
                     Some(member) => {
@@ -137,11 +138,12 @@ impl Client {
         Ok(())
     }
 
-    /// Does one of the key commands. They say in the body which node failed why, so it is read after an
-    /// error too, unless the command as such was refused.
+    /// Sends a key command. The body of its reply has each node's error, so it is read after an error too, unless
+    /// the agent refused the command itself.
     ///
     /// # Errors
-    /// The agent refuses, or is gone; with what the nodes say.
+    /// The agent refuses the request, a node reports an error, or the connection ended. The second value has the
+    /// nodes' errors; other nodes may have changed their keyrings.
     pub fn keys(&mut self, request: &Request) -> Result<KeyResponse, (ClientError, KeyResponse)> {
         match self.call(request) {
             Ok(()) => self.body().map_err(|error| (error, KeyResponse::default())),
@@ -153,11 +155,10 @@ impl Client {
         }
     }
 
-    /// Begins a stream, monitor or query; its records come from [`Client::record`] with the `Seq` that this
-    /// returns.
+    /// Starts a stream, monitor or query. [`Client::record`] returns its records with the `Seq` that this returns.
     ///
     /// # Errors
-    /// The agent refuses, or is gone.
+    /// The agent refuses the request, or the connection ended.
     pub fn begin(&mut self, request: &Request) -> Result<u64, ClientError> {
         let seq = self.send(request)?;
         self.reply(seq)?;
@@ -165,7 +166,7 @@ impl Client {
         Ok(seq)
     }
 
-    /// Waits for the next record of whatever was begun.
+    /// Waits for the next record of any stream, monitor or query.
     ///
     /// # Errors
     /// The connection ended.
@@ -189,7 +190,7 @@ impl Client {
         Ok(self.seq)
     }
 
-    /// Waits for the header that answers `seq`; keeps the records that come before it.
+    /// Waits for the header with this `seq`, and keeps the records that arrive before it.
     fn reply(&mut self, seq: u64) -> Result<(), ClientError> {
         loop {
             let header: ResponseHeader = self.body()?;
@@ -208,7 +209,7 @@ impl Client {
         }
     }
 
-    /// The record after a header with that `seq`. A header of something else has nothing after it.
+    /// The record after a header with this `seq`. Nothing follows the header of any other request.
     fn record_of(&mut self, seq: u64) -> Result<Option<Record>, ClientError> {
         Ok(match self.begun.get(&seq) {
             Some(Command::Stream) => Some(Record::Event(self.body()?)),
@@ -222,13 +223,13 @@ impl Client {
         self.value(B::decode)
     }
 
-    /// Waits for a whole value and reads it.
+    /// Waits for a whole value and decodes it.
     fn value<T>(&mut self, read: impl FnOnce(&[u8]) -> Result<T, DecodeError>) -> Result<T, ClientError> {
         let value = self.next(|frames| frames.poll_range())?;
         read(self.frames.value(value)).map_err(|_| ClientError::Closed)
     }
 
-    /// Reads until what is awaited is there.
+    /// Reads until `awaited` returns a value.
     fn next<T>(
         &mut self,
         mut awaited: impl FnMut(&mut Frames) -> Result<Option<T>, FrameError>,
@@ -247,7 +248,7 @@ impl Client {
     }
 }
 
-/// Errors after which no body follows, whatever the command.
+/// Whether no body follows this error, whatever the command.
 fn refuses_command(error: &str) -> bool {
     ["Authentication required", "Handshake required", "Unsupported command"].contains(&error)
 }
@@ -271,7 +272,7 @@ fn dial(addr: &str) -> Result<TcpStream, String> {
     Err(error.unwrap_or_else(|| format!(": lookup {host}: no such host")))
 }
 
-/// Host and port; a host may be in brackets, and must be where it has colons.
+/// Splits host and port. A host may be in brackets; one with colons must be.
 fn split(addr: &str) -> Result<(&str, u16), String> {
     if addr.is_empty() {
         return Err("missing address".to_owned());
@@ -293,7 +294,7 @@ fn split(addr: &str) -> Result<(&str, u16), String> {
     }
 }
 
-/// Addresses to try, one after the other. No host is this machine.
+/// The addresses to try, in order. An empty host means this machine.
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if host.is_empty() {
         let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -303,7 +304,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     Ok(found.collect())
 }
 
-/// What the system says, without the number and in lower case.
+/// The system's error text in lower case, without the error number.
 fn reason(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::TimedOut {
         return "i/o timeout".to_owned();
@@ -325,7 +326,7 @@ mod tests {
         JoinRequest, JoinResponse, KeyRequest, MonitorRequest, QueryRequest, RequestHeader, StreamRequest,
     };
 
-    /// An agent that answers each request with what `answer` gives for it, on a free port.
+    /// An agent on a free port that answers each request with the bytes that `answer` returns.
     fn agent(answer: impl Fn(u64, Command) -> Vec<u8> + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();

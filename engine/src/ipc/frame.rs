@@ -1,46 +1,46 @@
-//! Cuts a byte stream into whole msgpack values, without reading any byte twice and without believing what
-//! lengths announce.
+//! Splits a byte stream into whole msgpack values. Reads no byte twice and allocates nothing for a length before its
+//! bytes have arrived.
 
 use std::ops::Range;
 
 use crate::wire::limits::MSGPACK_DEPTH_MAX;
 
-/// Bytes from a connection and the values in them.
+/// Bytes of a connection, and the values in them.
 #[derive(Debug)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// Start of the value that is being read.
+    /// Start of the value at the front.
     start: usize,
     scan: Scan,
     value_bytes_max: usize,
 }
 
 impl Frames {
-    /// Values may be at most `value_bytes_max` long.
+    /// A splitter for values of at most `value_bytes_max` bytes.
     pub fn new(value_bytes_max: usize) -> Frames {
         Frames { bytes: Vec::new(), start: 0, scan: Scan::default(), value_bytes_max }
     }
 
-    /// Adds received bytes. They are held until polled, so poll to the end before feeding again.
+    /// Adds received bytes. They are kept until they are polled, so poll until `None` before feeding again.
     pub fn feed(&mut self, received: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
         self.bytes.extend_from_slice(received);
     }
 
-    /// The next whole value, taken out; `None` until more bytes are fed.
+    /// Takes the next whole value; `None` until more bytes are fed.
     ///
     /// # Errors
-    /// The bytes can't become a value that is taken. The connection is of no use any more.
+    /// The bytes are no value within the limits. The rest of the connection can't be decoded.
     pub fn poll(&mut self) -> Result<Option<&[u8]>, FrameError> {
         Ok(self.poll_range()?.map(|value| &self.bytes[value]))
     }
 
-    /// The start of a container, taken out: how many pairs or elements follow, none for nil. `None` until more
+    /// Takes the start of a container and returns how many pairs or elements follow, 0 for nil. `None` until more
     /// bytes are fed. Call it between values only.
     ///
     /// # Errors
-    /// Something else comes. The connection is of no use any more.
+    /// The bytes are no such container. The rest of the connection can't be decoded.
     pub fn enter(&mut self, container: Container) -> Result<Option<u64>, FrameError> {
         let rest = &self.bytes[self.start..];
         let Some(head) = Head::read(rest) else { return Ok(None) };
@@ -55,23 +55,23 @@ impl Frames {
         Ok(Some(inside))
     }
 
-    /// What arrived and was not taken out.
+    /// Bytes that have arrived and were not taken.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// Takes a whole value of `bytes` out, which the caller has found at the start of [`rest`](Self::rest).
+    /// Takes a whole value of `bytes` bytes, which the caller has found at the start of [`rest`](Self::rest).
     pub(super) fn take(&mut self, bytes: usize) {
         self.start += bytes;
         self.scan = Scan::default();
     }
 
-    /// A value that [`poll_range`](Self::poll_range) took out, until more is fed.
+    /// A value that [`poll_range`](Self::poll_range) took, until more bytes are fed.
     pub(super) fn value(&self, value: Range<usize>) -> &[u8] {
         &self.bytes[value]
     }
 
-    /// [`poll`](Self::poll), for whom a loan would be in the way.
+    /// Like [`poll`](Self::poll), but borrows nothing: [`value`](Self::value) has the bytes.
     pub(super) fn poll_range(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some(len) = self.scan.resume(&self.bytes[self.start..], self.value_bytes_max)? else {
             return Ok(None);
@@ -82,7 +82,7 @@ impl Frames {
         Ok(Some(value))
     }
 
-    /// Whether bytes are left that are not a whole value.
+    /// Whether an incomplete value is left.
     pub fn is_mid_value(&self) -> bool {
         self.start < self.bytes.len()
     }
@@ -91,41 +91,41 @@ impl Frames {
 /// Why bytes are refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A value goes on for longer than allowed, or announces that it will.
+    /// A value is longer than allowed, or announces a length beyond that.
     #[error("a message is too large")]
     TooLarge,
-    /// Containers inside each other, too many.
+    /// Containers are nested too deeply.
     #[error("a message is nested too deeply")]
     TooDeep,
-    /// A map or an array was to come.
+    /// The value is not the expected map or array.
     #[error("a message of another kind")]
     OtherKind,
-    /// A byte that msgpack doesn't have.
+    /// A byte that is no msgpack type.
     #[error("bytes that are not msgpack")]
     NotMsgpack,
 }
 
-/// What [`Frames::enter`] looks for.
+/// The kind of container that [`Frames::enter`] expects.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// Keys and values.
+    /// A map: keys and values.
     Map,
-    /// A list.
+    /// An array.
     Array,
 }
 
-/// How far the value at the front has been looked at.
+/// How far the value at the front has been scanned.
 #[derive(Debug, Default)]
 struct Scan {
-    /// Bytes that are known to belong to the value; may lie beyond those that are there.
+    /// Bytes that are known to belong to the value; may exceed those that have arrived.
     at: usize,
-    /// Values that are still to come in each open container, outermost first.
+    /// Values that are missing in each open container, outermost first.
     open: Vec<u64>,
     begun: bool,
 }
 
 impl Scan {
-    /// Goes on with `bytes`, which start at the value's start. The value's length once all of it is there.
+    /// Scans on in `bytes`, which begin with the value. Returns the value's length once it has arrived whole.
     fn resume(&mut self, bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, FrameError> {
         loop {
             if self.begun && self.open.is_empty() {
@@ -134,7 +134,7 @@ impl Scan {
             let Some(head) = bytes.get(self.at..).and_then(Head::read) else { return Ok(None) };
             let head = head?;
             self.at = self.at.saturating_add(head.bytes);
-            // Each value to come takes a byte at least.
+            // Each missing value has at least one byte.
             let least = head.values.saturating_add(self.at as u64);
             if least > bytes_max as u64 {
                 return Err(FrameError::TooLarge);
@@ -156,14 +156,14 @@ impl Scan {
     }
 }
 
-/// The start of a value: bytes up to its end, or to its first element in a container.
+/// The head of a value: the bytes up to its end, or to the first element of a container.
 struct Head {
     bytes: usize,
     values: u64,
 }
 
 impl Head {
-    /// `None` until the length is there.
+    /// `None` until the length has arrived.
     fn read(rest: &[u8]) -> Option<Result<Head, FrameError>> {
         let number = |bytes: usize| {
             let digits = rest.get(1..1 + bytes)?;

@@ -1,5 +1,5 @@
-//! The reply to `members` and `members-filtered` one member at a time: written from what a member announced and
-//! read where it lies, so that a list of ten thousands costs no allocation for each.
+//! The reply to `members` and `members-filtered`, one member at a time: written from the announced bytes and read in
+//! place, so that a list of tens of thousands allocates nothing per member.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub fn write_members(out: &mut Vec<u8>, count: usize) {
     write_array(out, count as u32);
 }
 
-/// Appends a member as [`Member`] does.
+/// Appends a member in the encoding of [`Member`].
 pub fn write_member(out: &mut Vec<u8>, member: &MemberRef<'_>) {
     let versions = member.versions;
     let number = |out: &mut Vec<u8>, key: &[u8], number: u64| {
@@ -59,7 +59,7 @@ pub fn write_member(out: &mut Vec<u8>, member: &MemberRef<'_>) {
     }
 }
 
-/// A member that was received, with text where it lies in the reply. Protocol versions are Serf's.
+/// A received member, whose texts borrow from the reply. Protocol versions are Serf's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReceivedMember<'a> {
     /// Its name.
@@ -72,29 +72,29 @@ pub struct ReceivedMember<'a> {
     pub status: Cow<'a, str>,
     /// Its tags.
     pub tags: ReceivedTags<'a>,
-    /// Lowest Serf protocol that it understands.
+    /// Lowest Serf protocol version that it understands.
     pub delegate_min: u8,
-    /// Highest Serf protocol that it understands.
+    /// Highest Serf protocol version that it understands.
     pub delegate_max: u8,
-    /// The Serf protocol that it speaks.
+    /// The Serf protocol version that it speaks.
     pub delegate_cur: u8,
 }
 
-/// Tags, in order, as they were received.
+/// Tags in the order of their names, as they were received.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
     reason = "one lives at a time, on the stack; a box would be an allocation a member"
 )]
 pub enum ReceivedTags<'a> {
-    /// They came in order and are few.
+    /// A few tags, received in order.
     Few(FewTags<'a>),
-    /// They had to be read and put in order.
+    /// Tags that had to be decoded and sorted.
     Read(std::collections::BTreeMap<String, String>),
 }
 
 impl ReceivedTags<'_> {
-    /// Calls `with` with every tag's name and value, by name.
+    /// Calls `with` with the name and value of every tag, in the order of the names.
     pub fn for_each(&self, mut with: impl FnMut(&str, &str)) {
         match self {
             ReceivedTags::Few(tags) => tags.pairs().iter().for_each(|(tag, value)| with(tag, value)),
@@ -104,10 +104,10 @@ impl ReceivedTags<'_> {
 }
 
 impl<'a> ReceivedMember<'a> {
-    /// Reads a member, whatever order and dialect it comes in.
+    /// Decodes a member with fields in any order and dialect.
     ///
     /// # Errors
-    /// Why the bytes are refused.
+    /// The bytes are no member, with the reason.
     pub fn decode(bytes: &'a [u8]) -> Result<ReceivedMember<'a>, DecodeError> {
         match Self::read_usual(&mut Reader::new(bytes)) {
             Some(member) => Ok(member),
@@ -115,8 +115,8 @@ impl<'a> ReceivedMember<'a> {
         }
     }
 
-    /// Reads what agents really send: all fields, by name and in order. None if the member looks otherwise, or
-    /// has not arrived whole; the reader is anywhere then.
+    /// Decodes a member in the form that agents send: all fields, by name and in order. `None` if it has another form
+    /// or has not arrived whole; the reader's position is then undefined.
     pub(super) fn read_usual(reader: &mut Reader<'a>) -> Option<ReceivedMember<'a>> {
         if reader.map().ok()? != FIELDS {
             return None;
@@ -187,7 +187,7 @@ mod tests {
         meta
     }
 
-    /// Every kind of meta: in order, long, out of order, twice the same, not UTF-8, none, a bare role.
+    /// Every kind of meta: sorted, long, unsorted, with a duplicate, not UTF-8, none, a bare role.
     fn metas() -> Vec<Vec<u8>> {
         let long = "v".repeat(300);
         vec![
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn other_dialects_and_orders_are_read_too() {
-        // Tags as Go's maps give them, in any order; then fewer fields; then nothing that makes sense.
+        // Tags in any order, as Go's maps have them; then fewer fields; then bytes that are no member.
         let bytes = b"\x83\xa4Name\xc4\x01n\xa4Tags\x82\xa1b\xa11\xa1a\xa1\xff\xa5Other\x01";
         let read = ReceivedMember::decode(bytes).unwrap();
         assert_eq!((&*read.name, read.addr, &*read.status), ("n", None, ""));

@@ -1,14 +1,14 @@
-//! The agent's RPC protocol (PROTOCOL section 6): bare msgpack values over TCP, for the command line and for
-//! programs. Serf's clients talk to a Thane agent with it, and Thane's command line to a Serf agent.
+//! The agent's RPC protocol (PROTOCOL section 6): msgpack values over TCP without framing, for the command line and
+//! for programs. Serf's clients work with a Thane agent, and Thane's command line with a Serf agent.
 //!
 //! A request is a [`RequestHeader`] and, for most commands, a body; [`Request`] is both. A reply is a
-//! [`ResponseHeader`] and, for some commands, a body. Streams, monitors and queries answer with a header and
-//! then with any number of records, each after a header with the `Seq` of the request that started it.
+//! [`ResponseHeader`] and, for some commands, a body. The reply to a stream, monitor or query is a header; any number
+//! of records follow, each after a header with the `Seq` of the request.
 //!
-//! A list of members is long, so it need not be held as one [`MembersResponse`]: [`write_members`] and
-//! [`write_member`] make the same bytes piece by piece, [`Client::members`] reads them as they come.
+//! A long list of members need not be held as one [`MembersResponse`]: [`write_members`] and [`write_member`] encode
+//! the same bytes in pieces, and [`Client::members`] decodes them as they arrive.
 //!
-//! [`Frames`] cuts a byte stream into whole values, [`Value`] turns them into types and back.
+//! [`Frames`] splits a byte stream into whole values, [`Value`] decodes and encodes them.
 
 pub mod client;
 pub mod frame;
@@ -31,10 +31,10 @@ pub use response::{
 };
 pub use value::Value;
 
-/// The version of this protocol that a handshake must name.
+/// The protocol version that a handshake must have.
 pub const IPC_VERSION: i32 = 1;
-/// A request's header or body, bytes. Serf has no limit; its largest honest request is a join of many
+/// The longest header or body of a request, bytes. Serf has no limit; the largest honest request is a join with many
 /// addresses.
 pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
-/// A reply's header or body, bytes. 100,000 members with full tags are 70 MB.
+/// The longest header or body of a reply, bytes. 100,000 members with full tags have 70 MB.
 pub const RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! What clients send: the header, the commands and their bodies.
+//! Requests: the header, the commands and their bodies.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::wire::DecodeError;
 pub enum Request {
     /// The first request of every connection.
     Handshake(HandshakeRequest),
-    /// Shows the agent's token.
+    /// Authenticates with the agent's token.
     Auth(AuthRequest),
-    /// Fires a user event.
+    /// Sends a user event.
     Event(EventRequest),
-    /// Makes a failed member a left one.
+    /// Declares a failed member left.
     ForceLeave(ForceLeaveRequest),
     /// Joins a cluster.
     Join(JoinRequest),
@@ -32,26 +32,26 @@ pub enum Request {
     Leave,
     /// Changes the agent's tags.
     Tags(TagsRequest),
-    /// Asks the cluster a question.
+    /// Sends a query.
     Query(QueryRequest),
-    /// Answers a query that came in a stream.
+    /// Answers a query that arrived in a stream.
     Respond(RespondRequest),
     /// Adds a key to every keyring.
     InstallKey(KeyRequest),
-    /// Makes a key the primary one everywhere.
+    /// Makes a key the primary key of every keyring.
     UseKey(KeyRequest),
-    /// Takes a key out of every keyring.
+    /// Removes a key from every keyring.
     RemoveKey(KeyRequest),
     /// Lists the keys of all keyrings.
     ListKeys,
-    /// Gives the agent's numbers.
+    /// Returns the agent's statistics.
     Stats,
-    /// Gives a member's network coordinate.
+    /// Returns a member's network coordinate.
     GetCoordinate(CoordinateRequest),
 }
 
 impl Request {
-    /// Which command this is.
+    /// The command of this request.
     pub fn command(&self) -> Command {
         match self {
             Request::Handshake(_) => Command::Handshake,
@@ -99,10 +99,10 @@ impl Request {
         }
     }
 
-    /// Reads the body of `command`, one msgpack value. Commands without a body ignore `body`.
+    /// Decodes the body of `command`, one msgpack value. Commands without a body ignore `body`.
     ///
     /// # Errors
-    /// Why the body is refused. Serf closes the connection then, without a reply.
+    /// The body can't be decoded, with the reason. Serf then closes the connection without a reply.
     pub fn decode(command: Command, body: &[u8]) -> Result<Request, DecodeError> {
         Ok(match command {
             Command::Handshake => Request::Handshake(Value::decode(body)?),
@@ -172,7 +172,7 @@ commands! {
 }
 
 impl Command {
-    /// The command of that name.
+    /// The command with this name.
     pub fn parse(name: &str) -> Option<Command> {
         Command::ALL.iter().copied().find(|command| command.as_str() == name)
     }
@@ -184,12 +184,12 @@ impl Command {
 }
 
 record! {
-    /// Precedes every request. Serf's server reads headers over the one before, so a header without `Seq` or
-    /// `Command` has the previous ones: keep one and [`Value::decode_over`] it.
+    /// Precedes every request. Serf's server decodes each header over the previous one, so a header without `Seq` or
+    /// `Command` has the previous values: keep one header and [`Value::decode_over`] it.
     RequestHeader {
         /// Name of the command.
         command: String = "Command",
-        /// Number of the request on this connection, chosen by the client; replies carry it. 0 is legal.
+        /// Number of the request on this connection, chosen by the client and repeated in replies. 0 is legal.
         seq: u64 = "Seq",
     }
 }
@@ -217,7 +217,7 @@ record! {
         name: String = "Name",
         /// Payload.
         payload: Vec<u8> = "Payload",
-        /// Only the last of several events of that name need be delivered.
+        /// Receivers may deliver only the newest of several events of this name.
         coalesce: bool = "Coalesce",
     }
 }
@@ -225,9 +225,9 @@ record! {
 record! {
     /// Body of `force-leave`.
     ForceLeaveRequest {
-        /// Who leaves.
+        /// Name of the member.
         node: String = "Node",
-        /// Erase it from every member list.
+        /// Erase the member from every member list.
         prune: bool = "Prune",
     }
 }
@@ -243,13 +243,13 @@ record! {
 }
 
 record! {
-    /// Body of `members-filtered`: regular expressions over whole values.
+    /// Body of `members-filtered`: regular expressions that must match whole values.
     MembersRequest {
-        /// For tags by name; a member without the tag has it empty.
+        /// For tags, by name. A tag that a member does not have is the empty text.
         tags: BTreeMap<String, String> = "Tags",
-        /// For the status; empty takes all.
+        /// For the status; empty: all.
         status: String = "Status",
-        /// For the name; empty takes all.
+        /// For the name; empty: all.
         name: String = "Name",
     }
 }
@@ -257,7 +257,7 @@ record! {
 record! {
     /// Body of `stream`.
     StreamRequest {
-        /// Event filters, separated by commas; empty is `*`.
+        /// Event filters, separated by commas; empty means `*`.
         filter: String = "Type",
     }
 }
@@ -279,11 +279,11 @@ record! {
 }
 
 record! {
-    /// Body of `tags`: deletions come first.
+    /// Body of `tags`. Deletions are applied first.
     TagsRequest {
-        /// To set.
+        /// Tags to set.
         tags: BTreeMap<String, String> = "Tags",
-        /// Names to delete.
+        /// Names of tags to delete.
         delete_tags: Vec<String> = "DeleteTags",
     }
 }
@@ -291,15 +291,15 @@ record! {
 record! {
     /// Body of `query`.
     QueryRequest {
-        /// Only these nodes are asked; all if empty.
+        /// Nodes that the query is for; empty: all.
         filter_nodes: Vec<String> = "FilterNodes",
-        /// Only nodes whose tags match these regular expressions are asked.
+        /// Regular expressions that the tags of a node must match.
         filter_tags: BTreeMap<String, String> = "FilterTags",
-        /// Nodes confirm that the query arrived.
+        /// Whether nodes acknowledge that the query arrived.
         request_ack: bool = "RequestAck",
-        /// Members that answers go through in addition to the direct way.
+        /// Members that each answer is relayed by, in addition to being sent directly.
         relay_factor: u8 = "RelayFactor",
-        /// How long answers count, nanoseconds; 0 is the agent's default.
+        /// How long answers are accepted, nanoseconds; 0: the agent's default.
         timeout_ns: i64 = "Timeout",
         /// Name of the query.
         name: String = "Name",
@@ -329,7 +329,7 @@ record! {
 record! {
     /// Body of `get-coordinate`.
     CoordinateRequest {
-        /// Whose.
+        /// Name of the member.
         node: String = "Node",
     }
 }

@@ -1,4 +1,4 @@
-//! What agents send: the header, the bodies of replies and the records of streams, monitors and queries.
+//! Replies: the header, the bodies, and the records of streams, monitors and queries.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,14 +8,15 @@ use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 use crate::wire::serf::LamportTime;
 
-/// Body of `stats`: sections `agent`, `runtime`, `serf`, `tags` and `event_handlers`, each name to text.
+/// Body of the reply to `stats`: sections `agent`, `runtime`, `serf`, `tags` and `event_handlers`, each a map from
+/// name to text.
 pub type Stats = BTreeMap<String, BTreeMap<String, String>>;
 
 record! {
-    /// Precedes every reply and every record. After an error the body still follows, half filled, except
-    /// where the command itself was refused (handshake or token missing, unknown command).
+    /// Precedes every reply and every record. After an error the body still follows, partly filled, unless the command
+    /// itself was refused (handshake or token missing, unknown command).
     ResponseHeader {
-        /// What went wrong; empty where nothing did.
+        /// The error; empty if there is none.
         error: String = "Error",
         /// `Seq` of the request.
         seq: u64 = "Seq",
@@ -23,9 +24,9 @@ record! {
 }
 
 record! {
-    /// Body of `join`'s reply.
+    /// Body of the reply to `join`.
     JoinResponse {
-        /// Nodes that were contacted.
+        /// Number of nodes that were contacted.
         num: i32 = "Num",
     }
 }
@@ -33,7 +34,7 @@ record! {
 record! {
     /// Body of the replies to `members` and `members-filtered`.
     MembersResponse {
-        /// In no order.
+        /// The members, in no order.
         members: Vec<Member> = "Members",
     }
 }
@@ -51,17 +52,17 @@ record! {
         tags: BTreeMap<String, String> = "Tags",
         /// `none`, `alive`, `leaving`, `left` or `failed`.
         status: String = "Status",
-        /// Lowest memberlist protocol that it understands.
+        /// Lowest memberlist protocol version that it understands.
         protocol_min: u8 = "ProtocolMin",
-        /// Highest memberlist protocol that it understands.
+        /// Highest memberlist protocol version that it understands.
         protocol_max: u8 = "ProtocolMax",
-        /// The memberlist protocol that it speaks.
+        /// The memberlist protocol version that it speaks.
         protocol_cur: u8 = "ProtocolCur",
-        /// Lowest Serf protocol that it understands.
+        /// Lowest Serf protocol version that it understands.
         delegate_min: u8 = "DelegateMin",
-        /// Highest Serf protocol that it understands.
+        /// Highest Serf protocol version that it understands.
         delegate_max: u8 = "DelegateMax",
-        /// The Serf protocol that it speaks.
+        /// The Serf protocol version that it speaks.
         delegate_cur: u8 = "DelegateCur",
     }
 }
@@ -69,49 +70,49 @@ record! {
 record! {
     /// Body of the replies to the four key commands.
     KeyResponse {
-        /// What nodes had to say, by name: mostly why they failed.
+        /// Messages of nodes, by name, usually errors.
         messages: BTreeMap<String, String> = "Messages",
-        /// Keys and how many nodes have each; only of `list-keys`.
+        /// Number of nodes that have each key; of `list-keys` only.
         keys: Option<BTreeMap<String, i32>> = "Keys",
-        /// Nodes in the cluster.
+        /// Number of nodes in the cluster.
         num_nodes: i32 = "NumNodes",
-        /// Nodes that failed.
+        /// Number of nodes that answered with an error.
         num_err: i32 = "NumErr",
-        /// Nodes that answered.
+        /// Number of nodes that answered.
         num_resp: i32 = "NumResp",
     }
 }
 
 record! {
-    /// Body of `get-coordinate`'s reply.
+    /// Body of the reply to `get-coordinate`.
     CoordinateResponse {
-        /// The coordinate, zero where it is not known.
+        /// The coordinate, zero if it is not known.
         coord: Coordinate = "Coord",
-        /// Whether it is known.
+        /// Whether the coordinate is known.
         ok: bool = "Ok",
     }
 }
 
 record! {
-    /// A network coordinate; everything in seconds except the error, which is a ratio.
+    /// A network coordinate, in seconds except for the error, which is a ratio.
     Coordinate {
         /// Position.
         vec: Vec<f64> = "Vec",
-        /// How far the position can be off.
+        /// Relative error of the position.
         error: f64 = "Error",
-        /// Correction from recent measurements.
+        /// Correction of distances, from recent measurements.
         adjustment: f64 = "Adjustment",
-        /// Distance to the core network.
+        /// Distance of the node from its network.
         height: f64 = "Height",
     }
 }
 
 record! {
-    /// Record of a stream: something happened to members.
+    /// Record of a stream: a member event.
     MemberRecord {
         /// `member-join`, `member-leave`, `member-failed`, `member-update` or `member-reap`.
         event: String = "Event",
-        /// To whom.
+        /// The members that changed.
         members: Vec<Member> = "Members",
     }
 }
@@ -121,13 +122,13 @@ record! {
     UserEventRecord {
         /// `user`.
         event: String = "Event",
-        /// When, by the event clock.
+        /// Lamport time of the event.
         ltime: LamportTime = "LTime",
         /// Name of the event.
         name: String = "Name",
         /// Payload.
         payload: Vec<u8> = "Payload",
-        /// May be coalesced.
+        /// Whether it may be coalesced.
         coalesce: bool = "Coalesce",
     }
 }
@@ -139,7 +140,7 @@ record! {
         event: String = "Event",
         /// Number of the query on this connection.
         id: u64 = "ID",
-        /// When, by the query clock.
+        /// Lamport time of the query.
         ltime: LamportTime = "LTime",
         /// Name of the query.
         name: String = "Name",
@@ -148,10 +149,10 @@ record! {
     }
 }
 
-/// Record of a stream, any kind.
+/// Record of a stream, of any kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamRecord {
-    /// Something happened to members.
+    /// A member event.
     Members(MemberRecord),
     /// A user event.
     User(UserEventRecord),
@@ -193,9 +194,9 @@ fn read<V: Value>(reader: &mut Reader<'_>) -> Result<V, DecodeError> {
 }
 
 record! {
-    /// What kind of record one of a stream is.
+    /// The part of a stream's record that says of which kind it is.
     RecordKind {
-        /// `user`, `query` or what happened to members.
+        /// `user`, `query` or the kind of member event.
         event: String = "Event",
     }
 }
@@ -203,7 +204,7 @@ record! {
 record! {
     /// Record of a monitor.
     LogRecord {
-        /// One line, without its end.
+        /// One line, without the line feed.
         log: String = "Log",
     }
 }
@@ -213,7 +214,7 @@ record! {
     QueryRecord {
         /// [`QueryRecord::ACK`], [`QueryRecord::RESPONSE`] or [`QueryRecord::DONE`].
         kind: String = "Type",
-        /// Who answers; empty in the last record.
+        /// Name of the node that answers; empty in the last record.
         from: String = "From",
         /// The answer.
         payload: Vec<u8> = "Payload",
@@ -221,10 +222,10 @@ record! {
 }
 
 impl QueryRecord {
-    /// The query arrived.
+    /// A node acknowledges that the query arrived.
     pub const ACK: &str = "ack";
     /// An answer.
     pub const RESPONSE: &str = "response";
-    /// The deadline is over, nothing comes any more.
+    /// The deadline has passed; no record follows.
     pub const DONE: &str = "done";
 }

@@ -1,5 +1,5 @@
-//! Types to bytes and back in the RPC dialect of msgpack: strings as str, bytes as bin, structs as maps with
-//! sorted keys. Read is what Serf's decoder reads: every dialect, structs as arrays, nil for anything.
+//! Encoding and decoding of types in the RPC dialect of msgpack: strings as str, bytes as bin, structs as maps with
+//! sorted keys. Decodes what Serf's decoder accepts: every dialect, structs as arrays, nil for any type.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,21 +10,21 @@ use crate::wire::{DecodeError, ip_from_bytes, ip_to_bytes};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// Something that travels in the RPC protocol.
+/// A type of the RPC protocol.
 pub trait Value: Default {
     /// Appends the value.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Reads a value over this one: a struct keeps the fields that don't arrive, anything else is replaced.
+    /// Decodes a value over this one: a struct keeps the fields that are missing, any other type is replaced.
     ///
     /// # Errors
-    /// Why the bytes are refused. The value may be half read then.
+    /// The bytes can't be decoded, with the reason. Some fields may have been replaced.
     fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<()>;
 
-    /// Reads a value from the start of `bytes`; fields that don't arrive are zero.
+    /// Decodes a value from the start of `bytes`; missing fields are zero.
     ///
     /// # Errors
-    /// Why the bytes are refused.
+    /// The bytes can't be decoded, with the reason.
     fn decode(bytes: &[u8]) -> Result<Self> {
         let mut value = Self::default();
         value.decode_over(&mut Reader::new(bytes))?;
@@ -32,11 +32,11 @@ pub trait Value: Default {
     }
 }
 
-/// Elements of one list. A list of them is memory before it is checked, so it has a bound of its own.
+/// The most elements of one list. Elements are allocated before they are checked, so their number has a bound.
 const LIST_LEN_MAX: u32 = 1 << 20;
 
-/// Declares a struct of the protocol: fields in the order in which Serf declares them, which is the order of
-/// array-encoded structs; on the wire keys are sorted.
+/// Declares a struct of the protocol, with its fields in the order in which Serf declares them. That is the order of
+/// structs encoded as arrays; in maps the keys are sorted.
 macro_rules! record {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty = $key:literal,)* }) => {
         $(#[$doc])*
@@ -71,7 +71,7 @@ macro_rules! record {
 }
 pub(super) use record;
 
-/// Field names in the order of the wire.
+/// Field names in the order of encoded maps.
 pub(super) const fn sorted<const N: usize>(mut keys: [&'static str; N]) -> [&'static str; N] {
     let mut end = 1;
     while end < N {
@@ -98,7 +98,7 @@ const fn before(left: &[u8], right: &[u8]) -> bool {
     left.len() < right.len()
 }
 
-/// Writes a string in the str family.
+/// Encodes a string in the str family.
 pub(super) fn write_str(out: &mut Vec<u8>, text: &str) {
     match text.len() {
         len @ 0..=31 => out.push(0xa0 | len as u8),
@@ -115,7 +115,7 @@ pub(super) fn write_str(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Writes bytes in the bin family; nil where empty, as Serf 0.9.4 does.
+/// Encodes bytes in the bin family; nil if empty, as Serf 0.9.4 does.
 pub(super) fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
         0 => out.push(0xc0),
@@ -132,8 +132,8 @@ pub(super) fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Text. Bytes that are not UTF-8 become U+FFFD: one member with a Latin-1 tag must not make the list of all
-/// members unreadable.
+/// Decodes text. Bytes that are not UTF-8 become U+FFFD, so that one member with a Latin-1 tag does not make the
+/// whole list of members unreadable.
 impl Value for String {
     fn encode(&self, out: &mut Vec<u8>) {
         write_str(out, self);
@@ -156,7 +156,7 @@ impl Value for Vec<u8> {
     }
 }
 
-/// An address as its 4 or 16 bytes; any other length is nobody's address.
+/// An address as its 4 or 16 bytes; any other length is the unspecified address.
 impl Value for Option<IpAddr> {
     fn encode(&self, out: &mut Vec<u8>) {
         write_bin(out, &self.map(ip_to_bytes).unwrap_or_default());
@@ -252,7 +252,7 @@ macro_rules! lists {
     )*};
 }
 
-// What Serf sends for an empty list: nil for a Go slice that nobody made, an empty array for one that is.
+// Serf's encoding of an empty list: nil for a nil slice of Go, an empty array for a slice without elements.
 lists! {
     String: 0xc0,
     f64: 0xc0,
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     record! {
-        /// Declared out of order, to see the order on the wire.
+        /// Declared out of order, to test the order of the encoding.
         Sample {
             /// A number.
             zulu: i32 = "Zulu",

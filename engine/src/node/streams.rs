@@ -18,6 +18,7 @@ use crate::serf::OwnJoin;
 use crate::swim::{Swim, encode_local_states, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
+use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
@@ -289,6 +290,7 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
+        let received = stream.decoder.buffered() + bytes.len();
         let decoded = stream.decoder.feed(bytes).and_then(|()| {
             stream.decoder.poll_traced(scope.envelope, |step| {
                 stream.sealed |= matches!(step, Step::Enter(Layer::Sealed { .. }));
@@ -297,7 +299,13 @@ impl Streams {
         scope.ctx.arrived_plain = !stream.sealed;
         match decoded {
             Ok(None) => self.make_room(scope),
-            Ok(Some(message)) => self.on_message(scope, swim, top, id, message),
+            Ok(Some(message)) => {
+                if scope.envelope.seals() && received > STREAM_FRAME_BYTES_WARNING {
+                    let bytes_max = STREAM_FRAME_BYTES_MAX;
+                    scope.notice(Notice::LargeState { bytes: received, bytes_max });
+                }
+                self.on_message(scope, swim, top, id, message);
+            }
             Err(error) => self.refuse(scope, id, error.into()),
         }
     }

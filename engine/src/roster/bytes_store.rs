@@ -1,14 +1,13 @@
-//! Small byte strings packed into large blocks. Each kept in an allocation of its own would cost 16 bytes more,
-//! and, worse, lie scattered among what came and went while they were learnt, whose memory could then never be
-//! given back to the system.
+//! Small byte strings packed into large blocks. An allocation for each would cost 16 bytes more, and would be
+//! scattered among allocations that are freed soon after, whose memory could then not be returned to the system.
 
 /// Bytes in a block.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// Places are counted in these.
+/// Unit in which places are counted, bytes.
 const UNIT_BYTES: usize = 8;
 const BLOCK_UNITS: usize = BLOCK_BYTES / UNIT_BYTES;
 
-/// Where a byte string lies.
+/// The place of a byte string.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     unit: u32,
@@ -16,7 +15,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Nothing.
+    /// The empty string.
     pub(crate) const EMPTY: Stored = Stored { unit: 0, bytes: 0 };
 
     fn units(self) -> usize {
@@ -28,17 +27,17 @@ impl Stored {
 #[derive(Debug, Default)]
 pub(crate) struct BytesStore {
     blocks: Vec<Box<[u8]>>,
-    /// Units of the last block that are taken.
+    /// Units of the last block that are in use.
     taken: usize,
-    /// Places that were given back, by their units.
+    /// Free places, by their length in units.
     free: Vec<Vec<u32>>,
 }
 
 impl BytesStore {
-    /// Keeps a string, given in parts.
+    /// Stores a string, given in parts.
     ///
     /// # Panics
-    /// It is longer than a block; what comes from outside is limited to far less.
+    /// The string is longer than a block. The limits of what peers send are far below that.
     pub(crate) fn store(&mut self, parts: &[&[u8]]) -> Stored {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if bytes == 0 {
@@ -54,7 +53,7 @@ impl BytesStore {
         stored
     }
 
-    /// A string that is kept.
+    /// A stored string.
     pub(crate) fn get(&self, stored: Stored) -> &[u8] {
         if stored.bytes == 0 {
             return &[];
@@ -63,7 +62,7 @@ impl BytesStore {
         &self.blocks[block][start..start + stored.bytes as usize]
     }
 
-    /// Gives a string's place back.
+    /// Frees a string's place.
     pub(crate) fn free(&mut self, stored: Stored) {
         let units = stored.units();
         if units == 0 {
@@ -95,7 +94,7 @@ impl BytesStore {
     }
 }
 
-/// Block and first byte.
+/// The block of a place, and its first byte there.
 fn position(stored: Stored) -> (usize, usize) {
     let unit = stored.unit as usize;
     (unit / BLOCK_UNITS, unit % BLOCK_UNITS * UNIT_BYTES)

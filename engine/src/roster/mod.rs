@@ -1,10 +1,10 @@
-//! The roster interns facts about members: name, address, meta, versions, incarnation, as the raw bytes
-//! that their owner announced. One roster serves all nodes of a Context, so that thirty thousand nodes
-//! which know thirty thousand members hold each fact once.
+//! The roster interns facts about members: name, address, meta, versions and incarnation, as the raw bytes that a
+//! member announced. One roster serves all nodes of a Context, so that thirty thousand nodes that list thirty
+//! thousand members store each fact once.
 //!
-//! The roster asserts nothing about anybody's state, and no node learns through it: a node knows a member
-//! only if its own [`crate::view::View`] has an entry, and knows the fact that this entry names.
-//! Facts and names are reference counted; what nobody refers to is gone.
+//! The roster says nothing about the state of a member, and no node learns through it: a node knows a member only if
+//! its own [`crate::view::View`] has an entry, and knows the fact that this entry refers to. Facts and names are
+//! reference counted; those without references are removed.
 
 mod bytes_store;
 pub mod circle;
@@ -24,43 +24,42 @@ use crate::random::Random;
 use crate::wire::push_pull::DistinctVersions;
 use crate::wire::{Alive, Incarnation, Versions, ip_from_bytes};
 
-/// A member's place in the roster and in every view. It stays the same as long as anybody refers to the
-/// member's name.
+/// A member's place in the roster and in every view. It stays the same as long as the member's name has references.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberIndex(pub u32);
 
-/// A fact's place in the roster. Never zero: zero marks an empty entry of a view.
+/// A fact's place in the roster. Never zero, which marks an empty entry of a view.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FactIndex(pub(crate) u32);
 
 /// What a member announced about itself in one alive message.
 #[derive(Copy, Clone)]
 pub struct Fact<'r> {
-    /// Whose fact it is.
+    /// The member that it is about.
     pub member: MemberIndex,
-    /// The incarnation it was announced with.
+    /// The incarnation that it was announced with.
     pub incarnation: Incarnation,
     /// Gossip port, UDP and TCP.
     pub port: u16,
     addr_bytes: u8,
     versions_bytes: u8,
-    /// Address, versions, meta, one after the other, exactly as received.
+    /// Address, versions and meta, in this order, exactly as received.
     bytes: &'r [u8],
 }
 
 impl<'r> Fact<'r> {
-    /// The address as announced: 4 or 16 raw bytes, re-emitted unchanged because Serf compares them
-    /// bytewise (PROTOCOL 2.9).
+    /// The address as announced: 4 or 16 raw bytes, passed on unchanged because Serf compares them bytewise
+    /// (PROTOCOL 2.9).
     pub fn addr(&self) -> &'r [u8] {
         &self.bytes[..usize::from(self.addr_bytes)]
     }
 
-    /// The six protocol version bytes; shorter or empty if the owner sent none.
+    /// The six protocol version bytes; fewer if the member sent fewer.
     pub fn versions_bytes(&self) -> &'r [u8] {
         &self.bytes[usize::from(self.addr_bytes)..][..usize::from(self.versions_bytes)]
     }
 
-    /// The protocol versions; zeros where the owner sent none.
+    /// The protocol versions; zero where the member sent none.
     pub fn versions(&self) -> Versions {
         let mut versions = [0; 6];
         let announced = self.versions_bytes();
@@ -74,7 +73,7 @@ impl<'r> Fact<'r> {
         &self.bytes[usize::from(self.addr_bytes) + usize::from(self.versions_bytes)..]
     }
 
-    /// The IP address, with an IPv4 address in IPv6 form taken back to IPv4.
+    /// The IP address; an IPv4 address in IPv6 form is returned as IPv4.
     pub fn ip(&self) -> IpAddr {
         ip_from_bytes(self.addr()).unwrap_or(IpAddr::from([0, 0, 0, 0]))
     }
@@ -84,7 +83,7 @@ impl<'r> Fact<'r> {
         SocketAddr::new(self.ip(), self.port)
     }
 
-    /// The fact as the alive message that announces it.
+    /// The alive message that announces the fact.
     pub fn alive(&self, name: &'r str) -> Alive<'r> {
         Alive {
             incarnation: self.incarnation,
@@ -111,7 +110,7 @@ impl fmt::Debug for Fact<'_> {
     }
 }
 
-/// A fact as it is kept.
+/// A fact as it is stored.
 struct FactRecord {
     member: MemberIndex,
     incarnation: Incarnation,
@@ -119,7 +118,7 @@ struct FactRecord {
     addr_bytes: u8,
     versions_bytes: u8,
     references: u32,
-    /// The next fact about the same member, 0 at the end.
+    /// The next fact about the same member; 0 at the end.
     next: u32,
     bytes: Stored,
 }
@@ -151,7 +150,7 @@ pub struct Roster {
     free_names: Vec<u32>,
     facts: Vec<FactRecord>,
     free_facts: Vec<u32>,
-    /// Names and what facts say.
+    /// The bytes of names and facts.
     bytes: BytesStore,
     versions: DistinctVersions,
     hasher: SeedableRandomState,
@@ -159,7 +158,7 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// An empty roster whose hash table is seeded from `random`, because names come from outside.
+    /// An empty roster. Its hash table is seeded from `random`, because peers choose names.
     pub fn new(random: &mut Random) -> Roster {
         let nobody = FactRecord {
             member: MemberIndex(u32::MAX),
@@ -198,15 +197,15 @@ impl Roster {
         point_of_bytes(self.bytes.get(self.names[member.0 as usize].name))
     }
 
-    /// The member of that name, if anybody refers to it.
+    /// The member with this name, if the name has references.
     pub fn member(&self, name: &str) -> Option<MemberIndex> {
         let hash = hash(&self.hasher, name.as_bytes());
         let is_it = |&i: &u32| self.bytes.get(self.names[i as usize].name) == name.as_bytes();
         self.by_name.find(hash, is_it).map(|&i| MemberIndex(i))
     }
 
-    /// Like [`member`](Self::member), for names that mostly come in the order of their indices, as those of
-    /// a push/pull do: looks at `hint` first, and leaves there what probably comes next.
+    /// Like [`member`](Self::member), for names that mostly arrive in the order of their indices, as in a push/pull.
+    /// Compares with the member at `hint` first, and sets `hint` to the one that probably follows.
     pub(crate) fn member_near(&self, name: &str, hint: &mut u32) -> Option<MemberIndex> {
         let is_it = |near: &&Name| near.references > 0 && self.bytes.get(near.name) == name.as_bytes();
         let near = self.names.get(*hint as usize).filter(is_it);
@@ -215,7 +214,7 @@ impl Roster {
         Some(member)
     }
 
-    /// The protocol versions of all facts there ever were.
+    /// The protocol versions of all facts since the roster was made.
     pub(crate) fn versions(&self) -> &DistinctVersions {
         &self.versions
     }
@@ -241,7 +240,7 @@ impl Roster {
         self.names[member.0 as usize].references += 1;
     }
 
-    /// Gives one reference to a name back.
+    /// Releases one reference to a name.
     pub fn release_name(&mut self, member: MemberIndex) {
         let entry = &mut self.names[member.0 as usize];
         assert!(entry.references > 0, "a name's reference is given back once");
@@ -259,13 +258,13 @@ impl Roster {
         }
     }
 
-    /// Interns what an alive message says and takes a reference to it; the caller owes one
+    /// Interns the content of an alive message and takes a reference to it; the caller owes one
     /// [`release_fact`](Self::release_fact).
     pub fn intern_fact(&mut self, alive: &Alive<'_>) -> FactIndex {
         self.intern_fact_of(self.member(alive.node), alive)
     }
 
-    /// The same for a name that was looked up already: `member` is what [`member`](Self::member) says about it.
+    /// The same for a name that was looked up already: `member` is what [`member`](Self::member) returned for it.
     pub(crate) fn intern_fact_of(&mut self, member: Option<MemberIndex>, alive: &Alive<'_>) -> FactIndex {
         let member = member.unwrap_or_else(|| self.add_name(alive.node));
         let mut index = self.names[member.0 as usize].first_fact;
@@ -290,7 +289,7 @@ impl Roster {
         self.intern_fact(&newer.alive(&name))
     }
 
-    /// The fact behind an index that the caller holds a reference to.
+    /// The fact with this index, to which the caller holds a reference.
     pub fn fact(&self, fact: FactIndex) -> Fact<'_> {
         self.facts[fact.0 as usize].read(&self.bytes)
     }
@@ -300,7 +299,7 @@ impl Roster {
         self.facts[fact.0 as usize].references += 1;
     }
 
-    /// Gives one reference to a fact back.
+    /// Releases one reference to a fact.
     pub fn release_fact(&mut self, fact: FactIndex) {
         let entry = &mut self.facts[fact.0 as usize];
         assert!(entry.references > 0, "a fact's reference is given back once");
@@ -324,12 +323,12 @@ impl Roster {
         self.release_name(member);
     }
 
-    /// Names that somebody refers to.
+    /// The number of names.
     pub fn names_count(&self) -> usize {
         self.names.len() - self.free_names.len()
     }
 
-    /// Facts that somebody refers to.
+    /// The number of facts.
     pub fn facts_count(&self) -> usize {
         self.facts.len() - 1 - self.free_facts.len()
     }

@@ -236,7 +236,7 @@ impl Shard {
             Request::Add(options, outlet, reply) => {
                 let added = self.add(*options, outlet).await;
                 if let Err(Ok(added)) = reply.send(added) {
-                    // The caller dropped its future, so nobody has a handle to this node.
+                    // The caller dropped its future, so there is no handle to this node.
                     self.close(added.id).await;
                 }
             }

@@ -77,6 +77,9 @@ impl Swim {
         if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
             return scope.drop_input(DropReason::AddressNotAllowed, from);
         }
+        if !scope.config.allows_name(alive.node) {
+            return scope.drop_input(DropReason::NameNotAllowed, from);
+        }
         if let Some(delegate) = scope.delegate
             && let Err(veto) = delegate.admit(&Announcement::from(&alive))
         {

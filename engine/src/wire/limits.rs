@@ -15,6 +15,8 @@ pub const DATAGRAM_MESSAGES_MAX: usize = 1024;
 pub const STREAM_DECOMPRESSED_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// An encrypted stream frame, bytes (memberlist's maxPushStateBytes), and a plain stream's whole.
 pub const STREAM_FRAME_BYTES_MAX: usize = 20 * 1024 * 1024;
+/// A frame above this size is accepted with a warning, bytes (memberlist: 60 %).
+pub const STREAM_FRAME_BYTES_WARNING: usize = STREAM_FRAME_BYTES_MAX / 10 * 6;
 /// A plain push/pull with its user state, bytes: as much as a compressed one may hold.
 pub const STREAM_PLAIN_BYTES_MAX: usize = STREAM_DECOMPRESSED_BYTES_MAX;
 /// Members in a push/pull (newest memberlist).

@@ -12,8 +12,9 @@ use std::time::Duration;
 use thane_engine::command::{CommandError, Ticket};
 use thane_engine::config::RawConfig;
 use thane_engine::context::{StreamId, StreamOperation};
+use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Completion, Event, Notice};
-use thane_engine::fixtures::{Lone, PEER, envelope};
+use thane_engine::fixtures::{Lone, NODE, PEER, envelope};
 use thane_engine::view::MemberStatus;
 use thane_engine::wire::packet::{self, Scratch};
 use thane_engine::wire::serf::{FLAG_ACK, JoinIntent, LeaveIntent, Query, UserEvent};
@@ -250,4 +251,30 @@ fn opened(lone: &mut Lone) -> Vec<(StreamId, SocketAddr)> {
         _ => None,
     };
     operations.filter_map(opened).collect()
+}
+
+#[test]
+fn node_names_are_validated_if_the_settings_ask_for_it() {
+    let longest = "a".repeat(128);
+    let too_long = "a".repeat(129);
+    for (name, valid) in [
+        ("web-1.dc2", true),
+        (&*longest, true),
+        (&*too_long, false),
+        ("a_b", false),
+        ("a b", false),
+        ("caf\u{e9}", false),
+        ("a/b", false),
+    ] {
+        for validate in [true, false] {
+            let raw = RawConfig { validate_node_names: validate, ..RawConfig::lan(name, NODE) };
+            assert_eq!(raw.check().is_ok(), valid || !validate, "{name}");
+            let mut lone = lone(|raw| raw.validate_node_names = validate);
+            lone.hear(|out| alive(name).encode(out));
+            let listed = lone.node.view().by_name(&lone.ctx.roster, name).is_some();
+            assert_eq!(listed, valid || !validate, "{name}");
+            let refused = u64::from(!valid && validate);
+            assert_eq!(lone.node.stats().drops(DropReason::NameNotAllowed), refused, "{name}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What agents send: every IPv4 packet that arrives on the namespace's loopback, counted by what it is for.
+//! The traffic of agents: every IPv4 packet that arrives on the loopback of the namespace, counted by purpose.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -17,7 +17,7 @@ use crate::agent::GOSSIP_PORT;
 /// The kind of datagrams that are neither pings nor acks.
 pub(crate) const OTHER: &str = "other";
 
-/// IPv4, as packet sockets want it: in network byte order.
+/// The EtherType of IPv4; packet sockets take it in network byte order.
 const ETH_P_IP: u16 = 0x0800;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -25,7 +25,7 @@ const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
 /// Pause between looks at whether it is time to end.
 const LOOK: Duration = Duration::from_millis(50);
-/// Packets that wait to be counted, bytes; a join of a hundred agents makes many at once.
+/// Receive buffer in bytes; a join of a hundred agents fills it with many packets at once.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Packets and bytes.
@@ -35,19 +35,19 @@ pub(crate) struct Count {
     pub(crate) bytes: u64,
 }
 
-/// What was counted so far on the gossip port. RPC has another, and is not in it.
+/// The counts on the gossip port. RPC has another port, and is not among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Datagrams by the kind of their first message; bytes without IP and UDP headers.
     pub(crate) datagrams: BTreeMap<&'static str, Count>,
-    /// Segments of streams with something in them; bytes without IP and TCP headers.
+    /// Segments of streams with a payload; bytes without IP and TCP headers.
     pub(crate) streams: Count,
     /// Streams that were opened.
     pub(crate) opened: u64,
 }
 
 impl Counts {
-    /// What came after `earlier`.
+    /// The difference to an earlier count.
     pub(crate) fn since(&self, earlier: &Counts) -> Counts {
         let less = |now: Count, then: Count| Count {
             packets: now.packets - then.packets,
@@ -62,7 +62,7 @@ impl Counts {
     }
 }
 
-/// Counts until dropped.
+/// A thread that counts until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Capture {
     counts: Arc<Mutex<Counts>>,
@@ -74,9 +74,9 @@ impl Capture {
     /// Begins to count.
     ///
     /// # Errors
-    /// Packets can't be seen.
+    /// The process may not open a packet socket.
     pub(crate) fn start() -> std::io::Result<Capture> {
-        // A socket for one protocol, not for all, sees packets only as they come in: each once.
+        // A packet socket for one protocol gets incoming packets only: each packet once.
         let protocol = Protocol::from(i32::from(ETH_P_IP.to_be()));
         let mut socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))?;
         socket.set_recv_buffer_size(WAITING_BYTES_MAX)?;
@@ -99,7 +99,7 @@ impl Capture {
         Ok(Capture { counts, stop, thread: Some(thread) })
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -109,7 +109,7 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // A thread that panicked has printed why.
             let _ = thread.join();
         }
     }
@@ -119,7 +119,7 @@ fn is_pause(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
-/// Datagrams that the kernel sent in this namespace since it exists, by its own count.
+/// The kernel's count of datagrams sent in this namespace since its start.
 pub(crate) fn kernel_datagrams() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/net/snmp").ok()?;
     let mut lines = text.lines().filter(|line| line.starts_with("Udp:"));
@@ -127,7 +127,7 @@ pub(crate) fn kernel_datagrams() -> Option<u64> {
     lines.next()?.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// Counts one IPv4 packet if it is for the gossip port or from it.
+/// Counts one IPv4 packet to or from the gossip port.
 fn count(ip: &mut [u8], scratch: &mut Scratch, counts: &mut Counts) {
     let Some(&first) = ip.first() else { return };
     let header = usize::from(first & 15) * 4;
@@ -157,7 +157,7 @@ fn count(ip: &mut [u8], scratch: &mut Scratch, counts: &mut Counts) {
     }
 }
 
-/// What a datagram is for, by its first message, compression taken off.
+/// The kind of a datagram: its first message, decompressed.
 fn kind(datagram: &mut [u8], scratch: &mut Scratch) -> &'static str {
     let mut first = None;
     fixtures::messages(&fixtures::envelope(None), datagram, scratch, |message| {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_counted_by_what_they_are_for() {
+    fn packets_are_counted_by_purpose() {
         let mut ping = Vec::new();
         Ping { seq: SeqNo(7), node: "n1", ..Ping::default() }.encode(&mut ping);
         let mut counts = Counts::default();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_no_panic() {
+    fn truncated_packets_do_not_panic() {
         let (udp, tcp) = (udp(GOSSIP_PORT, b"1234"), tcp(0x18, b"1234"));
         for whole in [udp, tcp] {
             for len in 0..whole.len() {

@@ -1,4 +1,4 @@
-//! Real agents that know each other, and everything they tell, stamped as it arrives.
+//! Real agents that know each other, and everything they report, with the time of its arrival.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use crate::addresses::Addresses;
 use crate::agent::{Agent, Launch, program, title};
 use crate::stop::Stop;
 
-/// How long agents may take to know each other.
+/// Time for agents to know each other, at most.
 const VIEWS_WITHIN: Duration = Duration::from_secs(120);
 /// Pause between looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// Longest time between two starts, up to a hundred agents: with a chance between none and this, ticks of 200 ms
-/// and a second, which begin with the process, are spread as those of machines that don't know of each other.
+/// Longest time between two starts, up to a hundred agents. Each pause is random, so that the rounds of 200 ms and of a
+/// second, which begin with the process, are spread as on independent machines.
 const START_PACE: Duration = Duration::from_millis(200);
 /// The same for more agents, which come together only if they start gently.
 const START_PACE_MANY: Duration = Duration::from_millis(660);
 /// The name of the user events.
 const EVENT: &str = "calibrate";
 
-/// Something that an agent told.
+/// A report of an agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
     pub(crate) at: Instant,
@@ -32,18 +32,18 @@ pub(crate) struct Heard {
     pub(crate) what: What,
 }
 
-/// What an agent told.
+/// The content of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// A user event, with this payload.
     Event(Vec<u8>),
-    /// It suspects the member itself, having got no ack.
+    /// It suspects the member because its own probe got no ack.
     Suspect(String),
     /// The member failed.
     Failed(String),
 }
 
-/// Real agents; they end with this.
+/// Real agents. They end when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster<'a> {
     options: &'a Options,
@@ -85,14 +85,14 @@ impl<'a> Cluster<'a> {
         format!("n{}", place + 1)
     }
 
-    /// Kills an agent; returns the moment before.
+    /// Kills an agent. Returns the moment before.
     pub(crate) fn kill(&mut self, place: usize) -> Instant {
         let at = Instant::now();
         self.agents[place] = None;
         at
     }
 
-    /// Starts an agent again that was killed, and waits until all know all.
+    /// Starts a killed agent again and waits until each knows all.
     ///
     /// # Errors
     /// It can't be started, or does not come back.
@@ -101,7 +101,7 @@ impl<'a> Cluster<'a> {
         self.wait_for_views()
     }
 
-    /// Has an agent send a user event; returns the moment before.
+    /// Makes an agent send a user event. Returns the moment before.
     ///
     /// # Errors
     /// It refuses.
@@ -114,7 +114,7 @@ impl<'a> Cluster<'a> {
         Ok(at)
     }
 
-    /// The next thing an agent tells before `deadline`; none if there is none.
+    /// The next report of an agent; none until `deadline`.
     ///
     /// # Errors
     /// An end is wanted.
@@ -130,7 +130,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Forgets what was told until now.
+    /// Discards the reports up to now.
     pub(crate) fn forget(&self) {
         while self.heard.try_recv().is_ok() {}
     }
@@ -154,7 +154,7 @@ impl<'a> Cluster<'a> {
         Ok(agent)
     }
 
-    /// Passes on what the agent tells, until it ends.
+    /// Passes on the reports of the agent, until it ends.
     fn listen(&self, agent: &Agent, place: usize) -> Result<(), String> {
         let failed = |error| format!("{} on {}: {error}", agent.title, agent.rpc);
         let mut client = agent.client()?;
@@ -196,7 +196,7 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// What a record tells, if it is about an event or a failure.
+/// The content of a record about an event or a failure.
 fn what(record: Record) -> Option<What> {
     match record {
         Record::Event(StreamRecord::User(event)) if event.name == EVENT => Some(What::Event(event.payload)),
@@ -210,7 +210,7 @@ fn what_line(line: &str) -> Option<What> {
         let (_, rest) = line.split_once(mark)?;
         rest.split_whitespace().next().map(str::to_owned)
     };
-    // An agent that starts sends what it logged so far, but nothing about failures is in that.
+    // A new monitor gets the earlier log first, which has no failures yet.
     let failed = after("[INFO] serf: EventMemberFailed: ").map(What::Failed);
     failed.or_else(|| after("[INFO] memberlist: Suspect ").map(What::Suspect))
 }

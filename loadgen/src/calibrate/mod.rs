@@ -9,60 +9,80 @@ mod report;
 mod samples;
 mod simulated;
 
+use std::time::Instant;
+
 pub(crate) use self::options::Options;
 use self::real::{Counted, Run};
-use self::report::{Report, SIMULATED, Side};
+use self::report::{SIMULATED, Side, Sides};
 use self::samples::Samples;
 use crate::agent::title;
 use crate::arguments::Failure;
 use crate::progress::{Progress, Step};
-use crate::stop::Stop;
+use crate::report::{Ended, Made};
+use crate::stop::{STOPPED, Stop};
 
-/// Measures all sides, prints the table and writes the JSON file.
+/// Measures all sides, prints the table and writes the report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     options.addresses().map_err(Failure::Usage)?;
     let not_counted = namespace::enter().err();
     let stop = Stop::on_signal();
-    let mut report = Report { options, sides: Vec::new(), not_counted };
-    let result = measure(&mut report, &stop);
-    // Whatever was measured before an error or a signal is shown.
-    if report.sides.iter().any(|side| !side.samples.0.is_empty()) {
-        print!("{}", report.table());
+    let made = Made::here(crate::PROGRAM);
+    let mut sides = Sides { options, made, sides: Vec::new(), not_counted };
+    let result = measure(&mut sides, &stop);
+    // Everything measured before an error or a signal is shown.
+    if sides.sides.iter().any(|side| !side.samples.rows.is_empty()) {
+        print!("{}", sides.table());
+        if let Some(dir) = &options.out {
+            let paths = sides.report().write(dir, &format!("calibrate-{}", options.nodes()))?;
+            println!("\nwritten: {} and {}", paths[0].display(), paths[1].display());
+        }
     }
-    let written = options.out.as_ref().map_or(Ok(()), |dir| report.write(dir));
-    Ok(result.and(written)?)
+    Ok(result?)
 }
 
-fn measure(report: &mut Report<'_>, stop: &Stop) -> Result<(), String> {
-    let options = report.options;
-    let total = (options.runs * (options.agents.len() as u64 + 1)) as f64;
+fn measure(sides: &mut Sides<'_>, stop: &Stop) -> Result<(), String> {
+    let (options, counts) = (sides.options, sides.not_counted.is_none());
     let progress = Progress::default();
     progress.phase("calibrate");
-    let mut done = 0.0;
-    let tell = |done: f64, detail: &str| progress.step(Step { done, total, unit: "runs", detail });
-    let seeds = || options.seed..options.seed.saturating_add(options.runs);
-    for word in &options.agents {
-        let mut side = Side { title: title(word), samples: Samples::default(), counted: Counted::default() };
-        let name = side.title.clone();
-        let result: Result<(), String> = seeds().try_for_each(|seed| {
-            let tell = |doing: &str| tell(done, &format!("{name}: {doing}"));
-            let counts = report.not_counted.is_none();
-            let Side { samples, counted, .. } = &mut side;
-            Run { options, stop, counts, samples, counted, tell: &tell }.measure(word, seed)?;
-            done += 1.0;
+    let total = (options.runs * (options.agents.len() as u64 + 1)) as f64;
+    for word in options.agents.iter().map(Some).chain([None]) {
+        let name = word.map_or(SIMULATED.to_owned(), |word| title(word));
+        let done = (sides.sides.len() as u64 * options.runs) as f64;
+        let (mut samples, mut counted, started) = (Samples::default(), Counted::default(), Instant::now());
+        let mut measured = 0;
+        let mut measure_one = |seed: u64| {
+            let tell = |doing: &str| {
+                let detail = format!("{name}: {doing}");
+                progress.step(Step {
+                    done: done + f64::from(measured),
+                    total,
+                    unit: "runs",
+                    detail: &detail,
+                });
+            };
+            let (samples, counted) = (&mut samples, &mut counted);
+            match word {
+                Some(word) => {
+                    Run { options, stop, counts, samples, counted, tell: &tell }.measure(word, seed)?
+                }
+                None => {
+                    tell("playing");
+                    simulated::measure(options, seed, stop, samples)?;
+                }
+            }
+            measured += 1;
             Ok(())
-        });
-        report.sides.push(side);
+        };
+        let mut seeds = options.seed..options.seed.saturating_add(options.runs);
+        let result: Result<(), String> = seeds.try_for_each(&mut measure_one);
+        let ended = match &result {
+            Ok(()) => Ended::Complete,
+            Err(error) if error == STOPPED => Ended::Stopped,
+            Err(_) => Ended::Failed,
+        };
+        let seconds = started.elapsed().as_secs_f64() / f64::from(measured.max(1));
+        sides.sides.push(Side { title: name, samples, counted, seconds, ended });
         result?;
     }
-    let title = SIMULATED.to_owned();
-    let mut side = Side { title, samples: Samples::default(), counted: Counted::default() };
-    let result = seeds().try_for_each(|seed| {
-        tell(done, SIMULATED);
-        simulated::measure(options, seed, stop, &mut side.samples)?;
-        done += 1.0;
-        Ok(())
-    });
-    report.sides.push(side);
-    result
+    Ok(())
 }

@@ -1,9 +1,9 @@
-//! A network namespace of its own: nobody else's packets are in it, and its root may see them all.
+//! A network namespace for this process alone: it has only the packets of its own agents, and its root may see them.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Tells the program that it was started again, and whether in a namespace of its own.
+/// The environment variable that marks the second start, inside the namespace.
 const MARK: &str = "THANE_CALIBRATE_NAMESPACE";
 const OWN: &str = "own";
 const LOOPBACK_UP: [&str; 5] = ["ip", "link", "set", "lo", "up"];
@@ -13,7 +13,7 @@ const WAYS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]]
 /// Starts this program again, under the same process id, in a network namespace of its own, and returns there.
 ///
 /// # Errors
-/// Where that is not permitted the program goes on where it is, and learns why.
+/// The system does not permit it: the process stays in its namespace. One line with the reason.
 pub(crate) fn enter() -> Result<(), String> {
     if std::env::var(MARK).is_ok_and(|mark| mark == OWN) {
         return try_out(Command::new(LOOPBACK_UP[0]).args(&LOOPBACK_UP[1..]));
@@ -41,5 +41,5 @@ fn try_out(command: &mut Command) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().next().unwrap_or("it failed without a word").to_owned())
+    Err(said.lines().next().unwrap_or("it failed without a message").to_owned())
 }

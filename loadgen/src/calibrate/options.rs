@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Address of the first agent; the others follow
     #[arg(long, value_name = "IP", default_value = "127.42.0.1")]
     first: Ipv4Addr,
-    /// Also writes a JSON file there
+    /// Writes a report there: JSON and one HTML page
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -11,19 +11,19 @@ use super::options::Options;
 use super::samples::Samples;
 use crate::stop::Stop;
 
-/// Time for what was done to come to rest.
+/// Time for the cluster to come to rest.
 pub(crate) const CALM: Duration = Duration::from_secs(5);
-/// Between two events. Not a multiple of the 200 ms between two gossip rounds, so that each comes at another moment
-/// of them.
+/// Time between two events. It is no multiple of the 200 ms between two gossip rounds, so that each event falls on
+/// another moment of a round.
 const EVENT_EVERY: Duration = Duration::from_millis(3070);
 /// Longer than an event takes.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
-/// Longer than it takes until all know of a killed agent.
+/// Longer than it takes until all know that an agent was killed.
 const KILL_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes of an event's payload.
 pub(crate) const EVENT_BYTES: usize = 30;
 
-/// Datagrams of the measured quiet, counted by the kernel and by the capture.
+/// Datagrams of the measured idle time, counted by the kernel and by the capture.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) by_kernel: u64,
@@ -38,15 +38,15 @@ pub(crate) struct Run<'a> {
     pub(crate) counts: bool,
     pub(crate) samples: &'a mut Samples,
     pub(crate) counted: &'a mut Counted,
-    /// Is told what is being done.
+    /// Shows the current step.
     pub(crate) tell: &'a dyn Fn(&str),
 }
 
 impl Run<'_> {
-    /// Measures; what was measured before an error is in the samples.
+    /// Measures. After an error the samples have everything up to then.
     ///
     /// # Errors
-    /// An agent can't be started or does not do what it should, or an end is wanted.
+    /// An agent can't be started or fails, or an end is wanted.
     pub(crate) fn measure(&mut self, word: &str, seed: u64) -> Result<(), String> {
         let (options, stop) = (self.options, self.stop);
         let mut random = Random::new(seed);
@@ -59,7 +59,7 @@ impl Run<'_> {
             stop.sleep(options.settle().saturating_sub(start.elapsed()))?;
             self.idle()?;
         }
-        // Not before the quiet: agents keep events, and put them into every push/pull.
+        // After the idle time: agents keep events and put them into every push/pull.
         if options.events > 0 {
             self.events(&cluster, &mut random)?;
         }
@@ -100,7 +100,7 @@ impl Run<'_> {
 
     fn idle(&mut self) -> Result<(), String> {
         (self.tell)("idle");
-        let capture = Capture::start().map_err(|error| format!("packets can't be seen: {error}"))?;
+        let capture = Capture::start().map_err(|error| format!("can't capture packets: {error}"))?;
         let (kernel, before) = (capture::kernel_datagrams(), capture.counts());
         self.stop.sleep(self.options.idle())?;
         let (kernel, counts) = (kernel.zip(capture::kernel_datagrams()), capture.counts().since(&before));
@@ -126,7 +126,7 @@ impl Run<'_> {
                 What::Suspect(who) if *who == name => suspected.add(delay),
                 What::Failed(who) if *who == name => told.add(delay),
                 What::Failed(who) => {
-                    return Err(format!("n{} was told that {who} failed, which runs", heard.place + 1));
+                    return Err(format!("n{} reports that {who} failed, but it runs", heard.place + 1));
                 }
                 _ => {}
             }

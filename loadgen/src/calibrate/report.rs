@@ -1,17 +1,17 @@
-//! The sides by each other: a table for people, JSON for programs.
+//! The sides beside each other: a table, and a report.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use thane_engine::duration::Span;
 
 use super::options::Options;
 use super::real::Counted;
 use super::samples::{self, Row, Samples};
-use crate::spread::{Range, Spread};
+use crate::report::{Agents, Criterion, Ended, Made, Medium, Policy, Report, Run, Subject, Verdict};
+use crate::spread::Spread;
 
-/// What a side is called.
+/// The title of the simulated side.
 pub(crate) const SIMULATED: &str = "simulated";
 
 /// One side of the comparison.
@@ -21,18 +21,22 @@ pub(crate) struct Side {
     pub(crate) samples: Samples,
     /// Of real agents.
     pub(crate) counted: Counted,
+    /// Mean time of a run.
+    pub(crate) seconds: f64,
+    pub(crate) ended: Ended,
 }
 
 /// Everything that was measured; the simulator is the last side.
 #[derive(Debug)]
-pub(crate) struct Report<'a> {
+pub(crate) struct Sides<'a> {
     pub(crate) options: &'a Options,
+    pub(crate) made: Made,
     pub(crate) sides: Vec<Side>,
     /// Why traffic of real agents was not counted.
     pub(crate) not_counted: Option<String>,
 }
 
-impl Report<'_> {
+impl Sides<'_> {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let Options { runs, events, kills, .. } = self.options;
@@ -78,7 +82,7 @@ impl Report<'_> {
         let mut lines = vec![heading];
         for row in self.rows() {
             let mut line = vec![row.name().to_owned()];
-            let shown = |side: &Side| side.samples.0.get(&row).map_or("-".to_owned(), Spread::to_string);
+            let shown = |side: &Side| side.samples.rows.get(&row).map_or("-".to_owned(), Spread::to_string);
             line.extend(self.sides.iter().map(shown));
             line.extend(self.reals().map(|real| self.verdict(real, row)));
             lines.push(line);
@@ -86,47 +90,63 @@ impl Report<'_> {
         lines
     }
 
-    /// The same as JSON, with all values.
-    fn json(&self) -> Value {
-        let Options { runs, events, kills, seed, .. } = self.options;
-        let values = |side: &Side, row: Row| {
-            let spread = side.samples.0.get(&row)?;
-            let Range { median, min, max } = spread.range()?;
-            let values = json!({ "median": median, "min": min, "max": max, "values": spread.values() });
-            Some((side.title.clone(), values))
-        };
-        let rows = self.rows().into_iter().map(|row| {
-            let sides = self.sides.iter().filter_map(|side| values(side, row));
-            let verdicts = self.reals().map(|real| (real.title.clone(), self.verdict(real, row).into()));
-            json!({
-                "row": row.name(),
-                "sides": sides.collect::<Map<String, Value>>(),
-                "verdicts": verdicts.collect::<Map<String, Value>>(),
-            })
-        });
-        json!({
-            "nodes": self.options.nodes(),
-            "runs": runs,
-            "events": events,
-            "kills": kills,
-            "compression": self.options.compression(),
-            "seed": seed,
-            "idle_seconds": self.options.idle().as_secs_f64(),
-            "settle_seconds": self.options.settle().as_secs_f64(),
-            "traffic_not_counted": self.not_counted,
-            "rows": rows.collect::<Vec<Value>>(),
-        })
+    /// The report: a subject for each side, and whether the simulated side agrees with each real one.
+    pub(crate) fn report(&self) -> Report {
+        let (options, nodes) = (self.options, self.options.nodes());
+        let mut report = Report::new(format!("calibration, {nodes} nodes"), self.made.clone());
+        for side in &self.sides {
+            let (agents, medium) = match side.title.as_str() {
+                SIMULATED => (Agents::Thane, Medium::Sim),
+                "serf" => (Agents::Serf, Medium::Processes),
+                _ => (Agents::Thane, Medium::Processes),
+            };
+            let mut subject = Subject::new(&side.title, agents, medium, nodes as u64);
+            subject.policy = Some(Policy::Classic);
+            for (name, value) in [
+                ("compression", options.compression().to_string()),
+                ("events", options.events.to_string()),
+                ("kills", options.kills.to_string()),
+                ("idle", Span(options.idle()).to_string()),
+                ("settle", Span(options.settle()).to_string()),
+            ] {
+                subject.settings.insert(name.to_owned(), value);
+            }
+            let run = |seed| Run { seed, seconds: side.seconds, ended: side.ended, note: String::new() };
+            subject.runs.extend((options.seed..options.seed.saturating_add(options.runs)).map(run));
+            for (row, spread) in &side.samples.rows {
+                subject.add(row.measure(spread.values().to_vec()));
+            }
+            subject.curves = side.samples.curves();
+            if side.title == SIMULATED {
+                subject.criteria = self.criteria(side);
+            }
+            report.subjects.push(subject);
+        }
+        report.made.notes.extend(
+            self.not_counted.iter().map(|why| format!("traffic of real agents is not counted: {why}")),
+        );
+        report
     }
 
-    /// Writes the JSON file.
-    ///
-    /// # Errors
-    /// The folder or the file can't be written; one line.
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), String> {
-        let path = dir.join(format!("calibrate-{}.json", self.options.nodes()));
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        std::fs::write(&path, format!("{:#}\n", self.json())).map_err(failed)
+    fn criteria(&self, simulated: &Side) -> Vec<Criterion> {
+        let mut criteria = Vec::new();
+        for real in self.reals() {
+            for (row, spread) in &real.samples.rows {
+                let simulated = simulated.samples.rows.get(row).and_then(Spread::range);
+                let agrees = spread.range().zip(simulated).map(|(real, sim)| samples::agree(real, sim));
+                criteria.push(Criterion {
+                    name: format!("agrees with {}: {}", real.title, row.name()),
+                    value: simulated.map(|range| range.median),
+                    unit: String::new(),
+                    verdict: match agrees {
+                        Some(true) => Verdict::Pass,
+                        Some(false) => Verdict::Fail,
+                        None => Verdict::NotMeasured,
+                    },
+                });
+            }
+        }
+        criteria
     }
 
     fn reals(&self) -> impl Iterator<Item = &Side> {
@@ -134,12 +154,12 @@ impl Report<'_> {
     }
 
     fn rows(&self) -> BTreeSet<Row> {
-        self.sides.iter().flat_map(|side| side.samples.0.keys().copied()).collect()
+        self.sides.iter().flat_map(|side| side.samples.rows.keys().copied()).collect()
     }
 
     fn verdict(&self, real: &Side, row: Row) -> String {
         let simulated = self.sides.iter().find(|side| side.title == SIMULATED);
-        let range = |side: &Side| side.samples.0.get(&row).and_then(Spread::range);
+        let range = |side: &Side| side.samples.rows.get(&row).and_then(Spread::range);
         match (range(real), simulated.and_then(range)) {
             (Some(real), Some(simulated)) => samples::verdict(real, simulated),
             _ => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! What one side of the comparison measured: for each row one value of each run, event or kill.
+//! The values of one side of the comparison: for each row one value of each run, event or kill.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,8 @@ use thane_engine::sim::Delays;
 
 use super::capture::{Counts, OTHER};
 use super::options::Options;
+use crate::report::kinds::{self, CurveKind};
+use crate::report::{Better, Curve, Line, Measure};
 use crate::spread::{Range, Spread, short};
 
 /// Bytes of the IPv4 and UDP headers of a datagram.
@@ -13,7 +15,7 @@ const HEADERS: u64 = 28;
 /// Medians that differ by less are called equal even where no two runs are.
 const EQUAL_WITHIN: f64 = 0.02;
 
-/// A row of the table.
+/// A row of the table, and a measure of the report.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Row {
     Datagrams,
@@ -36,7 +38,37 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    /// What the table says.
+    /// The row as a measure with these values. Rows that other instruments have too are of the known kinds.
+    pub(crate) fn measure(self, values: Vec<f64>) -> Measure {
+        let own = |id: &str, unit: &str| Measure {
+            id: id.to_owned(),
+            title: self.name().to_owned(),
+            unit: unit.to_owned(),
+            better: Better::Lower,
+            values: values.clone(),
+        };
+        match self {
+            Row::Datagrams => kinds::IDLE_PACKETS.values(values),
+            Row::DatagramBytes => own("idle.bytes-on-wire", "B/s"),
+            Row::Pings => own("idle.packets.ping", "/s"),
+            Row::PingBytes => own("idle.ping-bytes", "B"),
+            Row::Acks => own("idle.packets.ack", "/s"),
+            Row::AckBytes => own("idle.ack-bytes", "B"),
+            Row::Others => own("idle.packets.other", "/s"),
+            Row::Streams => own("idle.push-pulls", "/min"),
+            Row::StreamBytes => own("idle.stream-bytes", "B/s"),
+            Row::EventHalf => kinds::EVENT_P50.values(values),
+            Row::EventMost => kinds::EVENT_P99.values(values),
+            Row::EventAll => kinds::EVENT_ALL.values(values),
+            Row::EventMissed => kinds::EVENT_MISSED.values(values),
+            Row::Suspected => kinds::CRASH_SUSPECTED.values(values),
+            Row::FirstFailed => kinds::CRASH_FIRST.values(values),
+            Row::AllFailed => kinds::CRASH_ALL.values(values),
+            Row::FailedMissed => own("crash.missed", ""),
+        }
+    }
+
+    /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Row::Datagrams => "idle: datagrams per node and s",
@@ -51,21 +83,25 @@ impl Row {
             Row::EventHalf => "event: p50, s",
             Row::EventMost => "event: p99, s",
             Row::EventAll => "event: all, s",
-            Row::EventMissed => "event: agents not told",
+            Row::EventMissed => "event: agents not reached",
             Row::Suspected => "kill: first suspicion, s",
-            Row::FirstFailed => "kill: first told as failed, s",
-            Row::AllFailed => "kill: all told, s",
-            Row::FailedMissed => "kill: agents not told",
+            Row::FirstFailed => "kill: first reported as failed, s",
+            Row::AllFailed => "kill: reported as failed by all, s",
+            Row::FailedMissed => "kill: agents that did not report it",
         }
     }
 }
 
-/// What the values of a real side say about the simulated ones.
+/// Whether the values of a real side and the simulated ones agree: their ranges overlap, or their medians are equal.
+pub(crate) fn agree(real: Range, simulated: Range) -> bool {
+    (real.min <= simulated.max && simulated.min <= real.max)
+        || (simulated.median - real.median).abs() <= real.median.abs() * EQUAL_WITHIN
+}
+
+/// The comparison of simulated values with those of a real side, in words.
 pub(crate) fn verdict(real: Range, simulated: Range) -> String {
     let apart = simulated.median - real.median;
-    if (real.min <= simulated.max && simulated.min <= real.max)
-        || apart.abs() <= real.median.abs() * EQUAL_WITHIN
-    {
+    if agree(real, simulated) {
         "agree".to_owned()
     } else if real.median == 0.0 {
         format!("differ: simulated {} more", short(apart))
@@ -74,14 +110,19 @@ pub(crate) fn verdict(real: Range, simulated: Range) -> String {
     }
 }
 
-/// The values of all rows.
+/// The values of all rows, and the delays for curves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Samples(pub(crate) BTreeMap<Row, Spread>);
+pub(crate) struct Samples {
+    pub(crate) rows: BTreeMap<Row, Spread>,
+    /// Seconds from events to deliveries, and from kills to reports, at each hundredth of each.
+    events: Vec<f64>,
+    kills: Vec<f64>,
+}
 
 impl Samples {
     /// One more value.
     pub(crate) fn add(&mut self, row: Row, value: f64) {
-        self.0.entry(row).or_default().add(value);
+        self.rows.entry(row).or_default().add(value);
     }
 
     /// Traffic of an idle cluster.
@@ -101,8 +142,9 @@ impl Samples {
         self.add(Row::StreamBytes, counts.streams.bytes as f64 / seconds);
     }
 
-    /// One event: when each agent was told, its sender too.
+    /// One event: when each agent delivered it, its sender too.
     pub(crate) fn add_event(&mut self, delays: &Delays, options: &Options) {
+        self.events.extend(hundredths(delays));
         self.add(Row::EventMissed, (options.nodes() as u64).saturating_sub(delays.count()) as f64);
         for (row, share) in [(Row::EventHalf, 0.5), (Row::EventMost, 0.99), (Row::EventAll, 1.0)] {
             if let Some(delay) = delays.quantile(share) {
@@ -111,8 +153,9 @@ impl Samples {
         }
     }
 
-    /// One kill: when it was first suspected, and when the others were told.
+    /// One kill: when it was first suspected, and when the others reported it.
     pub(crate) fn add_kill(&mut self, suspected: &Delays, told: &Delays, options: &Options) {
+        self.kills.extend(hundredths(told));
         let missed = (options.nodes() as u64 - 1).saturating_sub(told.count());
         self.add(Row::FailedMissed, missed as f64);
         for (row, delays, share) in
@@ -123,6 +166,27 @@ impl Samples {
             }
         }
     }
+}
+
+impl Samples {
+    /// The reach of all events and of all kills together.
+    pub(crate) fn curves(&self) -> Vec<Curve> {
+        let curve = |kind: &CurveKind, delays: &[f64]| {
+            let mut sorted = delays.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            let count = sorted.len() as f64;
+            let points = sorted.iter().enumerate().map(|(n, at)| (*at, 100.0 * (n + 1) as f64 / count));
+            let line = Line::new("all", points.collect());
+            (!sorted.is_empty()).then(|| kind.curve(0, vec![line]))
+        };
+        let curves = [curve(&kinds::EVENT_REACH, &self.events), curve(&kinds::CRASH_REACH, &self.kills)];
+        curves.into_iter().flatten().collect()
+    }
+}
+
+/// The delay of each hundredth, seconds.
+fn hundredths(delays: &Delays) -> impl Iterator<Item = f64> + '_ {
+    (1..=100).filter_map(|part| Some(delays.quantile(f64::from(part) / 100.0)?.as_secs_f64()))
 }
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
-//! `target --flood`: how much gossip one agent takes, what that costs it, and how fast it still answers.
+//! `target --flood`: the rate of gossip that one agent accepts, its cost, and the latency of answers meanwhile.
 
 use std::time::Duration;
 
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, Kind, Pace};
-use super::measure::{Measured, SETTLE, known, megabytes};
+use super::measure::{Measured, SETTLE, Watch, known, megabytes, start_joined};
 use super::options::Options;
 use super::sender::{Flood, Sent};
 use crate::agent::{Agent, Launch};
 
 /// Pings a second beside the flood, each timed.
 const PROBE_RATE: u32 = 500;
-/// What may be lost at a rate that the agent is said to keep up with.
+/// Most loss at a rate that counts as accepted.
 const LOSS_MAX: f64 = 0.01;
 /// Steps of the search for that rate.
 const STEPS_MAX: u32 = 8;
-/// The search goes up and down by these factors.
+/// Factors by which the search goes up and down.
 const UP: f64 = 1.15;
 const DOWN: f64 = 0.85;
-/// How much of that rate is sent while probes are timed.
+/// Share of that rate that is sent while pings are timed.
 const SHARE: f64 = 0.8;
-/// A sender that gets no further than this with what is asked of it is the limit itself.
+/// A sender that reaches less than this share of the rate is itself the limit.
 const SENDER_SHARE_MIN: f64 = 0.95;
 
 /// Names of one wrapping's rows.
@@ -65,7 +65,7 @@ const SEALED: Names = Names {
     rss: ["sealed: RSS before, MB", "sealed: peak RSS, MB"],
 };
 
-/// Says what the table shows.
+/// The heading of the table.
 pub(crate) fn heading(options: &Options) -> String {
     format!(
         "{} members; a flood from a process of its own, in equal parts pings, packets of ten known alive \
@@ -78,29 +78,31 @@ pub(crate) fn heading(options: &Options) -> String {
 /// Floods an agent without keys, then one with a key.
 ///
 /// # Errors
-/// The agent or the sender does not do what it is asked.
-pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
-    let mut rows = Measured::new();
+/// The agent or the sender fails, or an end is wanted; `rows` has everything up to then.
+pub(crate) fn measure(
+    launch: &Launch,
+    options: &Options,
+    watch: &Watch<'_>,
+    rows: &mut Measured,
+) -> Result<(), String> {
     for (wrapping, names) in [(Wrapping::Plain, PLAIN), (Wrapping::Sealed, SEALED)] {
-        let agent = Agent::start(&wrapping.launched(launch))?;
-        let members = options.members(wrapping)?;
-        agent.join(members.addr())?;
-        std::thread::sleep(SETTLE);
-        let flooding = Flooding { agent: &agent, options, wrapping, members: &members };
-        flooding.measure(&names, &mut rows)?;
+        let (agent, members) = start_joined(launch, wrapping, options, watch)?;
+        let flooding = Flooding { agent: &agent, options, watch, wrapping, members: &members };
+        flooding.measure(&names, rows)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// One agent under flood.
 struct Flooding<'a> {
     agent: &'a Agent,
     options: &'a Options,
+    watch: &'a Watch<'a>,
     wrapping: Wrapping,
     members: &'a Members,
 }
 
-/// What came of a flood.
+/// The result of a flood at one agent.
 struct Outcome {
     sent: Sent,
     /// Packets that the kernel dropped at the agent's socket.
@@ -109,7 +111,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Packets a second that the agent took from its socket.
+    /// Packets a second that the agent read from its socket.
     fn handled(&self) -> f64 {
         self.taken() / self.sent.took.as_secs_f64().max(0.001)
     }
@@ -128,6 +130,7 @@ impl Outcome {
 
 impl Flooding<'_> {
     fn measure(&self, names: &Names, rows: &mut Measured) -> Result<(), String> {
+        self.watch.phase("flood at full speed")?;
         let rss_before = self.agent.rss_kb();
         let full = self.flood(0)?;
         rows.push((names.sent, full.sent.packets as f64 / full.sent.took.as_secs_f64()));
@@ -137,6 +140,7 @@ impl Flooding<'_> {
         let micros = best.cpu.as_secs_f64() * 1e6 / best.taken();
         rows.push((names.cpu, known(self.agent, micros)));
 
+        self.watch.phase("pings beside a flood")?;
         let sending = self.order((best.handled() * SHARE) as u64, self.options.span + SETTLE).start()?;
         std::thread::sleep(SETTLE / 2);
         let ping = Kind::Ping(self.agent.node.clone());
@@ -162,7 +166,9 @@ impl Flooding<'_> {
     /// The flood with the highest rate of which the agent loses next to nothing, searched from `rate` on.
     fn saturate(&self, mut rate: f64) -> Result<Outcome, String> {
         let mut best: Option<Outcome> = None;
-        for _ in 0..STEPS_MAX {
+        for step in 0..STEPS_MAX {
+            self.watch
+                .phase(&format!("flood of {rate:.0} packets a second, step {} of {STEPS_MAX}", step + 1))?;
             let outcome = self.flood(rate as u64)?;
             let sender_is_slower =
                 outcome.sent.packets as f64 / outcome.sent.took.as_secs_f64() < rate * SENDER_SHARE_MIN;

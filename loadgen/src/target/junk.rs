@@ -1,4 +1,4 @@
-//! `target --junk`: what becomes of one agent among packets and streams that nobody should send it.
+//! `target --junk`: one agent among packets and streams that no honest member sends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::deck::Deck;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, Kind, Pace};
-use super::measure::{Measured, SETTLE, UNKNOWN, megabytes};
+use super::measure::{Measured, SETTLE, UNKNOWN, Watch, megabytes, start_joined};
 use super::options::Options;
 use super::sender::{Flood, Sent};
 use super::streams::Hostile;
@@ -20,7 +20,7 @@ use crate::process;
 const SOURCES: u32 = 250;
 /// Pings a second beside the junk, each timed.
 const PROBE_RATE: u32 = 200;
-/// Between two looks at the agent's memory.
+/// Time between two looks at the agent's memory.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Rows of one kind of junk: sent, lost, counted, acked, latency.
@@ -65,7 +65,7 @@ const NAMES: [Names; Deck::JUNK.len()] = [
     ],
 ];
 
-/// Says what the table shows.
+/// The heading of the table.
 pub(crate) fn heading(options: &Options) -> String {
     format!(
         "{} members, encrypted; junk from {SOURCES} addresses as fast as one process can, {} s each; then {} \
@@ -79,23 +79,26 @@ pub(crate) fn heading(options: &Options) -> String {
 /// Sends an agent with a key every kind of junk.
 ///
 /// # Errors
-/// The agent or the sender does not do what it is asked.
-pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, String> {
-    let mut rows = Measured::new();
-    let agent = Agent::start(&Wrapping::Sealed.launched(launch))?;
-    let members = options.members(Wrapping::Sealed)?;
-    agent.join(members.addr())?;
-    std::thread::sleep(SETTLE);
+/// The agent or the sender fails, or an end is wanted; `rows` has everything up to then.
+pub(crate) fn measure(
+    launch: &Launch,
+    options: &Options,
+    watch: &Watch<'_>,
+    rows: &mut Measured,
+) -> Result<(), String> {
+    let (agent, members) = start_joined(launch, Wrapping::Sealed, options, watch)?;
     let rss_before = agent.rss_kb();
     let answered = members.answered();
     let memory = Memory::watch(&agent);
     for (deck, names) in Deck::JUNK.into_iter().zip(NAMES) {
-        packets(&agent, options, &members, (deck, names), &mut rows)?;
+        watch.phase(deck.as_str())?;
+        packets(&agent, options, &members, (deck, names), rows)?;
     }
     let peak = memory.peak_kb();
     rows.push(("before: RSS, MB", megabytes(rss_before)));
     rows.push(("packets: peak RSS over that, MB", megabytes(peak.saturating_sub(rss_before).max(1))));
 
+    watch.phase("hostile streams")?;
     let memory = Memory::watch(&agent);
     let hostile = Hostile::open(agent.gossip)?;
     let (acked, p99) = pings(&agent, options, Hostile::SPAN)?;
@@ -104,12 +107,12 @@ pub(crate) fn measure(launch: &Launch, options: &Options) -> Result<Measured, St
     rows.push(("streams: ping p99, us", p99));
     rows.push(("streams: peak RSS, MB", megabytes(memory.peak_kb())));
     drop(hostile);
-    std::thread::sleep(SETTLE);
+    watch.rest(SETTLE)?;
     rows.push(("after: RSS, MB", megabytes(agent.rss_kb())));
     rows.push(("own probes answered", (members.answered() - answered) as f64));
     let not_alive = (options.nodes() + 1).saturating_sub(agent.alive()?);
     rows.push(("members not alive", not_alive as f64));
-    Ok(rows)
+    Ok(())
 }
 
 /// One kind of junk.
@@ -157,7 +160,7 @@ fn packets(
     Ok(())
 }
 
-/// By how much each number grew, if it did.
+/// The growth of each number that grew.
 fn grown(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let growth = |(reason, count): (String, u64)| {
         let count = count - before.get(&reason).copied().unwrap_or(0);
@@ -166,8 +169,8 @@ fn grown(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap
     now.into_iter().filter_map(growth).collect()
 }
 
-/// Pings the agent as a member that knows the key: how many it acked, in percent, and the 99th percentile of
-/// how long that took, in microseconds.
+/// Pings the agent as a member with the key. Returns the acked share in percent and the 99th percentile of the latency
+/// in microseconds.
 fn pings(agent: &Agent, options: &Options, span: Duration) -> Result<(f64, f64), String> {
     let ping = Kind::Ping(agent.node.clone());
     let outcome = load::run(
@@ -182,7 +185,7 @@ fn pings(agent: &Agent, options: &Options, span: Duration) -> Result<(f64, f64),
     Ok((acked, outcome.latency.value_at_quantile(0.99) as f64 / 1e3))
 }
 
-/// Looks at an agent's memory again and again.
+/// Samples an agent's memory.
 struct Memory {
     stop: Arc<AtomicBool>,
     watching: JoinHandle<u64>,
@@ -203,7 +206,7 @@ impl Memory {
         Memory { stop, watching }
     }
 
-    /// The most that was seen.
+    /// The largest sample.
     fn peak_kb(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.watching.join().expect("the watching thread has nothing to panic about")

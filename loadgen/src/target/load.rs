@@ -1,5 +1,5 @@
-//! Messages at a given rate, open loop: each is due at its time whether or not the agent keeps up, and its
-//! latency counts from when it was due, so that a stalled agent is not spared (no coordinated omission).
+//! Messages at a given rate, open loop: each is sent when it is due whether or not the agent keeps up, and its latency
+//! counts from the time when it was due, so that a stall of the agent shows in full (no coordinated omission).
 
 #[cfg(not(target_os = "linux"))]
 use std::io::ErrorKind;
@@ -16,24 +16,24 @@ use thane_engine::wire::{Message, Ping, SeqNo};
 
 use super::emulated::{self, Wrapping};
 
-/// How long answers are waited for after the last message.
+/// Time for late answers after the last message.
 const LATE: Duration = Duration::from_millis(500);
-/// The longest latency that is told apart from longer ones, in nanoseconds.
+/// The longest latency that the histogram distinguishes from longer ones, nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Sequence numbers of the load; far from those that agents count up from 1.
 const SEQ_BASE: u32 = 0x4000_0000;
 /// Alive messages in one packet.
 pub(crate) const ALIVE_IN_PACKET: usize = 10;
 
-/// How many packets of a burst are sent at once.
+/// Packets of a burst, sent at once.
 pub(crate) const BURST: u32 = 32;
 
-/// When what is sent.
+/// When packets are sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// Packets a second.
     pub(crate) rate: u32,
-    /// For how long.
+    /// Duration of the load.
     pub(crate) span: Duration,
     /// Packets that are due at the same time, and sent in one system call if they are several.
     pub(crate) burst: u32,
@@ -46,7 +46,7 @@ impl Pace {
     }
 }
 
-/// What is sent.
+/// The packets of a load.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// A ping to the agent, of that name: answered by an ack.
@@ -57,7 +57,18 @@ pub(crate) enum Kind {
     DuplicateEvent,
 }
 
-/// What a load came to.
+impl Kind {
+    /// Its name on the progress line.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Kind::Ping(_) => "pings",
+            Kind::KnownAlive(..) => "known alive messages",
+            Kind::DuplicateEvent => "duplicate events",
+        }
+    }
+}
+
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) sent: u64,
@@ -111,8 +122,8 @@ pub(crate) fn run(
     Ok(Outcome { sent, answered: latency.len(), latency })
 }
 
-/// From now on what is sent at once goes out as datagrams of that length, which the kernel makes (UDP_SEGMENT):
-/// they all arrive before the other side, which has yet to be woken, looks.
+/// Makes the kernel split everything that is sent at once into datagrams of that length (UDP_SEGMENT): all of them
+/// arrive before the receiver, which the first one wakes, reads.
 #[cfg(target_os = "linux")]
 fn send_in_segments(socket: &UdpSocket, bytes: usize) -> std::io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
@@ -124,7 +135,7 @@ fn send_in_segments(_: &UdpSocket, _: usize) -> std::io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Takes acks until it is stopped. An ack's number says when its ping was due.
+/// Receives acks until it is stopped. The number of an ack gives the time when its ping was due.
 fn receive(
     socket: &UdpSocket,
     wrapping: Wrapping,
@@ -149,7 +160,7 @@ fn receive(
     latency
 }
 
-/// The packets of a load, made before it begins as far as that is possible.
+/// The packets of a load. All but pings are made before it begins.
 enum Packets {
     Ping(String, Packer),
     Ready(Vec<Vec<u8>>),
@@ -177,7 +188,7 @@ impl Packets {
     }
 }
 
-/// Makes packets.
+/// Assembles and wraps packets.
 pub(crate) struct Packer {
     envelope: Envelope,
     assembler: Assembler,

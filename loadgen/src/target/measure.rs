@@ -1,80 +1,147 @@
-//! The measurements at one agent, in their order, and the table of several agents.
+//! The measurements of one agent under a steady load, in their order, and the table of several agents.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bare;
 use super::emulated::{Members, Wrapping};
 use super::load::{self, ALIVE_IN_PACKET, BURST, Kind, Outcome, Pace};
 use super::options::Options;
-use crate::agent::Agent;
+use crate::agent::{Agent, Launch};
+use crate::progress::{Progress, Step};
 use crate::spread::Spread;
+use crate::stop::Stop;
 
-/// Time for what was asked to come to rest before the next measurement.
+/// Time for the agent to come to rest before the next measurement.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
-/// Repetitions of what is short; the median counts.
+/// Time between two looks while the agent rests.
+const LOOK: Duration = Duration::from_millis(250);
+/// Repetitions of short measurements; the median counts.
 const REPEAT: usize = 5;
 
-/// Rows of the table: name, unit, value. A value below zero was not measured.
+/// Rows of the table: name with unit, value. A value below zero was not measured.
 pub(crate) type Measured = Vec<(&'static str, f64)>;
 
 /// A value that could not be measured.
 pub(crate) const UNKNOWN: f64 = -1.0;
 
+/// The work at one agent: what it is called on the progress line, and whether the user wants an end.
+pub(crate) struct Watch<'a> {
+    /// The agent's name in reports.
+    pub(crate) title: &'a str,
+    pub(crate) stop: &'a Stop,
+    pub(crate) progress: &'a Progress,
+}
+
+impl Watch<'_> {
+    /// Begins a phase.
+    ///
+    /// # Errors
+    /// An end is wanted.
+    pub(crate) fn phase(&self, name: &str) -> Result<(), String> {
+        self.progress.phase(&format!("{}: {name}", self.title));
+        self.stop.check()
+    }
+
+    /// Waits, and shows how long.
+    ///
+    /// # Errors
+    /// An end is wanted.
+    pub(crate) fn rest(&self, span: Duration) -> Result<(), String> {
+        let start = Instant::now();
+        while let Some(left) = span.checked_sub(start.elapsed()) {
+            let (done, total) = ((span - left).as_secs_f64(), span.as_secs_f64());
+            self.progress.step(Step { done, total, unit: "s", detail: "" });
+            self.stop.sleep(left.min(LOOK))?;
+        }
+        self.stop.check()
+    }
+}
+
+/// Starts an agent and emulated members, lets it join them and come to rest.
+///
+/// # Errors
+/// One can't be started, the agent does not join, or an end is wanted.
+pub(crate) fn start_joined(
+    launch: &Launch,
+    wrapping: Wrapping,
+    options: &Options,
+    watch: &Watch<'_>,
+) -> Result<(Agent, Members), String> {
+    watch.phase("join")?;
+    let agent = Agent::start(&wrapping.launched(launch))?;
+    let members = options.members(wrapping)?;
+    agent.join(members.addr())?;
+    watch.rest(SETTLE)?;
+    Ok((agent, members))
+}
+
 /// Measures everything at one agent.
 ///
 /// # Errors
-/// The agent does not do what it is asked.
-pub(crate) fn measure(agent: &Agent, options: &Options) -> Result<Measured, String> {
-    let mut rows = Measured::new();
-    std::thread::sleep(SETTLE);
+/// The agent refuses or has ended, or an end is wanted; `rows` has everything up to then.
+pub(crate) fn measure(
+    agent: &Agent,
+    options: &Options,
+    watch: &Watch<'_>,
+    rows: &mut Measured,
+) -> Result<(), String> {
+    watch.phase("alone")?;
+    watch.rest(SETTLE)?;
     rows.push(("alone: RSS, MB", megabytes(agent.rss_kb())));
-    let idle = idle(agent, options.idle);
+    let idle = idle(agent, options.idle, watch)?;
     rows.push(("alone: CPU, ms per minute", idle * 60.0 * 1e3));
     let ping = Kind::Ping(agent.node.clone());
-    let load = Load { agent, options, idle };
-    load.pings(&ping, ALONE, &mut rows)?;
-    load.one_way(&Kind::DuplicateEvent, EVENTS, &mut rows)?;
+    let load = Load { agent, options, watch, idle };
+    load.pings(&ping, ALONE, rows)?;
+    load.one_way(&Kind::DuplicateEvent, EVENTS, rows)?;
 
+    watch.phase("join")?;
     let members = options.members(Wrapping::Plain)?;
-    merge(agent, &members, idle, &mut rows)?;
-    std::thread::sleep(SETTLE);
+    merge(agent, &members, idle, watch, rows)?;
+    watch.rest(SETTLE)?;
     rows.push(("with members: RSS, MB", megabytes(agent.rss_kb())));
     let answered = members.answered();
-    let idle = self::idle(agent, options.idle);
+    let idle = self::idle(agent, options.idle, watch)?;
     rows.push(("with members: CPU, ms per minute", idle * 60.0 * 1e3));
     rows.push(("with members: own probes answered", (members.answered() - answered) as f64));
-    list(agent, options, &mut rows)?;
-    exchange(agent, &members, &mut rows)?;
+    watch.phase("list and exchange")?;
+    list(agent, options, rows)?;
+    exchange(agent, &members, watch, rows)?;
     let alive = Kind::KnownAlive(options.nodes(), members.addr());
-    let load = Load { agent, options, idle };
-    load.one_way(&alive, ALIVES, &mut rows)?;
-    load.pings(&ping, AMONG, &mut rows)?;
+    let load = Load { agent, options, watch, idle };
+    load.one_way(&alive, ALIVES, rows)?;
+    load.pings(&ping, AMONG, rows)?;
     rows.push(("at the end: RSS, MB", megabytes(agent.rss_kb())));
     rows.push(("at the end: peak RSS, MB", megabytes(agent.peak_rss_kb())));
-    Ok(rows)
+    Ok(())
 }
 
-/// Measures the loop that only answers: what it has in common with an agent.
+/// Measures the loop that only answers: the rows that it has in common with an agent.
 ///
 /// # Errors
-/// A load can't be sent.
-pub(crate) fn bare(agent: &Agent, options: &Options) -> Result<Measured, String> {
-    let mut rows = Measured::new();
-    std::thread::sleep(SETTLE);
+/// A load can't be sent, or an end is wanted; `rows` has everything up to then.
+pub(crate) fn bare(
+    agent: &Agent,
+    options: &Options,
+    watch: &Watch<'_>,
+    rows: &mut Measured,
+) -> Result<(), String> {
+    watch.phase("alone")?;
+    watch.rest(SETTLE)?;
     rows.push(("alone: RSS, MB", megabytes(agent.rss_kb())));
-    let load = Load { agent, options, idle: 0.0 };
-    load.pings(&Kind::Ping(agent.node.clone()), ALONE, &mut rows)?;
-    load.one_way(&Kind::DuplicateEvent, EVENTS, &mut rows)?;
-    load.one_way(&Kind::KnownAlive(options.nodes(), agent.gossip), ALIVES, &mut rows)?;
-    Ok(rows)
+    let load = Load { agent, options, watch, idle: 0.0 };
+    load.pings(&Kind::Ping(agent.node.clone()), ALONE, rows)?;
+    load.one_way(&Kind::DuplicateEvent, EVENTS, rows)?;
+    load.one_way(&Kind::KnownAlive(options.nodes(), agent.gossip), ALIVES, rows)
 }
 
-/// Seconds of processor time per second, while nothing is asked.
-fn idle(agent: &Agent, span: Duration) -> f64 {
+/// Seconds of processor time per second, while the agent gets no requests.
+fn idle(agent: &Agent, span: Duration, watch: &Watch<'_>) -> Result<f64, String> {
+    watch.phase("idle")?;
     let before = agent.cpu();
-    std::thread::sleep(span);
-    (agent.cpu() - before).as_secs_f64() / span.as_secs_f64().max(0.001)
+    watch.rest(span)?;
+    Ok((agent.cpu() - before).as_secs_f64() / span.as_secs_f64().max(0.001))
 }
 
 /// Names of a ping load's rows.
@@ -96,7 +163,7 @@ const AMONG: PingRows = [
     "with members: p99.9, us",
     "with members: ping to ack in bursts of 32, CPU us",
 ];
-/// Each alone, in bursts, and what the kernel dropped in both.
+/// One packet at a time, in bursts, and the datagrams that the kernel dropped in both.
 type OneWayRows = [&'static str; 3];
 
 const EVENTS: OneWayRows =
@@ -107,10 +174,12 @@ const ALIVES: OneWayRows = [
     "known alive: kernel drops",
 ];
 
-/// Loads for one agent that needs so many seconds of processor time a second when idle.
+/// Loads for one agent.
 struct Load<'a> {
     agent: &'a Agent,
     options: &'a Options,
+    watch: &'a Watch<'a>,
+    /// Seconds of processor time per second that the agent needs without a load.
     idle: f64,
 }
 
@@ -143,10 +212,11 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Sends a load; gives its outcome and the processor seconds that it cost beyond idling.
+    /// Sends a load. Returns its outcome and the processor seconds that it cost beyond idling.
     fn run(&self, kind: &Kind, burst: u32) -> Result<(Outcome, f64), String> {
-        let &Load { agent, options, idle } = self;
-        let (before, start) = (agent.cpu(), std::time::Instant::now());
+        let &Load { agent, options, watch, idle } = self;
+        watch.phase(&format!("{} in bursts of {burst}", kind.as_str()))?;
+        let (before, start) = (agent.cpu(), Instant::now());
         let pace = Pace { rate: options.rate, span: options.span, burst };
         let outcome = load::run(kind, Wrapping::Plain, options.from, agent.gossip, pace)
             .map_err(|error| format!("can't send from {}: {error}", options.from))?;
@@ -155,13 +225,19 @@ impl Load<'_> {
     }
 }
 
-fn merge(agent: &Agent, members: &Members, idle: f64, rows: &mut Measured) -> Result<(), String> {
-    let (before, start) = (agent.cpu(), std::time::Instant::now());
+fn merge(
+    agent: &Agent,
+    members: &Members,
+    idle: f64,
+    watch: &Watch<'_>,
+    rows: &mut Measured,
+) -> Result<(), String> {
+    let (before, start) = (agent.cpu(), Instant::now());
     let used = || (agent.cpu() - before).as_secs_f64() - idle * start.elapsed().as_secs_f64();
     let took = agent.join(members.addr())?;
     rows.push(("join: wall, ms", millis(took)));
     rows.push(("join: CPU until it is answered, ms", known(agent, used() * 1e3)));
-    std::thread::sleep(SETTLE);
+    watch.rest(SETTLE)?;
     rows.push(("join: CPU until 2 s later, ms", known(agent, used() * 1e3)));
     rows.push(("join: exchanges until 2 s later", members.exchanged() as f64));
     Ok(())
@@ -185,12 +261,12 @@ fn list(agent: &Agent, options: &Options, rows: &mut Measured) -> Result<(), Str
     Ok(())
 }
 
-fn exchange(agent: &Agent, members: &Members, rows: &mut Measured) -> Result<(), String> {
+fn exchange(agent: &Agent, members: &Members, watch: &Watch<'_>, rows: &mut Measured) -> Result<(), String> {
     let (mut walls, before) = (Vec::new(), agent.cpu());
     for _ in 0..REPEAT {
         walls.push(millis(members.push_pull(agent.gossip)?.0));
     }
-    std::thread::sleep(SETTLE);
+    watch.rest(SETTLE)?;
     let cpu = (agent.cpu() - before).as_secs_f64() * 1e3 / REPEAT as f64;
     rows.push(("push/pull, all known: wall, ms", median(walls)));
     rows.push(("push/pull, all known: CPU, ms", known(agent, cpu)));
@@ -213,14 +289,14 @@ fn median(values: Vec<f64>) -> f64 {
     Spread::of(values).range().map_or(UNKNOWN, |range| range.median)
 }
 
-/// Says what the table shows.
+/// The heading of the table.
 pub(crate) fn heading(options: &Options) -> String {
     let Options { rate, span, .. } = options;
     format!("{} members, loads of {rate} packets a second for {} s", options.nodes(), span.as_secs())
 }
 
-/// The columns side by side. If there are two, beside the bare one, how many times the second the first is; what
-/// the last of them takes over the bare one.
+/// The columns side by side. Two agents have the ratio of the first to the second behind them; with the bare loop
+/// among the columns follows the difference between the last agent and the loop.
 pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
     let mut out = format!("{heading}\n");
     // An agent has all rows, the bare loop some of them.
@@ -259,11 +335,11 @@ pub(crate) fn table(heading: &str, columns: &[(String, Measured)]) -> String {
         };
         let _ = writeln!(out, "  {times:>9}  {over:>9}");
     }
-    // What is missing at the ends of lines leaves blanks.
+    // A missing cell at the end of a line leaves blanks.
     out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Three digits or so.
+/// About three digits.
 fn shown(value: f64) -> String {
     match value {
         value if value < 0.0 => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! Streams as nobody honest has them: they stall, drip, announce too much, or read nothing.
+//! Streams of no honest member: they stall, drip, announce too much, or read nothing.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,21 +13,21 @@ use super::emulated::{self, Wrapping};
 
 /// Streams of each kind.
 const EACH: usize = 64;
-/// Between two bytes of a stream that drips.
+/// Time between two bytes of a stream that drips.
 const DRIP: Duration = Duration::from_millis(50);
 /// Bytes written at once to a stream that announced too much.
 static CHUNK: [u8; 65_536] = [0; 65_536];
 
-/// What a stream does.
+/// The behaviour of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Habit {
     /// Nothing at all.
     Stall,
     /// Sends a frame byte by byte.
     Drip,
-    /// Announces the longest frame, and sends as much of it as is taken.
+    /// Announces the longest frame, and sends as much of it as the agent reads.
     Announce,
-    /// Asks for the agent's state and does not read it.
+    /// Requests the agent's state and does not read it.
     Ask,
 }
 
@@ -39,15 +39,15 @@ pub(crate) struct Hostile {
 }
 
 impl Hostile {
-    /// How many there are.
+    /// Number of streams.
     pub(crate) const COUNT: usize = 4 * EACH;
-    /// How long they should be watched: longer than an agent waits for a stream (10 s).
+    /// Time to watch them: longer than an agent waits for a stream (10 s).
     pub(crate) const SPAN: Duration = Duration::from_secs(14);
 
     /// Opens all of them.
     ///
     /// # Errors
-    /// The agent takes no connections.
+    /// The agent accepts no connections.
     pub(crate) fn open(agent: SocketAddr) -> Result<Hostile, String> {
         let failed = |error: std::io::Error| format!("can't connect to {agent}: {error}");
         let request = emulated::push_pull_request(Wrapping::Sealed);
@@ -61,7 +61,7 @@ impl Hostile {
                     Habit::Announce => &FRAME_MAX_ANNOUNCED,
                     Habit::Ask => &request,
                 };
-                // An agent that cuts it already is noticed later.
+                // The thread notices a stream that the agent cut already.
                 let _ = stream.write(first);
                 streams.push((habit, stream));
             }
@@ -74,7 +74,7 @@ impl Hostile {
         Ok(Hostile { stop, cut, thread: Some(thread) })
     }
 
-    /// Which share of them the agent has cut so far.
+    /// Share of them that the agent has cut so far.
     pub(crate) fn cut(&self) -> f64 {
         self.cut.load(Ordering::Relaxed) as f64 / Hostile::COUNT as f64
     }
@@ -84,7 +84,7 @@ impl Drop for Hostile {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // A thread that panicked has printed why.
             let _ = thread.join();
         }
     }
@@ -102,7 +102,7 @@ fn misbehave(mut streams: Vec<(Habit, TcpStream)>, request: &[u8], stop: &Atomic
                 Habit::Stall => Ok(0),
                 Habit::Drip => stream.write(byte),
                 Habit::Announce => stream.write(&CHUNK),
-                // Whether it was cut shows only to who reads; a byte more than was asked for tells as well.
+                // It does not read, so only a failing write shows that it was cut.
                 Habit::Ask => stream.write(&[0]),
             };
             busy |= *habit == Habit::Announce && done.is_ok();

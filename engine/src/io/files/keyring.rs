@@ -9,12 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 /// A larger file is refused, bytes. 16,000 keys fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads the keys of a keyring file, the primary key first. Their sizes are checked with the settings that they
-/// become part of.
+/// Reads the keys of a keyring file, the primary key first.
 ///
 /// # Errors
-/// The file can't be read, is larger than 1 MiB, or is no JSON array of base64 strings with at least one element:
-/// one line that says what is wrong and names the file.
+/// The file can't be read, is larger than 1 MiB, or is no JSON array of base64 strings with at least one element, all
+/// of 16, 24 or 32 bytes: one line that says what is wrong and names the file.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("stat {shown}: {error}"))?.len();
@@ -23,17 +22,26 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     }
     let text =
         std::fs::read(path).map_err(|error| format!("Failed to read keyring file {shown}: {error}"))?;
-    let encoded: Vec<String> = serde_json::from_slice(&text)
+    // JSON's null is an empty list to Go.
+    let encoded: Option<Vec<String>> = serde_json::from_slice(&text)
         .map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
+    let encoded = encoded.unwrap_or_default();
     if encoded.is_empty() {
         return Err(format!("Keyring file contains no keys: {shown}"));
     }
     let decode = |key: &String| STANDARD.decode(key);
-    encoded
+    let keys = encoded
         .iter()
         .map(decode)
         .collect::<Result<Vec<Vec<u8>>, _>>()
-        .map_err(|error| format!("Failed to decode key from keyring {shown}: {error}"))
+        .map_err(|error| format!("Failed to decode key from keyring {shown}: {error}"))?;
+    match keys.iter().find(|key| !matches!(key.len(), 16 | 24 | 32)) {
+        Some(key) => Err(format!(
+            "Failed to restore keyring {shown}: key size must be 16, 24 or 32 bytes, not {}",
+            key.len()
+        )),
+        None => Ok(keys),
+    }
 }
 
 /// Writes a keyring file beside the old one, syncs it and renames it over the old one. A new file is readable by

@@ -1,4 +1,4 @@
-//! The UDP data plane: many sockets behind one wait, datagrams handed out where they were received.
+//! The UDP data plane: one wait for many sockets, and datagrams passed on in the buffers that received them.
 //!
 //! [`Udp`] serves the sockets of all nodes of a shard. `ring` is the io_uring driver on top of `uring`, the raw
 //! ring; `epoll` and `portable` are the two portable drivers (Linux with recvmmsg, other systems with tokio's

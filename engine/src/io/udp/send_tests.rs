@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Departure, Driver, SocketIndex, Udp, UdpCounters, UdpOptions};
 
-/// Bytes that tell their place in the batch.
+/// Bytes that contain their place in the batch.
 fn filled(place: usize, length: usize) -> Vec<u8> {
     (0..length).map(|n| (n * 7 + place) as u8).collect()
 }
@@ -157,7 +157,7 @@ fn refused_segments_arrive_one_by_one_and_are_not_tried_again() {
     });
 }
 
-/// Port 0 is nobody's: such datagrams are refused, with segments and without.
+/// Port 0 can't be sent to: such datagrams are refused, with segments and without.
 #[test]
 fn an_address_that_nobody_can_have_does_not_end_segments_for_others() {
     let (socket, to) = receiver([127, 46, 2, 9]);

@@ -149,7 +149,7 @@ pub struct Departure<'a> {
 /// Counters of a data plane since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UdpCounters {
-    /// Datagrams handed out.
+    /// Datagrams received and passed on.
     pub received: u64,
     /// Datagrams that the kernel accepted.
     pub sent: u64,

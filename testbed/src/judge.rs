@@ -1,0 +1,250 @@
+//! Whether a run has passed: each criterion of the scenario beside what was measured.
+
+use crate::outcome::{Outcome, Spread};
+use crate::scenario::Pass;
+
+/// One criterion of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    /// The key in the scenario's file.
+    pub(crate) criterion: &'static str,
+    /// None where it could not be judged.
+    pub(crate) passed: Option<bool>,
+    /// What was measured; none where nothing was. Seconds, shares, bytes per second or a count.
+    pub(crate) value: Option<f64>,
+    /// What was measured, and the bound.
+    pub(crate) detail: String,
+}
+
+/// Judges a run. `serf` is a run of the same scenario between Serf alone, in the same command.
+pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> Vec<Verdict> {
+    let mut verdicts = vec![at_most("ended", outcome.ended.len() as u64, 0, outcome.ended.first())];
+    verdicts.push(at_most("refused", outcome.refused.len() as u64, 0, outcome.refused.first()));
+    let mut add = |verdict| verdicts.push(verdict);
+    if let Some(bound) = pass.full_views {
+        add(within("full_views", outcome.full_views, bound.0.as_secs_f64(), None));
+    }
+    if let Some(bound) = pass.event_all {
+        add(spreads("event_all", &outcome.events, bound.0.as_secs_f64()));
+    }
+    if let Some(bound) = pass.events_lost {
+        add(if outcome.events.is_empty() {
+            nothing("events_lost")
+        } else {
+            at_most("events_lost", outcome.events_lost(), bound, None)
+        });
+    }
+    if let Some(bound) = pass.query_acks {
+        add(acks(&outcome.queries, bound));
+    }
+    if let Some(bound) = pass.crash_known {
+        add(spreads("crash_known", &outcome.crashes, bound.0.as_secs_f64()));
+    }
+    if let Some(bound) = pass.leave_known {
+        add(spreads("leave_known", &outcome.leaves, bound.0.as_secs_f64()));
+    }
+    if let Some(bound) = pass.false_failures {
+        let reports = &outcome.false_failures;
+        add(at_most("false_failures", reports.len() as u64, bound, reports.first()));
+    }
+    if let Some(bound) = pass.whole {
+        add(within("whole", outcome.whole, bound.0.as_secs_f64(), outcome.wrong.as_ref()));
+    }
+    if let Some(bound) = pass.conflicts {
+        add(at_most("conflicts", outcome.conflicts, bound, None));
+    }
+    if let Some(bound) = pass.sent_bytes {
+        let (usage, passed) = (outcome.idle, outcome.idle.sent_bytes <= bound as f64);
+        let detail = format!("{:.0} of at most {bound} bytes per second", usage.sent_bytes);
+        add(Verdict {
+            criterion: "sent_bytes",
+            passed: (usage.readings > 0).then_some(passed),
+            value: Some(usage.sent_bytes),
+            detail,
+        });
+    }
+    let counts = [
+        ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
+        ("handled_lost", pass.handled_lost, outcome.handled.map(|handled| handled.lost)),
+    ];
+    for (criterion, bound, count) in counts {
+        match (bound, count) {
+            (Some(bound), Some(count)) => add(at_most(criterion, count, bound, None)),
+            (Some(_), None) => add(nothing(criterion)),
+            (None, _) => {}
+        }
+    }
+    if pass.lost_as_serf {
+        add(lost_as_serf(outcome, serf));
+    }
+    verdicts
+}
+
+/// Whether no criterion failed and at least one was judged.
+pub(crate) fn has_passed(verdicts: &[Verdict]) -> bool {
+    verdicts.iter().all(|verdict| verdict.passed != Some(false))
+        && verdicts.iter().any(|verdict| verdict.passed.is_some())
+}
+
+fn nothing(criterion: &'static str) -> Verdict {
+    Verdict { criterion, passed: Some(false), value: None, detail: "nothing was measured".into() }
+}
+
+fn at_most(criterion: &'static str, count: u64, bound: u64, example: Option<&String>) -> Verdict {
+    let example = example.map(|text| format!(": {text}")).unwrap_or_default();
+    let detail =
+        if count <= bound { count.to_string() } else { format!("{count}, at most {bound}{example}") };
+    Verdict { criterion, passed: Some(count <= bound), value: Some(count as f64), detail }
+}
+
+fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Option<&String>) -> Verdict {
+    let detail = match seconds {
+        Some(seconds) => format!("{seconds:.2} s of {bound:.0} s"),
+        None => {
+            format!("not within {bound:.0} s{}", wrong.map(|text| format!(": {text}")).unwrap_or_default())
+        }
+    };
+    Verdict {
+        criterion,
+        passed: Some(seconds.is_some_and(|seconds| seconds <= bound)),
+        value: seconds,
+        detail,
+    }
+}
+
+/// All of these reached everybody within the bound.
+fn spreads(criterion: &'static str, all: &[Spread], bound: f64) -> Verdict {
+    if all.is_empty() {
+        return nothing(criterion);
+    }
+    let missed: usize = all.iter().map(Spread::missed).sum();
+    let last = all.iter().flat_map(|spread| &spread.after).copied().fold(0.0, f64::max);
+    let detail = if missed > 0 {
+        format!("{missed} not reached, the others in {last:.2} s")
+    } else {
+        format!("{last:.2} s of {bound:.0} s")
+    };
+    Verdict { criterion, passed: Some(missed == 0 && last <= bound), value: Some(last), detail }
+}
+
+fn acks(queries: &[Spread], bound: f64) -> Verdict {
+    let due: usize = queries.iter().map(|query| query.due).sum();
+    if due == 0 {
+        return nothing("query_acks");
+    }
+    let acked: usize = queries.iter().map(|query| query.after.len()).sum();
+    let detail = format!("{acked} of {due}");
+    Verdict {
+        criterion: "query_acks",
+        passed: Some(acked as f64 >= due as f64 * bound),
+        value: Some(acked as f64 / due as f64),
+        detail,
+    }
+}
+
+fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
+    let share = |outcome: &Outcome| {
+        let handled = outcome.handled.filter(|handled| handled.due > 0)?;
+        Some((handled.lost + handled.lost_at_end) as f64 / handled.due as f64)
+    };
+    let (Some(ours), serf) = (share(outcome), serf.and_then(share)) else { return nothing("lost_as_serf") };
+    let Some(serf) = serf else {
+        let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
+        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
+    };
+    let detail = format!("{:.2} %, Serf alone {:.2} %", ours * 100.0, serf * 100.0);
+    Verdict { criterion: "lost_as_serf", passed: Some(ours <= serf), value: Some(ours), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::outcome::{Handled, Usage};
+    use thane_engine::sim::Span;
+
+    fn span(seconds: u64) -> Option<Span> {
+        Some(Span(Duration::from_secs(seconds)))
+    }
+
+    fn failed(pass: &Pass, outcome: &Outcome) -> Vec<&'static str> {
+        let failed = |verdict: &Verdict| verdict.passed == Some(false);
+        judge(pass, outcome, None).into_iter().filter(failed).map(|verdict| verdict.criterion).collect()
+    }
+
+    #[test]
+    fn each_criterion_fails_alone() {
+        let well = Outcome {
+            full_views: Some(1.0),
+            events: vec![Spread { due: 2, after: vec![0.1, 0.3] }],
+            queries: vec![Spread { due: 2, after: vec![0.1, 0.2] }],
+            crashes: vec![Spread { due: 1, after: vec![9.0] }],
+            leaves: vec![Spread { due: 1, after: vec![0.5] }],
+            whole: Some(1.0),
+            handled: Some(Handled { events: 10, due: 100, ..Handled::default() }),
+            idle: Usage { sent_bytes: 400.0, readings: 1, ..Usage::default() },
+            ..Outcome::default()
+        };
+        let pass = Pass {
+            full_views: span(2),
+            event_all: span(1),
+            events_lost: Some(0),
+            query_acks: Some(1.0),
+            crash_known: span(10),
+            leave_known: span(1),
+            false_failures: Some(0),
+            whole: span(2),
+            conflicts: Some(0),
+            handled_twice: Some(0),
+            handled_lost: Some(0),
+            lost_as_serf: true,
+            sent_bytes: Some(500),
+        };
+        assert_eq!(failed(&pass, &well), [""; 0]);
+        assert!(has_passed(&judge(&pass, &well, None)));
+        let late = Spread { due: 2, after: vec![0.1, 30.0] };
+        let handled = |twice, lost| Some(Handled { events: 10, due: 100, twice, lost, lost_at_end: 0 });
+        let cases: [(Outcome, &[&str]); 13] = [
+            (Outcome { full_views: None, ..well.clone() }, &["full_views"]),
+            (Outcome { events: vec![late.clone()], ..well.clone() }, &["event_all"]),
+            (
+                Outcome { events: vec![Spread { due: 2, after: vec![0.1] }], ..well.clone() },
+                &["event_all", "events_lost"],
+            ),
+            (Outcome { queries: vec![Spread { due: 2, after: vec![0.1] }], ..well.clone() }, &["query_acks"]),
+            (Outcome { crashes: vec![late.clone()], ..well.clone() }, &["crash_known"]),
+            (Outcome { leaves: Vec::new(), ..well.clone() }, &["leave_known"]),
+            (Outcome { false_failures: vec!["a".into()], ..well.clone() }, &["false_failures"]),
+            (Outcome { whole: None, ..well.clone() }, &["whole"]),
+            (Outcome { conflicts: 1, ..well.clone() }, &["conflicts"]),
+            (Outcome { ended: vec!["n1".into()], ..well.clone() }, &["ended"]),
+            (Outcome { handled: handled(1, 0), ..well.clone() }, &["handled_twice"]),
+            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost"]),
+            (
+                Outcome {
+                    idle: Usage { sent_bytes: 501.0, readings: 1, ..Usage::default() },
+                    ..well.clone()
+                },
+                &["sent_bytes"],
+            ),
+        ];
+        for (outcome, expected) in cases {
+            assert_eq!(failed(&pass, &outcome), expected);
+        }
+    }
+
+    #[test]
+    fn losses_are_compared_with_serf_of_the_same_run() {
+        let with = |lost_at_end| Outcome {
+            handled: Some(Handled { events: 10, due: 1000, twice: 0, lost: 0, lost_at_end }),
+            ..Outcome::default()
+        };
+        assert_eq!(lost_as_serf(&with(5), Some(&with(5))).passed, Some(true));
+        assert_eq!(lost_as_serf(&with(6), Some(&with(5))).passed, Some(false));
+        let alone = lost_as_serf(&with(6), None);
+        assert_eq!(alone.passed, None);
+        assert!(alone.detail.contains("no run between Serf alone"), "{}", alone.detail);
+    }
+}

@@ -1,1 +1,0 @@
-//! Container testbed: real clusters under faults.

@@ -1,0 +1,192 @@
+//! `thane-testbed run` and `smoke`: plays scenarios on clusters of each kind, judges them and reports.
+
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+
+use crate::backend::Backend;
+use crate::cluster::{Cluster, Make};
+use crate::docker;
+use crate::engine::DockerBackend;
+use crate::failure::Failure;
+use crate::images::Software;
+use crate::judge::{has_passed, judge};
+use crate::lab::LabOptions;
+use crate::leftovers;
+use crate::outcome::Outcome;
+use crate::played::{Against, Played};
+use crate::player::Player;
+use crate::report;
+use crate::scenario::{Scenario, catalog};
+use crate::stop;
+use crate::table;
+
+/// What a run of scenarios needs to know.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RunOptions {
+    /// Names of scenarios (`thane-testbed list`), files that end in .toml, or `all`.
+    #[arg(required = true)]
+    scenarios: Vec<String>,
+    /// Agents of each cluster; several numbers give several clusters.
+    #[arg(long, default_value = "20", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=150))]
+    nodes: Vec<u32>,
+    /// Kinds of clusters: all Serf, all Thane, or both mixed.
+    #[arg(long, default_value = "serf,thane,mixed", value_delimiter = ',')]
+    against: Vec<Against>,
+    /// Runs of each; tables have medians.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Folder for a report of each scenario (SCENARIO.json, SCENARIO.html) and verdicts.md.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+/// What `run` and `smoke` share.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CommonOptions {
+    /// Share of Serf agents in a mixed cluster, 0 to 1.
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
+    serf_share: f64,
+    /// Further settings of Thane's agents: a JSON object, as in a configuration file.
+    #[arg(long, value_name = "JSON")]
+    thane_config: Option<String>,
+    /// The network's subnet; else one of 10.201.0.0/16 that is free.
+    #[arg(long, value_name = "NET")]
+    subnet: Option<Ipv4Net>,
+    /// Raise the kernel's limits for neighbours where they are too small for so many containers.
+    #[arg(long)]
+    raise_neighbour_limits: bool,
+}
+
+/// Runs scenarios as the options say.
+///
+/// # Errors
+/// The machine can't, a scenario or option is wrong, the user asked for the end; or a cluster with Thane agents in it
+/// has not passed.
+pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
+    let mut scenarios = Vec::new();
+    for name in &options.scenarios {
+        match name.as_str() {
+            "all" => scenarios.extend(catalog().into_iter().filter(|scenario| scenario.name != "smoke")),
+            name => scenarios.push(Scenario::find(name)?),
+        }
+    }
+    let mut kinds = options.against.clone();
+    // Serf first: others are compared with it.
+    kinds.sort_unstable();
+    kinds.dedup();
+    prepare(&options.common, &scenarios, &kinds)?;
+    let mut played: Vec<Played> = Vec::new();
+    let result = play_all(options, &scenarios, &kinds, &mut played);
+    if !played.is_empty() {
+        println!("\n{}\n{}", table::verdicts(&played), table::measures(&played));
+    }
+    if let Some(folder) = &options.out {
+        let notes = [format!("Docker engine {}", docker::version()?)];
+        for page in report::write(folder, &played, &notes)? {
+            println!("written: {}", page.display());
+        }
+    }
+    result?;
+    let failed = played
+        .iter()
+        .filter(|played| played.against != Against::Serf && !has_passed(&played.verdicts))
+        .count();
+    if failed > 0 {
+        Err(Failure::new(format!("{failed} runs with Thane agents have not passed")))
+    } else {
+        Ok(())
+    }
+}
+
+/// Five Serf and five Thane agents through the commonest events.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn smoke(common: &CommonOptions) -> Result<(), Failure> {
+    let options = RunOptions {
+        scenarios: vec!["smoke".into()],
+        nodes: vec![10],
+        against: vec![Against::Mixed],
+        runs: 1,
+        out: None,
+        common: common.clone(),
+    };
+    run(&options)
+}
+
+fn play_all(
+    options: &RunOptions,
+    scenarios: &[Scenario],
+    kinds: &[Against],
+    played: &mut Vec<Played>,
+) -> Result<(), Failure> {
+    for scenario in scenarios {
+        for &nodes in &options.nodes {
+            for &against in kinds {
+                for _ in 0..options.runs {
+                    stop::check()?;
+                    let outcome = play(&options.common, scenario, against, nodes)?;
+                    let serf = played.iter().find(|other| {
+                        other.against == Against::Serf && other.nodes == nodes && other.scenario == *scenario
+                    });
+                    let serf = if against == Against::Serf {
+                        Some(&outcome)
+                    } else {
+                        serf.map(|other| &other.outcome)
+                    };
+                    let verdicts = judge(&scenario.pass, &outcome, serf);
+                    let one = Played { scenario: scenario.clone(), against, nodes, outcome, verdicts };
+                    println!("{}", table::line(&one));
+                    played.push(one);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn play(
+    common: &CommonOptions,
+    scenario: &Scenario,
+    against: Against,
+    nodes: u32,
+) -> Result<Outcome, Failure> {
+    let lab = LabOptions {
+        subnet: common.subnet,
+        raise_neighbour_limits: common.raise_neighbour_limits,
+        ..LabOptions::default()
+    };
+    let backend: Box<dyn Backend> = Box::new(DockerBackend::open(&lab, &scenario.settings, nodes)?);
+    let make =
+        Make { serf_share: against.serf_share(common.serf_share), thane_config: common.thane_config.clone() };
+    let mut cluster = Cluster::new(backend, &scenario.settings, make)?;
+    let facts = Player::play(&mut cluster, scenario, nodes)?;
+    let outcome = Outcome::of(&cluster, &facts)?;
+    cluster.close()?;
+    Ok(outcome)
+}
+
+/// Refuses what can't work before anything is started.
+fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) -> Result<(), Failure> {
+    if !(0.0..=1.0).contains(&common.serf_share) {
+        return Err(Failure::new(format!("--serf-share is {}; it must be 0 to 1", common.serf_share)));
+    }
+    if let Some(text) = &common.thane_config {
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+            .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?;
+    }
+    docker::version()?;
+    let upgrades = scenarios
+        .iter()
+        .any(|scenario| scenario.steps.iter().any(|step| step.to == crate::scenario::Become::Other));
+    for software in [Software::Serf, Software::Thane] {
+        let alone = if software == Software::Serf { Against::Serf } else { Against::Thane };
+        if upgrades || kinds.iter().any(|kind| *kind == alone || *kind == Against::Mixed) {
+            docker::require_image(&software.shell_image())?;
+        }
+    }
+    leftovers::clear_before_start()
+}
