@@ -1,5 +1,5 @@
-//! The same work by ours, by foca (SWIM as a state machine, Rust) and by memberlist in Rust: codec, queue, merge,
-//! member table. What is not alike is said at each group. memberlist's table and merge are private parts of a
+//! The same work by Thane, by foca (SWIM as a state machine, Rust) and by memberlist in Rust: codec, queue, merge,
+//! member table. Each group lists its differences. memberlist's table and merge are private parts of a
 //! running instance with sockets, so it appears with its codec and its queue only.
 
 mod common;
@@ -32,7 +32,7 @@ use thane_engine::wire::packet::{self, Assembler, Scratch};
 /// Bytes of a packet.
 const PACKET: usize = 1_400;
 
-/// What foca calls an identity: all that an alive message says of a member.
+/// A foca identity: all fields of an alive message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Id {
     name: String,
@@ -64,7 +64,7 @@ impl Identity for Id {
 
 type FocaNode = Foca<Id, PostcardCodec, StdRng, foca::NoCustomBroadcast>;
 
-/// Takes what a node puts out and forgets it, as ours is cleared.
+/// Discards the outputs of a node, as Thane's are cleared.
 struct Forgetting;
 
 impl Runtime<Id> for Forgetting {
@@ -258,9 +258,9 @@ fn list_queue(queued: &[Member]) -> TransmitLimitedQueue<News, Arc<AtomicUsize>>
     queue
 }
 
-/// A packet of 1,400 bytes is filled from so many queued. Ours and foca's is the whole way from a ping to an ack
-/// that carries them, encoded; memberlist's the queue alone, which gives messages that are still to be encoded.
-/// foca sends an update 255 times at the most, so its queue is made anew every hundred.
+/// A packet of 1,400 bytes is filled from that many queued messages. For Thane and foca this is the whole way from a
+/// ping to an encoded ack that carries them; for memberlist the queue alone, which returns messages before encoding.
+/// foca sends an update at most 255 times, so the bench makes its queue anew every hundred packets.
 fn queue(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("packet filled from a queue");
     for queued in [1_000, 10_000] {
@@ -296,8 +296,8 @@ fn queue(c: &mut Criterion<ProcessorTime>) {
     group.finish();
 }
 
-/// A thousand members are learnt at once, or told again. Ours decodes a push/pull of 115 kB, verifies it and tells
-/// an event of each new member; foca takes members that are decoded already and tells the same.
+/// A thousand members are learnt at once, or received again. Thane decodes a push/pull of 115 kB, verifies it and
+/// reports an event of each new member; foca takes decoded members and reports the same.
 fn merge(c: &mut Criterion<ProcessorTime>) {
     let all = members(1_000);
     let frame = push_pull(&all);
@@ -334,7 +334,7 @@ fn merge(c: &mut Criterion<ProcessorTime>) {
     group.finish();
 }
 
-/// Ten known members in a packet, whole way through a node that knows so many.
+/// A packet with ten known members, through a whole node that knows that many.
 fn table(c: &mut Criterion<ProcessorTime>) {
     let mut group = c.benchmark_group("packet of ten known members");
     for count in [100, 1_000, 10_000] {

@@ -1,5 +1,5 @@
 //! Bytes to types and back: packets, pings, sealing, LZW. Opening works in place, so each opened packet is
-//! copied first; `copy` says what that costs.
+//! copied first; the bench `copy` measures that alone.
 
 use std::hint::black_box;
 

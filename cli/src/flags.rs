@@ -1,13 +1,14 @@
-//! Flags as Go's programs take them: one dash or two, `-name=value` or `-name value`, switches only
-//! `-name=value`, and the first word that is no flag ends them.
+//! Flags in the syntax of Go's programs: one dash or two, `-name=value` or `-name value`; a switch takes a value
+//! only as `-name=value`; the first word that is not a flag ends the flags.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use thane_engine::duration::{self, Nanoseconds};
 
-/// One word of the command line. Text where it is UTF-8; payloads are taken as the bytes that were given.
+/// One word of the command line: its text (with U+FFFD for bytes that are not UTF-8) and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Argument {
     text: String,
@@ -15,9 +16,34 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// The word as it was given.
+    /// The word as it was given, for payloads.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The word as a path.
+    #[cfg(unix)]
+    pub(crate) fn path(&self) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        std::ffi::OsStr::from_bytes(&self.bytes).into()
+    }
+
+    /// The word as a path.
+    #[cfg(not(unix))]
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(&self.text)
+    }
+
+    /// The part after the first `=`; empty if there is none.
+    fn after_equals_sign(&self) -> Argument {
+        let rest = |place: Option<usize>, len: usize| place.map_or(len, |place| place + 1);
+        // The texts differ in length where bytes were replaced.
+        let (text, bytes) = (&self.text, &self.bytes);
+        let in_bytes = rest(bytes.iter().position(|byte| *byte == b'='), bytes.len());
+        Argument {
+            text: text[rest(text.find('='), text.len())..].to_owned(),
+            bytes: bytes[in_bytes..].to_vec(),
+        }
     }
 }
 
@@ -53,7 +79,7 @@ impl Deref for Argument {
     }
 }
 
-/// The flags that a command knows, each with where its value goes.
+/// The flags of a command, each with the variable that takes its value.
 #[derive(Default)]
 pub(crate) struct Flags<'a> {
     known: Vec<(&'static str, &'a mut dyn FlagValue)>,
@@ -66,10 +92,10 @@ impl<'a> Flags<'a> {
         self
     }
 
-    /// Takes the flags off `arguments`; what is left are positional arguments.
+    /// Reads the flags at the beginning of `arguments` and returns the positional arguments after them.
     ///
     /// # Errors
-    /// The first flag that can't be understood. Flags before it have been taken.
+    /// The first flag that can't be read. The values of the flags before it have been set.
     pub(crate) fn parse(mut self, arguments: &[Argument]) -> Result<&[Argument], FlagError> {
         let mut rest = arguments;
         while let Some((argument, after)) = rest.split_first() {
@@ -82,22 +108,22 @@ impl<'a> Flags<'a> {
             if name.starts_with(['-', '=']) {
                 return Err(FlagError::Syntax(argument.to_string()));
             }
-            let (name, mut text) = match name.split_once('=') {
-                Some((name, text)) => (name, Some(text)),
+            let (name, mut word) = match name.split_once('=') {
+                Some((name, _)) => (name, Some(argument.after_equals_sign())),
                 None => (name, None),
             };
             let Some((name, value)) = self.known.iter_mut().find(|(known, _)| *known == name) else {
                 let help = ["h", "help"].contains(&name);
                 return Err(if help { FlagError::Help } else { FlagError::Unknown(name.to_owned()) });
             };
-            if text.is_none() && !value.is_switch() {
+            if word.is_none() && !value.is_switch() {
                 let (next, after) = rest.split_first().ok_or(FlagError::NoValue(name))?;
-                (text, rest) = (Some(&**next), after);
+                (word, rest) = (Some(next.clone()), after);
             }
-            let text = text.unwrap_or("true");
-            value.set(text).map_err(|why| FlagError::Value {
+            let word = word.unwrap_or_else(|| Argument::from("true"));
+            value.set_word(&word).map_err(|why| FlagError::Value {
                 name,
-                text: text.to_owned(),
+                text: word.to_string(),
                 switch: value.is_switch(),
                 why,
             })?;
@@ -106,15 +132,23 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// Where a flag's value goes. A flag that comes again replaces the value, or adds to a list.
+/// A variable that takes a flag's value. A repeated flag replaces the value, or adds to a list.
 pub(crate) trait FlagValue {
-    /// Takes the text after the flag.
+    /// Sets the value from the text of the flag.
     ///
     /// # Errors
-    /// What is wrong with it, in two words.
+    /// Go's words for a text that is not a value of this type. The value is unchanged.
     fn set(&mut self, text: &str) -> Result<(), &'static str>;
 
-    /// Whether the flag stands for `true` where no value is given.
+    /// [`set`](Self::set) for a value that need not be UTF-8, such as a path.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+        self.set(word)
+    }
+
+    /// Whether the flag without a value means `true`.
     fn is_switch(&self) -> bool {
         false
     }
@@ -149,7 +183,7 @@ impl FlagValue for Vec<String> {
     }
 }
 
-/// A whole number; 0x, 0o (or 0) and 0b say that it is not decimal, and `_` may stand between digits.
+/// A whole number; the prefixes 0x, 0o (or 0) and 0b give another base, and `_` may stand between digits.
 impl FlagValue for i64 {
     fn set(&mut self, text: &str) -> Result<(), &'static str> {
         let (negative, digits) = match text.as_bytes() {
@@ -185,18 +219,18 @@ impl FlagValue for Nanoseconds {
 
 const NOT_UNDERSTOOD: &str = "parse error";
 
-/// Why flags can't be understood, in the words of Go's programs.
+/// Why a command line can't be read, in the words of Go's programs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum FlagError {
-    /// `-h=something` asks for help.
+    /// `-h=VALUE` asks for the help.
     Help,
     /// No such flag.
     Unknown(String),
     /// Three dashes, or no name.
     Syntax(String),
-    /// The arguments end where a value should be.
+    /// The last flag lacks its value.
     NoValue(&'static str),
-    /// A value that is none.
+    /// The value has the wrong form.
     Value {
         /// The flag.
         name: &'static str,
@@ -269,6 +303,31 @@ mod tests {
         assert_eq!(take("- -name").unwrap().rest, ["-", "-name"]);
         assert!(!take("-detailed=F").unwrap().detailed);
         assert_eq!(take("-name= x").unwrap().rest, ["x"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_keep_bytes_that_are_not_utf8() {
+        use std::os::unix::ffi::OsStringExt;
+        #[derive(Default)]
+        struct Paths(Vec<PathBuf>);
+        impl FlagValue for Paths {
+            fn set(&mut self, _: &str) -> Result<(), &'static str> {
+                Err("not as text")
+            }
+            fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+                self.0.push(word.path());
+                Ok(())
+            }
+        }
+        let word = |bytes: &[u8]| Argument::from(OsString::from_vec(bytes.to_vec()));
+        let mut paths = Paths::default();
+        let arguments = [word(b"-dir=d\xe9=1"), word(b"-dir"), word(b"e\xe9"), word(b"rest")];
+        let rest = Flags::default().flag("dir", &mut paths).parse(&arguments).unwrap();
+        assert_eq!(rest.len(), 1);
+        let expected =
+            [&b"d\xe9=1"[..], b"e\xe9"].map(|bytes| PathBuf::from(OsString::from_vec(bytes.to_vec())));
+        assert_eq!(paths.0, expected);
     }
 
     #[test]

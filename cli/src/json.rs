@@ -1,4 +1,5 @@
-//! JSON as Go writes it: two spaces, and no character that HTML or JavaScript could take for its own.
+//! JSON as Go's encoder writes it: indented by two spaces, with characters escaped that are special in HTML and
+//! JavaScript.
 
 use std::io::{self, Write};
 
@@ -6,7 +7,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
 
-/// The value as indented JSON. Maps should be sorted ones, as Go's are when written.
+/// The value as indented JSON. Use sorted maps: Go sorts keys when it writes them.
 pub(crate) fn to_string(value: &impl Serialize) -> String {
     let mut out = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut out, GoFormatter(PrettyFormatter::new()));
@@ -14,14 +15,14 @@ pub(crate) fn to_string(value: &impl Serialize) -> String {
     String::from_utf8(out).expect("serde_json writes UTF-8")
 }
 
-/// Indents, and escapes in Go's way.
+/// Indents like serde's formatter and escapes like Go.
 struct GoFormatter(PrettyFormatter<'static>);
 
 impl Formatter for GoFormatter {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         let mut plain = 0;
         for (place, letter) in fragment.char_indices() {
-            // U+FFFD stands for bytes that were not UTF-8, which Go escapes so.
+            // U+FFFD replaces bytes that are not UTF-8; Go escapes it too.
             if matches!(letter, '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{fffd}') {
                 out.write_all(&fragment.as_bytes()[plain..place])?;
                 write!(out, "\\u{:04x}", u32::from(letter))?;

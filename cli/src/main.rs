@@ -1,6 +1,7 @@
-//! The `thane` binary, which answers to the name `serf` too: finds the command that is asked for, runs it.
+//! The `thane` binary. Under the name `serf`, as a link, it is the same program.
 
 mod agent;
+mod base64;
 mod command;
 mod commands;
 mod decode;

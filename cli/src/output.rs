@@ -1,4 +1,4 @@
-//! What commands print, and how: lines to stdout, columns, text or JSON.
+//! Output of commands: lines on stdout and stderr, columns, text or JSON.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -9,15 +9,16 @@ use serde::Serialize;
 
 use crate::json;
 
-/// Exit code of a program that a closed pipe ends.
+/// Exit code after a write to a closed pipe, as shells report SIGPIPE.
 const CLOSED_PIPE: i32 = 128 + 13;
 
-/// Prints a line to stdout. Where nobody reads it any more the program ends; a full disk is an error.
+/// Prints a line to stdout. Ends the program with [`CLOSED_PIPE`] where the reader has closed the pipe, and with an
+/// error on stderr and exit code 1 where the write fails otherwise (a full disk).
 pub(crate) fn say(line: impl Display) {
     say_bytes(line.to_string().into_bytes());
 }
 
-/// [`say`] for what need not be text: a payload goes out as it came.
+/// [`say`] for bytes that need not be UTF-8, such as a payload.
 pub(crate) fn say_bytes(mut line: Vec<u8>) {
     line.push(b'\n');
     if let Err(error) = io::stdout().write_all(&line) {
@@ -29,15 +30,15 @@ pub(crate) fn say_bytes(mut line: Vec<u8>) {
     }
 }
 
-/// Prints a line to stderr, where it can be.
+/// Prints a line to stderr. Errors are ignored: there is no other place to report them.
 pub(crate) fn say_aside(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// What `-format` asks for: `text`, trimmed, or `value` as JSON.
+/// The output in the format of the flag `-format`: `text`, trimmed, or `value` as JSON.
 ///
 /// # Errors
-/// There is no such format.
+/// Serf's line about a format that is neither.
 pub(crate) fn formatted(format: &str, text: String, value: &impl Serialize) -> Result<String, String> {
     match format {
         "text" => Ok(text.trim().to_owned()),
@@ -46,19 +47,19 @@ pub(crate) fn formatted(format: &str, text: String, value: &impl Serialize) -> R
     }
 }
 
-/// Rows in columns, two spaces apart. A `|` inside a cell makes two cells of it: Serf's rows are written with
-/// `|` between their cells, and scripts count what comes out.
+/// A table with two spaces between its columns. A `|` inside a cell splits it into two cells: Serf joins cells with
+/// `|` before it aligns them, and scripts count the columns of the result.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
-    /// What was added, one after the other.
+    /// The texts of all cells as they were added.
     text: String,
     cells: Vec<Cell>,
     rows: Vec<Row>,
-    /// The widest cell of each column, letters.
+    /// Width of the widest cell of each column, letters.
     widths: Vec<usize>,
 }
 
-/// What is shown of what was added.
+/// The visible part of a cell's text.
 #[derive(Debug)]
 struct Cell {
     text: Range<usize>,
@@ -67,7 +68,7 @@ struct Cell {
 
 #[derive(Debug)]
 struct Row {
-    /// The first cell, as it was added.
+    /// The first cell before it was split and trimmed.
     first: Range<usize>,
     cells: Range<usize>,
 }
@@ -80,7 +81,7 @@ impl Columns {
         self.cell(|text| text.push_str(first));
     }
 
-    /// Adds a cell to the row that was begun last: what `write` appends.
+    /// Adds the text that `write` appends as a cell of the last row.
     pub(crate) fn cell(&mut self, write: impl FnOnce(&mut String)) {
         let mut start = self.text.len();
         write(&mut self.text);
@@ -94,7 +95,7 @@ impl Columns {
         self.part(start..self.text.len());
     }
 
-    /// Adds a cell of that text, without the space around it.
+    /// Adds a cell of that text, trimmed.
     fn part(&mut self, mut text: Range<usize>) {
         let Some(row) = self.rows.last_mut() else { return };
         let part = &self.text[text.clone()];
@@ -114,13 +115,13 @@ impl Columns {
         row.cells.end = self.cells.len();
     }
 
-    /// Puts the rows in the order of their first cells.
+    /// Sorts the rows by their first cells as they were added.
     pub(crate) fn sort(&mut self) {
         let Columns { text, rows, .. } = self;
         rows.sort_by(|left, right| text[left.first.clone()].cmp(&text[right.first.clone()]));
     }
 
-    /// A line for each row, with an end after each but the last.
+    /// One line per row, without a newline after the last.
     pub(crate) fn into_text(self) -> String {
         let width = self.widths.iter().map(|width| width + 2).sum::<usize>();
         let mut out = String::with_capacity(self.text.len() + self.rows.len() * width / 2);
@@ -148,7 +149,7 @@ fn pad(out: &mut String, mut letters: usize) {
     }
 }
 
-/// Rows that are there already.
+/// A table of complete rows.
 impl<const N: usize> FromIterator<[String; N]> for Columns {
     fn from_iter<I: IntoIterator<Item = [String; N]>>(rows: I) -> Columns {
         let mut columns = Columns::default();

@@ -1,4 +1,4 @@
-//! Which agent a command talks to.
+//! The agent that a command talks to: its RPC address and token.
 
 use std::env;
 
@@ -7,14 +7,14 @@ use thane_engine::ipc::Client;
 use crate::command::Failure;
 use crate::flags::Flags;
 
-/// Options of every command that talks to an agent, for its help.
+/// The option for the agent's address, in the help of every command that talks to an agent.
 pub(crate) const ADDR_OPTION: (&str, &str) =
-    ("-rpc-addr=127.0.0.1:7373", "Where the agent listens; also $THANE_RPC_ADDR or $SERF_RPC_ADDR");
-/// The token's option, for a command's help.
+    ("-rpc-addr=127.0.0.1:7373", "RPC address of the agent; also $THANE_RPC_ADDR or $SERF_RPC_ADDR");
+/// The option for the agent's token.
 pub(crate) const AUTH_OPTION: (&str, &str) =
-    ("-rpc-auth=TOKEN", "The agent's token; also $THANE_RPC_AUTH or $SERF_RPC_AUTH");
+    ("-rpc-auth=TOKEN", "RPC token of the agent; also $THANE_RPC_AUTH or $SERF_RPC_AUTH");
 
-/// Where the agent listens and what it wants to hear first.
+/// The RPC address and token of an agent.
 #[derive(Debug)]
 pub(crate) struct Rpc {
     addr: String,
@@ -22,7 +22,7 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    /// What the environment says, and else the agent on this machine.
+    /// The values of the environment; without them the agent on this machine and no token.
     pub(crate) fn from_environment() -> Rpc {
         Rpc {
             addr: first_set(["THANE_RPC_ADDR", "SERF_RPC_ADDR"])
@@ -31,22 +31,22 @@ impl Rpc {
         }
     }
 
-    /// Flags that say otherwise.
+    /// Flags that replace these values.
     pub(crate) fn flags(&mut self) -> Flags<'_> {
         Flags::default().flag("rpc-addr", &mut self.addr).flag("rpc-auth", &mut self.auth)
     }
 
-    /// Connects.
+    /// Connects and authenticates.
     ///
     /// # Errors
-    /// Nobody listens, or the token is wrong.
+    /// Serf's line with the reason: no agent listens there, or the token is wrong.
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
         Client::connect(&self.addr, &self.auth)
             .map_err(|error| Failure::of("Error connecting to Serf agent", error))
     }
 }
 
-/// The first of the variables that is there and not empty.
+/// The value of the first variable that is set and not empty.
 fn first_set(names: [&str; 2]) -> Option<String> {
     names.iter().filter_map(|name| env::var(name).ok()).find(|value| !value.is_empty())
 }

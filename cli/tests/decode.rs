@@ -273,18 +273,18 @@ fn wrong_usage_is_told_in_one_line_with_exit_code_2() {
     let long = "x".repeat(256);
     let cases: [(&[&str], &str); 13] = [
         (&["0c0"], "bad hex in the argument: the last digit, at position 3, is half a byte"),
-        (&["0c 0g"], "bad hex in the argument: 'g' at position 5 is no hex digit"),
-        (&[], "no payload: give hex digits, --file PATH, or - for standard input"),
-        (&["00", "11"], "more than one payload: quote hex digits that have spaces between them"),
-        (&["00", "-file", "x"], "-file stands after the payload; flags go before it"),
+        (&["0c 0g"], "bad hex in the argument: 'g' at position 5 is not a hex digit"),
+        (&[], "no payload: give hex digits, -file PATH, or - for standard input"),
+        (&["00", "11"], "more than one payload: put hex digits with spaces between them in quotes"),
+        (&["00", "-file", "x"], "-file stands after the payload: put flags before it"),
         (&["-file", "x", "00"], "more than one payload"),
-        (&["--transport", "sctp", "00"], "unknown transport 'sctp'; it is udp, tcp or rpc"),
-        (&["--key", "AAAA", "00"], "key 1 has 3 bytes; it must have 16, 24 or 32"),
+        (&["--transport", "sctp", "00"], "unknown transport 'sctp': use udp, tcp or rpc"),
+        (&["--key", "AAAA", "00"], "key 1 has 3 bytes: it must have 16, 24 or 32"),
         (&["--key", "?", "00"], "key 1 is neither base64 nor 32, 48 or 64 hex digits"),
         (&["--key"], "flag needs an argument: -key; see thane decode -h"),
         (&["--colour", "00"], "flag provided but not defined: -colour; see thane decode -h"),
         (&["--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
-        (&["--label", &long, "00"], "the label has 256 bytes; it may have 255"),
+        (&["--label", &long, "00"], "the label has 256 bytes: at most 255 are allowed"),
     ];
     for (args, text) in cases {
         let output = thane(args);
@@ -301,11 +301,14 @@ fn refused_bytes_are_told_in_one_line_with_exit_code_1() {
     let (sealed, labelled) = (named("encrypted_ping"), named("label_ping"));
     let other = "00112233445566778899aabbccddeeff";
     let cases: [(&[&str], &str); 7] = [
-        (&["--key", other, &sealed.hex], "wrong_key; no given key opens it; plain bytes need no --key"),
-        (&[&sealed.hex], "truncated; if it is sealed, give its key with --key"),
-        (&[&labelled.hex], "label_mismatch (in label); its label is \"mylabel\": give it with --label"),
-        (&["--label", "x", "0b80"], "label_missing; it has no label: leave --label out"),
-        (&["--transport", "tcp", "06"], "stream_cut; it ends in the middle of a message"),
+        (
+            &["--key", other, &sealed.hex],
+            "wrong_key; none of the keys decrypts the bytes; plain bytes need no -key",
+        ),
+        (&[&sealed.hex], "truncated; if the bytes are encrypted, give the key with -key"),
+        (&[&labelled.hex], "label_mismatch (in label); the label is \"mylabel\": give it with -label"),
+        (&["--label", "x", "0b80"], "label_missing; the bytes have no label: leave -label out"),
+        (&["--transport", "tcp", "06"], "stream_cut; the bytes end in the middle of a message"),
         (&["--transport", "rpc", "c3c1"], "bad_msgpack, at byte 1"),
         (&[""], "empty"),
     ];

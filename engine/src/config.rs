@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::wire::limits;
+use crate::wire::{ip_to_bytes, limits};
 
 /// Timing profile of Serf: the kind of network that the defaults are for (PROTOCOL 8).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct RawConfig {
     /// The address that this node announces; its port serves UDP and TCP. An address that other members can
     /// reach, with a port; no default.
     pub advertise: SocketAddr,
+    /// Announce an IPv4 address in the 16 bytes of its IPv6-mapped form instead of 4. Default false. Serf compares
+    /// announced addresses byte by byte: a node that takes the place of a Serf agent must announce the same bytes.
+    /// Serf's agent uses 16 bytes for an address that it picks because it is bound to all addresses, otherwise 4.
+    pub advertise_in_16_bytes: bool,
     /// Tags. At most 512 bytes encoded; default none. Every member keeps them, and every push/pull carries them.
     pub tags: BTreeMap<String, String>,
     /// Run the serf layer: user events, queries, intents, coordinates, reconnecting. Default true. Without it the
@@ -206,6 +210,14 @@ impl Config {
         networks.is_empty() || networks.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 
+    /// The announced address as it goes over the wire: 4 or 16 bytes.
+    pub(crate) fn advertised_ip(&self) -> Vec<u8> {
+        match self.advertise.ip() {
+            IpAddr::V4(v4) if self.advertise_in_16_bytes => v4.to_ipv6_mapped().octets().to_vec(),
+            ip => ip_to_bytes(ip),
+        }
+    }
+
     /// Whether a member may have that name.
     pub fn allows_name(&self, name: &str) -> bool {
         !self.0.validate_node_names || is_valid_name(name)
@@ -272,6 +284,7 @@ impl RawConfig {
             node_name: node_name.into(),
             validate_node_names: false,
             advertise,
+            advertise_in_16_bytes: false,
             tags: BTreeMap::new(),
             serf: true,
             protocol: 5,

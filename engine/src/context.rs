@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::command::Ticket;
 use crate::deferred::DeferredQueue;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
+use crate::held::HeldMessages;
 pub use crate::ids::{NodeId, StreamId};
 use crate::random::{Nonces, Random};
 use crate::roster::Roster;
@@ -153,6 +154,7 @@ pub struct Context {
     pub(crate) arrived_plain: bool,
     pub(crate) spare: Spare,
     pub(crate) deferred: DeferredQueue,
+    pub(crate) held: HeldMessages,
 }
 
 /// Buffers of states that were merged, for states to be sent. States of big clusters have megabytes, and fresh
@@ -197,6 +199,7 @@ impl Context {
             arrived_plain: false,
             spare: Spare::default(),
             deferred: DeferredQueue::new(),
+            held: HeldMessages::default(),
         }
     }
 }

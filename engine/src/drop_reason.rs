@@ -85,6 +85,9 @@ drop_reasons! {
     StreamUnread = "stream_unread",
     /// A stream that took too long.
     StreamTimeout = "stream_timeout",
+    /// A stream on which the peer sent nothing, or hardly anything: closed after three seconds, or earlier to make room
+    /// for another one.
+    StreamIdle = "stream_idle",
     /// The other side refused a stream with an error message.
     RemoteError = "remote_error",
     /// A user event older than what is remembered.

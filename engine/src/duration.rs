@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A length of time, or of time back.
+/// A duration in nanoseconds; it may be negative.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanoseconds(pub i64);
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// A number without a unit, a unit without a number, or neither.
@@ -31,13 +31,13 @@ const UNITS: [(&str, i128); 8] = [
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
-/// Digits of a number that count; those after a point beyond a nanosecond of the longest unit don't.
+/// Digits of a number that are read. Further digits after a point are below a nanosecond of the longest unit.
 const DIGITS_MAX: usize = 19;
 
-/// Reads a duration: numbers with units, one after the other; `0` needs no unit.
+/// Reads a duration in Go's notation: numbers with units, one after the other; `0` needs no unit.
 ///
 /// # Errors
-/// Why the text is none.
+/// The text has another form, or is out of range.
 pub fn parse(text: &str) -> Result<Nanoseconds, DurationError> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -58,7 +58,7 @@ pub fn parse(text: &str) -> Result<Nanoseconds, DurationError> {
     i64::try_from(sign * total).map(Nanoseconds).map_err(|_| DurationError::OutOfRange)
 }
 
-/// One number with its unit in nanoseconds, and what follows.
+/// The first number with its unit, in nanoseconds, and the rest of the text.
 fn part(text: &str) -> Result<(i128, &str), DurationError> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -83,7 +83,7 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// At most [`DIGITS_MAX`] digits.
+/// The value of at most [`DIGITS_MAX`] digits.
 fn number(digits: &str) -> i128 {
     digits.bytes().fold(0, |number, digit| number * 10 + i128::from(digit - b'0'))
 }

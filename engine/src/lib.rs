@@ -276,6 +276,7 @@ pub mod duration;
 pub mod event;
 #[cfg(feature = "fixtures")]
 pub mod fixtures;
+mod held;
 mod ids;
 pub mod io;
 pub mod ipc;

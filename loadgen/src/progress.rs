@@ -33,13 +33,13 @@ struct State {
 /// How far a phase is.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Step<'a> {
-    /// So many are done, ...
+    /// Units done, ...
     pub done: f64,
-    /// ... of so many; zero or less: nobody knows.
+    /// ... of so many; zero or less: unknown.
     pub total: f64,
     /// What is counted: `nodes`, `s`.
     pub unit: &'a str,
-    /// What else there is to say, or nothing.
+    /// More to show; may be empty.
     pub detail: &'a str,
 }
 

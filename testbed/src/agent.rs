@@ -22,6 +22,8 @@ pub(crate) struct AgentSpec {
     pub(crate) place: u32,
     /// Found by the seeds' common name.
     pub(crate) is_seed: bool,
+    /// Its container waits for the backend's release before it runs the agent.
+    pub(crate) waits: bool,
     pub(crate) arguments: Vec<String>,
 }
 

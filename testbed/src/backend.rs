@@ -39,6 +39,12 @@ pub(crate) trait Backend {
     /// Starts an agent in a new container, with the state that an earlier one of that name left.
     fn start(&mut self, agent: &AgentSpec) -> Result<Placed, Failure>;
 
+    /// Whether containers can wait for [`Backend::release`] before they run their agents.
+    fn can_wait(&self) -> bool;
+
+    /// Lets all these go on, at one moment.
+    fn release(&mut self, names: &[String]) -> Result<(), Failure>;
+
     /// Forgets an agent's state.
     fn forget_state(&mut self, name: &str) -> Result<(), Failure>;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use thane_engine::ipc::{Client, ClientError, EventRequest, MembersResponse, Request};
+use thane_engine::ipc::{Client, ClientError, EventRequest, MembersResponse, Request, Stats};
 
 use crate::failure::Failure;
 use crate::watch::{Listed, listed};
@@ -48,4 +48,12 @@ pub(crate) fn event(addr: SocketAddr, name: &str, bytes: usize) -> Result<(), Fa
 /// See [`call`].
 pub(crate) fn members(addr: SocketAddr) -> Result<Vec<Listed>, Failure> {
     call(addr, PATIENCE, |client| client.fetch::<MembersResponse>(&Request::Members)).map(listed)
+}
+
+/// An agent's numbers.
+///
+/// # Errors
+/// See [`call`].
+pub(crate) fn stats(addr: SocketAddr) -> Result<Stats, Failure> {
+    call(addr, PATIENCE, |client| client.fetch::<Stats>(&Request::Stats))
 }

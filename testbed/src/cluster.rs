@@ -10,10 +10,10 @@ use crate::agent::{self, AgentSpec};
 use crate::backend::{Backend, Placed, last_lines};
 use crate::book::{Book, wrong};
 use crate::call;
-use crate::condition::{Condition, History};
+use crate::condition::Condition;
 use crate::failure::Failure;
 use crate::images::Software;
-use crate::meter::Reading;
+use crate::node::{Make, Node, Sample};
 use crate::scenario::Settings;
 use crate::stop;
 use crate::watch::Watcher;
@@ -27,49 +27,6 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Addresses of the agents that events can be sent to, by number.
 pub(crate) type Targets = Arc<Mutex<BTreeMap<usize, SocketAddr>>>;
-
-/// An agent of the cluster.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) name: String,
-    pub(crate) software: Software,
-    pub(crate) is_seed: bool,
-    place: u32,
-    placed: Option<Placed>,
-    pub(crate) history: History,
-    /// When it was a member with a full view: from, and until it was ended.
-    pub(crate) memberships: Vec<(Instant, Option<Instant>)>,
-    last: Option<Reading>,
-    /// It left or crashed, and its container is still there.
-    has_container: bool,
-    pub(crate) has_left: bool,
-}
-
-/// What an agent used in a span.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    pub(crate) at: Instant,
-    pub(crate) span: Duration,
-    pub(crate) software: Software,
-    pub(crate) used: Reading,
-}
-
-/// Which agents there are.
-#[derive(Clone, Debug)]
-pub(crate) struct Make {
-    /// Share of Serf agents, 0 to 1.
-    pub(crate) serf_share: f64,
-    /// Further settings of Thane's agents, a JSON object.
-    pub(crate) thane_config: Option<String>,
-}
-
-impl Make {
-    /// The software of the agent of that number: kinds alternate evenly.
-    pub(crate) fn software(&self, number: usize) -> Software {
-        let until = |number: usize| (number as f64 * self.serf_share).floor();
-        if until(number + 1) > until(number) { Software::Serf } else { Software::Thane }
-    }
-}
 
 pub(crate) struct Cluster {
     backend: Box<dyn Backend>,
@@ -119,20 +76,25 @@ impl Cluster {
     pub(crate) fn add(&mut self) -> Result<usize, Failure> {
         let number = self.nodes.len();
         let place = self.take_place()?;
-        self.nodes.push(Node {
-            name: format!("n{:02}", number + 1),
-            software: self.make.software(number),
-            is_seed: number < self.settings.seeds as usize,
-            place,
-            placed: None,
-            history: History::default(),
-            memberships: Vec::new(),
-            last: None,
-            has_container: false,
-            has_left: false,
-        });
+        let is_seed = number < self.settings.seeds as usize;
+        self.nodes.push(Node::new(number, self.make.software(number), is_seed, place));
         self.start(number, true)?;
         Ok(number)
+    }
+
+    /// Whether agents are started at one moment, by [`Cluster::release`].
+    pub(crate) fn starts_together(&self) -> bool {
+        self.settings.together && self.backend.can_wait()
+    }
+
+    /// Starts all agents that wait, at one moment.
+    ///
+    /// # Errors
+    /// The backend can't.
+    pub(crate) fn release(&mut self) -> Result<(), Failure> {
+        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        self.backend.release(&names)?;
+        (0..self.nodes.len()).try_for_each(|number| self.runs(number))
     }
 
     fn take_place(&mut self) -> Result<u32, Failure> {
@@ -151,9 +113,13 @@ impl Cluster {
     pub(crate) fn start(&mut self, number: usize, joins: bool) -> Result<(), Failure> {
         self.remove_container(number)?;
         let node = &self.nodes[number];
-        let mut join = Vec::new();
-        if joins && number > 0 {
+        let (mut join, waits) = (Vec::new(), self.starts_together() && node.placed.is_none());
+        if joins && (self.nodes.len() > 1 || waits) {
             join = self.backend.seeds(self.settings.seeds, self.settings.dns);
+            // An agent that joins itself has joined somebody, and does not try again.
+            if join.len() > 1 && number < join.len() {
+                join.remove(number);
+            }
         }
         let config = match (&self.make.thane_config, node.software) {
             (Some(text), Software::Thane) => Some(self.backend.put(&node.name, "extra.json", text)?),
@@ -165,16 +131,24 @@ impl Cluster {
             software: node.software,
             place: node.place,
             is_seed: node.is_seed,
+            waits,
             arguments: agent::arguments(&node.name, &self.settings, &join, bind, config.as_deref()),
         };
         let placed = self.backend.start(&spec)?;
-        self.watcher.watch(number, placed.rpc);
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).insert(number, placed.rpc);
         let node = &mut self.nodes[number];
         (node.has_container, node.has_left, node.last) = (true, false, None);
-        let now = Condition { runs: true, impaired: false, ip: Some(placed.ip), ..node.history.now() };
-        node.history.becomes(Instant::now(), now);
         node.placed = Some(placed);
+        if waits { Ok(()) } else { self.runs(number) }
+    }
+
+    /// From now on it runs, and is watched.
+    fn runs(&mut self, number: usize) -> Result<(), Failure> {
+        let placed = self.placed(number)?;
+        self.watcher.watch(number, placed.rpc);
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).insert(number, placed.rpc);
+        let history = &mut self.nodes[number].history;
+        let now = Condition { runs: true, impaired: false, ip: Some(placed.ip), ..history.now() };
+        history.becomes(Instant::now(), now);
         Ok(())
     }
 
@@ -360,27 +334,9 @@ impl Cluster {
     fn sample(&mut self) {
         let now = Instant::now();
         let span = now - self.sampled;
-        if span < SAMPLE {
-            return;
-        }
-        self.sampled = now;
-        for node in &mut self.nodes {
-            let meter = node
-                .placed
-                .as_ref()
-                .filter(|_| node.history.now().runs)
-                .and_then(|placed| placed.meter.as_ref());
-            let reading = meter.and_then(crate::meter::Meter::read);
-            if let (Some(before), Some(reading)) = (node.last, reading) {
-                let used = Reading {
-                    sent_bytes: reading.sent_bytes.saturating_sub(before.sent_bytes),
-                    sent_packets: reading.sent_packets.saturating_sub(before.sent_packets),
-                    cpu_ns: reading.cpu_ns.saturating_sub(before.cpu_ns),
-                    rss_bytes: reading.rss_bytes,
-                };
-                self.samples.push(Sample { at: now, span, software: node.software, used });
-            }
-            node.last = reading;
+        if span >= SAMPLE {
+            self.sampled = now;
+            self.samples.extend(self.nodes.iter_mut().filter_map(|node| node.sample(now, span)));
         }
     }
 
@@ -494,23 +450,5 @@ impl Cluster {
     /// Something is left.
     pub(crate) fn close(mut self) -> Result<(), Failure> {
         self.backend.close()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_alternate_by_their_share() {
-        let kinds = |serf_share: f64| {
-            let make = Make { serf_share, thane_config: None };
-            let letter = |number| if make.software(number) == Software::Serf { 'S' } else { 't' };
-            (0..10).map(letter).collect::<String>()
-        };
-        assert_eq!(kinds(0.0), "tttttttttt");
-        assert_eq!(kinds(1.0), "SSSSSSSSSS");
-        assert_eq!(kinds(0.5), "tStStStStS");
-        assert_eq!(kinds(0.2), "ttttSttttS");
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Container {
     pub(crate) state: String,
     /// A seccomp profile's file; the engine's own where there is none.
     pub(crate) seccomp: Option<String>,
+    /// Another program than the image's.
+    pub(crate) entrypoint: Option<String>,
     pub(crate) arguments: Vec<String>,
 }
 
@@ -43,6 +45,7 @@ impl Container {
         self.labels.iter().for_each(|(name, value)| option("label", &format!("{name}={value}")));
         option("volume", &format!("{}:/state", self.state));
         self.seccomp.iter().for_each(|profile| option("security-opt", &format!("seccomp={profile}")));
+        self.entrypoint.iter().for_each(|program| option("entrypoint", program));
         arguments.push(self.image.clone());
         arguments.extend(self.arguments.iter().cloned());
         arguments
@@ -190,13 +193,14 @@ mod tests {
             labels: vec![(LABEL.into(), "1".into())],
             state: "/tmp/s".into(),
             seccomp: Some("/p.json".into()),
+            entrypoint: Some("/bin/sh".into()),
             arguments: vec!["agent".into(), "-node=n01".into()],
         };
         assert_eq!(
             container.run_arguments().join(" "),
             "run -d --pull=never --name=ttb-1-n01 --hostname=n01 --network=ttb-1 --ip=10.201.4.11 --ip6=fd00::b \
              --network-alias=seeds --label=thane-testbed=1 --volume=/tmp/s:/state --security-opt=seccomp=/p.json \
-             thane:testbed agent -node=n01"
+             --entrypoint=/bin/sh thane:testbed agent -node=n01"
         );
         let network = Network {
             name: "ttb-1".into(),

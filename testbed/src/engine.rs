@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::{AgentSpec, RPC_PORT, SEEDS_NAME};
@@ -27,13 +28,15 @@ pub(crate) struct DockerBackend {
 }
 
 impl DockerBackend {
-    /// Makes the network.
+    /// Makes the network. Containers get the seccomp profile of that file, if there is one; that it can be read is for
+    /// the engine to say.
     ///
     /// # Errors
     /// One line; nothing is left behind.
     pub(crate) fn open(
         options: &LabOptions,
         settings: &Settings,
+        seccomp: Option<&Path>,
         nodes: u32,
     ) -> Result<DockerBackend, Failure> {
         let options = LabOptions { ipv6: settings.ipv6, mtu: settings.mtu, ..options.clone() };
@@ -43,7 +46,7 @@ impl DockerBackend {
             fs::write(&path, DENY_IO_URING).map_err(|error| Failure::file(&path, &error))?;
             Some(path.display().to_string())
         } else {
-            None
+            seccomp.map(|profile| profile.display().to_string())
         };
         Ok(DockerBackend { lab: Some(lab), ipv6: settings.ipv6, seccomp, pids: HashMap::new(), delay: None })
     }
@@ -66,6 +69,18 @@ impl DockerBackend {
         let enter = ["-t".to_owned(), pid.to_string(), "-n".to_owned()];
         Program::new("nsenter").args(enter).args(arguments).run().map(|_| ())
     }
+}
+
+/// How long all containers may take to wait at their gates.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(20);
+/// The named pipe below an agent's state that its container reads before it runs the agent.
+const GATE: &str = "gate";
+
+/// Arguments of a shell that waits for its gate and then becomes the agent.
+fn waiting(agent: &AgentSpec) -> Vec<String> {
+    let script = format!(": < /state/{GATE}; exec /usr/bin/{} \"$@\"", agent.software.name());
+    let words = ["-c".to_owned(), script, "agent".to_owned()];
+    words.into_iter().chain(agent.arguments.iter().cloned()).collect()
 }
 
 /// io_uring fails with EPERM; everything else is allowed.
@@ -112,8 +127,12 @@ impl Backend for DockerBackend {
             labels: lab.labels(),
             state: lab.state(&agent.name)?.display().to_string(),
             seccomp: self.seccomp.clone(),
-            arguments: agent.arguments.clone(),
+            entrypoint: agent.waits.then(|| "/bin/sh".to_owned()),
+            arguments: if agent.waits { waiting(agent) } else { agent.arguments.clone() },
         };
+        if agent.waits {
+            Program::new("mkfifo").args([lab.state(&agent.name)?.join(GATE)]).run()?;
+        }
         docker(container.run_arguments())?;
         let pid = self.inspect(&agent.name, "{{.State.Pid}}")?.trim().parse().unwrap_or(0);
         if pid == 0 {
@@ -122,6 +141,18 @@ impl Backend for DockerBackend {
         self.pids.insert(agent.name.clone(), pid);
         let member: IpAddr = ip6.map_or(IpAddr::V4(ip), IpAddr::V6);
         Ok(Placed { ip: member, rpc: SocketAddr::new(ip.into(), RPC_PORT), meter: Meter::of(pid) })
+    }
+
+    fn can_wait(&self) -> bool {
+        true
+    }
+
+    fn release(&mut self, names: &[String]) -> Result<(), Failure> {
+        let gate = |name: &String| self.lab().state(name).map(|folder| folder.join(GATE));
+        let gates = names.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
+        // Opening a pipe waits for its reader, for ever where a container has ended: hence another process.
+        let open = ["-c", "for gate in \"$@\"; do : > \"$gate\"; done", "release"];
+        Program::new("sh").args(open).args(gates).within(RELEASE_PATIENCE).run().map(|_| ())
     }
 
     fn forget_state(&mut self, name: &str) -> Result<(), Failure> {

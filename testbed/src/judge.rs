@@ -1,6 +1,6 @@
 //! Whether a run has passed: each criterion of the scenario beside what was measured.
 
-use crate::outcome::{Outcome, Spread};
+use crate::outcome::{Handled, Outcome, Spread};
 use crate::scenario::Pass;
 
 /// One criterion of a run.
@@ -16,8 +16,8 @@ pub(crate) struct Verdict {
     pub(crate) detail: String,
 }
 
-/// Judges a run. `serf` is a run of the same scenario between Serf alone, in the same command.
-pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> Vec<Verdict> {
+/// Judges a run. `serf` is the share of events that runs between Serf alone lost, in the same command.
+pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<f64>) -> Vec<Verdict> {
     let mut verdicts = vec![at_most("ended", outcome.ended.len() as u64, 0, outcome.ended.first())];
     verdicts.push(at_most("refused", outcome.refused.len() as u64, 0, outcome.refused.first()));
     let mut add = |verdict| verdicts.push(verdict);
@@ -62,6 +62,10 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<&Outcome>) -> V
             value: Some(usage.sent_bytes),
             detail,
         });
+    }
+    if let Some(wanted) = pass.io_uring.filter(|_| !outcome.drivers.is_empty()) {
+        let other = outcome.drivers.iter().filter(|driver| (*driver == "io_uring") != wanted);
+        add(at_most("io_uring", other.clone().count() as u64, 0, other.clone().next()));
     }
     let counts = [
         ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
@@ -142,12 +146,9 @@ fn acks(queries: &[Spread], bound: f64) -> Verdict {
     }
 }
 
-fn lost_as_serf(outcome: &Outcome, serf: Option<&Outcome>) -> Verdict {
-    let share = |outcome: &Outcome| {
-        let handled = outcome.handled.filter(|handled| handled.due > 0)?;
-        Some((handled.lost + handled.lost_at_end) as f64 / handled.due as f64)
-    };
-    let (Some(ours), serf) = (share(outcome), serf.and_then(share)) else { return nothing("lost_as_serf") };
+fn lost_as_serf(outcome: &Outcome, serf: Option<f64>) -> Verdict {
+    let ours = outcome.handled.and_then(|handled| Handled::lost_share(&[handled]));
+    let Some(ours) = ours else { return nothing("lost_as_serf") };
     let Some(serf) = serf else {
         let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
         return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
@@ -162,7 +163,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::outcome::{Handled, Usage};
+    use crate::outcome::Usage;
     use thane_engine::sim::Span;
 
     fn span(seconds: u64) -> Option<Span> {
@@ -184,6 +185,7 @@ mod tests {
             leaves: vec![Spread { due: 1, after: vec![0.5] }],
             whole: Some(1.0),
             handled: Some(Handled { events: 10, due: 100, ..Handled::default() }),
+            drivers: vec!["epoll".into()],
             idle: Usage { sent_bytes: 400.0, readings: 1, ..Usage::default() },
             ..Outcome::default()
         };
@@ -200,13 +202,15 @@ mod tests {
             handled_twice: Some(0),
             handled_lost: Some(0),
             lost_as_serf: true,
+            io_uring: Some(false),
             sent_bytes: Some(500),
         };
         assert_eq!(failed(&pass, &well), [""; 0]);
         assert!(has_passed(&judge(&pass, &well, None)));
         let late = Spread { due: 2, after: vec![0.1, 30.0] };
         let handled = |twice, lost| Some(Handled { events: 10, due: 100, twice, lost, lost_at_end: 0 });
-        let cases: [(Outcome, &[&str]); 13] = [
+        let cases: [(Outcome, &[&str]); 14] = [
+            (Outcome { drivers: vec!["io_uring".into()], ..well.clone() }, &["io_uring"]),
             (Outcome { full_views: None, ..well.clone() }, &["full_views"]),
             (Outcome { events: vec![late.clone()], ..well.clone() }, &["event_all"]),
             (
@@ -241,8 +245,10 @@ mod tests {
             handled: Some(Handled { events: 10, due: 1000, twice: 0, lost: 0, lost_at_end }),
             ..Outcome::default()
         };
-        assert_eq!(lost_as_serf(&with(5), Some(&with(5))).passed, Some(true));
-        assert_eq!(lost_as_serf(&with(6), Some(&with(5))).passed, Some(false));
+        assert_eq!(lost_as_serf(&with(5), Some(0.005)).passed, Some(true));
+        assert_eq!(lost_as_serf(&with(6), Some(0.005)).passed, Some(false));
+        let runs = [with(6).handled.unwrap(), with(4).handled.unwrap()];
+        assert_eq!((Handled::lost_share(&runs), Handled::lost_share(&[])), (Some(0.005), None));
         let alone = lost_as_serf(&with(6), None);
         assert_eq!(alone.passed, None);
         assert!(alone.detail.contains("no run between Serf alone"), "{}", alone.detail);

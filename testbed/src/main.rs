@@ -12,10 +12,12 @@ mod engine;
 mod failure;
 mod images;
 mod judge;
+mod kubernetes;
 mod lab;
 mod leftovers;
 mod links;
 mod meter;
+mod node;
 mod outcome;
 mod played;
 mod player;
@@ -58,6 +60,9 @@ enum Command {
         /// Remove those of running processes too.
         #[arg(long)]
         all: bool,
+        /// Remove the namespaces of all runs on Kubernetes instead.
+        #[arg(long)]
+        kubernetes: bool,
     },
     /// Removes a run's containers once its process is gone; every run starts one.
     #[command(hide = true)]
@@ -96,7 +101,8 @@ fn run(command: &Command) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Down { all } => leftovers::down(*all),
+        Command::Down { kubernetes: true, .. } => kubernetes::down(),
+        Command::Down { all, .. } => leftovers::down(*all),
         Command::Guard { id } => leftovers::guard(id),
     }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::book::{Book, View};
-use crate::cluster::{Cluster, Sample};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::images::Software;
+use crate::node::Sample;
 use crate::player::Facts;
 use crate::stream::Sent;
 use crate::watch::{Change, Seen};
@@ -39,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) ended: Vec<String>,
     pub(crate) refused: Vec<String>,
     pub(crate) handled: Option<Handled>,
+    /// The datagram driver of each of Thane's agents that ran at the end.
+    pub(crate) drivers: Vec<String>,
     /// What an agent used per second before the first step, and from then to the end.
     pub(crate) idle: Usage,
     pub(crate) busy: Usage,
@@ -107,6 +110,15 @@ impl Spread {
     }
 }
 
+impl Handled {
+    /// The share of all due pairs that were lost in these runs; none where nothing was due.
+    pub(crate) fn lost_share(runs: &[Handled]) -> Option<f64> {
+        let due: u64 = runs.iter().map(|run| run.due).sum();
+        let lost: u64 = runs.iter().map(|run| run.lost + run.lost_at_end).sum();
+        (due > 0).then(|| lost as f64 / due as f64)
+    }
+}
+
 impl Outcome {
     /// # Errors
     /// The backend can't be asked for logs and files.
@@ -141,6 +153,7 @@ impl Outcome {
             ended: cluster.ended()?,
             refused: facts.refused.clone(),
             handled: handled(cluster, facts)?,
+            drivers: facts.drivers.clone(),
             idle: usage(&cluster.samples, settled, split),
             busy: usage(&cluster.samples, split, facts.end),
             rss_serf: rss_of(&cluster.samples, Software::Serf),

@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) end: Instant,
     /// When all lists were right after the last step, or what was still wrong.
     pub(crate) whole: Result<Instant, String>,
+    /// The datagram drivers of Thane's agents, as they say.
+    pub(crate) drivers: Vec<String>,
     /// Each step, when it began.
     pub(crate) marks: Vec<(Instant, String)>,
     /// Steps that failed, and why: an agent that refuses its RPC command.
@@ -102,6 +104,7 @@ impl<'a> Player<'a> {
             last_step: now,
             end: now,
             whole: Err("not reached".into()),
+            drivers: Vec::new(),
             marks: Vec::new(),
             refused: Vec::new(),
         };
@@ -128,6 +131,11 @@ impl<'a> Player<'a> {
             self.cluster.add()?;
             self.facts.last_start = Instant::now();
             self.cluster.pump(Instant::now(), |_| false)?;
+        }
+        if self.cluster.starts_together() {
+            self.facts.first_start = Instant::now();
+            self.cluster.release()?;
+            self.facts.last_start = Instant::now();
         }
         let (all, deadline) = (self.cluster.running(), Instant::now() + BOOTSTRAP_PATIENCE);
         while self.facts.full.is_none() && Instant::now() < deadline {
@@ -428,6 +436,12 @@ impl<'a> Player<'a> {
             self.cluster.pump(Instant::now() + Duration::from_secs(6), |_| false)?;
         }
         self.facts.end = Instant::now();
+        for number in self.cluster.healthy() {
+            if self.cluster.nodes[number].software == Software::Thane {
+                let stats = call::stats(self.cluster.rpc(number)?)?;
+                self.facts.drivers.extend(stats.get("io").and_then(|io| io.get("driver")).cloned());
+            }
+        }
         Ok(())
     }
 }

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use crate::backend::Backend;
-use crate::cluster::{Cluster, Make};
+use crate::cluster::Cluster;
 use crate::docker;
 use crate::engine::DockerBackend;
 use crate::failure::Failure;
 use crate::images::Software;
 use crate::judge::{has_passed, judge};
+use crate::kubernetes::{self, KubernetesBackend, KubernetesOptions};
 use crate::lab::LabOptions;
 use crate::leftovers;
-use crate::outcome::Outcome;
+use crate::node::Make;
+use crate::outcome::{Handled, Outcome};
 use crate::played::{Against, Played};
 use crate::player::Player;
 use crate::report;
@@ -55,9 +58,26 @@ pub(crate) struct CommonOptions {
     /// The network's subnet; else one of 10.201.0.0/16 that is free.
     #[arg(long, value_name = "NET")]
     subnet: Option<Ipv4Net>,
+    /// What runs the agents.
+    #[arg(long, value_enum, default_value_t = Runtime::Docker)]
+    backend: Runtime,
+    #[command(flatten)]
+    kubernetes: KubernetesOptions,
+    /// A seccomp profile for the containers instead of the engine's.
+    #[arg(long, value_name = "FILE")]
+    seccomp: Option<PathBuf>,
     /// Raise the kernel's limits for neighbours where they are too small for so many containers.
     #[arg(long)]
     raise_neighbour_limits: bool,
+}
+
+/// What runs the agents.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+enum Runtime {
+    /// The Docker engine of this machine.
+    Docker,
+    /// The cluster of kubectl's current context. Scenarios that need more than pods can give are not played.
+    Kubernetes,
 }
 
 /// Runs scenarios as the options say.
@@ -84,7 +104,12 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         println!("\n{}\n{}", table::verdicts(&played), table::measures(&played));
     }
     if let Some(folder) = &options.out {
-        let notes = [format!("Docker engine {}", docker::version()?)];
+        let notes = match options.common.backend {
+            Runtime::Docker => [format!("Docker engine {}", docker::version()?)],
+            Runtime::Kubernetes => {
+                ["pods on Kubernetes: no counters of bytes, processor and memory".to_owned()]
+            }
+        };
         for page in report::write(folder, &played, &notes)? {
             println!("written: {}", page.display());
         }
@@ -124,20 +149,30 @@ fn play_all(
     played: &mut Vec<Played>,
 ) -> Result<(), Failure> {
     for scenario in scenarios {
+        let lacking = kubernetes::lacks(scenario).filter(|_| options.common.backend == Runtime::Kubernetes);
+        if let Some(what) = lacking {
+            println!("not run {}: pods do not give it {what}", scenario.name);
+            continue;
+        }
         for &nodes in &options.nodes {
-            for &against in kinds {
+            // What Serf alone loses is measured first, in the same command.
+            let alone = scenario.between_serf().filter(|_| scenario.pass.lost_as_serf);
+            let plays = alone.iter().map(|alone| (alone, Against::Serf));
+            for (scenario, against) in plays.chain(kinds.iter().map(|kind| (scenario, *kind))) {
                 for _ in 0..options.runs {
                     stop::check()?;
                     let outcome = play(&options.common, scenario, against, nodes)?;
-                    let serf = played.iter().find(|other| {
-                        other.against == Against::Serf && other.nodes == nodes && other.scenario == *scenario
-                    });
-                    let serf = if against == Against::Serf {
-                        Some(&outcome)
-                    } else {
-                        serf.map(|other| &other.outcome)
-                    };
-                    let verdicts = judge(&scenario.pass, &outcome, serf);
+                    let yardstick = alone.as_ref().unwrap_or(scenario);
+                    let mut serf: Vec<Handled> = played
+                        .iter()
+                        .filter(|other| other.against == Against::Serf && other.nodes == nodes)
+                        .filter(|other| other.scenario == *yardstick)
+                        .filter_map(|other| other.outcome.handled)
+                        .collect();
+                    if against == Against::Serf && scenario == yardstick {
+                        serf.extend(outcome.handled);
+                    }
+                    let verdicts = judge(&scenario.pass, &outcome, Handled::lost_share(&serf));
                     let one = Played { scenario: scenario.clone(), against, nodes, outcome, verdicts };
                     println!("{}", table::line(&one));
                     played.push(one);
@@ -154,12 +189,18 @@ fn play(
     against: Against,
     nodes: u32,
 ) -> Result<Outcome, Failure> {
-    let lab = LabOptions {
-        subnet: common.subnet,
-        raise_neighbour_limits: common.raise_neighbour_limits,
-        ..LabOptions::default()
+    let backend: Box<dyn Backend> = match common.backend {
+        Runtime::Kubernetes => Box::new(KubernetesBackend::open(&common.kubernetes)?),
+        Runtime::Docker => {
+            let lab = LabOptions {
+                subnet: common.subnet,
+                raise_neighbour_limits: common.raise_neighbour_limits,
+                ..LabOptions::default()
+            };
+            let seccomp = common.seccomp.as_deref();
+            Box::new(DockerBackend::open(&lab, &scenario.settings, seccomp, nodes)?)
+        }
     };
-    let backend: Box<dyn Backend> = Box::new(DockerBackend::open(&lab, &scenario.settings, nodes)?);
     let make =
         Make { serf_share: against.serf_share(common.serf_share), thane_config: common.thane_config.clone() };
     let mut cluster = Cluster::new(backend, &scenario.settings, make)?;
@@ -177,6 +218,9 @@ fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) ->
     if let Some(text) = &common.thane_config {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
             .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?;
+    }
+    if common.backend == Runtime::Kubernetes {
+        return kubernetes::require_cluster();
     }
     docker::version()?;
     let upgrades = scenarios

@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) dns: bool,
     /// Agents that the others join: the first so many.
     pub(crate) seeds: u32,
+    /// All agents are started at one moment, once their containers are there, where the backend can.
+    pub(crate) together: bool,
     /// io_uring is denied by the containers' seccomp profile.
     pub(crate) deny_io_uring: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Settings {
             mtu: None,
             dns: false,
             seeds: 3,
+            together: false,
             deny_io_uring: false,
         }
     }
@@ -222,6 +225,8 @@ pub(crate) struct Pass {
     pub(crate) handled_lost: Option<u64>,
     /// Not more lost by agents that end soon after than between Serf alone, in the same command.
     pub(crate) lost_as_serf: bool,
+    /// Whether Thane's agents, all of them, use io_uring.
+    pub(crate) io_uring: Option<bool>,
     /// What each agent sends, bytes per second, at most.
     pub(crate) sent_bytes: Option<u64>,
 }
@@ -229,6 +234,7 @@ pub(crate) struct Pass {
 /// Name and text of the scenarios that come with the testbed, in the order of a run of all.
 const TEXTS: &[(&str, &str)] = &[
     ("smoke", include_str!("../scenarios/smoke.toml")),
+    ("standard", include_str!("../scenarios/standard.toml")),
     ("bootstrap", include_str!("../scenarios/bootstrap.toml")),
     ("idle", include_str!("../scenarios/idle.toml")),
     ("event", include_str!("../scenarios/event.toml")),
@@ -336,6 +342,15 @@ impl Scenario {
         Ok(())
     }
 
+    /// The same between Serf alone, for comparison: nothing becomes other software, and only what agents do by
+    /// themselves is judged. None where this scenario replaces nothing.
+    pub(crate) fn between_serf(&self) -> Option<Scenario> {
+        let mut alone = Scenario { name: format!("{}-serf-alone", self.name), ..self.clone() };
+        alone.steps.iter_mut().for_each(|step| step.to = Become::Same);
+        alone.pass = Pass::default();
+        (alone.steps != self.steps).then_some(alone)
+    }
+
     /// When what happens: steps that happen several times are several, in the order of time.
     pub(crate) fn schedule(&self) -> Vec<(Duration, &Step)> {
         let each = |step: &'_ Step| {
@@ -407,6 +422,14 @@ mod tests {
         let at: Vec<(u64, Action)> =
             scenario.schedule().iter().map(|(at, step)| (at.as_secs(), step.action.unwrap())).collect();
         assert_eq!(at, [(1, Action::Event), (2, Action::Heal), (3, Action::Event), (5, Action::Event)]);
+    }
+
+    #[test]
+    fn an_upgrade_is_compared_with_restarts_of_serf() {
+        let alone = Scenario::find("upgrade").unwrap().between_serf().unwrap();
+        assert_eq!(alone.name, "upgrade-serf-alone");
+        assert!(alone.steps.iter().all(|step| step.to == Become::Same) && alone.steps.len() == 3);
+        assert_eq!(Scenario::find("rolling-restart").unwrap().between_serf(), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) const BUFFER_BYTES: usize = 2_048;
 pub(crate) trait Bare {
     /// Sends all of these.
     fn send(&mut self, packets: &[Vec<u8>], to: SocketAddrV4);
-    /// Receives so many, which have all arrived.
+    /// Receives that many datagrams, which have all arrived.
     fn receive(&mut self, count: usize, on: &mut dyn FnMut(&mut [u8]));
 }
 
@@ -47,7 +47,7 @@ impl Bare for OneByOne {
     }
 }
 
-/// sendmmsg and recvmmsg with so many datagrams at a time.
+/// sendmmsg and recvmmsg with that many datagrams at a time.
 pub(crate) struct Together {
     pub(crate) socket: UdpSocket,
     pub(crate) batch: usize,

@@ -2,7 +2,7 @@
 //! that is sent, received and handled, or echoed (a ping comes in, the ack goes out), plain and sealed.
 //!
 //! One thread does everything on two sockets of loopback; the far end's work is not counted. Bare loops only move
-//! bytes, and seal and open them where that is measured; ours go through the data plane, the runtime that waits for
+//! bytes, and seal and open them where that is measured; Thane's go through the data plane, the runtime that waits for
 //! it and a node. All of a table are visited in turn, again and again, so that a busy machine slows all of them.
 
 mod bare;
@@ -92,13 +92,13 @@ impl Meter {
     }
 }
 
-/// Somebody who sends, receives and echoes.
+/// One way to send, receive and echo.
 pub(crate) trait Contestant {
     /// So many rounds of a load.
     fn visit(&mut self, load: &Load, rounds: usize) -> Costs;
 }
 
-/// A bare loop, and what it does to bytes where they are sealed.
+/// A bare loop, which also seals and opens if the load is sealed.
 struct Loop {
     bare: Box<dyn Bare>,
     far: Far,
@@ -193,7 +193,7 @@ fn load(bytes: usize, key: Option<Vec<u8>>, batch: usize) -> Load {
     Load { packet, ping, ack_bytes, key, batch }
 }
 
-/// All loads: the bare loops, then ours beside the cheapest of them.
+/// All loads: the bare loops, then Thane beside the cheapest of them.
 fn beside_bare() {
     println!("ns of processor time for each datagram, medians of {VISITS} visits\n");
     for (bytes, sealed) in [(100, false), (100, true), (1_400, false), (1_400, true)] {

@@ -115,7 +115,7 @@ impl Parts {
         assert_eq!(udp.send(packets.map(|packet| (*socket, to, packet))), batch, "loopback takes all");
     }
 
-    /// Waits and lets the node handle so many.
+    /// Waits until the node has handled that many datagrams.
     async fn receive(&mut self, batch: usize) {
         let Parts { udp, lone, .. } = self;
         let mut received = 0;

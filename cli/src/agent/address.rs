@@ -1,38 +1,30 @@
-//! Which address the node binds and which it announces (FEATURES CFG-6..8, AGT-17).
+//! The address that the node binds and the one that it announces.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// Gossip port where none is given. Also that of an advertise address without a port, whatever is bound.
+use super::interfaces::{InterfaceAddress, Interfaces, is_private_v4};
+
+/// Default gossip port. An advertise address without a port has it too, whatever port is bound.
 pub(crate) const GOSSIP_PORT_DEFAULT: u16 = 7946;
 
-/// Where a node is.
+/// The addresses of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
-    /// What is bound; port 0 lets the system pick one.
+    /// The bound address; port 0 lets the system pick a port.
     pub(crate) bind: SocketAddr,
-    /// What was configured to be announced.
+    /// The configured address to announce, if there is one.
     pub(crate) advertise: Option<SocketAddr>,
-    /// What is announced.
+    /// The announced address.
     pub(crate) announced: SocketAddr,
-    /// A line for the user about an address that was taken from an interface.
+    /// Whether the announced address was picked from the interfaces, because a node bound to all addresses was given
+    /// none. Serf announces such an address in 16 bytes, a configured one in 4, and compares the bytes.
+    pub(crate) picked: bool,
+    /// A line for the user about an address chosen from an interface.
     pub(crate) note: Option<String>,
 }
 
-/// One address of a network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InterfaceAddress {
-    /// The interface.
-    pub(crate) interface: String,
-    /// Its address.
-    pub(crate) ip: IpAddr,
-    /// Length of the network's prefix, bits.
-    pub(crate) prefix_bits: u8,
-    /// Whether the interface is up.
-    pub(crate) up: bool,
-}
-
 impl Addresses {
-    /// Makes the addresses of the settings `bind`, `advertise` and `interface`; the last two may be empty.
+    /// Finds the addresses for the settings `bind`, `advertise` and `interface`; the last two may be empty.
     ///
     /// # Errors
     /// One line about the setting that can't be used.
@@ -40,13 +32,13 @@ impl Addresses {
         bind: &str,
         advertise: &str,
         interface: &str,
-        local: &[InterfaceAddress],
+        interfaces: &Interfaces,
     ) -> Result<Addresses, String> {
         let mut bind = resolve(bind, Some(GOSSIP_PORT_DEFAULT))
             .map_err(|error| format!("Invalid bind address: {error}"))?;
         let mut note = None;
         if !interface.is_empty() {
-            let ip = address_of(interface, bind.ip(), local)?;
+            let ip = address_of(interface, bind.ip(), &interfaces.addresses)?;
             if ip != bind.ip() {
                 note = Some(format!("Using interface '{interface}' address '{ip}'"));
             }
@@ -59,10 +51,11 @@ impl Addresses {
                     .map_err(|error| format!("Invalid advertise address: {error}"))?,
             ),
         };
+        let picked = advertise.is_none() && bind.ip().is_unspecified();
         let announced = match advertise {
             Some(advertise) => advertise,
-            None if bind.ip().is_unspecified() => {
-                let ip = private_address(bind.ip(), local).ok_or_else(|| {
+            None if picked => {
+                let ip = interfaces.private_address(bind.ip()).ok_or_else(|| {
                     format!(
                         "No private address to announce for bind address {}: give one with -advertise or bind one with -bind",
                         bind.ip()
@@ -72,31 +65,15 @@ impl Addresses {
             }
             None => bind,
         };
-        Ok(Addresses { bind, advertise, announced, note })
+        Ok(Addresses { bind, advertise, announced, picked, note })
     }
 }
 
-/// The addresses of this machine's interfaces.
+/// Resolves `host`, `host:port`, `[v6]:port` or a bare IPv6 address; an empty host means all addresses. Prefers the
+/// first IPv4 address of a name.
 ///
 /// # Errors
-/// The system can't list them.
-pub(crate) fn local_addresses() -> std::io::Result<Vec<InterfaceAddress>> {
-    let interfaces = if_addrs::get_if_addrs()?;
-    let addresses = interfaces.into_iter().map(|interface| {
-        let (ip, prefix_bits) = match &interface.addr {
-            if_addrs::IfAddr::V4(addr) => (IpAddr::V4(addr.ip), addr.prefixlen),
-            if_addrs::IfAddr::V6(addr) => (IpAddr::V6(addr.ip), addr.prefixlen),
-        };
-        InterfaceAddress { up: interface.is_oper_up(), interface: interface.name, ip, prefix_bits }
-    });
-    Ok(addresses.collect())
-}
-
-/// Resolves `host`, `host:port`, `[v6]:port` or a bare IPv6 address; an empty host is every address. Of the
-/// addresses of a name an IPv4 one is preferred.
-///
-/// # Errors
-/// Why it names no address.
+/// The reason why the text gives no address.
 pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAddr, String> {
     if let Ok(addr) = text.parse::<SocketAddr>() {
         return Ok(addr);
@@ -120,7 +97,7 @@ pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAdd
     best.copied().ok_or_else(|| format!("lookup {host}: no such host"))
 }
 
-/// Whether others outside the own network may reach the address: neither private nor for special use.
+/// Whether the address is reachable from the internet: neither private nor for special use.
 pub(crate) fn is_public(ip: IpAddr) -> bool {
     let special = match ip {
         IpAddr::V4(v4) => {
@@ -131,7 +108,7 @@ pub(crate) fn is_public(ip: IpAddr) -> bool {
     !special && !ip.is_unspecified()
 }
 
-/// The address to bind on an interface: the one asked for if it is there, or the first one.
+/// The address to bind on an interface: the requested one if the interface has it, otherwise the first one.
 fn address_of(name: &str, bind: IpAddr, local: &[InterfaceAddress]) -> Result<IpAddr, String> {
     let mut there = local.iter().filter(|address| address.interface == name).map(|address| address.ip);
     if !bind.is_unspecified() {
@@ -154,30 +131,6 @@ fn address_of(name: &str, bind: IpAddr, local: &[InterfaceAddress]) -> Result<Ip
         .ok_or_else(|| format!("Failed to find usable address for interface '{name}'"))
 }
 
-/// The private address of the narrowest network, IPv4 first, as Serf chooses it.
-fn private_address(bind: IpAddr, local: &[InterfaceAddress]) -> Option<IpAddr> {
-    let usable = |address: &&InterfaceAddress| {
-        let private = match address.ip {
-            IpAddr::V4(v4) => is_private_v4(v4),
-            // A socket bound to 0.0.0.0 takes no IPv6.
-            IpAddr::V6(v6) => bind.is_ipv6() && v6.is_unique_local(),
-        };
-        private && address.up
-    };
-    let free_bits = |address: &InterfaceAddress| match address.ip {
-        IpAddr::V4(_) => 32 - address.prefix_bits.min(32),
-        IpAddr::V6(_) => 128 - address.prefix_bits.min(128),
-    };
-    let best = local.iter().filter(usable).min_by_key(|address| (address.ip.is_ipv6(), free_bits(address)));
-    best.map(|address| address.ip)
-}
-
-/// RFC 6890's forwardable ranges that are not global: private, shared, benchmarking.
-fn is_private_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 198 && b & 0xfe == 18)
-}
-
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -194,8 +147,8 @@ mod tests {
         InterfaceAddress { interface: interface.to_owned(), ip: ip.parse().unwrap(), prefix_bits, up: true }
     }
 
-    fn machine() -> Vec<InterfaceAddress> {
-        vec![
+    fn machine() -> Interfaces {
+        let addresses = vec![
             at("lo", "127.0.0.1", 8),
             at("eth0", "203.0.113.9", 24),
             at("eth0", "fe80::1", 64),
@@ -204,7 +157,8 @@ mod tests {
             at("eth2", "172.16.5.5", 24),
             at("eth2", "fd00::2", 64),
             InterfaceAddress { up: false, ..at("eth3", "192.168.7.7", 30) },
-        ]
+        ];
+        Interfaces { addresses, default_route: None }
     }
 
     fn find(bind: &str, advertise: &str, interface: &str) -> Result<Addresses, String> {
@@ -252,9 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn any_address_announces_the_narrowest_private_network_that_is_up() {
-        assert_eq!(find("0.0.0.0", "", "").unwrap().announced, addr("172.16.5.5:7946"));
-        let only_v6 = [at("eth0", "192.0.2.2", 24), at("eth0", "fd00::2", 64)];
+    fn a_node_bound_to_all_addresses_announces_a_picked_one() {
+        let found = find("0.0.0.0", "", "").unwrap();
+        assert_eq!((found.announced, found.picked), (addr("10.1.2.3:7946"), true));
+        assert!(!find("0.0.0.0", "10.9.9.9", "").unwrap().picked);
+        assert!(!find("127.15.0.1", "", "").unwrap().picked);
+        let only_v6 = Interfaces {
+            addresses: vec![at("eth0", "192.0.2.2", 24), at("eth0", "fd00::2", 64)],
+            default_route: None,
+        };
         let found = Addresses::find("[::]:1", "", "", &only_v6).unwrap();
         assert_eq!(found.announced, addr("[fd00::2]:1"));
         let error = Addresses::find("0.0.0.0", "", "", &only_v6).unwrap_err();
@@ -282,17 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_are_told_from_others() {
+    fn public_addresses_are_neither_private_nor_special() {
         for ip in ["127.0.0.1", "10.0.0.1", "100.64.0.1", "198.19.0.1", "169.254.1.1", "fd00::1", "::1"] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["8.8.8.8", "100.128.0.1", "198.20.0.1", "2600::1"] {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
-    }
-
-    #[test]
-    fn this_machine_has_a_loopback_address() {
-        assert!(local_addresses().unwrap().iter().any(|address| address.ip.is_loopback()));
     }
 }

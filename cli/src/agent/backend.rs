@@ -1,6 +1,6 @@
-//! What the agent's doors (RPC, signals, start-up) work with: the node, its events, the log, tags, numbers.
+//! The agent's commands, which RPC, signals and start-up share: the node, its events, the log, tags, numbers.
 //!
-//! Each command here logs what Serf's agent logs for it, whoever asked.
+//! Each command logs Serf's line for it, whatever its source.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,42 +20,43 @@ use super::log::Log;
 use super::numbers::Numbers;
 use super::telemetry::Counters;
 
-/// Events that wait for the slowest reader of [`Backend::events`]; it loses the oldest beyond that.
+/// Events that [`Backend::events`] keeps for its slowest reader, which loses the oldest ones beyond it.
 pub(crate) const EVENTS_WAITING_MAX: usize = 512;
 
-/// The running agent, as its doors see it. Lives on the agent's one thread; share it in an `Rc`.
+/// The running agent as RPC, signals and start-up use it. Lives on the main thread; share it in an `Rc`.
 pub(crate) struct Backend {
     /// The node.
     pub(crate) handle: Handle,
-    /// The node's events as they come; made with [`EVENTS_WAITING_MAX`].
+    /// The node's events; a channel of [`EVENTS_WAITING_MAX`].
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// The log.
     pub(crate) log: Log,
-    /// What is counted for statsd and statsite.
+    /// Counters for statsd and statsite.
     pub(crate) counters: Counters,
-    /// The own name and tags.
+    /// The node's own name and tags.
     pub(crate) identity: Rc<SelfIdentity>,
-    /// The token that RPC clients must show; empty: none.
+    /// The token that RPC clients must send; empty: none.
     pub(crate) auth: String,
-    /// Scripts by [`info_key`](super::filter::EventFilter::info_key), as they were at start; for `info`.
+    /// Scripts at start, by [`info_key`](super::filter::EventFilter::info_key); for `info`.
     pub(crate) handlers: BTreeMap<String, String>,
-    /// The engine's driver and why that one; for `info`.
+    /// The engine's driver and the reason for that driver; for `info`.
     pub(crate) driver: (String, String),
-    /// Where the tags are kept; `None`: nowhere.
+    /// The tags file, if there is one.
     pub(crate) tags_file: Option<PathBuf>,
-    /// Told once when a client asked the agent to leave and it has left: end the process with code 0.
+    /// Notified once after an RPC client's `leave` has finished: the process exits with code 0.
     pub(crate) stop: Notify,
-    /// One change of tags at a time.
+    /// Held during a change of tags, so that changes happen one at a time.
     pub(crate) tags_turn: Mutex<()>,
 }
 
-/// Why tags could not be changed. The texts are Serf's.
+/// Why a change of tags failed. The texts are Serf's.
 #[derive(Debug, Error)]
 pub(crate) enum TagsError {
-    /// The node refused them, or could not tell others in time.
+    /// The node refused the tags (nothing has changed), or the broadcast was not sent in time (the tags have
+    /// changed).
     #[error(transparent)]
     Node(#[from] ApiError),
-    /// The node has them but the file does not.
+    /// The node has the new tags, the file does not.
     #[error("Failed to write tags file: {}: {error}", path.display())]
     File {
         /// Which file.
@@ -66,10 +67,10 @@ pub(crate) enum TagsError {
 }
 
 impl Backend {
-    /// Joins through each entry; see [`Handle::join`]. No entries are no error.
+    /// Joins through each entry; see [`Handle::join`]. Without entries nothing happens.
     ///
     /// # Errors
-    /// If no address answered.
+    /// No address answered.
     pub(crate) async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
         self.log.add(Level::Info, "agent", format_args!("joining: [{}] replay: {replay}", entries.join(" ")));
         let joined = if entries.is_empty() { Ok(0) } else { self.handle.join(entries, replay).await };
@@ -84,16 +85,16 @@ impl Backend {
     /// Leaves gracefully. The caller ends the process afterwards.
     ///
     /// # Errors
-    /// If it leaves already, or has left.
+    /// A leave is under way, or the node has left or stopped.
     pub(crate) async fn leave(&self) -> Result<(), ApiError> {
         self.log.add(Level::Info, "agent", "requesting graceful leave from Serf");
         self.handle.leave().await
     }
 
-    /// Declares a failed member left, or erases it; see [`Handle::force_leave`].
+    /// Declares that a failed member has left, or erases it; see [`Handle::force_leave`].
     ///
     /// # Errors
-    /// If the broadcast did not go out in time.
+    /// The broadcast was not sent in time.
     pub(crate) async fn force_leave(&self, node_name: &str, prune: bool) -> Result<(), ApiError> {
         let what = if prune { "Force leaving node (prune)" } else { "Force leaving node" };
         self.log.add(Level::Info, "agent", format_args!("{what}: {node_name}"));
@@ -102,10 +103,10 @@ impl Backend {
         })
     }
 
-    /// Sends a user event to everybody.
+    /// Sends a user event to all members.
     ///
     /// # Errors
-    /// If it is too long.
+    /// The event is too long. Nothing was sent.
     pub(crate) async fn user_event(
         &self,
         name: &str,
@@ -123,11 +124,11 @@ impl Backend {
         })
     }
 
-    /// Asks everybody.
+    /// Sends a query to all members that its filters select.
     ///
     /// # Errors
-    /// If it is too long or its name is reserved: Serf's own queries begin with `_serf_`, and only
-    /// `_serf_ping` without payload is anybody's.
+    /// The query is too long, or its name is reserved: names of Serf's internal queries begin with `_serf_`, and of
+    /// these only `_serf_ping` without payload may be sent. Nothing was sent.
     pub(crate) async fn query(&self, params: QueryParams) -> Result<Answers, ApiError> {
         if params.name.starts_with("_serf_") && !(params.name == "_serf_ping" && params.payload.is_empty()) {
             return Err(CommandError::ReservedName.into());
@@ -143,10 +144,10 @@ impl Backend {
         })
     }
 
-    /// Changes the own tags: first `delete`, then `set`. A name in both is set.
+    /// Changes the node's own tags: first `delete`, then `set`. A name in both is set.
     ///
     /// # Errors
-    /// If the node refuses them: nothing has changed then. Any other error comes after the change.
+    /// See [`TagsError`], which says for each case whether the tags have changed.
     pub(crate) async fn set_tags(
         &self,
         set: BTreeMap<String, String>,
@@ -159,7 +160,7 @@ impl Backend {
         self.apply_tags(tags).await
     }
 
-    /// Replaces the own tags.
+    /// Replaces the node's own tags.
     ///
     /// # Errors
     /// As [`set_tags`](Self::set_tags).
@@ -168,12 +169,12 @@ impl Backend {
         self.apply_tags(tags).await
     }
 
-    /// The caller holds the turn.
+    /// The caller holds [`tags_turn`](Self::tags_turn).
     async fn apply_tags(&self, tags: BTreeMap<String, String>) -> Result<(), TagsError> {
-        // The node's member-update comes before its answer does, and its handlers must see the new tags.
+        // The member-update event arrives before this answer, and its handlers must see the new tags.
         let before = self.identity.tags.replace(tags.clone());
-        let told = self.handle.set_tags(tags.clone()).await;
-        if let Err(error) = &told
+        let announced = self.handle.set_tags(tags.clone()).await;
+        if let Err(error) = &announced
             && *error != ApiError::TagsTimeout
         {
             self.identity.tags.replace(before);
@@ -185,7 +186,7 @@ impl Backend {
                 self.log.add(Level::Err, "agent", error);
             })?;
         }
-        Ok(told?)
+        Ok(announced?)
     }
 
     /// The numbers that `info` shows.

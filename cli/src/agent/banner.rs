@@ -1,5 +1,5 @@
-//! What the agent says on stdout beside its log: headings, and the facts about itself once it runs
-//! (FEATURES AGT-1). The lines are Serf's, its name included, because scripts wait for them.
+//! The agent's lines on stdout besides its log: headings, and a table of its settings once it runs.
+//! The lines are Serf's, with Serf's name, because scripts wait for them.
 
 use std::fmt::{self, Display};
 use std::io::Write;
@@ -26,7 +26,7 @@ pub(crate) fn gap() {
     let _ = stdout.flush();
 }
 
-/// What a running agent is.
+/// The settings of a running agent that the banner shows.
 pub(crate) struct Banner<'a> {
     /// Node name.
     pub(crate) node_name: &'a str,

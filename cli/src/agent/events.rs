@@ -1,4 +1,4 @@
-//! What the node tells goes to the log, to the event handlers and to RPC streams, in order.
+//! Forwards the node's events and notices to the log, the event handlers and the RPC streams, in order.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,8 +13,7 @@ use super::log::Log;
 use super::notices::{NoticeLog, shown};
 use super::telemetry::Counters;
 
-/// Carries everything until the node ends. Waits for nobody: slow handlers and streams lose events, with a
-/// warning each.
+/// Forwards until the node ends. Never waits: slow handlers and streams lose events, each with a warning.
 pub(crate) async fn forward(
     mut outlet: Outlet,
     log: Log,
@@ -25,14 +24,14 @@ pub(crate) async fn forward(
     let mut notices = NoticeLog::new(log.clone());
     loop {
         let due = notices.due();
-        let left_out = async {
+        let window_over = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            told = outlet.next() => match told {
+            item = outlet.next() => match item {
                 Some(OutletItem::Notice(notice)) => {
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());
@@ -44,12 +43,12 @@ pub(crate) async fn forward(
                     counters.event(&event);
                     let event = Arc::new(event);
                     handlers.offer(&event);
-                    // An error only says that no stream is open.
+                    // An error means that no stream is open.
                     let _ = streams.send(event);
                 }
                 None => return,
             },
-            () = left_out => notices.tell_left_out(Instant::now()),
+            () = window_over => notices.report_left_out(Instant::now()),
         }
     }
 }
@@ -78,11 +77,11 @@ mod tests {
     use super::super::identity::SelfIdentity;
     use super::*;
 
-    struct Nobody;
+    struct NoResponder;
 
-    impl Responder for Nobody {
+    impl Responder for NoResponder {
         async fn respond(&self, _: QueryToken, _: Bytes) -> Result<(), String> {
-            panic!("no handler answers here");
+            panic!("no handler of this test responds");
         }
     }
 
@@ -92,7 +91,7 @@ mod tests {
         let log = Log::new(Level::Err);
         let identity = Rc::new(SelfIdentity { name: "n".to_owned(), tags: RefCell::default() });
         let list = EventHandler::parse("user:a=true").unwrap();
-        let (handlers, _handler_loop) = Handlers::new(list, identity, Nobody, log.clone());
+        let (handlers, _handler_loop) = Handlers::new(list, identity, NoResponder, log.clone());
         let (streams, mut stream) = broadcast::channel(8);
         let (outlet_in, outlet) = mpsc::channel(8);
         let user = |name: &str| Event::User {

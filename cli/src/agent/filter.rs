@@ -1,4 +1,4 @@
-//! Which events a handler or an RPC stream wants (FEATURES EVH-1..4).
+//! Event filters of handlers and RPC streams.
 
 use thane_engine::event::{Event, MemberEventKind};
 
@@ -27,11 +27,11 @@ const MEMBER_KINDS: [MemberEventKind; 5] = [
 ];
 
 impl EventFilter {
-    /// Reads a comma separated list; an empty one is `*`. Serf trims nothing, so a space makes an entry
+    /// Reads a comma-separated list; an empty one is `*`. As in Serf nothing is trimmed, so a space makes an entry
     /// invalid.
     ///
     /// # Errors
-    /// The first entry that names no event.
+    /// The first entry that is not a kind of event.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<EventFilter>, String> {
         if text.is_empty() {
             return Ok(vec![EventFilter { kind: Kind::All }]);
@@ -57,7 +57,7 @@ impl EventFilter {
         Some(EventFilter { kind })
     }
 
-    /// Whether it wants the event.
+    /// Whether the event matches.
     pub(crate) fn matches(&self, event: &Event) -> bool {
         match (&self.kind, event) {
             (Kind::All, _) => true,

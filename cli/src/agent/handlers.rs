@@ -1,4 +1,4 @@
-//! Event handlers: scripts that are run for events, one after the other (FEATURES 5).
+//! Event handlers: scripts that are run for events, one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,18 +14,18 @@ use super::level::Level;
 use super::log::Log;
 use super::script;
 
-/// Scripts that run longer are told of once.
+/// A script that runs longer is logged once.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
-/// Events that wait for a slow handler; further ones are dropped with a warning, because the engine must not
-/// wait for a script.
+/// Events queued for slow handlers; further ones are dropped with a warning, because the engine must not wait for a
+/// script.
 const EVENTS_WAITING_MAX: usize = 1024;
 
-/// A script and the events it is for.
+/// A script and the events that it is run for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventHandler {
-    /// Which events.
+    /// The events.
     pub(crate) filter: EventFilter,
-    /// What `/bin/sh -c` gets.
+    /// The argument of `/bin/sh -c`.
     pub(crate) script: String,
 }
 
@@ -33,7 +33,7 @@ impl EventHandler {
     /// Reads `[FILTER=]SCRIPT`; a list of filters makes one handler for each.
     ///
     /// # Errors
-    /// Serf's line about the entry that names no event.
+    /// Serf's line about the first entry that is not a kind of event.
     pub(crate) fn parse(spec: &str) -> Result<Vec<EventHandler>, String> {
         let (list, script) = spec.split_once('=').unwrap_or(("*", spec));
         let filters = EventFilter::parse_list(list)
@@ -42,9 +42,12 @@ impl EventHandler {
     }
 }
 
-/// Sends the answer of a script to a query; the error is logged.
+/// Sends a script's output as the response to a query.
 pub(crate) trait Responder {
-    /// Answers the query of an [`Event::Query`].
+    /// Responds to the query of an [`Event::Query`].
+    ///
+    /// # Errors
+    /// The reason, for the log. Nothing was sent.
     fn respond(
         &self,
         query: thane_engine::command::QueryToken,
@@ -52,7 +55,7 @@ pub(crate) trait Responder {
     ) -> impl Future<Output = Result<(), String>>;
 }
 
-/// The handlers' entry: takes events without waiting.
+/// The queue in front of the scripts. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Handlers(Rc<Shared>);
 
@@ -63,7 +66,7 @@ struct Shared {
     log: Log,
 }
 
-/// Runs the scripts; made together with [`Handlers`].
+/// Runs the scripts of the events that [`Handlers`] queues.
 pub(crate) struct HandlerLoop<R> {
     handlers: Handlers,
     events: mpsc::Receiver<Arc<Event>>,
@@ -72,7 +75,7 @@ pub(crate) struct HandlerLoop<R> {
 }
 
 impl Handlers {
-    /// The entry and the loop that runs the scripts. Spawn [`HandlerLoop::run`].
+    /// The queue and the loop that runs the scripts. Spawn [`HandlerLoop::run`].
     pub(crate) fn new<R: Responder>(
         list: Vec<EventHandler>,
         identity: Rc<SelfIdentity>,
@@ -86,20 +89,21 @@ impl Handlers {
         (handlers, handler_loop)
     }
 
-    /// Replaces the list; the next event sees the new one.
+    /// Replaces the list of handlers, from the next event on.
     pub(crate) fn replace(&self, list: Vec<EventHandler>) {
         *self.0.list.borrow_mut() = Rc::new(list);
     }
 
-    /// Hands on an event. Never waits: an event that finds the queue full is dropped, with one warning.
+    /// Queues an event. Never waits: an event is dropped if the queue is full; the first of them gives a warning.
     pub(crate) fn offer(&self, event: &Arc<Event>) {
         if self.0.list.borrow().is_empty() {
             return;
         }
         let full = self.0.queue.try_send(event.clone()).is_err();
         if full && !self.0.lagging.replace(true) {
-            let text =
-                format!("Event handlers are slow: {EVENTS_WAITING_MAX} events wait, dropping further ones");
+            let text = format!(
+                "Event handlers are slow: {EVENTS_WAITING_MAX} events are queued, dropping further ones"
+            );
             self.0.log.add(Level::Warn, "agent", text);
         } else if !full {
             self.0.lagging.set(false);
@@ -108,7 +112,7 @@ impl Handlers {
 }
 
 impl<R: Responder> HandlerLoop<R> {
-    /// Runs the scripts of each event in configured order, each to its end, until the agent ends.
+    /// Runs the scripts of each event in configured order, one after the other, until the agent ends.
     pub(crate) async fn run(mut self) {
         while let Some(event) = self.events.recv().await {
             let list = self.handlers.0.list.borrow().clone();
@@ -224,7 +228,7 @@ mod tests {
             log.subscribe("t", Level::Err).backlog.iter().any(|line| line.text.ends_with("exit status 77"))
         };
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            // The loop holds an entry of its own, so it never ends by itself.
+            // The loop holds a sender of its own queue, so it never ends by itself.
             let task = tokio::task::spawn_local(handler_loop.run());
             let started = Instant::now();
             while !ended() {
@@ -281,9 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn slow_script_is_told_of() {
+    fn slow_script_is_logged_once() {
         let (_, log) = run(&["user:deploy=sleep 1.3"], vec![user("")]);
-        let told = log.iter().filter(|line| line.contains("Script 'sleep 1.3' slow, execution exceeding 1s"));
-        assert_eq!(told.count(), 1);
+        let slow = log.iter().filter(|line| line.contains("Script 'sleep 1.3' slow, execution exceeding 1s"));
+        assert_eq!(slow.count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The node's own name and tags, and the file that keeps the tags (FEATURES TAG-1..3, docs/protocol.md 10.3).
+//! The node's own name and tags, and the file that keeps the tags.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub(crate) async fn write_tags(path: PathBuf, tags: BTreeMap<String, String>) ->
         let temporary = PathBuf::from(temporary);
         let written = replace(&path, &temporary, json.as_bytes());
         if written.is_err() {
-            // What is there is not needed; the first error is the one to tell.
+            // The caller gets the first error.
             let _ = std::fs::remove_file(&temporary);
         }
         written

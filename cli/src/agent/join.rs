@@ -1,5 +1,4 @@
-//! How the agent joins a cluster by itself: once at start, and again and again in the background (FEATURES
-//! AGT-4, AGT-5).
+//! The agent's own joins: once at start, and repeatedly in the background.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,10 +14,10 @@ use super::running::Agent;
 use super::signals::Signal;
 
 impl Agent {
-    /// Joins through `start_join`, before anything else happens.
+    /// Joins through `start_join` before the agent serves.
     ///
     /// # Errors
-    /// If no address answered, or the user has had enough: the line for the user.
+    /// No address answered, or a signal ended the wait: the line for the user.
     pub(super) async fn join_at_start(&mut self) -> Result<(), String> {
         let settings = &self.config.settings;
         if settings.start_join.is_empty() {
@@ -26,7 +25,7 @@ impl Agent {
         }
         heading(format_args!("Joining cluster...(replay: {})", settings.replay_on_join));
         let signals = &mut self.signals;
-        let enough = async {
+        let ended = async {
             loop {
                 let signal = signals.next().await;
                 if matches!(signal, Signal::Interrupt | Signal::Terminate) {
@@ -36,14 +35,14 @@ impl Agent {
         };
         let joined = tokio::select! {
             joined = self.backend.join(&settings.start_join, settings.replay_on_join) => joined,
-            signal = enough => return Err(format!("Caught signal: {signal}")),
+            signal = ended => return Err(format!("Caught signal: {signal}")),
         };
         let count = joined.map_err(|error| error.to_string())?;
         detail(format_args!("Join completed. Synced with {count} initial agents"));
         Ok(())
     }
 
-    /// Joins through `retry_join` until somebody else is there or the tries are used up.
+    /// Joins through `retry_join` in the background until another member is alive or the retries are used up.
     pub(super) fn join_in_background(&self) {
         let retry = self.config.retry.clone();
         if !retry.addresses.is_empty() {
@@ -59,8 +58,8 @@ async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: R
     loop {
         log.add(Level::Info, "agent", format_args!("Joining cluster...(replay: {replay})"));
         let error = match backend.join(&retry.addresses, replay).await {
-            // Serf is content if it has joined itself, and stays alone.
-            Ok(_) if is_alone(&backend).await => "nobody but this agent itself answered".to_owned(),
+            // Serf stops once it has joined itself, and stays alone.
+            Ok(_) if is_alone(&backend).await => "only this agent itself answered".to_owned(),
             Ok(count) => {
                 let text = format!("Join completed. Synced with {count} initial agents");
                 return log.add(Level::Info, "agent", text);
@@ -78,16 +77,16 @@ async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: R
     }
 }
 
-/// Whether no other member is there.
+/// Whether no other member is alive.
 async fn is_alone(backend: &Backend) -> bool {
     let stats = backend.handle.stats().await;
     stats.is_ok_and(|stats| stats.members.saturating_sub(stats.failed + stats.left) <= 1)
 }
 
-/// A time near `interval`, at most a tenth off: agents that were started together don't ask in step.
+/// `interval` changed by up to a tenth, so that agents that were started together don't join in step.
 fn spread(interval: Duration) -> Duration {
     let mut random = [0; 4];
-    // Without chance the interval itself will do.
+    // Without random bytes the interval is not changed.
     let share = getrandom::fill(&mut random)
         .map_or(0.5, |()| f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX));
     interval.mul_f64(0.9 + 0.2 * share)
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_spread_by_a_tenth_each_way() {
+    fn waits_vary_by_a_tenth_in_both_directions() {
         let waits: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(30))).collect();
         let (least, most) = (waits.iter().min(), waits.iter().max());
         assert!(least >= Some(&Duration::from_secs(27)) && most <= Some(&Duration::from_millis(33_001)));

@@ -1,4 +1,4 @@
-//! The levels of log lines, as Serf names them (FEATURES LOG-1).
+//! The levels of log lines, as Serf names them.
 
 /// How much a log line matters.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

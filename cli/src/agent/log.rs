@@ -1,5 +1,5 @@
-//! The agent's log: lines in Serf's format, a level filter, a gate that holds them until the banner is done,
-//! a ring of the last lines of every level, and live subscribers (`thane monitor`). FEATURES 7.
+//! The agent's log: lines in Serf's format, a level filter, a queue that holds lines back until the banner
+//! is printed, a ring of the last lines of every level, and subscribers (`thane monitor`).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,15 +14,15 @@ use super::level::Level;
 #[cfg(unix)]
 use super::syslog::{Record, Syslog};
 
-/// Lines kept for a monitor that connects later.
+/// Lines kept in the ring for monitors that connect later.
 const RING_LINES_MAX: usize = 512;
-/// Lines that wait for one slow monitor; further ones are dropped and counted.
+/// Lines queued for one monitor; further ones are dropped.
 const SUBSCRIBER_LINES_MAX: usize = 512;
-/// Longest line; the rest is cut, so that the ring stays below 4 MiB whatever a handler script prints.
+/// Longest line, bytes; the rest is cut, so that the ring stays below 4 MiB whatever a script prints.
 const LINE_BYTES_MAX: usize = 8 * 1024;
-/// Room that is kept for lines to be printed.
+/// Capacity that the print buffer keeps, bytes.
 const PRINTED_BYTES_KEPT: usize = 4096;
-/// How often the offset of the local time zone is looked up again (daylight saving).
+/// Interval for looking up the offset of the local time zone (daylight saving), seconds.
 const OFFSET_LOOKUP_SECONDS: i64 = 600;
 
 /// The log. Clones share it.
@@ -31,11 +31,11 @@ pub(crate) struct Log(Rc<RefCell<State>>);
 
 struct State {
     level: Level,
-    /// Lines printed so far wait here until the gate opens; `None` once it is open.
+    /// Lines held back; `None` once the log is open.
     held: Option<Vec<Rc<Line>>>,
     ring: VecDeque<Rc<Line>>,
     subscribers: Vec<Subscriber>,
-    /// Lines that are written to stdout at the end of an addition, in one go.
+    /// Lines to write to stdout at the end of an addition, in one write.
     printed: String,
     #[cfg(unix)]
     syslog: Option<Syslog>,
@@ -64,16 +64,16 @@ struct Subscriber {
     dropped: u64,
 }
 
-/// A monitor's end: the lines kept so far, then live ones.
+/// A subscription: the kept lines, then new ones.
 pub(crate) struct Subscription {
     /// Lines of the ring that pass the level, oldest first.
     pub(crate) backlog: Vec<Rc<Line>>,
-    /// Lines from now on.
+    /// New lines.
     pub(crate) live: mpsc::Receiver<Rc<Line>>,
 }
 
 impl Log {
-    /// A log with a closed gate: lines are kept and printed once [`open`](Log::open) is called.
+    /// A closed log: it holds lines back until [`open`](Log::open) is called.
     pub(crate) fn new(level: Level) -> Log {
         Log(Rc::new(RefCell::new(State {
             level,
@@ -90,7 +90,7 @@ impl Log {
         })))
     }
 
-    /// Prints the lines held back and every later one.
+    /// Prints the lines held back, and every later line at once.
     pub(crate) fn open(&self) {
         let mut state = self.0.borrow_mut();
         for line in state.held.take().into_iter().flatten() {
@@ -99,13 +99,13 @@ impl Log {
         state.flush();
     }
 
-    /// Sends every line that is printed to the system's log too.
+    /// Sends every printed line to syslog as well.
     #[cfg(unix)]
     pub(crate) fn attach(&self, syslog: Syslog) {
         self.0.borrow_mut().syslog = Some(syslog);
     }
 
-    /// Prints lines of this level and above from now on.
+    /// Sets the lowest level of printed lines.
     pub(crate) fn set_level(&self, level: Level) {
         self.0.borrow_mut().level = level;
     }
@@ -115,7 +115,7 @@ impl Log {
         self.add_all(level, component, std::iter::once(text));
     }
 
-    /// Adds lines that belong together.
+    /// Adds several lines with one write to stdout.
     pub(crate) fn add_all<T: fmt::Display>(
         &self,
         level: Level,
@@ -123,20 +123,20 @@ impl Log {
         texts: impl Iterator<Item = T>,
     ) {
         let mut state = self.0.borrow_mut();
-        state.look_at_the_clock();
+        state.update_clock();
         for text in texts {
             let line = Rc::new(state.line(level, component, &text));
             for name in state.publish(&line) {
                 let text = format!("Dropping logs to {name}");
                 let line = state.line(Level::Warn, "agent.ipc", &text);
-                // The slow monitor is counted as lagging already, so this can't repeat itself.
+                // The slow monitor counts as lagging already, so this does not repeat itself.
                 state.publish(&Rc::new(line));
             }
         }
         state.flush();
     }
 
-    /// Starts a monitor called `name` in warnings about it.
+    /// Subscribes to lines of this level and above; warnings about a slow subscriber show `name`.
     pub(crate) fn subscribe(&self, name: impl Into<String>, level: Level) -> Subscription {
         let (queue, live) = mpsc::channel(SUBSCRIBER_LINES_MAX);
         let mut state = self.0.borrow_mut();
@@ -153,14 +153,14 @@ impl Log {
 }
 
 impl State {
-    fn look_at_the_clock(&mut self) {
+    fn update_clock(&mut self) {
         let now = OffsetDateTime::now_utc();
         if now.unix_timestamp() == self.now.unix_timestamp() {
             return;
         }
         if now.unix_timestamp() - self.offset_looked_up >= OFFSET_LOOKUP_SECONDS {
             self.offset_looked_up = now.unix_timestamp();
-            // Fails while other threads run, since the time zone is read from the environment: keep the last.
+            // Fails while other threads run, because it reads the environment: keep the last offset.
             self.offset = UtcOffset::local_offset_at(now).unwrap_or(self.offset);
         }
         let now = now.to_offset(self.offset);
@@ -170,9 +170,9 @@ impl State {
         self.stamp = format!("{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}");
     }
 
-    /// A line of this moment.
+    /// Formats a line with the current time.
     fn line(&self, level: Level, component: &str, text: &dyn fmt::Display) -> Line {
-        /// Of most lines.
+        /// Enough for most lines.
         const USUAL_BYTES: usize = 112;
         let mut line = String::with_capacity(USUAL_BYTES);
         for part in [self.stamp.as_str(), " [", level.as_str(), "] "] {
@@ -181,7 +181,7 @@ impl State {
         let message_at = line.len();
         line.push_str(component);
         line.push_str(": ");
-        // A String takes everything; a text that refuses to be shown is left as far as it came.
+        // Writing to a String can't fail; a failing `Display` leaves the part before its error.
         let _ = write!(line, "{text}");
         if line.len() > LINE_BYTES_MAX {
             line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
@@ -190,7 +190,7 @@ impl State {
         Line { level, text: line, message_at }
     }
 
-    /// Hands a line to everybody; returns the monitors that begin to lag with it.
+    /// Prints a line, keeps it and passes it to the monitors; returns the names of those that begin to lag.
     fn publish(&mut self, line: &Rc<Line>) -> Vec<String> {
         if line.level >= self.level {
             #[cfg(unix)]
@@ -234,7 +234,7 @@ impl State {
         lagging
     }
 
-    /// Adds an indented line to what is printed, as Serf does.
+    /// Adds a line to the print buffer, indented as Serf does.
     fn print(&mut self, text: &str) {
         for line in text.split('\n') {
             self.printed.push_str("    ");
@@ -243,7 +243,7 @@ impl State {
         }
     }
 
-    /// Writes what is to be printed to stdout. A closed one must not end the agent.
+    /// Writes the print buffer to stdout. A closed stdout must not end the agent.
     fn flush(&mut self) {
         if self.printed.is_empty() {
             return;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_monitor_loses_lines_and_is_told_of_once() {
+    fn slow_monitor_loses_lines_with_one_warning() {
         let log = Log::new(Level::Err);
         let mut slow = log.subscribe("127.0.0.1:5", Level::Trace);
         for n in 0..2000 {
@@ -296,8 +296,8 @@ mod tests {
             received += 1;
         }
         assert_eq!(received, 512);
-        let told: Vec<_> = log.subscribe("other", Level::Warn).backlog;
-        assert!(told.len() <= 1, "told {} times", told.len());
+        let warnings = log.subscribe("other", Level::Warn).backlog;
+        assert!(warnings.len() <= 1, "{} warnings", warnings.len());
         drop(slow);
         log.add(Level::Debug, "serf", "x");
         assert_eq!(log.subscribers_count(), 0);

@@ -1,14 +1,16 @@
-//! The agent: `thane agent`, the daemon. Everything here lives on the main thread, in one `LocalSet`; the
-//! engine has a thread of its own.
+//! The daemon of `thane agent`. Everything here runs on the main thread in one `LocalSet`; the engine has its own
+//! thread.
 
 mod address;
 mod backend;
 mod banner;
+mod bind;
 mod config;
 mod events;
 mod filter;
 mod handlers;
 mod identity;
+mod interfaces;
 mod join;
 mod level;
 mod log;

@@ -1,6 +1,6 @@
-//! The engine's notices become log lines in Serf's words (FEATURES LOG-5).
+//! Log lines for the engine's notices, in Serf's words.
 //!
-//! What peers can cause with a packet each is limited: a peer that sends garbage must not fill the log.
+//! Lines that a peer can cause with one packet each are limited: a peer that sends garbage must not fill the log.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,11 +15,11 @@ use thane_engine::wire::DecodeError;
 use super::level::Level;
 use super::log::Log;
 
-/// After this long the lines that were left out are told of in one, and lines are printed again.
+/// Length of a window. At its end one line counts the lines that were left out, and the next window begins.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Lines per window for one reason to refuse input.
+/// Lines per window about refused input, for each reason.
 const REFUSALS_PER_WINDOW: u64 = 1;
-/// Lines per window for any other kind that peers can cause at will.
+/// Lines per window for each other kind that a peer can cause.
 const REPEATS_PER_WINDOW: u64 = 10;
 
 /// Writes notices to the log.
@@ -28,7 +28,7 @@ pub(crate) struct NoticeLog {
     windows: BTreeMap<&'static str, Window>,
 }
 
-/// What came of one kind since it began.
+/// The lines of one kind in its current window.
 struct Window {
     since: Instant,
     level: Level,
@@ -37,12 +37,12 @@ struct Window {
     left_out: u64,
 }
 
-/// One line to be.
+/// A line before it is logged.
 struct Line {
     level: Level,
     component: &'static str,
     text: String,
-    /// Which lines it is counted with, and how many of them a window has; `None`: no limit.
+    /// The kind that it is counted with and that kind's lines per window; `None`: no limit.
     limit: Option<(&'static str, u64)>,
 }
 
@@ -52,9 +52,9 @@ impl NoticeLog {
         NoticeLog { log, windows: BTreeMap::new() }
     }
 
-    /// Writes a notice, unless too many of its kind came before.
+    /// Logs a notice, unless the window of its kind is full.
     pub(crate) fn add(&mut self, notice: &Notice, now: Instant) {
-        self.tell_left_out(now);
+        self.report_left_out(now);
         if let &Notice::Members { kind, ref members, forced } = notice {
             let lines = members.iter().map(|member| MemberLine { kind, member, forced });
             self.log.add_all(Level::Info, "serf", lines);
@@ -72,7 +72,7 @@ impl NoticeLog {
             });
             let room = per_window.saturating_sub(window.count);
             window.count += times;
-            // One line stands for the first; the others of the same notice are told of with those left out.
+            // The line is about the first input; the others of the same notice count as left out.
             window.left_out += times - room.min(1);
             if room == 0 {
                 return;
@@ -81,13 +81,13 @@ impl NoticeLog {
         self.log.add(line.level, line.component, line.text);
     }
 
-    /// When [`tell_left_out`](Self::tell_left_out) has something to do next.
+    /// When the next window ends; call [`report_left_out`](Self::report_left_out) then.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.windows.values().map(|window| window.since + WINDOW).min()
     }
 
-    /// Ends the windows that are over, with a line for each that left lines out.
-    pub(crate) fn tell_left_out(&mut self, now: Instant) {
+    /// Ends the windows that are over, and logs a line for each that left lines out.
+    pub(crate) fn report_left_out(&mut self, now: Instant) {
         let log = &self.log;
         self.windows.retain(|kind, window| {
             let over = now.duration_since(window.since) >= WINDOW;
@@ -101,7 +101,7 @@ impl NoticeLog {
 }
 
 impl Line {
-    /// The line for it; none for members, of whom each has one.
+    /// The line about a notice; `None` for members, which have one line each.
     fn of(notice: &Notice) -> Option<Line> {
         use Level::{Debug, Err, Info, Warn};
         let line = match notice {
@@ -222,9 +222,9 @@ impl Line {
     }
 }
 
-/// Text from a peer on one line: a control character in it could fake a line of the log.
+/// Text of a peer for the log, with control characters escaped: one could fake a log line.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    // The second look is the whole truth, the first one quick.
+    // The first test is fast and covers ASCII text; the second one is exact.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
@@ -232,7 +232,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// What the log says of one member event.
+/// The log line about one member of an event.
 struct MemberLine<'a> {
     kind: MemberEventKind,
     member: MemberRef<'a>,
@@ -263,12 +263,12 @@ fn refusal(reason: DropReason, from: Option<SocketAddr>) -> Line {
         Some(from) => format!("Refused input from {from}: {reason}"),
         None => format!("Refused input: {reason}"),
     };
-    let level = if happens_among_friends(reason) { Level::Debug } else { Level::Warn };
+    let level = if is_harmless(reason) { Level::Debug } else { Level::Warn };
     Line::memberlist(level, text).limited(reason.as_str(), REFUSALS_PER_WINDOW)
 }
 
-/// Late and repeated input: nobody is to blame.
-fn happens_among_friends(reason: DropReason) -> bool {
+/// Whether healthy peers cause it too: late and repeated input.
+fn is_harmless(reason: DropReason) -> bool {
     matches!(
         reason,
         DropReason::UnknownSeq
@@ -279,6 +279,7 @@ fn happens_among_friends(reason: DropReason) -> bool {
             | DropReason::DuplicateResponse
             | DropReason::Undecodable(DecodeError::StreamCut)
             | DropReason::StreamTimeout
+            | DropReason::StreamIdle
     )
 }
 
@@ -469,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_input_is_told_of_once_and_then_counted() {
+    fn refused_input_is_logged_once_and_then_counted() {
         let bad = refused(DecodeError::BadMsgpack);
         let mut notices = vec![(0, bad.clone()), (1, refused(DecodeError::WrongKey))];
         notices.extend((0..900).map(|n| (n / 100, bad.clone())));
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_told_of_without_a_further_notice() {
+    fn left_out_lines_are_reported_without_a_further_notice() {
         let log = Log::new(Level::Err);
         let mut notice_log = NoticeLog::new(log.clone());
         let start = Instant::now();
@@ -499,7 +500,7 @@ mod tests {
         }
         let due = notice_log.due().unwrap();
         assert_eq!(due, start + WINDOW);
-        notice_log.tell_left_out(due);
+        notice_log.report_left_out(due);
         assert_eq!(notice_log.due(), None);
         let backlog = log.subscribe("t", Level::Trace).backlog;
         assert_eq!(backlog.len() as u64, REPEATS_PER_WINDOW + 1);

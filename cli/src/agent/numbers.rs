@@ -1,4 +1,4 @@
-//! The agent's numbers: what `thane info` shows and what SIGUSR1 writes (FEATURES RPC-11, AGT-12).
+//! The agent's numbers: what `thane info` shows and what SIGUSR1 writes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

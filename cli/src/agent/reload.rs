@@ -1,5 +1,4 @@
-//! What SIGHUP and SIGUSR1 do: the configuration is read again, or the numbers are written to stderr (FEATURES
-//! AGT-10..13).
+//! SIGHUP reads the configuration again; SIGUSR1 writes the numbers to stderr.
 
 use std::io::Write;
 
@@ -12,13 +11,13 @@ use super::level::Level;
 use super::running::Agent;
 use crate::command::Failure;
 
-/// What a reload applies; the rest waits for the next start.
+/// Settings that a reload applies; the others take effect at the next start.
 const RELOADABLE: [&str; 6] =
     ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
 
 impl Agent {
-    /// Reads flags and files again and applies what can be applied. Text that can't be understood and a bad event
-    /// handler change nothing; a bad log level keeps the old one, and the rest is applied, as in Serf.
+    /// Reads flags and files again and applies what can be applied, as Serf does: a file that can't be decoded or a
+    /// wrong event handler changes nothing; a wrong log level keeps the old one and the rest is applied.
     pub(super) fn reload(&mut self) {
         heading("Reloading configuration...");
         let reloaded = match config::read_again(&self.arguments) {
@@ -30,6 +29,7 @@ impl Agent {
                 return heading("Failed to reload configs");
             }
         };
+        reloaded.warnings.iter().for_each(heading);
         let log = &self.backend.log;
         match reloaded.log_level {
             Ok(level) => log.set_level(level),
@@ -37,7 +37,7 @@ impl Agent {
         }
         self.handlers.replace(reloaded.handlers);
 
-        // With a file the tags of this run are there, and the configuration has none.
+        // A tags file holds the current tags, and the configuration has none.
         let tags_from_file = self.backend.tags_file.is_some() || !reloaded.settings.tags_file.is_empty();
         let mut waiting = self.started_with.differences(&reloaded.settings);
         waiting.retain(|name| {

@@ -1,4 +1,4 @@
-//! The agent's life: it is started, serves, and ends (FEATURES AGT-1..10, AGT-15, AGT-16, AGT-22).
+//! Runs the agent: start, service, end.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use thane_engine::api::{Engine, share_one_heap};
 use thane_engine::view::MemberStatus;
 use tokio::task::LocalSet;
 
-use super::address::{self, Addresses};
+use super::address::Addresses;
 use super::banner::heading;
 use super::config::{self, Config};
+use super::interfaces::Interfaces;
 use super::level::Level;
 use super::log::Log;
 use super::running::Agent;
@@ -17,18 +18,18 @@ use super::signals::Signal;
 use crate::command::Failure;
 use crate::flags::Argument;
 
-/// A graceful leave that takes longer is given up, as in Serf.
+/// Longest graceful leave, as in Serf; the agent exits without it afterwards.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
-/// Closing sockets and files takes milliseconds; an engine that needs longer is stuck.
+/// Longest wait for closing sockets and files, which takes milliseconds.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 /// Threads for name lookups and files; they end when idle.
 const BLOCKING_THREADS_MAX: usize = 4;
 const THREAD_STACK_BYTES: usize = 256 << 10;
 
-/// Runs the agent until it is told to end.
+/// Runs the agent until a signal or an RPC client ends it.
 ///
 /// # Errors
-/// The arguments, a configuration file or an address can't be used.
+/// An argument, a configuration file or an address can't be used. Nothing was started.
 pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     share_one_heap();
     let config = config::read_config(arguments).map_err(|failure| match failure {
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     config.warnings.iter().for_each(heading);
     let addresses = addresses(&config).map_err(arrow)?;
     addresses.note.iter().for_each(heading);
-    // Before there is a second thread: the local time zone can't be read afterwards.
+    // The local time zone can only be read while there is one thread.
     let log = Log::new(config.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -47,7 +48,7 @@ pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| arrow(format!("Failed to start the Serf agent: {error}")))?;
     let code = LocalSet::new().block_on(&runtime, live(arguments, config, addresses, log));
-    // A name lookup that is still going on must not hold up the exit.
+    // A running name lookup must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
 }
@@ -57,9 +58,9 @@ fn arrow(text: String) -> Failure {
 }
 
 fn addresses(config: &Config) -> Result<Addresses, String> {
-    let local = address::local_addresses()
+    let interfaces = Interfaces::list()
         .map_err(|error| format!("Failed to list the addresses of this machine: {error}"))?;
-    Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &local)
+    Addresses::find(&config.bind, &config.settings.advertise, &config.settings.interface, &interfaces)
 }
 
 async fn live(arguments: &[Argument], config: Config, addresses: Addresses, log: Log) -> ExitCode {
@@ -78,7 +79,7 @@ async fn live(arguments: &[Argument], config: Config, addresses: Addresses, log:
             ExitCode::FAILURE
         }
     };
-    // What can't be closed in time ends with the process.
+    // The system closes whatever is left when the process ends.
     let _ = tokio::time::timeout(SHUTDOWN_WITHIN, engine.stop()).await;
     code
 }
@@ -132,7 +133,7 @@ impl Agent {
         if left { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// Leaves, unless that takes too long or another signal comes. Returns whether it has left.
+    /// Leaves, unless that takes longer than [`LEAVE_WITHIN`] or another signal arrives. Returns whether it has left.
     async fn leave(&mut self) -> bool {
         let backend = self.backend.clone();
         tokio::select! {
@@ -152,7 +153,7 @@ impl Agent {
         while self.signals.next().await == Signal::Dump {}
     }
 
-    /// Ends the node: its sockets are closed and its snapshot is on disk afterwards.
+    /// Stops the node. Afterwards its sockets are closed and its snapshot is on disk.
     async fn shut_down(&self, left: bool) {
         let (log, handle) = (&self.backend.log, &self.backend.handle);
         let close = async {
@@ -164,7 +165,11 @@ impl Agent {
             log.add(Level::Info, "agent", "shutdown complete");
         };
         if tokio::time::timeout(SHUTDOWN_WITHIN, close).await.is_err() {
-            log.add(Level::Err, "agent", "shutdown takes too long, giving up");
+            log.add(
+                Level::Err,
+                "agent",
+                format_args!("shutdown took longer than {SHUTDOWN_WITHIN:?}, exiting without it"),
+            );
         }
     }
 }

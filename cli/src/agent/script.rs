@@ -1,4 +1,4 @@
-//! One run of a script for one event: its environment, its input, its output (FEATURES EVH-5..14).
+//! One run of a script for one event: its environment, its input, its output.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use super::identity::SelfIdentity;
 /// Output of a script that is kept: the last bytes.
 const OUTPUT_BYTES_MAX: usize = 8 * 1024;
 
-/// How a script ended.
+/// The result of a script.
 pub(super) struct Outcome {
     /// The last bytes of stdout and stderr, in the order of arrival.
     pub(super) output: Vec<u8>,
@@ -35,13 +35,13 @@ pub(super) async fn run(script: &str, event: &Event, identity: &SelfIdentity) ->
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let mut child = command.spawn()?;
-    // The command holds the writing end of the pipe; without this the end of the output never comes.
+    // The command holds the writing end of the pipe, which would keep the output from ending.
     drop(command);
 
     let stdin = child.stdin.take();
     let feed = async move {
         if let Some(mut stdin) = stdin {
-            // A script that doesn't read its input is no error.
+            // A script may end without reading its input.
             let _ = stdin.write_all(&input).await;
         }
     };
@@ -128,7 +128,7 @@ pub(super) fn event_word(event: &Event) -> &'static str {
     }
 }
 
-/// The SERF_ variables of a script (EVH-6..8).
+/// The SERF_ variables of a script.
 fn environment(event: &Event, identity: &SelfIdentity) -> Vec<(String, String)> {
     let tags = identity.tags.borrow();
     let mut variables = vec![
@@ -148,7 +148,7 @@ fn environment(event: &Event, identity: &SelfIdentity) -> Vec<(String, String)> 
         }
         Event::Member { .. } => {}
     }
-    // A NUL can't be in the environment; with one the script would not start at all.
+    // The environment can't hold a NUL: the script would not start.
     variables.retain(|(_, value)| !value.contains('\0'));
     variables
 }
@@ -159,7 +159,7 @@ fn tag_variable(tag: &str) -> String {
     "SERF_TAG_".chars().chain(safe).collect()
 }
 
-/// What a script reads (EVH-9, EVH-10).
+/// The standard input of a script.
 fn standard_input(event: &Event) -> Vec<u8> {
     match event {
         Event::Member { members, .. } => {

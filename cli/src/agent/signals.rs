@@ -1,23 +1,23 @@
-//! Signals that the agent acts on (FEATURES AGT-6..13).
+//! Signals that the agent acts on.
 
 use std::fmt;
 use std::io;
 
-/// What somebody wants of the agent.
+/// A signal that the agent acts on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// SIGINT, or Ctrl-C: leave and end, unless configured otherwise.
+    /// SIGINT or Ctrl-C: leave and exit, unless configured otherwise.
     Interrupt,
-    /// SIGTERM: end, and leave before if so configured.
+    /// SIGTERM: exit, and leave first if configured.
     Terminate,
     /// SIGHUP: read the configuration again.
     Hangup,
-    /// SIGUSR1, or Ctrl-Break: write the numbers to stderr.
+    /// SIGUSR1 or Ctrl-Break: write the numbers to stderr.
     Dump,
 }
 
 impl fmt::Display for Signal {
-    /// As Go names it.
+    /// Go's name of the signal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Signal::Interrupt => "interrupt",
@@ -28,7 +28,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// The signals from now on.
+/// The stream of signals.
 #[cfg(unix)]
 pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -39,7 +39,7 @@ pub(crate) struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Takes the signals over. Needs a runtime.
+    /// Installs handlers. Needs a tokio runtime.
     ///
     /// # Errors
     /// The system refuses a handler.
@@ -64,7 +64,7 @@ impl Signals {
     }
 }
 
-/// The signals from now on.
+/// The stream of signals.
 #[cfg(windows)]
 pub(crate) struct Signals {
     ctrl_c: tokio::signal::windows::CtrlC,
@@ -73,7 +73,7 @@ pub(crate) struct Signals {
 
 #[cfg(windows)]
 impl Signals {
-    /// Takes the signals over. Needs a runtime.
+    /// Installs handlers. Needs a tokio runtime.
     ///
     /// # Errors
     /// The system refuses a handler.

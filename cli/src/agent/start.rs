@@ -1,15 +1,14 @@
-//! How the agent starts, in Serf's order (FEATURES AGT-1..3): node, RPC port, banner, join, log.
+//! Starts the agent in Serf's order: node, RPC port, banner, join, log.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
 use thane_engine::io::files::keyring;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
 
@@ -24,11 +23,11 @@ use super::log::Log;
 use super::running::Agent;
 use super::signals::Signals;
 use super::telemetry::Counters;
-use super::{events, rpc, telemetry};
+use super::{bind, events, rpc, telemetry};
 use crate::flags::Argument;
 
 impl Agent {
-    /// Starts node, handlers and RPC port, says so, joins, and opens the log.
+    /// Starts node, handlers and RPC port, prints the banner, joins, and opens the log.
     ///
     /// # Errors
     /// The line for the user.
@@ -51,7 +50,7 @@ impl Agent {
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
-        let listener = listen(&config.rpc_addr).await?;
+        let listener = bind::listen(&config.rpc_addr).await?;
 
         let responder = NodeResponder(handle.clone());
         let (handlers, handler_loop) =
@@ -106,7 +105,7 @@ impl Agent {
     }
 }
 
-/// Answers queries through the node.
+/// Responds to queries through the node.
 struct NodeResponder(Handle);
 
 impl Responder for NodeResponder {
@@ -115,7 +114,7 @@ impl Responder for NodeResponder {
     }
 }
 
-/// The own name and the tags to begin with.
+/// The node's own name and its tags at start.
 fn identity(config: &Config) -> Result<SelfIdentity, String> {
     let tags = match &config.tags_file {
         Some(path) => read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?,
@@ -137,9 +136,18 @@ fn keys(config: &Config, log: &Log) -> Result<Vec<Vec<u8>>, String> {
     Ok(keys)
 }
 
+/// Whether a snapshot can be kept there: not in a device such as /dev/null, with which users of Serf switch it off.
+fn can_hold_a_snapshot(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |there| there.is_file() || there.is_dir())
+}
+
 fn warn(config: &Config, addresses: &Addresses, encrypted: bool, log: &Log) {
     for name in &config.ineffective {
         log.add(Level::Warn, "agent", format_args!("'{name}' has no effect"));
+    }
+    if let Some(path) = config.snapshot.as_ref().filter(|path| !can_hold_a_snapshot(path)) {
+        let text = format!("'{}' is not a regular file: no snapshot is kept", path.display());
+        log.add(Level::Warn, "agent", text);
     }
     if !encrypted && address::is_public(addresses.announced.ip()) {
         log.add(Level::Warn, "memberlist", "Binding to public address without encryption!");
@@ -153,43 +161,32 @@ async fn start_node(
     identity: &SelfIdentity,
     keys: Vec<Vec<u8>>,
 ) -> Result<(Handle, Outlet), String> {
-    let snapshot = config
-        .snapshot
-        .clone()
-        .map(|path| SnapshotOptions { path, rejoin_after_leave: config.settings.rejoin_after_leave });
+    let rejoin_after_leave = config.settings.rejoin_after_leave;
+    let snapshot = config.snapshot.clone().filter(|path| can_hold_a_snapshot(path));
+    let snapshot = snapshot.map(|path| SnapshotOptions { path, rejoin_after_leave });
     let tags = identity.tags.borrow().clone();
-    let settings = config.engine(&identity.name, addresses.announced, tags, keys);
+    let mut settings = config.engine(&identity.name, addresses.announced, tags, keys);
+    settings.advertise_in_16_bytes = addresses.picked;
     let keyring_file = config.keyring_file.clone();
-    let options = NodeOptions { snapshot, keyring_file, ..NodeOptions::new(settings, addresses.bind) };
-    engine.add(options).await.map_err(|error| {
+    let add = async || {
+        let (settings, snapshot, keyring_file) = (settings.clone(), snapshot.clone(), keyring_file.clone());
+        let options = NodeOptions { snapshot, keyring_file, ..NodeOptions::new(settings, addresses.bind) };
+        engine.add(options).await
+    };
+    let added = bind::while_in_use(add, |error| match error {
+        StartError::Bind { error, .. } => Some(error.kind()),
+        _ => None,
+    });
+    added.await.map_err(|error| {
         let advice = match &error {
-            StartError::Bind { error, .. } => advice(error.kind(), "-bind"),
+            StartError::Bind { error, .. } => bind::advice(error.kind(), "-bind"),
             _ => String::new(),
         };
         format!("Failed to start the Serf agent: {error}{advice}")
     })
 }
 
-async fn listen(rpc_addr: &str) -> Result<TcpListener, String> {
-    let failed = |error: &str| format!("Error starting RPC listener: listen tcp {rpc_addr}: {error}");
-    let addr = address::resolve(rpc_addr, None).map_err(|error| failed(&error))?;
-    TcpListener::bind(addr).await.map_err(|error| {
-        let advice = advice(error.kind(), "-rpc-addr");
-        failed(&format!("{error}{advice}"))
-    })
-}
-
-/// What to try when an address can't be bound.
-fn advice(kind: ErrorKind, flag: &str) -> String {
-    match kind {
-        ErrorKind::AddrInUse => format!("; another process has it, choose another with {flag}"),
-        ErrorKind::AddrNotAvailable => format!("; this machine does not have it, choose another with {flag}"),
-        ErrorKind::PermissionDenied => format!("; choose a port from 1024 on with {flag}"),
-        _ => String::new(),
-    }
-}
-
-/// For `info`: a later handler of the same event hides an earlier one, as in Serf.
+/// Scripts by event for `info`: a later handler of the same event replaces an earlier one, as in Serf.
 fn scripts_by_key(handlers: &[EventHandler]) -> BTreeMap<String, String> {
     handlers.iter().map(|handler| (handler.filter.info_key(), handler.script.clone())).collect()
 }

@@ -1,7 +1,7 @@
-//! Log lines for the system's log (FEATURES LOG-4): datagrams to the local syslog socket, with Serf's tag.
+//! Log lines to syslog: datagrams to the local syslog socket, with Serf's tag.
 //!
-//! Nothing waits for the other side: a line that the socket does not take at once is lost there, not in the
-//! agent's own output. A daemon that was started again is found by the next line.
+//! Sending never waits: syslog loses a line that the socket does not take at once; the agent's own output does not.
+//! The next line reconnects after a restart of the syslog daemon.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 
 use super::level::Level;
 
-/// Where systems have the socket.
+/// Paths of the syslog socket on various systems.
 const PATHS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
-/// The facility if none is configured.
+/// Default facility.
 pub(crate) const FACILITY_DEFAULT: &str = "LOCAL0";
 const TAG: &str = "serf";
 const FACILITIES: [&str; 24] = [
@@ -45,17 +45,17 @@ const FACILITIES: [&str; 24] = [
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// The number of a facility, in any case.
+/// The number of a facility; case is ignored.
 ///
 /// # Errors
-/// There is none of that name.
+/// The name is unknown.
 pub(crate) fn facility(name: &str) -> Result<u8, String> {
     let found = FACILITIES.iter().position(|known| known.eq_ignore_ascii_case(name));
     let found = found.and_then(|place| u8::try_from(place).ok());
     found.ok_or_else(|| format!("invalid syslog facility: {name}; try LOCAL0 to LOCAL7, DAEMON or USER"))
 }
 
-/// The system's log.
+/// A connection to syslog.
 #[derive(Debug)]
 pub(crate) struct Syslog {
     path: PathBuf,
@@ -64,13 +64,13 @@ pub(crate) struct Syslog {
 }
 
 impl Syslog {
-    /// Connects to the system's log.
+    /// Connects to the local syslog socket.
     ///
     /// # Errors
-    /// There is none.
+    /// No socket accepts a connection; the text lists the paths tried.
     pub(crate) fn open(facility: u8) -> Result<Syslog, String> {
         let opened = PATHS.iter().find_map(|path| Syslog::at(Path::new(path), facility).ok());
-        opened.ok_or_else(|| format!("no syslog socket answers: tried {}", PATHS.join(", ")))
+        opened.ok_or_else(|| format!("no syslog socket accepts a connection (tried {}): start a syslog daemon or leave -syslog out", PATHS.join(", ")))
     }
 
     fn at(path: &Path, facility: u8) -> io::Result<Syslog> {
@@ -184,7 +184,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         send(&mut syslog, 2);
         let daemon = UnixDatagram::bind(&path).unwrap();
-        // More than a socket's queue holds, and nobody reads.
+        // More than the socket's queue holds, and no reader.
         (3..5000).for_each(|n| send(&mut syslog, n));
         assert!(next(&daemon).ends_with("agent: 3"));
     }

@@ -1,8 +1,8 @@
-//! Numbers pushed to statsd (UDP) and statsite (TCP), under the names that Serf's agent gives them (FEATURES
-//! 21, MET-2, MET-3). Ours, which Serf has not, begin with `thane.`.
+//! Pushes counters to statsd (UDP) and statsite (TCP) under the names of Serf's agent.
+//! Names that Serf does not have begin with `thane.`.
 //!
-//! Once a second everything that was counted goes out in as few packets as it fits in. A sink that can't be
-//! reached loses what is counted meanwhile; the agent never waits for one.
+//! Once a second all counters are sent in as few packets as possible. A sink that can't be reached loses the counts
+//! of that time; the agent never waits for a sink.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,19 +21,19 @@ use super::log::Log;
 
 const PREFIX: &str = "serf-agent";
 const PUSHED_EVERY: Duration = Duration::from_secs(1);
-/// Connecting to statsite, and each write.
+/// Longest wait for a name lookup, for the connection to statsite, and for each write.
 const SINK_WITHIN: Duration = Duration::from_secs(5);
-/// Fits into an Ethernet frame (go-metrics' number).
+/// Longest packet, bytes; fits into an Ethernet frame (go-metrics' value).
 const PACKET_BYTES_MAX: usize = 1400;
-/// Names counted between two pushes; names of events are anybody's. Further ones count in their totals only.
+/// Names counted between two pushes: peers choose the names of events. Further names count in their totals only.
 const NAMES_MAX: usize = 1024;
 
-/// What happened since the last push, by name. Clones share it.
+/// Counts since the last push, by name. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters(Option<Rc<RefCell<BTreeMap<String, u64>>>>);
 
 impl Counters {
-    /// Counts, if anybody wants to know.
+    /// Counters; without a sink (`wanted` is false) nothing is counted.
     pub(crate) fn new(wanted: bool) -> Counters {
         Counters(wanted.then(Rc::default))
     }
@@ -53,7 +53,7 @@ impl Counters {
         }
     }
 
-    /// Counts an event as it reaches the agent.
+    /// Counts an event that reached the agent.
     pub(crate) fn event(&self, event: &Event) {
         let (total, name) = match event {
             Event::Member { .. } => return,
@@ -66,7 +66,7 @@ impl Counters {
         }
     }
 
-    /// Counts what became of members.
+    /// Counts member events, one per member.
     pub(crate) fn members(&self, kind: MemberEventKind, count: usize) {
         let name = match kind {
             MemberEventKind::Join => "serf.member.join",
@@ -83,10 +83,10 @@ impl Counters {
     }
 }
 
-/// Checks the shape of a sink's address; it is looked up when it is used.
+/// Checks the form of a sink's address; the name is resolved when it is used.
 ///
 /// # Errors
-/// What is wrong with it.
+/// One line with the text and the form it must have.
 pub(crate) fn check_address(text: &str) -> Result<(), String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(()),
@@ -94,7 +94,7 @@ pub(crate) fn check_address(text: &str) -> Result<(), String> {
     }
 }
 
-/// Pushes for ever; to nobody if both addresses are empty.
+/// Pushes until the node stops. An empty address means no such sink; without sinks it returns at once.
 pub(crate) async fn push(statsd: String, statsite: String, node: Handle, counters: Counters, log: Log) {
     let sinks = [Sink::Statsd(statsd, None), Sink::Statsite(statsite, None)];
     let mut sinks: Vec<(Sink, bool)> =
@@ -114,7 +114,7 @@ pub(crate) async fn push(statsd: String, statsite: String, node: Handle, counter
         for (sink, works) in &mut sinks {
             let sent = sink.send(&packets(&lines)).await;
             if let (Err(error), true) = (&sent, *works) {
-                let text = format!("can't send metrics to {}, will try again: {error}", sink.addr());
+                let text = format!("can't send metrics to {}, retrying every second: {error}", sink.addr());
                 log.add(Level::Warn, "agent", text);
             }
             *works = sent.is_ok();
@@ -122,7 +122,7 @@ pub(crate) async fn push(statsd: String, statsite: String, node: Handle, counter
     }
 }
 
-/// Where numbers go: the address and, while it works, the connection.
+/// A sink: its address and, while it works, the connection.
 enum Sink {
     Statsd(String, Option<UdpSocket>),
     Statsite(String, Option<TcpStream>),
@@ -159,7 +159,7 @@ impl Sink {
     }
 }
 
-/// A socket of the family that the sink is in. The name is looked up again after every failure.
+/// A socket of the sink's address family. The name is resolved again after every failure.
 async fn udp(addr: &str) -> io::Result<UdpSocket> {
     let nowhere = || io::Error::new(io::ErrorKind::NotFound, "no such host");
     let to = timeout(SINK_WITHIN, tokio::net::lookup_host(addr)).await??.next().ok_or_else(nowhere)?;
@@ -169,8 +169,8 @@ async fn udp(addr: &str) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// One line for each number: counters for what happened, gauges (with the host in their names) for how things
-/// are, samples for what Serf samples.
+/// The lines of one push: counters for events, gauges (with the host in their names) for states, samples where Serf
+/// has samples.
 fn report(host: &str, before: &NodeStats, now: &NodeStats, counted: &BTreeMap<String, u64>) -> Vec<String> {
     let mut lines: Vec<String> = counted.iter().map(|(name, count)| counter(name, *count)).collect();
     let (received, sent) = now.datagram_bytes;
@@ -207,7 +207,7 @@ fn line(name: &str, value: f64, kind: &str) -> String {
     format!("{PREFIX}.{name}:{value:.6}|{kind}\n")
 }
 
-/// Puts lines together. A line is never cut; one that is too long for a packet is one of its own.
+/// Joins lines to packets. A line is never cut; one longer than a packet is a packet of its own.
 fn packets(lines: &[String]) -> Vec<String> {
     let mut packets: Vec<String> = Vec::new();
     for line in lines {
@@ -259,11 +259,11 @@ serf-agent.box.thane.members.failed:1.000000|g
 serf-agent.box.thane.members.left:0.000000|g
 ";
         assert_eq!(report("box", &before, &now, &counters.take()).concat(), expected);
-        assert!(counters.take().is_empty(), "each is told of once");
+        assert!(counters.take().is_empty(), "each count is taken once");
     }
 
     #[test]
-    fn nothing_is_counted_for_nobody_and_names_are_bounded() {
+    fn without_a_sink_nothing_is_counted_and_names_are_bounded() {
         let off = Counters::new(false);
         off.count("x");
         assert!(off.take().is_empty());

@@ -1,4 +1,4 @@
-//! `thane agent`: the daemon. What it does is in [`crate::agent`]; here is how it is asked for.
+//! `thane agent`: the help of the daemon in [`crate::agent`].
 
 use crate::agent;
 use crate::command::Command;
@@ -7,41 +7,44 @@ pub(crate) const COMMAND: Command = Command {
     name: "agent",
     arguments: "[options]",
     synopsis: "Run the agent",
-    about: "Runs an agent, one member of a cluster, until it is told to end. Settings come from \
-        configuration files in their order, then from these flags. Flags that can be \
-        given several times are added to what the files say, others replace it.",
+    about: "Runs an agent, one member of a cluster, until a signal or 'thane leave' ends it. The agent reads \
+        the configuration files in the order given, then these flags. A flag replaces the value \
+        of a file; flags that can be given several times add to it.",
     options: &[
-        ("-advertise=ADDR", "Address to announce; by default the bound one"),
-        ("-bind=0.0.0.0:7946", "Address of the node, such as 10.0.0.1, [::1]:7946 or a name"),
-        ("-broadcast-timeout=5s", "How long a leave and the like may take to be sent"),
-        ("-config-dir=DIR", "Read the *.json files of a directory, by name"),
+        ("-advertise=ADDR", "Address to announce to other members; default: the bound one"),
+        ("-bind=0.0.0.0:7946", "Address to bind: 10.0.0.1, [::1]:7946, a host name"),
+        ("-broadcast-timeout=5s", "Longest wait until a leave or a tag change is sent"),
+        ("-config-dir=DIR", "Read the *.json files of a directory, sorted by name"),
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
-        ("-encrypt=KEY", "Key for gossip, in base64; see 'thane keygen'"),
+        ("-encrypt=KEY", "Encrypt gossip with this base64 key; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",
-            "Script to run on events, or EVENT=SCRIPT, such as \
+            "Script to run on every event, or EVENTS=SCRIPT, such as \
             member-join,user:deploy=x.sh; can be given several times",
         ),
         ("-iface=NAME", "Bind this interface's address"),
-        ("-io-driver=auto", "How to talk to the network: auto, io_uring or portable"),
-        ("-join=ADDR", "Join through this member or end; can be given several times"),
-        ("-keyring-file=FILE", "Keep gossip keys in this file, instead of -encrypt"),
+        ("-io-driver=auto", "Datagram driver: auto, io_uring or portable"),
+        (
+            "-join=ADDR",
+            "Join through this member at start; exit if no such member answers. Can be given several times",
+        ),
+        ("-keyring-file=FILE", "Read and keep the gossip keys in this file; excludes -encrypt"),
         ("-log-level=info", "trace, debug, info, warn or err"),
-        ("-node=NAME", "Name in the cluster; by default the machine's"),
-        ("-profile=lan", "Timing for a lan, wan or local network"),
+        ("-node=NAME", "Node name, unique in the cluster; default: the host name"),
+        ("-profile=lan", "Timing for the network: lan, wan or local"),
         ("-protocol=5", "Version of Serf's protocol to speak, from 2 to 5"),
-        ("-rejoin", "Rejoin the snapshot's members even after a leave"),
-        ("-replay", "Deliver user events from before a join"),
-        ("-retry-interval=30s", "Time between tries of -retry-join"),
-        ("-retry-join=ADDR", "Join through this member, and try again until it works"),
-        ("-retry-max=0", "Tries of -retry-join after the first; 0 is no limit"),
-        ("-role=ROLE", "Old form of -tag role=ROLE"),
-        ("-rpc-addr=127.0.0.1:7373", "Address where commands are taken"),
-        ("-snapshot=FILE", "Keep members and clocks here, to rejoin after a restart"),
-        ("-syslog", "Send log lines to the system's log too"),
+        ("-rejoin", "Rejoin the members of the snapshot even after a leave"),
+        ("-replay", "Deliver user events that were sent before the join"),
+        ("-retry-interval=30s", "Wait between attempts of -retry-join"),
+        ("-retry-join=ADDR", "Join through this member in the background; retry until it succeeds"),
+        ("-retry-max=0", "Retries of -retry-join before the agent exits; 0: no limit"),
+        ("-role=ROLE", "Deprecated: use -tag role=ROLE"),
+        ("-rpc-addr=127.0.0.1:7373", "RPC address, which the other commands connect to"),
+        ("-snapshot=FILE", "Keep known members and clocks in this file, to rejoin after a restart"),
+        ("-syslog", "Send log lines to syslog as well"),
         ("-tag=NAME=VALUE", "Tag of this node; can be given several times"),
-        ("-tags-file=FILE", "Keep tags in this file; without other tags only"),
+        ("-tags-file=FILE", "Read and keep the tags in this file; excludes -tag and -role"),
     ],
     run: agent::run,
 };

@@ -14,9 +14,9 @@ pub(crate) const COMMAND: Command = Command {
     name: "event",
     arguments: "[options] NAME [PAYLOAD]",
     synopsis: "Fire a user event in the cluster",
-    about: "Sends a user event to every member. Handlers and streams that want events of that name get it.",
+    about: "Sends a user event to every member. Event handlers and streams with a matching filter receive it.",
     options: &[
-        ("-coalesce=true", "Members may skip all but the last of several events of that name"),
+        ("-coalesce=true", "Let members deliver only the last of several events with this name"),
         ADDR_OPTION,
         AUTH_OPTION,
     ],

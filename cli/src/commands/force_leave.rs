@@ -1,4 +1,4 @@
-//! `thane force-leave`: makes a failed member a left one.
+//! `thane force-leave`: changes the status of a failed member to left.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 pub(crate) const COMMAND: Command = Command {
     name: "force-leave",
     arguments: "[options] NODE",
-    synopsis: "Make a failed member a left one",
-    about: "Tells the cluster that a failed member has left for good, so that nobody tries to reach it any \
-        more. A member that is alive after all comes back by itself.",
-    options: &[("-prune", "Also forget the member at once"), ADDR_OPTION, AUTH_OPTION],
+    synopsis: "Change the status of a failed member to left",
+    about: "Declares that a failed member has left, so that the other members stop trying to reach it. A member \
+        that still runs announces itself again and returns.",
+    options: &[("-prune", "Also erase the member from all lists at once"), ADDR_OPTION, AUTH_OPTION],
     run,
 };
 

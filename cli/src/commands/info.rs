@@ -1,4 +1,4 @@
-//! `thane info`: the agent's numbers.
+//! `thane info`: version, clocks, queues and counters of an agent.
 
 use std::process::ExitCode;
 
@@ -12,8 +12,9 @@ use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 pub(crate) const COMMAND: Command = Command {
     name: "info",
     arguments: "[options]",
-    synopsis: "Show the numbers of an agent",
-    about: "Shows what an agent knows about itself: version, clocks, queues, tags, event handlers.",
+    synopsis: "Show version, clocks, queues and counters of an agent",
+    about: "Shows an agent's version, Lamport clocks, queue lengths, tags, event handlers, datagram counters and \
+        refused input by reason.",
     options: &[("-format=text", "text or json"), ADDR_OPTION, AUTH_OPTION],
     run,
 };

@@ -13,9 +13,9 @@ pub(crate) const COMMAND: Command = Command {
     name: "join",
     arguments: "[options] ADDRESS...",
     synopsis: "Make an agent join a cluster",
-    about: "Makes an agent join the cluster of the members at these addresses. One that can be reached is \
-        enough.",
-    options: &[("-replay", "Deliver user events from before the join as well"), ADDR_OPTION, AUTH_OPTION],
+    about: "Makes an agent join the cluster of the members at these addresses. The agent tries all of them; the \
+        command fails if none answers.",
+    options: &[("-replay", "Deliver user events that were sent before the join"), ADDR_OPTION, AUTH_OPTION],
     run,
 };
 

@@ -13,7 +13,7 @@ pub(crate) const COMMAND: Command = Command {
     name: "keygen",
     arguments: "",
     synopsis: "Make a new encryption key",
-    about: "Prints a new random key of 32 bytes in base64, which is how agents take it.",
+    about: "Prints a new random key of 32 bytes in base64, for -encrypt, encrypt_key or a keyring file.",
     options: &[],
     run,
 };

@@ -1,4 +1,4 @@
-//! `thane keys`: changes and lists the keys of all members.
+//! `thane keys`: changes and lists the gossip keys of all members.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -14,13 +14,13 @@ pub(crate) const COMMAND: Command = Command {
     name: "keys",
     arguments: "[options]",
     synopsis: "Change and list the encryption keys of all members",
-    about: "Members of an encrypted cluster have a keyring. To go over to a new key, install it, use it, \
-        and then remove the old one. Doing one of these again does no harm.",
+    about: "Members of an encrypted cluster have a keyring. To change the key, install the new one, use it, and \
+        then remove the old one. Each of these steps can be repeated.",
     options: &[
-        ("-install=KEY", "Add the key to all keyrings; it is used to decrypt"),
-        ("-use=KEY", "Encrypt with this key, which all must have"),
-        ("-remove=KEY", "Take the key, not the one in use, out of all keyrings"),
-        ("-list", "List the keys, and how many members have each"),
+        ("-install=KEY", "Add the key to all keyrings, for decryption"),
+        ("-use=KEY", "Encrypt with this key, which every keyring must hold"),
+        ("-remove=KEY", "Remove the key from all keyrings; not the one in use"),
+        ("-list", "List the keys, with the number of members that have each"),
         ADDR_OPTION,
         AUTH_OPTION,
     ],
@@ -75,7 +75,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One of the requests, and what is said about it.
+/// A request about keys, and Serf's lines before and after it.
 struct Change {
     begins: &'static str,
     done: &'static str,
@@ -101,7 +101,7 @@ fn list_keys(client: &mut Client) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends the request; a failure says first which node failed why.
+/// Sends the request. A failure lists the reason of each node first.
 fn ask(client: &mut Client, change: &Change) -> Result<KeyResponse, Failure> {
     say(format_args!("==> {}", change.begins));
     client.keys(&change.request).map_err(|(error, response)| {

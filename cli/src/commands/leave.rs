@@ -1,4 +1,4 @@
-//! `thane leave`: makes an agent leave its cluster and end.
+//! `thane leave`: makes an agent leave its cluster and exit.
 
 use std::process::ExitCode;
 
@@ -12,9 +12,8 @@ use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 pub(crate) const COMMAND: Command = Command {
     name: "leave",
     arguments: "[options]",
-    synopsis: "Make an agent leave the cluster and end",
-    about: "Makes an agent tell the cluster that it leaves, and then end. The others list it as left, not \
-        as failed.",
+    synopsis: "Make an agent leave the cluster and exit",
+    about: "Makes an agent announce its departure and exit. The other members list it as left, not as failed.",
     options: &[ADDR_OPTION, AUTH_OPTION],
     run,
 };

@@ -20,13 +20,13 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "[options]",
     synopsis: "List the members of the cluster",
     about: "Lists the members that the agent knows, with address, status and tags. Filters are regular \
-        expressions; those given must all match.",
+        expressions; a member is listed if all of them match.",
     options: &[
-        ("-name=REGEX", "Only members with such a name"),
-        ("-status=REGEX", "Only members with such a status: alive, leaving, left or failed"),
-        ("-tag=NAME=REGEX", "Only members with such a tag; can be given several times"),
-        ("-role=REGEX", "The old way to say -tag role=REGEX"),
-        ("-detailed", "Protocol versions too (text only)"),
+        ("-name=REGEX", "Only members whose name matches"),
+        ("-status=REGEX", "Only members whose status (alive, leaving, left, failed) matches"),
+        ("-tag=NAME=REGEX", "Only members whose tag NAME matches; can be given several times"),
+        ("-role=REGEX", "Deprecated: use -tag role=REGEX"),
+        ("-detailed", "Show protocol versions too (text format only)"),
         ("-format=text", "text or json"),
         ADDR_OPTION,
         AUTH_OPTION,
@@ -99,10 +99,10 @@ fn push_tags(text: &mut String, tags: &ReceivedTags<'_>) {
     });
 }
 
-/// `address:port`, an IPv6 address in brackets; nothing before the colon where the address is not known.
+/// Appends `address:port`, an IPv6 address in brackets; an unknown address is empty.
 fn push_addr(text: &mut String, addr: Option<IpAddr>, port: u16) {
     match addr {
-        // The system's way to write one costs as much as all else in a row.
+        // The standard formatter takes as long as the rest of the row.
         Some(IpAddr::V4(ip)) => {
             for (place, octet) in ip.octets().into_iter().enumerate() {
                 if place > 0 {
@@ -125,7 +125,7 @@ fn push_number(text: &mut String, number: u16) {
     text.push(char::from(b'0' + (number % 10) as u8));
 }
 
-/// The JSON form.
+/// The list in JSON format.
 #[derive(Serialize)]
 struct Listing<'a> {
     members: Option<Vec<Listed<'a>>>,

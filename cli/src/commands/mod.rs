@@ -1,5 +1,5 @@
-//! The commands, and how one is found: a flag before the command is none of it, `-h` anywhere asks for its
-//! help, `-v` or `--version` anywhere is the command `version`.
+//! The table of commands, and the choice of one from a command line. As in Serf, a flag before the command does not
+//! belong to it, `-h` anywhere asks for the help, and `-v` or `--version` anywhere is the command `version`.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ mod rtt;
 mod tags;
 mod version;
 
-/// All commands, in the order in which they are listed.
+/// All commands, sorted by name, as the usage lists them.
 const ALL: &[Command] = &[
     agent::COMMAND,
     crate::decode::COMMAND,
@@ -44,10 +44,10 @@ const ALL: &[Command] = &[
     version::COMMAND,
 ];
 
-/// Exit code where there is no such command.
+/// Exit code for an unknown command.
 const NO_SUCH_COMMAND: u8 = 127;
 
-/// Runs what `arguments`, the program's without its name, ask for.
+/// Runs the command that `arguments`, the command line without the program's name, ask for.
 pub(crate) fn run(arguments: &[Argument]) -> ExitCode {
     match Invocation::of(arguments) {
         Invocation::Usage(code) => {
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &[Argument]) -> ExitCode {
         }
         Invocation::StrayFlags(command) => {
             say_aside(format_args!(
-                "Flags of {0} go after it: thane {0} ...\n\n{1}",
+                "Flags of {0} go after the command: thane {0} ...\n\n{1}",
                 command.name,
                 command.help()
             ));
@@ -70,14 +70,14 @@ pub(crate) fn run(arguments: &[Argument]) -> ExitCode {
     }
 }
 
-/// What a command line asks for.
+/// What a command line asks for, by Serf's rules.
 #[derive(Debug)]
 enum Invocation<'a> {
     /// The list of commands, and the exit code.
     Usage(u8),
     /// A command's help.
     Help(&'static Command),
-    /// Nothing: there are flags before the command.
+    /// Flags stand before the command, which is an error.
     StrayFlags(&'static Command),
     /// A command with its arguments.
     Run(&'static Command, &'a [Argument]),
@@ -107,7 +107,7 @@ impl Invocation<'_> {
     }
 }
 
-/// The one or two positional arguments of an event or query.
+/// The name and the payload of an event or a query from its positional arguments.
 fn name_and_payload<'a>(
     arguments: &'a [Argument],
     nameless: &'static str,
@@ -122,7 +122,7 @@ fn name_and_payload<'a>(
     }
 }
 
-/// Does something on Ctrl-C. Where that can't be had, Ctrl-C just ends the program.
+/// Calls `react` on Ctrl-C. If no handler can be installed, Ctrl-C ends the program.
 fn on_interrupt(react: impl Fn() + Send + 'static) {
     let _ = ctrlc::set_handler(react);
 }

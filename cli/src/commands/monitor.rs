@@ -1,4 +1,4 @@
-//! `thane monitor`: shows an agent's log and events as they come.
+//! `thane monitor`: shows an agent's log and events live.
 
 use std::process::{self, ExitCode};
 
@@ -14,8 +14,8 @@ pub(crate) const COMMAND: Command = Command {
     name: "monitor",
     arguments: "[options]",
     synopsis: "Show the log and the events of an agent",
-    about: "Shows an agent's last log lines, and then its log and all events as they come, until \
-        interrupted. The agent's own log level doesn't matter.",
+    about: "Shows the last log lines of an agent, then new log lines and all events, until interrupted. The log \
+        level of the agent does not limit the lines.",
     options: &[
         ("-log-level=info", "Lowest level to show: trace, debug, info, warn or err"),
         ADDR_OPTION,
@@ -47,7 +47,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     ))
 }
 
-/// An event's fields, each on a line of its own, in the notation of Go, which is what Serf shows.
+/// The fields of an event, one per line, in Go's notation, as Serf prints them.
 fn event_text(event: &StreamRecord) -> String {
     let fields = match event {
         StreamRecord::Members(record) => {
@@ -93,7 +93,8 @@ fn member_map(member: &Member) -> String {
     ])
 }
 
-/// Small numbers are signed for Serf's decoder and shown in decimal, others are not and are shown in hex.
+/// Go's decoder reads numbers below 128 as signed and others as unsigned; Go prints signed ones in decimal and
+/// unsigned ones in hex.
 fn number(number: u64) -> String {
     if number < 0x80 { number.to_string() } else { format!("{number:#x}") }
 }

@@ -1,4 +1,4 @@
-//! `thane query`: asks the cluster a question and shows the answers as they come.
+//! `thane query`: sends a query to the cluster and shows acks and responses.
 
 use std::collections::BTreeMap;
 use std::process::{self, ExitCode};
@@ -18,20 +18,19 @@ use crate::tags;
 pub(crate) const COMMAND: Command = Command {
     name: "query",
     arguments: "[options] NAME [PAYLOAD]",
-    synopsis: "Ask the cluster a question and show the answers",
-    about: "Sends a query to the cluster and shows who got it and who answers what, until the time is \
-        over.",
+    synopsis: "Send a query to the cluster and show the responses",
+    about: "Sends a query to the members and shows their acks and responses until the timeout.",
     options: &[
-        ("-node=NAME", "Ask only this node; can be given several times"),
-        ("-tag=NAME=REGEX", "Ask only nodes with such a tag; can be given several times"),
+        ("-node=NAME", "Query only this node; can be given several times"),
+        ("-tag=NAME=REGEX", "Query only nodes whose tag NAME matches; can be given several times"),
         (
             "-timeout=TIME",
-            "How long answers count, such as 5s; by default what fits the size of the \
-            cluster",
+            "How long responses are accepted, such as 5s; default: depends on the size of \
+            the cluster",
         ),
-        ("-relay-factor=0", "Send answers through so many other members as well"),
-        ("-no-ack", "Don't ask nodes to confirm that they got the query"),
-        ("-format=text", "text or json; JSON comes at the end"),
+        ("-relay-factor=0", "Number of other members that relay each response"),
+        ("-no-ack", "Don't ask nodes to acknowledge the query"),
+        ("-format=text", "text or json; JSON is printed after the timeout"),
         ADDR_OPTION,
         AUTH_OPTION,
     ],
@@ -78,8 +77,8 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes records until the last one, or until the agent is gone. At the deadline some agents send records
-/// without a sender, which mean nothing.
+/// Reads records until the last one, or until the agent closes the connection. Some agents send records without a
+/// sender at the deadline; these are ignored.
 fn gather(client: &mut Client, answers: &mut Answers) {
     while let Ok((_, Record::Query(record))) = client.record() {
         match record.kind.as_str() {
@@ -91,11 +90,11 @@ fn gather(client: &mut Client, answers: &mut Answers) {
     }
 }
 
-/// What becomes of the answers.
+/// Acks and responses in the format of the output.
 enum Answers {
-    /// Printed as they come, and counted.
+    /// Printed at once, and counted.
     Text { acks: u64, responses: u64, no_ack: bool },
-    /// Kept until all are there.
+    /// Collected until the query ends.
     Json(Gathered),
 }
 

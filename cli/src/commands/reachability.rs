@@ -1,4 +1,5 @@
-//! `thane reachability`: asks every member to confirm one query, and compares who does with who should.
+//! `thane reachability`: sends a query that every live member acknowledges, and compares the acks with the list of
+//! members.
 
 use std::collections::BTreeSet;
 use std::process::{self, ExitCode};
@@ -16,14 +17,13 @@ pub(crate) const COMMAND: Command = Command {
     name: "reachability",
     arguments: "[options]",
     synopsis: "Test whether all members can be reached",
-    about: "Sends a query that every live member confirms, waits until its time is over, and compares who \
-        did with who is alive. Differences point at the network or at addresses that are configured \
-        wrongly.",
-    options: &[("-verbose", "Show who confirms, and how long it took"), ADDR_OPTION, AUTH_OPTION],
+    about: "Sends a query that every live member acknowledges, waits for its timeout, and compares the acks with \
+        the live members. A difference points at the network or at wrongly configured addresses.",
+    options: &[("-verbose", "Show each ack and the time that the query took"), ADDR_OPTION, AUTH_OPTION],
     run,
 };
 
-/// A query that agents take although its name is one of theirs.
+/// The one query that agents accept although its name has Serf's reserved prefix.
 const PING_QUERY: &str = "_serf_ping";
 
 fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
@@ -49,7 +49,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     Ok(verdict(&acks, &live, &members))
 }
 
-/// Who confirmed.
+/// The acks of the query.
 struct Acks {
     count: usize,
     from: BTreeSet<String>,
@@ -82,7 +82,7 @@ fn gather(client: &mut Client, started: Instant, verbose: bool) -> Acks {
     acks
 }
 
-/// Says what is right and wrong; success where nothing is wrong.
+/// Prints what the comparison shows. Success if every live member, and no other, acknowledged once.
 fn verdict(acks: &Acks, live: &BTreeSet<&str>, members: &[Member]) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     if acks.from.len() < acks.count {
@@ -99,11 +99,11 @@ fn verdict(acks: &Acks, live: &BTreeSet<&str>, members: &[Member]) -> ExitCode {
             .iter()
             .filter(|from| !live.contains(from.as_str()))
             .for_each(|from| say(format_args!("\t{from}")));
-        say("Members are taken for failed that are not.");
+        say("These members are listed as not alive, but they answer.");
     } else {
         say("Received less acks than live nodes! Missing acks from:");
         live.iter().filter(|name| !acks.from.contains(**name)).for_each(|name| say(format_args!("\t{name}")));
-        say("Gossip packets to or from these members get lost.");
+        say("Gossip packets to or from these members are lost.");
     }
     say(advice(members));
     ExitCode::FAILURE
@@ -114,12 +114,12 @@ fn advice(members: &[Member]) -> String {
     let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
     [
         "",
-        "What to look at:",
-        "- Does every member reach the bind address of every other one, or its advertise",
-        "  address where it has one?",
-        &format!("- Do firewalls let UDP and TCP through, both ways? Ports: {ports}"),
-        "- Is there address translation between members? Then they need an advertise",
-        "  address that works from outside.",
+        "What to check:",
+        "- Every member must reach the advertise address (without one, the bind address)",
+        "  of every other member.",
+        &format!("- Firewalls must pass UDP and TCP in both directions. Ports: {ports}"),
+        "- Members behind address translation need an advertise address that is reachable",
+        "  from outside.",
     ]
     .join("\n")
 }

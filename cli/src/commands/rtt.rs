@@ -13,10 +13,9 @@ use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
 pub(crate) const COMMAND: Command = Command {
     name: "rtt",
     arguments: "[options] NODE1 [NODE2]",
-    synopsis: "Estimate the round trip between two nodes",
-    about: "Estimates the round trip between two nodes from their network coordinates, without a packet \
-        between them. NODE2 is by default the agent's own node. Nodes are named as in the list of \
-        members.",
+    synopsis: "Estimate the round-trip time between two nodes",
+    about: "Estimates the round-trip time between two nodes from their network coordinates, without sending a \
+        packet. NODE2 defaults to the node of the agent. Give node names as 'thane members' lists them.",
     options: &[ADDR_OPTION, AUTH_OPTION],
     run,
 };
@@ -33,7 +32,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let from = coordinate(&mut client, &one)?;
     let to = coordinate(&mut client, &two)?;
     let seconds = from.round_trip_to(&to);
-    // Serf cuts the estimate to whole nanoseconds before it prints it.
+    // Serf truncates the estimate to whole nanoseconds before it prints it.
     let ms = (seconds * 1e9).trunc() / 1e6;
     say(format_args!("Estimated {one} <-> {two} rtt: {ms:.3} ms"));
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ pub(crate) const COMMAND: Command = Command {
     name: "tags",
     arguments: "[options]",
     synopsis: "Change the tags of an agent",
-    about: "Sets and deletes tags of an agent while it runs, and tells the cluster.",
+    about: "Sets and deletes tags of a running agent and announces them to the cluster.",
     options: &[
         ("-set=NAME=VALUE", "Set a tag; can be given several times"),
         ("-delete=NAME", "Delete a tag; can be given several times"),

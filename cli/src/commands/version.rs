@@ -1,4 +1,4 @@
-//! `thane version`: which version this is.
+//! `thane version`: the version of the program and of the protocol.
 
 use std::process::ExitCode;
 
@@ -10,12 +10,12 @@ pub(crate) const COMMAND: Command = Command {
     name: "version",
     arguments: "",
     synopsis: "Print the version",
-    about: "Prints Thane's version and the versions of Serf's protocol that it speaks.",
+    about: "Prints the version of Thane and the versions of Serf's protocol that it speaks.",
     options: &[],
     run,
 };
 
-/// The version of Serf's protocol that agents speak, and the oldest that they understand.
+/// The version of Serf's protocol that agents speak by default, and the oldest that they understand.
 const PROTOCOL: (u8, u8) = (5, 2);
 
 fn run(_: &[Argument]) -> Result<ExitCode, Failure> {

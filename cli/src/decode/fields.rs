@@ -1,5 +1,5 @@
-//! Every field of every message as JSON. Fields have the names they have on the wire; byte fields show their
-//! size, their hex digits and, where it is printable, their text.
+//! Every field of every message as JSON. Fields have their names on the wire; byte fields show their size, their hex
+//! digits and, if printable, their text.
 
 use serde_json::{Map, Value, json};
 use thane_engine::wire::serf::{EventSlot, Filter, MemberRecord, PushPullState, Query, QueryResponse, Relay};
@@ -7,13 +7,13 @@ use thane_engine::wire::{
     Coordinate, DecodeError, Message, NodeState, SerfMessage, WireState, decode_tags, ip_from_bytes,
 };
 
-/// Serf's words for the status of a member, by number.
+/// Serf's names of a member's status, by number.
 const STATUSES: [&str; 5] = ["none", "alive", "leaving", "left", "failed"];
 
 /// One memberlist message, type byte first.
 ///
 /// # Errors
-/// Why Serf's message in it is refused.
+/// The reason why a Serf message inside it is refused.
 pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, DecodeError> {
     let (kind, body) = match message {
         Message::User(serf) => return user(serf),
@@ -65,10 +65,10 @@ pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, Deco
     Ok(json!({ "type": kind, "bytes": bytes.len(), "body": body }))
 }
 
-/// A user message: what Serf says through memberlist.
+/// A user message: the memberlist message that carries a Serf message.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason why the Serf message is refused.
 pub(super) fn user(bytes: &[u8]) -> Result<Value, DecodeError> {
     Ok(json!({ "type": "user", "serf": serf(bytes)? }))
 }
@@ -92,10 +92,10 @@ pub(super) fn node_state(node: &NodeState<'_>) -> Value {
     })
 }
 
-/// One serf message, type byte first.
+/// One Serf message, type byte first.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason why it is refused.
 pub(super) fn serf(bytes: &[u8]) -> Result<Value, DecodeError> {
     let (kind, body) = match SerfMessage::decode(bytes)? {
         SerfMessage::Leave(leave) => {
@@ -152,7 +152,7 @@ fn printable(bytes: &[u8]) -> Option<&str> {
     (!text.is_empty() && !text.contains(control)).then_some(text)
 }
 
-/// An address, which old peers leave out in places.
+/// An address; old members leave some of them empty.
 fn addr_json(bytes: &[u8]) -> Value {
     match ip_from_bytes(bytes) {
         Some(ip) => json!({ "ip": ip.to_string(), "hex": hex(bytes) }),
@@ -176,7 +176,7 @@ fn versions_json(versions: &[u8]) -> Value {
     Value::Object(json)
 }
 
-/// Serf puts its coordinate into acks. A payload that is none is the node's own affair and no error.
+/// Serf puts its coordinate into acks. Another payload is not an error: other programs use it for their own data.
 fn ack_payload(payload: &[u8]) -> Value {
     let mut json = bytes_json(payload);
     match Coordinate::decode(payload) {
@@ -236,7 +236,7 @@ fn query_json(query: &Query<'_>) -> Value {
     })
 }
 
-/// A filter that can't be understood is not refused: the query is passed on, and not answered.
+/// A filter that can't be decoded does not refuse the query: members forward it and don't answer.
 fn filter_json(bytes: &[u8]) -> Value {
     let mut json = bytes_json(bytes);
     match Filter::decode(bytes) {
@@ -247,8 +247,8 @@ fn filter_json(bytes: &[u8]) -> Value {
     json
 }
 
-/// A response does not say what was asked. Answers to Serf's own queries have a type byte of their own; the
-/// application's may start with the same byte, so one that is not such an answer stays what it is.
+/// A response does not name its query. Responses to Serf's internal queries begin with a type byte; a response of an
+/// application may begin with the same byte, so a payload that does not decode is shown as bytes only.
 fn response_json(response: &QueryResponse<'_>) -> Value {
     let mut payload = bytes_json(&response.payload);
     let internal = SerfMessage::decode(&response.payload);
@@ -271,8 +271,8 @@ fn hold(payload: &mut Value, held: Result<Value, DecodeError>) {
     }
 }
 
-/// Whoever relays a message does not look at it, so one that can't be understood is no error here. A relay in
-/// a relay is not looked into: a datagram can hold thousands of them.
+/// A relaying member does not decode the inner message, so an undecodable one is not an error. A relay inside a
+/// relay is not decoded: a datagram can hold thousands of them.
 fn relay_json(bytes: &[u8], relay: &Relay<'_>) -> Value {
     let mut json = json!({
         "type": "relay",

@@ -1,12 +1,11 @@
-//! `thane decode`: says what bytes from the wire mean, in the words of the decoder that the agent itself
-//! uses. Nothing is parsed here a second time: the engine tells what it takes off and what it finds.
+//! `thane decode`: shows captured bytes as JSON. The engine's own decoder reads them and reports each layer and each
+//! message; nothing here parses a second time.
 
 mod fields;
 mod options;
 mod rpc;
 mod tree;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -15,34 +14,32 @@ use thane_engine::wire::limits::DATAGRAM_BYTES_MAX;
 
 use crate::command::Command;
 use crate::flags::Argument;
+use crate::output::{say, say_aside};
 use options::{Options, Transport};
 use tree::Tree;
 
 pub(crate) const COMMAND: Command = Command {
     name: "decode",
     arguments: "[options] HEX | --file PATH | -",
-    synopsis: "Say what bytes from the wire mean",
-    about: "Says what bytes of Serf's protocols mean: what they are wrapped in (label, seal, checksum, \
-            compression, compound) and every field, as JSON. The bytes are given as hex digits; white space and \
-            colons between bytes and a 0x in front don't matter. '-' reads them from standard input. Exit codes: 0 \
-            decoded, 1 refused (all or a part; why is on standard error), 2 wrong usage.",
+    synopsis: "Decode captured bytes of Serf's protocols to JSON",
+    about: "Decodes bytes of Serf's protocols to JSON: every layer (label, encryption, checksum, compression, \
+            compound) and every field. Give the bytes as hex digits; white space and colons between bytes and a \
+            leading 0x are ignored. '-' reads them from standard input. Exit codes: 0 decoded, 1 all or a part \
+            refused (the reason is on standard error), 2 wrong usage.",
     options: &[
         ("-file=path", "Read the hex digits from a file"),
-        (
-            "-key=key",
-            "A key for sealed bytes, base64 or hex: 16, 24 or 32 bytes. May be given more than once",
-        ),
-        ("-label=text", "The cluster's label, where one is used"),
+        ("-key=key", "A key to decrypt with, base64 or hex: 16, 24 or 32 bytes; can be given several times"),
+        ("-label=text", "The label of the cluster, if it uses one"),
         (
             "-transport=udp",
-            "udp: a gossip datagram. tcp: what one side of a gossip stream sent. rpc: what one side of an RPC \
-             connection sent",
+            "udp: a gossip datagram. tcp: the bytes that one side of a gossip stream sent. rpc: the bytes that one \
+             side of an RPC connection sent",
         ),
     ],
     run: |arguments| Ok(run(arguments)),
 };
 
-/// Wrong usage; refused bytes are 1.
+/// Exit code for wrong usage; refused bytes give 1.
 const EXIT_USAGE: u8 = 2;
 
 /// Runs the command with the arguments after its name.
@@ -57,22 +54,22 @@ fn run(args: &[Argument]) -> ExitCode {
     };
     let explained = explain(&options, payload);
     if let Some(json) = &explained.json {
-        print(&format!("{json:#}\n"));
+        say(format_args!("{json:#}"));
     }
     match explained.refusal {
         None => ExitCode::SUCCESS,
         Some(refusal) => {
-            eprintln!("thane decode: refused: {refusal}");
+            say_aside(format_args!("thane decode: refused: {refusal}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What bytes mean.
+/// The result of decoding.
 struct Explained {
-    /// What could be decoded; none if nothing could.
+    /// The decoded part; `None` if nothing could be decoded.
     json: Option<Value>,
-    /// Why all or some of it is refused, in one line.
+    /// The reason why all or a part was refused, in one line.
     refusal: Option<String>,
 }
 
@@ -105,35 +102,31 @@ fn explain(options: &Options, payload: Vec<u8>) -> Explained {
     Explained { json, refusal }
 }
 
-/// What to try where a flag is the likely reason.
+/// What to try if a wrong or missing flag is the likely reason.
 fn hint(options: &Options, reason: DecodeError, first: Option<u8>, label: Option<&str>) -> Option<String> {
     let keyless = options.keys.is_empty();
     Some(match (reason, label) {
-        (DecodeError::LabelMismatch, Some(label)) => format!("its label is {label:?}: give it with --label"),
-        (DecodeError::LabelMissing, _) => "it has no label: leave --label out".to_owned(),
-        (DecodeError::Encrypted, _) => "give its key with --key".to_owned(),
-        (DecodeError::NotEncrypted, _) => "leave --key out".to_owned(),
-        (DecodeError::WrongKey, _) => "no given key opens it; plain bytes need no --key".to_owned(),
-        // A sealed datagram has no mark: its first byte is the version of the seal.
+        (DecodeError::LabelMismatch, Some(label)) => format!("the label is {label:?}: give it with -label"),
+        (DecodeError::LabelMissing, _) => "the bytes have no label: leave -label out".to_owned(),
+        (DecodeError::Encrypted, _) => "give the key with -key".to_owned(),
+        (DecodeError::NotEncrypted, _) => "leave -key out".to_owned(),
+        (DecodeError::WrongKey, _) => {
+            "none of the keys decrypts the bytes; plain bytes need no -key".to_owned()
+        }
+        // Nothing marks a sealed datagram: its first byte is the version of the encryption.
         (DecodeError::BadMsgpack | DecodeError::Truncated, _)
             if keyless && matches!(first, Some(0 | 1)) && options.transport == Transport::Udp =>
         {
-            "if it is sealed, give its key with --key".to_owned()
+            "if the bytes are encrypted, give the key with -key".to_owned()
         }
-        (DecodeError::StreamCut, _) => "it ends in the middle of a message".to_owned(),
+        (DecodeError::StreamCut, _) => "the bytes end in the middle of a message".to_owned(),
         _ => return None,
     })
 }
 
 fn wrong_usage(message: &str) -> ExitCode {
-    eprintln!("thane decode: {message}");
+    say_aside(format_args!("thane decode: {message}"));
     ExitCode::from(EXIT_USAGE)
-}
-
-/// Prints; whoever closed the other end has seen enough.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line of `thane decode`, and where the payload comes from.
+//! The command line of `thane decode`, and the source of the payload.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use thane_engine::wire::limits::LABEL_BYTES_MAX;
 
 use crate::flags::{Argument, Flags};
 
-/// Text that is read: hex of the largest stream, with a separator after each byte.
+/// Longest text that is read: the hex digits of the largest stream with a separator after each byte.
 const TEXT_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// What was asked for.
+/// The parsed command line.
 pub(super) struct Options {
     input: Input,
     pub(super) keys: Vec<Vec<u8>>,
@@ -46,7 +46,10 @@ impl Transport {
 }
 
 impl Options {
-    /// Parses the arguments after `decode`; says what is wrong with them in one line.
+    /// Parses the arguments after `decode`.
+    ///
+    /// # Errors
+    /// One line about the first mistake.
     pub(super) fn parse(args: &[Argument]) -> Result<Options, String> {
         let (mut file, mut keys, mut label) = (String::new(), Vec::<String>::new(), String::new());
         let mut transport = Transport::Udp.as_str().to_owned();
@@ -59,21 +62,26 @@ impl Options {
             .map_err(|error| format!("{error}; see thane decode -h"))?;
         let input = match (rest, file.is_empty()) {
             ([], true) => {
-                return Err("no payload: give hex digits, --file PATH, or - for standard input".into());
+                return Err("no payload: give hex digits, -file PATH, or - for standard input".into());
             }
             ([], false) => Input::File(file.into()),
             ([payload], true) => positional(payload),
             ([_, flag, ..], _) if flag.starts_with('-') => {
-                return Err(format!("{flag} stands after the payload; flags go before it"));
+                return Err(format!("{flag} stands after the payload: put flags before it"));
             }
-            _ => return Err("more than one payload: quote hex digits that have spaces between them".into()),
+            _ => {
+                return Err("more than one payload: put hex digits with spaces between them in quotes".into());
+            }
         };
         let keys =
             keys.iter().zip(1..).map(|(key, number)| parse_key(key, number)).collect::<Result<_, _>>()?;
         Ok(Options { input, keys, label: parse_label(label)?, transport: parse_transport(&transport)? })
     }
 
-    /// Reads the payload; says in one line why it can't be.
+    /// Reads the payload from its source.
+    ///
+    /// # Errors
+    /// One line with the source and the reason.
     pub(super) fn read_payload(&self) -> Result<Vec<u8>, String> {
         let (what, text) = match &self.input {
             Input::Argument(text) => ("the argument".to_owned(), Ok(text.clone())),
@@ -87,7 +95,7 @@ impl Options {
         parse_hex(&text).map_err(|error| format!("bad hex in {what}: {error}"))
     }
 
-    /// What takes what is sealed and labelled like that.
+    /// The engine's envelope with these keys and this label.
     pub(super) fn envelope(&self) -> Envelope {
         let envelope = Envelope::new(&self.keys).expect("the keys' sizes were checked when they were parsed");
         Envelope { label: self.label.clone(), ..envelope }
@@ -102,19 +110,19 @@ fn parse_transport(name: &str) -> Result<Transport, String> {
     [Transport::Udp, Transport::Tcp, Transport::Rpc]
         .into_iter()
         .find(|transport| transport.as_str() == name)
-        .ok_or(format!("unknown transport '{name}'; it is udp, tcp or rpc"))
+        .ok_or(format!("unknown transport '{name}': use udp, tcp or rpc"))
 }
 
 fn parse_label(label: String) -> Result<Vec<u8>, String> {
     if label.len() > LABEL_BYTES_MAX {
-        return Err(format!("the label has {} bytes; it may have {LABEL_BYTES_MAX}", label.len()));
+        return Err(format!("the label has {} bytes: at most {LABEL_BYTES_MAX} are allowed", label.len()));
     }
     Ok(label.into_bytes())
 }
 
-/// The key itself is not repeated in errors: terminals and logs keep them.
+/// Errors don't contain the key: terminals and logs keep them.
 fn parse_key(text: &str, number: usize) -> Result<Vec<u8>, String> {
-    // 32 hex digits are valid base64 too, but of a key that has no letter beyond f; nobody has one.
+    // 32 hex digits are valid base64 too, of a key whose base64 has no letter beyond f: practically impossible.
     let hex = matches!(text.len(), 32 | 48 | 64).then(|| parse_hex(text).ok()).flatten();
     let key = match hex {
         Some(key) => key,
@@ -124,7 +132,7 @@ fn parse_key(text: &str, number: usize) -> Result<Vec<u8>, String> {
     };
     match key.len() {
         16 | 24 | 32 => Ok(key),
-        len => Err(format!("key {number} has {len} bytes; it must have 16, 24 or 32")),
+        len => Err(format!("key {number} has {len} bytes: it must have 16, 24 or 32")),
     }
 }
 
@@ -138,8 +146,8 @@ fn read_text(source: impl Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Bytes from hex digits, with white space and colons between bytes and a 0x in front. Positions in errors
-/// count characters from 1.
+/// Reads hex digits, with white space and colons allowed between bytes and a leading 0x. Positions in errors count
+/// characters from 1.
 fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     let mut chars = text.chars().zip(1..).skip_while(|(c, _)| c.is_whitespace()).peekable();
     let mut prefix = chars.clone();
@@ -150,7 +158,7 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     }
     let digit = |c: char, place: usize| {
         let value = c.to_digit(16).and_then(|value| u8::try_from(value).ok());
-        value.ok_or(format!("{c:?} at position {place} is no hex digit"))
+        value.ok_or(format!("{c:?} at position {place} is not a hex digit"))
     };
     let mut bytes = Vec::with_capacity(text.len() / 2);
     while let Some((high, place)) = chars.next() {
@@ -177,11 +185,11 @@ mod tests {
         }
         assert!(parse_hex("0x").unwrap().is_empty());
         assert!(parse_hex("").unwrap().is_empty());
-        assert_eq!(parse_hex("0c0g").unwrap_err(), "'g' at position 4 is no hex digit");
+        assert_eq!(parse_hex("0c0g").unwrap_err(), "'g' at position 4 is not a hex digit");
         assert_eq!(parse_hex("0c 0").unwrap_err(), "the last digit, at position 4, is half a byte");
-        assert_eq!(parse_hex("0 c").unwrap_err(), "' ' at position 2 is no hex digit");
-        assert_eq!(parse_hex("0x0c0x").unwrap_err(), "'x' at position 6 is no hex digit");
-        assert_eq!(parse_hex("é").unwrap_err(), "'é' at position 1 is no hex digit");
+        assert_eq!(parse_hex("0 c").unwrap_err(), "' ' at position 2 is not a hex digit");
+        assert_eq!(parse_hex("0x0c0x").unwrap_err(), "'x' at position 6 is not a hex digit");
+        assert_eq!(parse_hex("é").unwrap_err(), "'é' at position 1 is not a hex digit");
     }
 
     #[test]
@@ -190,7 +198,7 @@ mod tests {
         assert_eq!(parse_key(&BASE64_STANDARD.encode([0xfb; 16]), 1).unwrap(), [0xfb; 16]);
         assert_eq!(parse_key(&BASE64_STANDARD.encode([0xfb; 24]), 1).unwrap(), [0xfb; 24]);
         assert_eq!(parse_key(&BASE64_STANDARD.encode([0xfb; 32]), 1).unwrap(), [0xfb; 32]);
-        assert_eq!(parse_key("AAAA", 2).unwrap_err(), "key 2 has 3 bytes; it must have 16, 24 or 32");
+        assert_eq!(parse_key("AAAA", 2).unwrap_err(), "key 2 has 3 bytes: it must have 16, 24 or 32");
         let neither = parse_key("secret!", 1).unwrap_err();
         assert!(neither.starts_with("key 1 is neither") && !neither.contains("secret"), "{neither}");
     }

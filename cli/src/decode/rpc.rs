@@ -1,4 +1,4 @@
-//! What one side of an RPC connection sent: bare msgpack values, one after the other (PROTOCOL section 6).
+//! The bytes of one side of an RPC connection: msgpack values without framing (PROTOCOL 6).
 
 use serde_json::{Map, Value};
 use thane_engine::wire::DecodeError;
@@ -7,7 +7,7 @@ use thane_engine::wire::msgpack::Reader;
 
 use super::fields::{bytes_json, hex};
 
-/// All values up to the end or to the first that is none; then why, and at which byte it starts.
+/// All values up to the end or to the first invalid one; for that the reason and the byte where it starts.
 pub(super) fn values(bytes: &[u8]) -> (Vec<Value>, Option<(DecodeError, usize)>) {
     let mut reader = Reader::new(bytes);
     let mut values = Vec::new();
@@ -34,7 +34,7 @@ fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DecodeError> {
         0xc4..=0xc6 => bytes_json(reader.raw()?),
         0xa0..=0xbf | 0xd9..=0xdb => {
             let raw = reader.raw()?;
-            // Old clients send bytes as strings too.
+            // Old clients send bytes as strings as well.
             std::str::from_utf8(raw).map_or_else(|_| bytes_json(raw), Value::from)
         }
         0x90..=0x9f | 0xdc | 0xdd => {
@@ -57,7 +57,7 @@ fn value(reader: &mut Reader<'_>, depth: u32) -> Result<Value, DecodeError> {
     })
 }
 
-/// Extensions, which neither side uses, are shown as they are.
+/// Extensions, which neither side uses, are shown as hex digits.
 fn extension(reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
     let start = reader.rest();
     reader.skip()?;

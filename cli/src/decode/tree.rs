@@ -1,4 +1,4 @@
-//! What a payload is wrapped in and what it says, as a tree: built while the engine decodes it.
+//! The layers and messages of a payload as a tree, built from the steps that the engine reports while it decodes.
 
 use serde_json::{Map, Value, json};
 use thane_engine::wire::envelope::Envelope;
@@ -9,15 +9,15 @@ use thane_engine::wire::{DecodeError, Layer, Step};
 
 use super::fields::{self, bytes_json, hex};
 
-/// The wrappings and messages of one payload.
+/// The layers and messages of one payload.
 #[derive(Default)]
 pub(super) struct Tree {
-    /// The wrappings around what comes next, outermost first.
+    /// The open layers, outermost first.
     open: Vec<Map<String, Value>>,
     root: Option<Value>,
     label: Option<String>,
     messages: usize,
-    /// The first refusal and where it was.
+    /// The first refusal and its place.
     refusal: Option<(DecodeError, String)>,
     refused: usize,
 }
@@ -33,8 +33,8 @@ impl Tree {
         tree.close()
     }
 
-    /// Decodes what one side of a stream sent. Only the side that dialled labels it (PROTOCOL 4.1), so bytes
-    /// without a label are read as an answer.
+    /// Decodes the bytes that one side of a stream sent. Only the side that dialled sends the label (PROTOCOL 4.1),
+    /// so bytes without a label are decoded as an answer.
     pub(super) fn of_stream(envelope: &Envelope, bytes: &[u8]) -> Tree {
         let mut tree = Tree::default();
         let labelled = bytes.first() == Some(&HAS_LABEL);
@@ -48,18 +48,18 @@ impl Tree {
             Ok(None) => tree.refuse(DecodeError::StreamCut),
             Ok(Some(StreamMessage::PushPull(frame))) => tree.on_push_pull(&frame),
             Ok(Some(StreamMessage::User(serf))) => tree.on_described(&serf, fields::user(&serf)),
-            // These were told with all their fields.
+            // The steps have reported these with all their fields.
             Ok(Some(StreamMessage::Ping { .. } | StreamMessage::Ack { .. } | StreamMessage::Err(_))) => {}
         }
         tree.close()
     }
 
-    /// Of bytes that are not even looked at.
+    /// The tree of bytes that are refused without decoding.
     pub(super) fn refused(reason: DecodeError) -> Tree {
         Tree { refusal: Some((reason, String::new())), refused: 1, ..Tree::default() }
     }
 
-    /// Why something was refused, and what it lay in.
+    /// The first refusal: its reason and the layers around it.
     pub(super) fn refusal(&self) -> Option<(DecodeError, String)> {
         let (reason, path) = self.refusal.clone()?;
         let more = match self.refused {
@@ -69,12 +69,12 @@ impl Tree {
         Some((reason, path + &more))
     }
 
-    /// The label that came with the payload.
+    /// The label of the payload.
     pub(super) fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 
-    /// The tree; none if no message could be decoded.
+    /// The tree; `None` if no message could be decoded.
     pub(super) fn into_json(self) -> Option<Value> {
         self.root.filter(|_| self.messages > 0)
     }
@@ -142,7 +142,7 @@ impl Tree {
         }
     }
 
-    /// Puts a wrapping or message into the wrapping around it.
+    /// Adds a layer or message to the layer around it.
     fn attach(&mut self, value: Value) {
         match self.open.last_mut() {
             None => self.root = Some(value),
@@ -153,7 +153,7 @@ impl Tree {
         }
     }
 
-    /// Leaves the wrappings that hold everything.
+    /// Closes all open layers.
     fn close(mut self) -> Tree {
         while !self.open.is_empty() {
             self.leave();

@@ -1,4 +1,4 @@
-//! The demo's agents, and measuring what they report.
+//! The agents of the demo, and the measurements of what they report.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::PATIENCE;
 use super::show::{Cell, Show};
 
-/// The demo's own part of the loopback range.
+/// The addresses of the demo: 127.77.0.1 and up.
 const NETWORK: [u8; 3] = [127, 77, 0];
 
 /// The running agents.
@@ -27,45 +27,45 @@ pub(super) struct Cluster {
     started_in: Duration,
 }
 
-/// What an agent was told by its engine, and when.
+/// An event of an agent, and when it arrived.
 struct Report {
     agent: usize,
     at: Instant,
     event: Event,
 }
 
-/// How fast something became known.
+/// How fast the agents learned of something.
 pub(super) struct Spread {
     reached: usize,
     of: usize,
-    /// Until the first agent knew.
+    /// Time until the first agent knew.
     first: Duration,
-    /// Until half of them knew.
+    /// Time until half of them knew.
     pub(super) half: Duration,
-    /// Until the last one knew.
+    /// Time until the last one knew.
     pub(super) last: Duration,
 }
 
-/// What became of a query.
+/// The result of a query.
 #[derive(Default)]
 pub(super) struct QueryOutcome {
     pub(super) acks: usize,
     pub(super) responses: usize,
-    /// Until the last ack or answer.
+    /// Time until the last ack or response.
     pub(super) last: Duration,
 }
 
-/// What all agents sent.
+/// The traffic of all agents.
 pub(super) struct Traffic {
     pub(super) took: Duration,
     pub(super) datagrams: u64,
     pub(super) bytes: u64,
-    /// Refused input: reason and count.
+    /// Refused input: agent, reason and count.
     pub(super) drops: Vec<String>,
 }
 
 impl Cluster {
-    /// Starts the agents; they don't know each other yet.
+    /// Starts the agents; they do not know each other yet.
     pub(super) async fn start(count: usize, driver: DriverChoice) -> Result<Cluster, String> {
         let started = Instant::now();
         let engine = Engine::start(driver).map_err(|error| format!("can't start the engine: {error}"))?;
@@ -100,13 +100,13 @@ impl Cluster {
         self.started_in
     }
 
-    /// Joins all agents through the first one. Returns when every one sees all.
+    /// Joins all agents through the first one. Returns when every agent lists all.
     pub(super) async fn join_all(&mut self, show: &mut Show) -> Result<Duration, String> {
         let begun = Instant::now();
         let seed = [self.agents[0].bound().to_string()];
         for agent in &self.agents[1..] {
             let (agent, seed) = (agent.clone(), seed.clone());
-            // The result shows in the views that are waited for.
+            // A failed join shows in the views below.
             tokio::spawn(async move { agent.join(&seed, false).await });
         }
         let count = self.agents.len();
@@ -123,7 +123,7 @@ impl Cluster {
                 full += 1;
                 show.cell(report.agent, Cell::Alive);
             }
-            show.progress(&format!("{full} of {count} agents see everybody"));
+            show.progress(&format!("{full} of {count} agents list all members"));
         }
         Ok(begun.elapsed())
     }
@@ -141,10 +141,10 @@ impl Cluster {
         let sent = self.agents[from].user_event(name, Bytes::from_static(payload.as_bytes()), false).await;
         sent.map_err(|error| error.to_string())?;
         let is_it = |event: &Event| matches!(event, Event::User { name: known, .. } if known == name);
-        self.spread(begun, to, is_it, Cell::Told, show).await
+        self.spread(begun, to, is_it, Cell::Reached, show).await
     }
 
-    /// One agent asks; everybody answers. Returns when the query is over.
+    /// One agent sends a query and all respond. Returns at the query's timeout.
     pub(super) async fn query(
         &mut self,
         from: usize,
@@ -170,7 +170,7 @@ impl Cluster {
         Ok(outcome)
     }
 
-    /// One agent stops without a word.
+    /// One agent stops without a leave.
     pub(super) async fn kill(
         &mut self,
         agent: usize,
@@ -181,7 +181,7 @@ impl Cluster {
         let begun = Instant::now();
         self.agents[agent].shutdown().await;
         show.cell(agent, Cell::Failed);
-        let is_it = |event: &Event| tells_of(event, MemberEventKind::Failed, &name);
+        let is_it = |event: &Event| is_about(event, MemberEventKind::Failed, &name);
         self.spread(begun, to, is_it, Cell::Alive, show).await
     }
 
@@ -197,17 +197,17 @@ impl Cluster {
         let leaver = self.agents[agent].clone();
         let leaving = tokio::spawn(async move { leaver.leave().await });
         show.cell(agent, Cell::Left);
-        let is_it = |event: &Event| tells_of(event, MemberEventKind::Leave, &name);
+        let is_it = |event: &Event| is_about(event, MemberEventKind::Leave, &name);
         let spread = self.spread(begun, to, is_it, Cell::Alive, show).await?;
         leaving.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         Ok(spread)
     }
 
-    /// What all agents that still run sent so far.
+    /// The traffic so far of all agents that still run.
     pub(super) async fn traffic(&self) -> Traffic {
         let mut traffic = Traffic { took: self.started.elapsed(), datagrams: 0, bytes: 0, drops: Vec::new() };
         for agent in &self.agents {
-            // The killed one answers no more.
+            // The killed agent has no stats any more.
             let Ok(stats) = agent.stats().await else { continue };
             traffic.datagrams += stats.datagrams.1;
             traffic.bytes += stats.datagram_bytes.1;
@@ -217,12 +217,12 @@ impl Cluster {
         traffic
     }
 
-    /// Stops everything.
+    /// Stops all agents and the engine.
     pub(super) async fn stop(&self) {
         self.engine.stop().await;
     }
 
-    /// Waits until all of `to` report it.
+    /// Waits until all agents of `to` report the event.
     async fn spread(
         &mut self,
         begun: Instant,
@@ -270,17 +270,17 @@ impl Spread {
     }
 }
 
-fn tells_of(event: &Event, what: MemberEventKind, name: &str) -> bool {
+fn is_about(event: &Event, what: MemberEventKind, name: &str) -> bool {
     matches!(event, Event::Member { kind, members } if *kind == what && members.iter().any(|m| m.name == name))
 }
 
-/// Passes on what an agent is told, and answers queries with the agent's name.
+/// Forwards the events of an agent, and responds to queries with the agent's name.
 async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc::UnboundedSender<Report>) {
-    while let Some(told) = outlet.next().await {
-        let OutletItem::Event(event) = told else { continue };
+    while let Some(item) = outlet.next().await {
+        let OutletItem::Event(event) = item else { continue };
         let at = Instant::now();
         if let Event::Query { token, .. } = &event {
-            // A refusal (the time is over) shows in the count of answers.
+            // A refused response (after the timeout) shows in the count of responses.
             let _ = handle.respond(*token, Bytes::from(format!("{} is up", handle.name()))).await;
         }
         if reports.send(Report { agent, at, event }).is_err() {

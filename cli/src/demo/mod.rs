@@ -1,5 +1,5 @@
-//! `thane demo`: a cluster of complete agents in one process, on real sockets of 127.0.0.0/8, and what
-//! happens in it, step by step with measured times. No configuration, no root.
+//! `thane demo`: a cluster of nodes in one process, on real sockets of 127.0.0.0/8, shown step by step with measured
+//! times. It needs no configuration and no root.
 
 mod cluster;
 mod show;
@@ -14,24 +14,23 @@ use crate::flags::{Argument, Flags};
 use cluster::{Cluster, Spread};
 use show::Show;
 
-/// Agents of a demo: enough for the grid to say something, and few enough for any laptop.
+/// Fewest and most agents: one sends, one is killed, one leaves; and few enough for any laptop.
 const AGENTS_MIN: i64 = 3;
 const AGENTS_MAX: i64 = 200;
-/// Longest wait for a step. A kill among 200 agents is known after some 15 s with Serf's LAN timers.
+/// Longest wait for a step. With Serf's LAN timers a crash among 200 agents is known after about 15 s.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How long answers to the demo's query are taken.
+/// Timeout of the demo's query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) const COMMAND: Command = Command {
     name: "demo",
     arguments: "[options]",
-    synopsis: "Show what a cluster does, on this machine, in half a minute",
-    about: "Starts 25 agents in this process on real UDP and TCP sockets of 127.0.0.0/8 and shows what a cluster \
-            does: they join, one sends an event, one asks a query, one is killed and found out, one leaves. \
-            Nothing stays behind.",
+    synopsis: "Run a cluster on this machine for half a minute and show what it does",
+    about: "Starts 25 agents in this process on real UDP and TCP sockets of 127.0.0.0/8 and measures a join, a \
+            user event, a query, the detection of a crash, and a leave. Leaves no files and no processes behind.",
     options: &[
-        ("-agents=25", "How many agents, 3 to 200"),
-        ("-io-driver=auto", "How datagrams are moved: auto, io_uring or portable"),
+        ("-agents=25", "Number of agents, 3 to 200"),
+        ("-io-driver=auto", "Datagram driver: auto, io_uring or portable"),
     ],
     run,
 };
@@ -45,7 +44,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage("The demo takes no arguments."));
     }
     if !(AGENTS_MIN..=AGENTS_MAX).contains(&agents) {
-        let text = format!("Invalid -agents={agents}: a demo has {AGENTS_MIN} to {AGENTS_MAX} agents");
+        let text = format!("Invalid -agents={agents}: use {AGENTS_MIN} to {AGENTS_MAX}");
         return Err(Failure::Message(text));
     }
     let choice = driver.parse::<DriverChoice>().map_err(Failure::Message)?;
@@ -58,7 +57,23 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The steps. Every number shown is measured from the command to what agents report.
+/// Which agent plays which part. All four are different where there are enough agents; the killed agent and the
+/// leaver always are, and neither is the first, through which all join.
+#[derive(Debug)]
+struct Cast {
+    sender: usize,
+    asker: usize,
+    killed: usize,
+    leaver: usize,
+}
+
+impl Cast {
+    fn of(agents: usize) -> Cast {
+        Cast { sender: 1, asker: 2, killed: agents / 2, leaver: agents - 1 }
+    }
+}
+
+/// The steps. Each time is measured from the command to the agents' events.
 async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
     let mut cluster = Cluster::start(agents, driver).await?;
     let mut show = Show::new(agents, 6);
@@ -75,7 +90,7 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
     let full = cluster.join_all(&mut show).await?;
     show.done("join", &format!("every agent sees all {agents}"), full);
 
-    let (sender, asker, killed, leaver) = (1, 2, agents / 2 + 1, agents - 1);
+    let Cast { sender, asker, killed, leaver } = Cast::of(agents);
     show.begin("event", &format!("\"deploy v1.2.3\" from {}", cluster.name(sender)));
     let spread = cluster.event(sender, "deploy", "v1.2.3", &all, &mut show).await?;
     show.done("event", &format!("{}: {}", cluster.name(sender), spread.text("reached")), spread.last);
@@ -92,11 +107,11 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
 
     let others =
         |gone: &[usize]| -> Vec<usize> { all.iter().copied().filter(|n| !gone.contains(n)).collect() };
-    show.begin("kill", &format!("{} stops without a word", cluster.name(killed)));
+    show.begin("kill", &format!("{} stops without a leave", cluster.name(killed)));
     let known = cluster.kill(killed, &others(&[killed]), &mut show).await?;
     show.done("kill", &format!("{}: {}", cluster.name(killed), known.text("failed for")), known.last);
 
-    show.begin("leave", &format!("{} says goodbye", cluster.name(leaver)));
+    show.begin("leave", &format!("{} announces its departure", cluster.name(leaver)));
     let known = cluster.leave(leaver, &others(&[killed, leaver]), &mut show).await?;
     show.done("leave", &format!("{}: {}", cluster.name(leaver), known.text("left for")), known.last);
 
@@ -108,16 +123,16 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
 
 fn summary(agents: usize, traffic: &cluster::Traffic, event: &Spread) -> String {
     format!(
-        "All of it took {:.1} s, {} datagrams and {:.0} kB ({:.1} kB for each agent); input refused: {}.\n\
-         The event was with half of the agents after {:.0} ms and with all {agents} after {:.0} ms.\n\
+        "Total: {:.1} s, {} datagrams, {:.0} kB ({:.1} kB per agent); refused input: {}.\n\
+         The event reached half of the agents after {:.0} ms and all {agents} after {:.0} ms.\n\
          \n\
-         Where to go next\n\
-         \x20 a real agent    thane agent -node=a -bind=127.0.0.1\n\
-         \x20 a second one    thane agent -node=b -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1\n\
-         \x20 who is here     thane members\n\
-         \x20 tell everybody  thane event deploy v1.2.3\n\
-         \x20 on the wire     thane decode --help\n\
-         \x20 all commands    thane --help, and the README\n",
+         Next steps\n\
+         \x20 run an agent        thane agent -node=a -bind=127.0.0.1\n\
+         \x20 add a second one    thane agent -node=b -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1\n\
+         \x20 list the members    thane members\n\
+         \x20 send an event       thane event deploy v1.2.3\n\
+         \x20 decode packets      thane decode --help\n\
+         \x20 all commands        thane --help, and the README",
         traffic.took.as_secs_f64(),
         traffic.datagrams,
         traffic.bytes as f64 / 1000.0,

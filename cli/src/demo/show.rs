@@ -1,9 +1,11 @@
-//! What the demo shows: on a terminal a live grid of the agents and a line of progress, elsewhere one plain line for
-//! each step. Terminals are drawn on with the escape codes that all Unix terminals understand: a library for it would
-//! be in the agent's binary too.
+//! The output of the demo: on a terminal a live grid of the agents and a progress line, elsewhere (a pipe, a file,
+//! `TERM=dumb`) one plain line for each step. Drawing uses the escape codes that all Unix terminals understand: a
+//! library for it would be part of the agent's binary too.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
+
+use crate::output::say;
 
 /// Cells of the grid in one line.
 const ROW: usize = 25;
@@ -17,9 +19,9 @@ pub(super) enum Cell {
     Alone,
     /// In the cluster.
     Alive,
-    /// Has heard the event.
-    Told,
-    /// Stopped without a word.
+    /// Has received the event.
+    Reached,
+    /// Stopped without a leave.
     Failed,
     /// Left.
     Left,
@@ -31,7 +33,7 @@ impl Cell {
         match self {
             Cell::Alone => ("·", 2),
             Cell::Alive => ("●", 32),
-            Cell::Told => ("●", 36),
+            Cell::Reached => ("●", 36),
             Cell::Failed => ("✗", 31),
             Cell::Left => ("○", 33),
         }
@@ -42,33 +44,33 @@ impl Cell {
 pub(super) struct Show {
     live: Option<Live>,
     cells: Vec<Cell>,
-    /// The step under way and how far it is.
+    /// The current step and its progress.
     line: String,
     step: usize,
     steps: usize,
 }
 
-/// The part of the terminal that is drawn again and again, below the lines that stay.
+/// The live part of the output, below the lines that stay.
 struct Live {
     coloured: bool,
-    /// Lines drawn last.
+    /// Number of lines drawn last.
     lines: usize,
 }
 
 impl Live {
-    /// None where standard output is no terminal that understands escape codes.
+    /// `None` if standard output is not a terminal with escape codes.
     fn detect() -> Option<Live> {
         let dumb = std::env::var_os("TERM").is_none_or(|kind| kind == "dumb");
         let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         (cfg!(unix) && !dumb && io::stdout().is_terminal()).then_some(Live { coloured, lines: 0 })
     }
 
-    /// Replaces what was drawn last by lines that stay and a new live part.
+    /// Replaces the live part by lines that stay and a new live part.
     fn draw(&mut self, stays: &str, live: &str) {
         let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
         self.lines = live.lines().count();
         let mut terminal = io::stdout().lock();
-        // A terminal that is gone is no reason to stop.
+        // The demo continues if the terminal is gone.
         let _ = write!(terminal, "{up}\r\x1b[J{stays}{live}").and_then(|()| terminal.flush());
     }
 
@@ -88,24 +90,24 @@ impl Show {
         Show { live: Live::detect(), cells, line: String::new(), step: 0, steps }
     }
 
-    /// A line above everything.
+    /// Prints a line above the steps.
     pub(super) fn heading(&mut self, text: &str) {
         self.print(text);
     }
 
-    /// A step begins.
+    /// Begins a step.
     pub(super) fn begin(&mut self, what: &str, text: &str) {
         self.line = format!("{what}: {text}");
         self.redraw("");
     }
 
-    /// How far the step is.
+    /// Shows the progress of the step.
     pub(super) fn progress(&mut self, text: &str) {
         text.clone_into(&mut self.line);
         self.redraw("");
     }
 
-    /// An agent looks different from now on.
+    /// Changes the symbol of an agent.
     pub(super) fn cell(&mut self, agent: usize, cell: Cell) {
         if self.cells[agent] != cell {
             self.cells[agent] = cell;
@@ -113,13 +115,13 @@ impl Show {
         }
     }
 
-    /// A step is done; the time it took stands at the end of its line.
+    /// Ends a step and prints its line, with the time it took at the end.
     pub(super) fn done(&mut self, what: &str, text: &str, took: Duration) {
         self.step += 1;
         self.print(&format!("[{}/{}] {what:<6} {text:<72} {:>9}", self.step, self.steps, Show::time(took)));
     }
 
-    /// The end: the live part goes, the text stays.
+    /// Removes the live part and prints the text.
     pub(super) fn end(&mut self, text: &str) {
         self.clear();
         self.live = None;
@@ -140,8 +142,7 @@ impl Show {
         if self.live.is_some() {
             self.redraw(&format!("{text}\n"));
         } else {
-            // A reader that is gone is no reason to stop.
-            let _ = writeln!(io::stdout(), "{text}");
+            say(text);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::process::{Agent, THANE, poll};
 
 /// Rounds in the normal run. `THANE_CRASH_ROUNDS=200 cargo test -p thane --test agent crash` makes more.
 const ROUNDS: usize = 8;
-/// The agent writes its snapshot half a second after the first new line; a busy machine may be late.
+/// The agent writes an event's time before it reports the event; a busy machine may be late.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(10);
 const PEER: &str = "127.32.1.1";
 const ADDR: &str = "127.32.1.2";

@@ -8,6 +8,10 @@ mod common;
 mod crash;
 mod handlers;
 mod joins;
+mod lenient;
+mod long_joins;
+#[cfg(target_os = "linux")]
+mod namespaces;
 mod process;
 mod refusals;
 mod reload;

@@ -32,10 +32,14 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts `program agent` with gossip and RPC on this address, and more flags.
     pub(crate) fn spawn(program: &str, addr: &str, flags: &[&str]) -> Agent {
+        let (bind, rpc) = (format!("-bind={addr}"), format!("-rpc-addr={addr}:7373"));
+        Agent::of_command(program, &[&["agent", &bind, &rpc], flags].concat(), addr)
+    }
+
+    /// Starts a command that ends up as an agent with RPC on this address.
+    pub(crate) fn of_command(program: &str, arguments: &[&str], addr: &str) -> Agent {
         let child = Command::new(program)
-            .arg("agent")
-            .args([format!("-bind={addr}"), format!("-rpc-addr={addr}:7373")])
-            .args(flags)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -14,7 +14,7 @@ fn config(text: &str) -> (String, tempfile::TempDir) {
     (format!("-config-file={}", path.display()), folder)
 }
 
-/// What an agent that counts is sure to tell.
+/// Lines that an agent with a sink sends in any case.
 const TOLD: [&str; 4] = [
     "serf-agent.serf.member.join:1.000000|c",
     "serf-agent.agent.ipc.accept:1.000000|c",
@@ -97,7 +97,7 @@ fn statsite_gets_the_lines_of_statsd_and_is_found_again_whenever_it_was_away() {
     statsd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let (file, _folder) = config(r#"{"statsite_addr": "127.32.3.9:8125", "statsd_addr": "127.32.3.8:8125"}"#);
     let mut agent = Agent::start(THANE, "127.32.3.1", &["-node=n", &file]);
-    agent.wait_for("[WARN] agent: can't send metrics to 127.32.3.9:8125, will try again: ");
+    agent.wait_for("[WARN] agent: can't send metrics to 127.32.3.9:8125, retrying every second: ");
     let statsite = TcpListener::bind("127.32.3.9:8125").unwrap();
     // The second connection is made after the first one was lost.
     for _ in 0..2 {
@@ -121,13 +121,13 @@ fn statsite_gets_the_lines_of_statsd_and_is_found_again_whenever_it_was_away() {
 }
 
 #[test]
-fn syslog_that_is_not_there_is_told_of() {
+fn a_missing_syslog_socket_is_an_error() {
     if std::path::Path::new("/dev/log").exists() {
         // Then the unit tests of the socket are all there is.
         return;
     }
     let flags = ["-bind=127.32.4.1", "-rpc-addr=127.32.4.1:7373", "-syslog"];
-    let expected = "==> Starting Serf agent...\n==> Syslog setup failed: no syslog socket answers: tried /dev/log, /var/run/syslog, /var/run/log\n";
+    let expected = "==> Starting Serf agent...\n==> Syslog setup failed: no syslog socket accepts a connection (tried /dev/log, /var/run/syslog, /var/run/log): start a syslog daemon or leave -syslog out\n";
     assert_eq!(outcome(THANE, &flags), (Some(1), expected.to_owned()));
 }
 
@@ -135,7 +135,7 @@ fn syslog_that_is_not_there_is_told_of() {
 fn background_join_through_itself_goes_on_until_somebody_else_is_there() {
     let retry = ["-node=a", "-retry-join=127.32.5.1", "-retry-join=127.32.5.2", "-retry-interval=1s"];
     let mut lonely = Agent::start(THANE, "127.32.5.1", &retry);
-    lonely.wait_for("[WARN] agent: Join failed: nobody but this agent itself answered, retrying in 1s");
+    lonely.wait_for("[WARN] agent: Join failed: only this agent itself answered, retrying in 1s");
     let _late = Agent::start(THANE, "127.32.5.2", &["-node=b"]);
     lonely.wait_for("[INFO] agent: Join completed. Synced with 2 initial agents");
     lonely.wait_for("EventMemberJoin: b 127.32.5.2");

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
 use super::agent::{Agent, Kind, Record};
-use super::cluster::{Cluster, in_each_variant};
+use super::cluster::{Cluster, Variant, in_each_variant, run};
 use super::rpc::RpcConnection;
 
 in_each_variant!(events_arrive_once, 20);
@@ -73,6 +73,41 @@ fn bursts_coalesce(cluster: &mut Cluster) {
             }
             let distinct: BTreeSet<&Vec<u8>> = seen.iter().collect();
             assert_eq!(distinct.len(), seen.len(), "{name} twice at {}: {seen:?}", agent.name);
+        }
+    }
+}
+
+#[test]
+fn handlers_see_the_events_of_each_sender_in_sending_order() {
+    run("events::order", Variant::Plain, 120, each_senders_order_is_kept);
+}
+
+/// Agents of both kinds send 60 events each, in bursts that share packets, all at the same time; all names and payloads
+/// have the same length, because packets list longer ones first and Serf handles a packet from its end.
+fn each_senders_order_is_kept(cluster: &mut Cluster) {
+    const BURSTS: u32 = 10;
+    const BURST: u32 = 6;
+    cluster.start_pairs(2, |_| vec![record_flag(&["e-s1", "e-t1", "e-s2", "e-t2"].map(str::to_owned))]);
+    let mut connections: Vec<_> = cluster
+        .agents()
+        .iter()
+        .map(|agent| (format!("e-{}", agent.name), RpcConnection::open(agent.rpc_addr())))
+        .collect();
+    for burst in 0..BURSTS {
+        for number in burst * BURST..(burst + 1) * BURST {
+            for (name, connection) in &mut connections {
+                connection.event(name, format!("{number:03}").as_bytes(), false);
+            }
+        }
+        for agent in cluster.agents() {
+            for (name, _) in &connections {
+                let seen = cluster.wait_for(&format!("burst {burst} of {name} at {}", agent.name), || {
+                    let seen: Vec<Vec<u8>> = records(agent, name).map(|record| record.stdin).collect();
+                    if seen.len() as u32 == (burst + 1) * BURST { Ok(seen) } else { Err(format!("{seen:?}")) }
+                });
+                let sent = (0..(burst + 1) * BURST).map(|number| format!("{number:03}\n").into_bytes());
+                assert_eq!(seen, sent.collect::<Vec<_>>(), "{name} at {}\n{}", agent.name, agent.dump());
+            }
         }
     }
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::resolve::resolve;
-use super::{Answer, Answers, ApiError, JoinError, KeyReport, NodeStats, ShardOwner};
+use super::{Answer, Answers, ApiError, KeyReport, NodeStats, ShardOwner};
 use crate::command::{CommandError, KeyOperation, QueryParams, QueryToken, Ticket};
 use crate::context::{Context, NodeId};
 use crate::event::{Completion, Member};
@@ -46,37 +45,6 @@ impl Handle {
     /// The address that it announces to other members.
     pub fn advertise(&self) -> SocketAddr {
         self.advertise
-    }
-
-    /// Joins through every address of every entry: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, or
-    /// `nodename/` before one of these. Without a port, the port that this node is bound to is used. Without
-    /// `replay`, user events from before the join are not delivered. Returns the number of addresses that
-    /// answered.
-    ///
-    /// # Errors
-    /// No address answered; the error has one line for each. The member list is then unchanged.
-    pub async fn join(&self, entries: &[String], replay: bool) -> Result<usize, JoinError> {
-        let mut targets = Vec::new();
-        let mut errors = Vec::new();
-        for entry in entries {
-            match resolve(entry, self.bound.port()).await {
-                Ok(found) => targets.extend(found),
-                Err(error) => errors.push(error),
-            }
-        }
-        if targets.is_empty() {
-            return Err(JoinError { errors });
-        }
-        let joined = self.pending(move |node, ctx, ticket| node.join(ctx, ticket, targets, !replay)).await;
-        match joined {
-            Ok(Completion::Joined { contacted, .. }) if contacted > 0 => Ok(contacted),
-            Ok(Completion::Joined { errors: more, .. }) => {
-                errors.extend(more);
-                Err(JoinError { errors })
-            }
-            Ok(_) => unreachable!("a join completes with Joined"),
-            Err(error) => Err(JoinError { errors: vec![error.to_string()] }),
-        }
     }
 
     /// Leaves the cluster gracefully. Returns after the broadcast of the departure and
@@ -292,7 +260,7 @@ impl Handle {
     }
 
     /// Runs `call` on the shard and waits for the completion of the command that it starts.
-    async fn pending(
+    pub(super) async fn pending(
         &self,
         call: impl FnOnce(&mut Node, &mut Context, Ticket) -> Result<(), CommandError> + Send + 'static,
     ) -> Result<Completion, ApiError> {

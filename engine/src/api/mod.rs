@@ -34,6 +34,7 @@
 //! [`ApiError::Stopped`] may have been carried out if the node ended at the same time.
 
 mod handle;
+mod join;
 mod key_report;
 mod listing;
 mod outlet;

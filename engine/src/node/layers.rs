@@ -13,6 +13,7 @@ use crate::delegate::Onward;
 use crate::dissemination::{BroadcastId, Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, MemberEventKind, MemberRef, Members};
+use crate::held::HeldMessages;
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
@@ -95,6 +96,25 @@ impl TopLayer {
         };
         scope.view.set_status(member, status, scope.ctx.now);
         emit(scope, kind, member);
+    }
+
+    /// A user message arrived in a datagram. Events and queries wait until the datagram is read.
+    pub(crate) fn on_datagram_message(&mut self, scope: &mut Scope<'_>, from: SocketAddr, bytes: &[u8]) {
+        match self {
+            TopLayer::Serf(_) if HeldMessages::takes(bytes) => scope.ctx.held.hold(bytes),
+            _ => self.on_message(scope, Some(from), bytes),
+        }
+    }
+
+    /// A datagram is read: its events and queries are handled in order.
+    pub(crate) fn on_datagram_end(&mut self, scope: &mut Scope<'_>, from: SocketAddr) {
+        if scope.ctx.held.is_empty() {
+            return;
+        }
+        let mut held = std::mem::take(&mut scope.ctx.held);
+        held.in_order().for_each(|message| self.on_message(scope, Some(from), message));
+        held.clear();
+        scope.ctx.held = held;
     }
 
     /// A user message arrived.

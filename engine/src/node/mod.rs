@@ -4,6 +4,7 @@
 //! each with the lent [`Context`], and drains the Context's outputs afterwards. A Node never blocks, never reads a
 //! clock and never fails on a peer's bytes: input that it refuses is dropped and counted.
 
+mod accepted;
 mod command;
 mod exchange;
 mod layers;
@@ -152,6 +153,7 @@ impl Node {
                     self.on_message(ctx, from, message)
                 });
                 ctx.scratch = scratch;
+                self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
                 ctx.arrived_plain = false;
             }
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
@@ -320,7 +322,7 @@ impl Node {
             }
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip, Some(from)),
-            Ok(Message::User(bytes)) => self.top.on_message(scope, Some(from), bytes),
+            Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
     }

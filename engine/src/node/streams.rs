@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
@@ -24,12 +25,11 @@ use crate::wire::stream::{
     PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
     wraps,
 };
-use crate::wire::{DecodeError, SeqNo, ip_to_bytes};
+use crate::wire::{DecodeError, SeqNo};
 use hashbrown::HashMap;
 
-/// Streams that peers may have open to one node at one time; memberlist accepts 128 push/pulls, and pings
-/// beside them. The node itself may open as many again.
-const STREAMS_MAX: usize = 256;
+/// Streams that a node may have opened at one time, beside those of its peers.
+const OPENED_MAX: usize = 256;
 /// Bytes of messages that are not whole yet and of states that are being merged, of one node together. Several
 /// states of the largest clusters fit; one message alone has at most
 /// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
@@ -43,6 +43,7 @@ const MERGES_MAX: usize = 128;
 #[derive(Default)]
 pub(crate) struct Streams {
     open: StreamMap<Stream>,
+    accepted: AcceptedStreams,
     next_opened: u64,
     joins: BTreeMap<u32, Join>,
     next_join: u32,
@@ -185,8 +186,15 @@ impl Streams {
     /// A stream took too long.
     pub(crate) fn on_deadline(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let id = StreamId(u64::from(key.generation) << 32 | u64::from(key.subject));
+        let whole = self.accepted.begun(id).map(|since| since + scope.config.tcp_timeout);
+        if let Some(whole) = whole.filter(|&whole| scope.now() < whole && self.open.contains_key(&id)) {
+            // The first byte came in time.
+            return scope.schedule(whole, key.kind, key.subject, key.generation);
+        }
         if let Some(stream) = self.open.remove(&id) {
-            scope.stats.count_drop(DropReason::StreamTimeout);
+            let silent = id.is_accepted() && whole.is_none();
+            let reason = if silent { DropReason::StreamIdle } else { DropReason::StreamTimeout };
+            scope.stats.count_drop(reason);
             scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
             self.fail(scope, stream.purpose, "i/o timeout".to_owned());
         }
@@ -243,18 +251,31 @@ impl Streams {
     }
 
     fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
-        if self.add(scope, id, Role::Listener, Purpose::Serve).is_none() {
-            scope.drop_input(DropReason::TooManyStreams, Some(from));
-            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+        match self.accepted.admit(id, from, scope.now(), |id| self.open.contains_key(&id)) {
+            Admission::Free => {}
+            Admission::InsteadOf(idle, of) => {
+                self.open.remove(&idle);
+                scope.drop_input(DropReason::StreamIdle, Some(of));
+                scope.ctx.out.streams.push((scope.node, idle, StreamOperation::Abort));
+            }
+            Admission::Refused => {
+                scope.drop_input(DropReason::TooManyStreams, Some(from));
+                scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+                return;
+            }
         }
+        self.add(scope, id, Role::Listener, Purpose::Serve);
     }
 
+    /// Adds a stream; `None` if the node has opened too many.
     fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
-        let alike = |open: &&StreamId| open.is_accepted() == id.is_accepted();
-        if self.open.len() >= STREAMS_MAX && self.open.keys().filter(alike).count() >= STREAMS_MAX {
+        let mut within = scope.config.tcp_timeout;
+        if id.is_accepted() {
+            within = within.min(FIRST_BYTE);
+        } else if self.open.keys().filter(|id| !id.is_accepted()).count() >= OPENED_MAX {
             return None;
         }
-        let deadline = scope.now() + scope.config.tcp_timeout;
+        let deadline = scope.now() + within;
         scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
         self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose, sealed: false });
         Some(())
@@ -270,7 +291,7 @@ impl Streams {
                 let ping = Ping {
                     seq: *seq,
                     node,
-                    source_addr: ip_to_bytes(config.advertise.ip()).into(),
+                    source_addr: config.advertised_ip().into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
                 };
@@ -290,6 +311,7 @@ impl Streams {
         bytes: Cow<'_, [u8]>,
     ) {
         let Some(stream) = self.open.get_mut(&id) else { return };
+        self.accepted.add_bytes(id, bytes.len());
         let received = stream.decoder.buffered() + bytes.len();
         let decoded = stream.decoder.feed(bytes).and_then(|()| {
             stream.decoder.poll_traced(scope.envelope, |step| {

@@ -2,7 +2,8 @@
 //! longest, after 1 s of quiet).
 //!
 //! Of each member only the last event counts; one that repeats the kind reported last is dropped unless it is an
-//! update. Of user events that allow it, only those of the newest Lamport time of each name count.
+//! update. Of user events that allow it, only those of the newest Lamport time of each name count; they are reported by
+//! Lamport time, equal times as they came.
 //! Queries and other user events pass at once.
 
 use std::collections::BTreeMap;
@@ -44,7 +45,16 @@ pub(super) struct Coalescer {
     places: HashMap<MemberIndex, u32, foldhash::fast::FixedState>,
     /// The kind that was reported last of each member.
     reported: HashMap<MemberIndex, MemberEventKind, foldhash::fast::FixedState>,
-    users: BTreeMap<String, (LamportTime, Vec<Event>)>,
+    users: BTreeMap<String, Users>,
+    /// User events that came since the last flush.
+    users_came: u64,
+}
+
+/// The user events of one name that wait.
+struct Users {
+    newest: LamportTime,
+    /// Those of that time, each with its place among all that came.
+    events: Vec<(u64, Event)>,
 }
 
 /// The last event of a member. The fact is held, so it and the index stay what they are.
@@ -112,12 +122,14 @@ impl Coalescer {
             return push(scope, event);
         }
         let (ltime, name) = (*ltime, name.clone());
-        let (newest, events) = self.users.entry(name).or_insert((ltime, Vec::new()));
-        if ltime > *newest {
-            (*newest, *events) = (ltime, Vec::new());
+        let empty = Users { newest: ltime, events: Vec::new() };
+        let users = self.users.entry(name).or_insert(empty);
+        if ltime > users.newest {
+            *users = Users { newest: ltime, events: Vec::new() };
         }
-        if ltime == *newest {
-            events.push(event);
+        if ltime == users.newest {
+            users.events.push((self.users_came, event));
+            self.users_came += 1;
         }
         if let Some(due) = self.users_window.extend(scope.now(), times) {
             scope.schedule(due, TimerKind::Coalesce, USERS, 0);
@@ -134,9 +146,7 @@ impl Coalescer {
         if key.subject == MEMBERS {
             self.flush_members(scope);
         } else {
-            for (_, events) in std::mem::take(&mut self.users).into_values() {
-                events.into_iter().for_each(|event| push(scope, event));
-            }
+            self.flush_users(scope);
         }
     }
 
@@ -144,6 +154,16 @@ impl Coalescer {
     pub(super) fn clear(&mut self, roster: &mut Roster) {
         self.places.clear();
         self.members.drain(..).for_each(|waiting| roster.release_fact(waiting.fact));
+    }
+
+    fn flush_users(&mut self, scope: &mut Scope<'_>) {
+        self.users_came = 0;
+        let mut all = Vec::new();
+        for Users { newest, events } in std::mem::take(&mut self.users).into_values() {
+            all.extend(events.into_iter().map(|(place, event)| (newest, place, event)));
+        }
+        all.sort_unstable_by_key(|&(ltime, place, _)| (ltime, place));
+        all.into_iter().for_each(|(_, _, event)| push(scope, event));
     }
 
     fn flush_members(&mut self, scope: &mut Scope<'_>) {

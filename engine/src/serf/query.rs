@@ -179,7 +179,7 @@ impl Serf {
         let query = Query {
             ltime: self.query_clock.time(),
             id: scope.ctx.random.below(1 << 31),
-            addr: ip_to_bytes(scope.config.advertise.ip()).into(),
+            addr: scope.config.advertised_ip().into(),
             port: scope.config.advertise.port(),
             source_node: &name,
             filters: question.filters.iter().map(Into::into).collect(),

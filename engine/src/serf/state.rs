@@ -84,7 +84,10 @@ impl Serf {
         if join.is_some_and(|join| join.ignore_old) {
             self.event_min = self.event_min.max(state.event_ltime);
         }
-        for slot in state.events() {
+        // The list is a ring by Lamport time: where it wraps around, older events follow newer ones.
+        let mut slots: Vec<_> = state.events().collect();
+        slots.sort_by_key(|slot| slot.ltime);
+        for slot in slots {
             for (name, payload) in slot.events {
                 self.on_user_event(scope, &UserEvent { ltime: slot.ltime, name, payload, coalesce: false });
             }

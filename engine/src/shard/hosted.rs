@@ -13,7 +13,7 @@ use crate::command::{CommandError, Ticket};
 use crate::context::Context;
 use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
-use crate::io::files::journal::Journal;
+use crate::io::files::journal::{Journal, Urgency};
 use crate::io::files::keyring;
 use crate::node::Node;
 
@@ -107,8 +107,21 @@ impl HostedNode {
         (self.synced, accepting)
     }
 
-    /// Starts to write the snapshot's buffer. A failure is reported as a notice and repaired by a later write.
-    /// Returns true while the outcome is not known, so that the caller calls again.
+    /// Writes lines of the snapshot that were just appended, if they must not wait.
+    pub(crate) fn write_journal(&mut self, urgency: Urgency) {
+        match urgency {
+            Urgency::Later => {}
+            Urgency::Write => {
+                if let Some(Err(error)) = self.journal.as_mut().map(Journal::write) {
+                    self.report_unwritten(&error);
+                }
+            }
+            Urgency::Sync => self.sync_journal(),
+        }
+    }
+
+    /// Writes the snapshot's buffer. A failure is reported as a notice and repaired by a later write. Returns true
+    /// while the file is rewritten, so that the caller calls again.
     pub(crate) fn flush_journal(&mut self) -> bool {
         let flushed = self.journal.as_mut().map_or(Ok(false), Journal::flush);
         flushed.unwrap_or_else(|error| {
@@ -117,7 +130,7 @@ impl HostedNode {
         })
     }
 
-    /// Starts to write the snapshot's buffer and to sync the file.
+    /// Writes the snapshot's buffer and starts to sync the file.
     pub(crate) fn sync_journal(&mut self) {
         match self.journal.as_mut().map(Journal::sync) {
             Some(Ok(synced)) => self.synced = Some(synced),
@@ -133,7 +146,7 @@ impl HostedNode {
     /// Writes the node's keys to its keyring file, if it has one. A failure is reported as a notice.
     pub(crate) fn write_keyring(&mut self) {
         let Some(path) = &self.keyring_file else { return };
-        if let Err(error) = keyring::write(path, self.node.keys()) {
+        if let Err(error) = keyring::write(path, &self.node.keys().map(<[u8]>::to_vec).collect::<Vec<_>>()) {
             let remark = format!("can't write the keyring file {}: {error}", path.display());
             self.deliver(OutletItem::Notice(Notice::Keyring { remark }));
         }

@@ -9,7 +9,8 @@ use crate::io::Departure;
 use crate::io::files::journal::FLUSH_AFTER;
 
 impl Shard {
-    /// Carries out what nodes put out, in the order that the Context's documentation gives.
+    /// Carries out what nodes put out, in the order that the Context's documentation gives: what a restart must know of
+    /// events and queries is with the kernel before they reach the application.
     pub(super) fn carry_out(&mut self) {
         if self.ctx.out.is_empty() {
             return;
@@ -68,14 +69,22 @@ impl Shard {
     }
 
     fn write_records(&mut self) {
-        for (node, record) in self.ctx.out.records.drain(..) {
+        let mut records = std::mem::take(&mut self.ctx.out.records);
+        // One write for each node, however many lines there are.
+        records.sort_by_key(|(node, _)| node.0);
+        let mut lines = records.drain(..).peekable();
+        while let Some((node, record)) = lines.next() {
             let Some(hosted) = hosted_node(&mut self.nodes, node) else { continue };
             let Some(journal) = &mut hosted.journal else { continue };
             self.flush_at.get_or_insert(self.ctx.now + FLUSH_AFTER);
-            if journal.append(record) {
-                hosted.sync_journal();
+            let mut urgency = journal.append(record);
+            while let Some((_, record)) = lines.next_if(|(next, _)| *next == node) {
+                urgency = urgency.max(journal.append(record));
             }
+            hosted.write_journal(urgency);
         }
+        drop(lines);
+        self.ctx.out.records = records;
     }
 
     /// Starts to write the journals' buffers if that is due.

@@ -308,7 +308,7 @@ fn own_ping<'a>(config: &'a Config, node: &'a str, seq: SeqNo) -> Ping<'a> {
     Ping {
         seq,
         node,
-        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        source_addr: config.advertised_ip().into(),
         source_port: config.advertise.port(),
         source_node: &config.node_name,
     }
@@ -335,7 +335,7 @@ fn send_indirect_ping(
         port: target_addr.port(),
         node: &node,
         nack,
-        source_addr: ip_to_bytes(config.advertise.ip()).into(),
+        source_addr: config.advertised_ip().into(),
         source_port: config.advertise.port(),
         source_node: &config.node_name,
     };

@@ -16,7 +16,7 @@ use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
-use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags, ip_to_bytes};
+use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags};
 
 /// Tombstones sent between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
@@ -108,8 +108,9 @@ impl Swim {
         let moved = fact.addr() != &*alive.addr || fact.port != alive.port;
         if moved && known.swim != SwimState::Left {
             if fact.socket_addr() == SocketAddr::new(address_of(&alive), alive.port) {
-                // The same address in 4 and in 16 bytes (PROTOCOL 2.9): no conflict for us. Peers compare
-                // bytewise, so the form that the member announced last is the one to pass on.
+                // The same address in 4 and in 16 bytes (PROTOCOL 2.9) is no conflict. A newer incarnation's
+                // form replaces the stored one, because its member has restarted and Serf compares bytes.
+                // Otherwise what is stored stays, so that Serf sees no change.
                 if alive.incarnation <= fact.incarnation {
                     alive.addr = fact.addr().to_vec().into();
                 }
@@ -273,7 +274,7 @@ impl Swim {
 
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
         self.incarnation = incarnation;
-        let addr = ip_to_bytes(scope.config.advertise.ip());
+        let addr = scope.config.advertised_ip();
         let versions = Versions(own_versions(scope.config));
         let alive = Alive {
             incarnation,

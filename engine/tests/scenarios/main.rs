@@ -1,6 +1,7 @@
 //! Scenarios in virtual time. No test sleeps; the same seed gives the same trace.
 #![allow(clippy::unwrap_used)]
 
+mod address_forms;
 mod admission;
 mod busy;
 mod delegates;

@@ -118,6 +118,18 @@ fn a_join_that_ignores_old_events_drops_those_of_the_state_and_older_ones_that_g
     assert_eq!(events(&mut lone), ["user new 60"]);
 }
 
+/// The list of events is a ring: of times 510 to 513, those from 512 on come first.
+#[test]
+fn events_of_a_push_pull_are_handled_by_lamport_time_where_the_ring_wraps_around() {
+    let mut lone = lone(|_| {});
+    events(&mut lone);
+    let user = serf_state(&[], &[], &[(512, "c"), (513, "d"), (510, "a"), (511, "b")]);
+    let mut frame = Vec::new();
+    encode_push_pull_header(0, user.len(), false, &mut frame);
+    exchange(&mut lone, &[frame, user].concat());
+    assert_eq!(events(&mut lone), ["user a 510", "user b 511", "user c 512", "user d 513"]);
+}
+
 #[test]
 fn the_state_that_a_node_sends_has_its_clocks_its_members_and_512_slots_of_events() {
     let mut lone = lone(|raw| raw.compression = false);

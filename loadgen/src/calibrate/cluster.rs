@@ -160,7 +160,7 @@ impl<'a> Cluster<'a> {
         let mut client = agent.client()?;
         let events = StreamRequest { filter: "user".to_owned() };
         client.begin(&Request::Stream(events)).map_err(failed)?;
-        // Not the stream of member events: agents hold those back for a second or more, to tell several at once.
+        // Not the stream of member events: agents coalesce those for a second or more.
         let log = MonitorRequest { log_level: "INFO".to_owned() };
         client.begin(&Request::Monitor(log)).map_err(failed)?;
         let told = self.told.clone();

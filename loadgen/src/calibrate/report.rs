@@ -74,7 +74,7 @@ impl Sides<'_> {
         text
     }
 
-    /// A heading, then what was measured: the row's name, the sides, what they say about the simulator.
+    /// A heading, then the measured rows: name, sides, verdicts on the simulator.
     fn lines(&self) -> Vec<Vec<String>> {
         let mut heading = vec![String::new()];
         heading.extend(self.sides.iter().map(|side| side.title.clone()));

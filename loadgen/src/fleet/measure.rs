@@ -161,7 +161,6 @@ impl<'a> Fleet<'a> {
         self.record.add(&kinds::IDLE_CPU, cpu * 6e4 / per);
         self.record.add(&kinds::IDLE_PACKETS, (after.sent - before.sent) as f64 / per);
         self.record.add(&kinds::IDLE_BYTES, (after.bytes_sent - before.bytes_sent) as f64 / per);
-        self.record.add(&kinds::FALSE_FAILURES, after.failed_max as f64);
         Ok(())
     }
 
@@ -222,7 +221,6 @@ impl<'a> Fleet<'a> {
         let (count, start) = (self.nodes.len() - 1, Instant::now());
         self.record.mark("crash");
         self.nodes[count / 3].shutdown().await;
-        self.record.crashed();
         let mut points = vec![(0.0, 0.0)];
         let watched = |at: f64, known: usize| {
             if points.last().is_some_and(|last| last.1 < known as f64) {
@@ -274,7 +272,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Samples for that long, and does nothing else.
+    /// Samples during that span.
     async fn rest(&mut self, phase: &str, span: Duration) -> Result<(), String> {
         self.progress.phase(phase);
         let end = Instant::now() + span;

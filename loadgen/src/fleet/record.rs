@@ -53,6 +53,12 @@ impl Sums {
 }
 
 impl Sums {
+    /// Members listed as failed at the node that lists most, without those that crashed. A view that lists another
+    /// member instead of a crashed one counts as right.
+    fn false_failures(&self, nodes: usize) -> f64 {
+        self.failed_max.saturating_sub(nodes - self.running as usize) as f64
+    }
+
     /// Members known as alive, in percent of full views of all nodes that run.
     fn known_percent(&self) -> f64 {
         (100.0 * self.known as f64 / (self.running * self.running).max(1) as f64).min(100.0)
@@ -65,8 +71,6 @@ pub(super) struct Record {
     pub(super) report: Report,
     started: Instant,
     nodes: usize,
-    /// Members that are listed as failed rightly.
-    crashed: usize,
     samples: Vec<(f64, Sums, f64)>,
 }
 
@@ -89,7 +93,7 @@ impl Record {
         // The order of the joins follows from a fixed seed.
         subject.runs.push(Run { seed: 1, seconds: 0.0, ended: Ended::Complete, note: String::new() });
         report.subjects.push(subject);
-        Record { report, started: Instant::now(), nodes, crashed: 0, samples: Vec::new() }
+        Record { report, started: Instant::now(), nodes, samples: Vec::new() }
     }
 
     pub(super) fn subject(&mut self) -> &mut Subject {
@@ -105,11 +109,6 @@ impl Record {
     pub(super) fn mark(&mut self, what: &str) {
         let at = self.started.elapsed().as_secs_f64();
         self.subject().marks.push(Mark { run: 0, at, what: what.to_owned() });
-    }
-
-    /// From now on a member is listed as failed rightly.
-    pub(super) fn crashed(&mut self) {
-        self.crashed += 1;
     }
 
     /// Whether it is time for a sample.
@@ -138,6 +137,9 @@ impl Record {
             let node_seconds = self.nodes as f64 * seconds;
             self.add(&kinds::PACKETS_SENT, sums.sent as f64 / node_seconds);
             self.add(&kinds::BYTES_SENT, sums.bytes_sent as f64 / node_seconds);
+            let false_failures = self.samples.iter().map(|(_, sums, _)| sums.false_failures(self.nodes));
+            let worst = false_failures.fold(0.0, f64::max);
+            self.add(&kinds::FALSE_FAILURES, worst);
             self.add(&kinds::KERNEL_DROPS, sums.kernel_drops as f64);
             self.add(&kinds::UNSENT, sums.unsent as f64);
             self.add(&kinds::REFUSED, sums.refused as f64);
@@ -149,7 +151,7 @@ impl Record {
     }
 
     fn curves(&self) -> Vec<crate::report::Curve> {
-        let (nodes, crashed) = (self.nodes as f64, self.crashed);
+        let nodes = self.nodes as f64;
         let over = |value: &dyn Fn(&Sums) -> f64| {
             Line::new("all", self.samples.iter().map(|(at, sums, _)| (*at, value(sums))).collect())
         };
@@ -159,14 +161,13 @@ impl Record {
             Line::rate("all", &samples.collect::<Vec<_>>())
         };
         let rss = self.samples.iter().map(|(at, _, rss)| (*at, *rss)).collect();
-        let false_failures = |sums: &Sums| sums.failed_max.saturating_sub(crashed) as f64;
         [
             (kinds::MEMBERS_KNOWN, over(&Sums::known_percent)),
             (kinds::PACKETS, rate(1.0 / nodes, &|sums| sums.sent as f64)),
             (kinds::BYTES, rate(1.0 / nodes, &|sums| sums.bytes_sent as f64)),
             (kinds::CPU, rate(100.0, &|sums| sums.cpu.as_secs_f64())),
             (kinds::RSS, Line::new("rss", rss)),
-            (kinds::FALSE_OVER_TIME, over(&false_failures)),
+            (kinds::FALSE_OVER_TIME, over(&|sums| sums.false_failures(self.nodes))),
             (kinds::RUN_QUEUE_DELAY, rate(1e3, &|sums| sums.run_queue.as_secs_f64())),
         ]
         .into_iter()

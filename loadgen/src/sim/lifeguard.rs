@@ -35,7 +35,7 @@ pub(crate) fn rows(count: Option<u32>, still: Option<Span>) -> Vec<(u32, Span)> 
     counts.iter().flat_map(|&count| stills.iter().map(move |&still| (count, still))).collect()
 }
 
-/// Plays rows of the matrix and prints two tables: false positives about healthy members, told at any member and at
+/// Plays rows of the matrix and prints two tables: false failures of healthy members, reported at any member and at
 /// healthy ones. Stopped early, it prints the rows that are complete.
 pub(crate) fn run(base: &Scenario, rows: &[(u32, Span)], options: &Options, stop: &Stop) {
     let total = (rows.len() * COLUMNS.len() * options.seeds().count()) as f64;
@@ -68,8 +68,8 @@ pub(crate) fn run(base: &Scenario, rows: &[(u32, Span)], options: &Options, stop
     progress.clear();
     let names = COLUMNS.map(|(name, _)| name).join(" | ");
     let ruler = "| --- ".repeat(2 + COLUMNS.len());
-    for (title, table) in [("told anywhere", anywhere), ("told at healthy members", at_healthy)] {
-        println!("Healthy members as failed, {title}, in {}:\n", base.lasts);
+    for (title, table) in [("anywhere", anywhere), ("at healthy members", at_healthy)] {
+        println!("False failures of healthy members, reported {title}, in {}:\n", base.lasts);
         println!("| slow members | D | {names} |\n{ruler}|\n{table}");
     }
 }

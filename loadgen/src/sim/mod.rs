@@ -30,7 +30,7 @@ const EXIT_SAFETY: u8 = 3;
 /// Views did not become equal in time.
 const EXIT_LIVENESS: u8 = 4;
 
-/// Runs the command; the exit code tells what came of it.
+/// Runs the command. The exit code is one of those in `--help`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let task = options.task().map_err(Failure::Usage)?;
     let stop = Stop::on_signal();
@@ -139,7 +139,7 @@ fn sweep(options: &Options, stop: &Stop) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// From now on a crash says how to see it again, and ends the process with its own exit code.
+/// From now on a panic prints the command that repeats it, and ends the process with its own exit code.
 fn replay_after_crash(seed: Arc<AtomicU64>) {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |crash| {

@@ -1,5 +1,5 @@
-//! The agent's checked configuration (FEATURES 3). [`Config::check`] turns [`Settings`] into it: after that
-//! every value is known to be usable, addresses excepted, which are looked up at start only.
+//! The agent's checked configuration. [`Config::check`] makes it of [`Settings`]; every value in it is
+//! usable, except addresses, which are resolved at start.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,27 +17,27 @@ use super::values::{
 use crate::agent::handlers::EventHandler;
 use crate::agent::level::Level;
 
-/// Where the RPC listener is if nothing else is set.
+/// Default RPC address.
 pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:7373";
-/// Where the node is if nothing else is set.
+/// Default address to bind.
 const BIND_DEFAULT: &str = "0.0.0.0";
 const RETRY_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 const BROADCAST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Shorter intervals and timeouts are raised to this, with a warning.
+/// Shortest interval and timeout; shorter ones are raised to it, with a warning.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Member and user events are gathered for at most the first, and until nothing came for the second.
+/// Windows for coalescing member and user events: the longest, and the quiet time that ends it early.
 const COALESCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
-/// What the agent works with.
+/// A usable configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// What it was made from; tells what a reload changes.
+    /// The settings that it was made of; a reload compares them.
     pub(crate) settings: Settings,
-    /// Name of the node; empty: the machine's.
+    /// Name of the node; empty: the host name.
     pub(crate) node_name: String,
     /// Tags, the role among them.
     pub(crate) tags: BTreeMap<String, String>,
-    /// Where tags are kept.
+    /// The tags file.
     pub(crate) tags_file: Option<PathBuf>,
     /// Address to bind, not resolved.
     pub(crate) bind: String,
@@ -45,42 +45,42 @@ pub(crate) struct Config {
     pub(crate) rpc_addr: String,
     /// Gossip key, if one is configured.
     pub(crate) key: Option<Vec<u8>>,
-    /// Where gossip keys are kept.
+    /// The keyring file.
     pub(crate) keyring_file: Option<PathBuf>,
-    /// Which lines are printed.
+    /// Lowest level of the log lines that are printed.
     pub(crate) log_level: Level,
-    /// Scripts, in order.
+    /// Event handlers in configured order.
     pub(crate) handlers: Vec<EventHandler>,
-    /// Timing.
+    /// Timing of the gossip protocol.
     pub(crate) profile: Profile,
-    /// Where the snapshot is kept.
+    /// The snapshot file.
     pub(crate) snapshot: Option<PathBuf>,
-    /// Joining in the background.
+    /// The background join.
     pub(crate) retry: Retry,
-    /// LZW on gossip.
+    /// Whether gossip is compressed (LZW).
     pub(crate) compression: bool,
-    /// Networks that members may be in; empty: all.
+    /// Networks that members' addresses may be in; empty: all.
     cidrs_allowed: Vec<IpNet>,
-    /// The system log's facility, if lines go there.
+    /// The syslog facility, if log lines go to syslog.
     pub(crate) syslog: Option<u8>,
-    /// Which driver the engine is to use.
+    /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
-    /// Lines for the user, before anything starts.
+    /// Lines for the user, printed before the start.
     pub(crate) warnings: Vec<String>,
-    /// Settings that have no effect, in Serf neither; for the log.
+    /// Settings without effect, in Serf as well; for the log.
     pub(crate) ineffective: Vec<&'static str>,
     protocol: u8,
     broadcast_timeout: Duration,
 }
 
-/// How the agent joins in the background.
+/// Settings of the background join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
-    /// Where; empty: not at all.
+    /// Addresses; empty: no background join.
     pub(crate) addresses: Vec<String>,
-    /// Tries after the first; `None`: for ever.
+    /// Retries before the agent exits; `None`: no limit.
     pub(crate) retries_max: Option<u64>,
-    /// Time between tries.
+    /// Wait between attempts.
     pub(crate) interval: Duration,
 }
 
@@ -88,14 +88,11 @@ impl Config {
     /// Checks the settings.
     ///
     /// # Errors
-    /// One line about the first that can't be used.
+    /// One line about the first setting that can't be used.
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
         refuse_unsupported(&settings)?;
         let mut warnings = Vec::new();
-        let tags = tags(&settings);
-        if !settings.role.is_empty() {
-            warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
-        }
+        let tags = tags(&settings, &mut warnings);
         if !settings.tags_file.is_empty() && !tags.is_empty() {
             return Err("Tags config not allowed while using tag files".to_owned());
         }
@@ -119,8 +116,8 @@ impl Config {
         if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
             warnings.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
         }
-        check_sizes(&settings)?;
-        check_sinks(&settings)?;
+        check_sizes(&settings, &mut warnings)?;
+        check_sinks(&settings, &mut warnings);
         Ok(Config {
             node_name: settings.node_name.clone(),
             tags,
@@ -155,8 +152,7 @@ impl Config {
         }
     }
 
-    /// The engine's settings for a node of this name that announces this address, with these tags and gossip
-    /// keys.
+    /// The engine's configuration for a node with this name, announced address, tags and gossip keys.
     pub(crate) fn engine(
         &self,
         node_name: &str,
@@ -189,45 +185,49 @@ impl Config {
     }
 }
 
-/// What a reload applies: these values and the switches among the settings. The rest is applied at the next start.
+/// The part of a configuration that a reload applies: these values and the leave switches of the settings.
 pub(crate) struct Reloaded {
     /// All settings.
     pub(crate) settings: Settings,
-    /// Which lines are printed; an error keeps the old level.
+    /// Lowest level of the log lines that are printed; an error keeps the old level.
     pub(crate) log_level: Result<Level, String>,
-    /// Scripts, in order.
+    /// Event handlers in configured order.
     pub(crate) handlers: Vec<EventHandler>,
     /// Tags, the role among them.
     pub(crate) tags: BTreeMap<String, String>,
-    /// Why an agent could not start with the settings that a reload leaves alone.
+    /// Lines for the user.
+    pub(crate) warnings: Vec<String>,
+    /// Why an agent could not start with the settings that a reload does not apply.
     pub(crate) next_start: Result<(), String>,
 }
 
 impl Reloaded {
-    /// Checks what is applied. As in Serf, a bad value of another setting changes nothing about that.
+    /// Checks the values that are applied. As in Serf, a wrong value of another setting does not prevent that.
     ///
     /// # Errors
-    /// One line about an event handler that can't be used.
+    /// One line about the first wrong event handler.
     pub(super) fn check(settings: Settings) -> Result<Reloaded, String> {
         let handlers = handlers(&settings.event_handlers)?;
         let log_level = log_level(&settings.log_level);
         let rest = Settings { log_level: String::new(), ..settings.clone() };
         let next_start = Config::check(rest).map(drop);
-        Ok(Reloaded { log_level, handlers, tags: tags(&settings), next_start, settings })
+        let mut warnings = Vec::new();
+        let tags = tags(&settings, &mut warnings);
+        Ok(Reloaded { log_level, handlers, tags, warnings, next_start, settings })
     }
 }
 
-/// Tags, the role among them.
-fn tags(settings: &Settings) -> BTreeMap<String, String> {
+/// The tags with the role among them.
+fn tags(settings: &Settings, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
     let mut tags = settings.tags.clone();
     if !settings.role.is_empty() {
+        warnings.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
         tags.insert("role".to_owned(), settings.role.clone());
     }
     tags
 }
 
-/// Refuses settings that would matter and that this version can't honour: an agent that starts does what it
-/// was told.
+/// Refuses settings that this version can't honour: an agent that starts must do what is configured.
 fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
     let unsupported = [
         ("discover", "-discover", &settings.discover),
@@ -258,9 +258,9 @@ fn at_least(duration: Duration, name: &str, warnings: &mut Vec<String>) -> Durat
     SHORTEST
 }
 
-/// Negative sizes were refused before.
+/// A limit in bytes; a negative one is below every message.
 fn size(bytes: i64, default: usize) -> usize {
-    given(usize::try_from(bytes).unwrap_or(usize::MAX), default)
+    if bytes == 0 { default } else { usize::try_from(bytes).unwrap_or(0) }
 }
 
 fn path(text: &str) -> Option<PathBuf> {
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     fn check(json: &str) -> Result<Config, String> {
-        Config::check(Settings::decode(json).unwrap())
+        Config::check(Settings::decode(json.as_bytes(), &mut Vec::new()).unwrap())
     }
 
     fn refused(json: &str) -> String {
@@ -342,14 +342,9 @@ mod tests {
             (r#"{"protocol": 300}"#, "Protocol version '300' too high. Must be in range: [2, 5]"),
             (r#"{"protocol": 1}"#, "Protocol version '1' too low. Must be in range: [2, 5]"),
             (r#"{"user_event_size_limit": 9217}"#, "user event size limit exceeds limit of 9216 bytes"),
-            (r#"{"query_size_limit": -1}"#, "'query_size_limit' must be a number of bytes, not -1"),
             (
                 r#"{"event_handlers": ["ok.sh", "bogus=x.sh"]}"#,
                 "Invalid event script: Event 'bogus' invoking 'x.sh'",
-            ),
-            (
-                r#"{"statsd_addr": "box"}"#,
-                "'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125",
             ),
             (
                 r#"{"enable_syslog": true, "syslog_facility": "x"}"#,
@@ -399,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_listed() {
+    fn settings_without_effect_are_listed() {
         let json =
             r#"{"disable_coordinates": true, "validate_node_names": true, "MsgpackUseNewTimeFormat": true}"#;
         let expected = ["disable_coordinates", "validate_node_names", "MsgpackUseNewTimeFormat"];
@@ -407,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_settings_are_warned_of() {
+    fn doubtful_settings_give_warnings() {
         let config = check(
             r#"{"role": "r", "rejoin_after_leave": true, "retry_interval": "10ms", "broadcast_timeout": "1ms"}"#,
         );
@@ -420,6 +415,20 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.warnings, expected);
         assert_eq!((config.retry.interval, config.broadcast_timeout), (SHORTEST, SHORTEST));
+        let config = check(r#"{"user_event_size_limit": -1, "query_size_limit": -2, "statsd_addr": "box"}"#);
+        let expected = [
+            "Warning: 'query_size_limit' is -2: no queries can be sent",
+            "Warning: 'user_event_size_limit' is -1: no user events can be sent",
+            "Warning: 'statsd_addr': \"box\" must be an address with a port, such as 127.0.0.1:8125; no metrics are sent",
+        ];
+        assert_eq!(config.unwrap().warnings, expected);
+        assert_eq!(engine(r#"{"query_size_limit": -2}"#).query_size_limit, 0);
+    }
+
+    #[test]
+    fn keys_may_hold_line_ends_as_in_go() {
+        let config = check(r#"{"encrypt_key": "MTIzNDU2Nzg5\nMDEyMzQ1Ng==\r\n"}"#).unwrap();
+        assert_eq!(config.key.as_deref(), Some(&b"1234567890123456"[..]));
     }
 
     #[test]

@@ -1,22 +1,37 @@
-//! A configuration file's text becomes [`Settings`]. Stricter than Serf in three places: nothing may follow the
-//! object, whole numbers must be whole, and each error is one line that names the key and what it must be.
+//! Decodes the text of a configuration file to [`Settings`]. Each error is one line that names the key and the type
+//! that it must have.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use serde_json::{Map, Number, Value};
 
 use super::settings::{KEYS, Key, Settings, Slot, duration};
 
 impl Settings {
-    /// Reads a configuration file's text.
+    /// Reads the text of a configuration file, as leniently as Serf: bytes that are not UTF-8 become U+FFFD, text after
+    /// the first value is ignored, `null` is an empty object, and numbers are truncated to whole ones. Each of these but
+    /// `null` and a whole number with a fraction of 0 adds a line to `warnings`.
     ///
     /// # Errors
-    /// One line: where the text is no JSON, or which key is wrong and what it must be.
-    pub(crate) fn decode(text: &str) -> Result<Settings, String> {
-        let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
-        let Value::Object(object) = value else {
-            return Err(format!("the top level must be an object, not {}", type_of(&value)));
+    /// One line: the place where the text is not JSON, or the key that is wrong and what it must be.
+    pub(crate) fn decode(bytes: &[u8], warnings: &mut Vec<String>) -> Result<Settings, String> {
+        let text = String::from_utf8_lossy(bytes);
+        if matches!(text, Cow::Owned(_)) {
+            warnings.push("bytes that are not UTF-8 are replaced by U+FFFD".to_owned());
+        }
+        let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        let value = values.next().unwrap_or_else(|| serde_json::from_str(""));
+        let value = value.map_err(|error| format!("not valid JSON: {error}"))?;
+        if !text[values.byte_offset()..].trim_ascii().is_empty() {
+            warnings.push("everything after the first JSON object is ignored".to_owned());
+        }
+        let object = match value {
+            Value::Object(object) => object,
+            Value::Null => Map::new(),
+            other => return Err(format!("the top level must be an object, not {}", type_of(&other))),
         };
         let mut settings = Settings::default();
-        settings.read_object(&KEYS, "", object)?;
+        settings.read_object(&KEYS, "", object, warnings)?;
         Ok(settings)
     }
 
@@ -25,6 +40,7 @@ impl Settings {
         keys: &'static [Key],
         path: &str,
         object: Map<String, Value>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), String> {
         let find = |name: &str| keys.iter().find(|key| key.name.eq_ignore_ascii_case(name));
         let unknown: Vec<String> =
@@ -41,22 +57,26 @@ impl Settings {
                 return Err(format!("'{path}{}' is given twice, in different case", key.name));
             }
             seen.push(key.name);
-            self.read_value(&key.slot, &format!("{path}{}", key.name), value)?;
+            self.read_value(&key.slot, &format!("{path}{}", key.name), value, warnings)?;
         }
         Ok(())
     }
 
-    /// `null` is "not given".
-    fn read_value(&mut self, slot: &Slot, name: &str, value: Value) -> Result<(), String> {
+    /// `null` means "not given".
+    fn read_value(
+        &mut self,
+        slot: &Slot,
+        name: &str,
+        value: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), String> {
         match (slot, value) {
             (_, Value::Null) => {}
             (Slot::Text(get), Value::String(text)) => *get(self) = text,
             (Slot::Switch(get), Value::Bool(on)) => *get(self) = on,
             (Slot::OnSwitch(get), Value::Bool(on)) => *get(self) = Some(on),
             (Slot::Number(get), Value::Number(number)) => {
-                *get(self) = number
-                    .as_i64()
-                    .ok_or_else(|| format!("'{name}' must be a whole number in range, not {number}"))?;
+                *get(self) = whole_number(&number, name, warnings)?;
             }
             (Slot::Time(get), Value::String(text)) => {
                 if !text.is_empty() {
@@ -77,7 +97,7 @@ impl Settings {
                     .collect::<Result<_, String>>()?;
             }
             (Slot::Object(keys), Value::Object(object)) => {
-                self.read_object(keys, &format!("{name}."), object)?;
+                self.read_object(keys, &format!("{name}."), object, warnings)?;
             }
             (slot, value) => {
                 return Err(format!("'{name}' must be {}, not {}", slot.wanted(), type_of(&value)));
@@ -101,7 +121,23 @@ impl Slot {
     }
 }
 
-/// The value is not shown: it may be a key or a token.
+/// A number as a whole one; Serf truncates fractions.
+fn whole_number(number: &Number, name: &str, warnings: &mut Vec<String>) -> Result<i64, String> {
+    if let Some(whole) = number.as_i64() {
+        return Ok(whole);
+    }
+    /// From here on not every whole number is a double.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let Some(value) = number.as_f64().filter(|value| value.abs() < EXACT_MAX) else {
+        return Err(format!("'{name}' must be a number of at most 53 bits, not {number}"));
+    };
+    if value.fract() != 0.0 {
+        warnings.push(format!("'{name}' must be a whole number: {number} is truncated"));
+    }
+    Ok(value as i64)
+}
+
+/// Errors don't show the value: it may be a key or a token.
 fn text_of(name: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
@@ -144,13 +180,28 @@ mod tests {
         "encrypt_verify_outgoing": false
     }"#;
 
+    fn decoded(text: &str) -> Result<Settings, String> {
+        let mut warnings = Vec::new();
+        let settings = Settings::decode(text.as_bytes(), &mut warnings);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        settings
+    }
+
     fn refused(text: &str) -> String {
-        Settings::decode(text).unwrap_err()
+        decoded(text).unwrap_err()
+    }
+
+    /// The settings of a text that is accepted with one warning.
+    fn warned(bytes: &[u8]) -> (Settings, String) {
+        let mut warnings = Vec::new();
+        let settings = Settings::decode(bytes, &mut warnings).unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        (settings, warnings.remove(0))
     }
 
     #[test]
     fn every_key_is_read() {
-        assert_eq!(Settings::decode(EVERYTHING), Ok(everything()));
+        assert_eq!(decoded(EVERYTHING), Ok(everything()));
     }
 
     #[test]
@@ -165,7 +216,7 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\"");
         assert!(upper.contains("\"NODE_NAME\"") && upper.contains("\"MSGPACKUSENEWTIMEFORMAT\""));
-        assert_eq!(Settings::decode(&upper), Ok(everything()));
+        assert_eq!(decoded(&upper), Ok(everything()));
     }
 
     #[test]
@@ -181,7 +232,7 @@ mod tests {
         let cases = [
             (r#"{"Node_Name": 5}"#, "'node_name' must be a string, not a number"),
             (r#"{"protocol": "4"}"#, "'protocol' must be a number, not a string"),
-            (r#"{"protocol": 4.5}"#, "'protocol' must be a whole number in range, not 4.5"),
+            (r#"{"protocol": 1e300}"#, "'protocol' must be a number of at most 53 bits, not 1e+300"),
             (r#"{"leave_on_terminate": "yes"}"#, "'leave_on_terminate' must be true or false, not a string"),
             (r#"{"enable_compression": 1}"#, "'enable_compression' must be true or false, not a number"),
             (r#"{"tags": []}"#, "'tags' must be an object with strings, not an array"),
@@ -199,7 +250,7 @@ mod tests {
             (r#"{"mdns": "x"}"#, "'mdns' must be an object, not a string"),
             (r#"{"mdns": {"interface": {}}}"#, "'mdns.interface' must be a string, not an object"),
             ("[1]", "the top level must be an object, not an array"),
-            ("null", "the top level must be an object, not null"),
+            ("\"a\"", "the top level must be an object, not a string"),
         ];
         for (text, expected) in cases {
             assert_eq!(refused(text), expected, "{text}");
@@ -207,22 +258,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
+    fn text_that_is_not_json_is_refused_with_its_place() {
         assert_eq!(refused("{bad"), "not valid JSON: key must be a string at line 1 column 2");
         assert_eq!(refused(""), "not valid JSON: EOF while parsing a value at line 1 column 0");
-        assert_eq!(refused("{}\n{}"), "not valid JSON: trailing characters at line 2 column 1");
         assert!(refused(&"[".repeat(100_000)).starts_with("not valid JSON: recursion limit exceeded"));
     }
 
     #[test]
     fn a_key_given_twice_counts_once_in_one_spelling_only() {
-        assert_eq!(Settings::decode(r#"{"role": "a", "role": "b"}"#).unwrap().role, "b");
+        assert_eq!(decoded(r#"{"role": "a", "role": "b"}"#).unwrap().role, "b");
         assert_eq!(refused(r#"{"role": "a", "Role": "b"}"#), "'role' is given twice, in different case");
+    }
+
+    #[test]
+    fn what_serf_takes_is_taken_with_a_warning() {
+        let (settings, warning) = warned(b"{\"role\": \"web\"}\n{\"role\": \"db\"}\n");
+        assert_eq!(settings.role, "web");
+        assert_eq!(warning, "everything after the first JSON object is ignored");
+        assert_eq!(warned(b"{\"role\": \"web\"} # managed by x").0.role, "web");
+        let (settings, warning) = warned(b"{\"role\": \"M\xfcnchen\"}");
+        assert_eq!(settings.role, "M\u{fffd}nchen");
+        assert_eq!(warning, "bytes that are not UTF-8 are replaced by U+FFFD");
+        let (settings, warning) = warned(br#"{"protocol": 4.9}"#);
+        assert_eq!(settings.protocol, 4);
+        assert_eq!(warning, "'protocol' must be a whole number: 4.9 is truncated");
+        let quietly = decoded(r#"{"query_size_limit": 2048.0, "retry_max_attempts": 1e1}"#).unwrap();
+        assert_eq!((quietly.query_size_limit, quietly.retry_max_attempts), (2048, 10));
+        assert_eq!(decoded("null"), Ok(Settings::default()));
     }
 
     #[test]
     fn null_and_empty_durations_are_not_given() {
         let text = r#"{"node_name": null, "tags": null, "mdns": null, "retry_interval": ""}"#;
-        assert_eq!(Settings::decode(text), Ok(Settings::default()));
+        assert_eq!(decoded(text), Ok(Settings::default()));
     }
 }

@@ -1,27 +1,31 @@
-//! Configuration files and folders (FEATURES CFG-43).
+//! Configuration files and folders.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::settings::Settings;
 
-/// Longest file that is read.
+/// Longest file that is read, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads files and folders in this order; later ones are merged over earlier ones. A folder stands for its
-/// `*.json` files by name, without those of inner folders.
+/// Reads files and folders in this order; later ones are merged over earlier ones. A folder means its `*.json` files
+/// sorted by name, without those of inner folders.
+///
+/// Warnings name the file.
 ///
 /// # Errors
-/// One line with the file and what is wrong in it.
-pub(crate) fn read_settings(paths: &[String]) -> Result<Settings, String> {
+/// One line with the file and the mistake in it.
+pub(super) fn read_settings(paths: &[PathBuf], warnings: &mut Vec<String>) -> Result<Settings, String> {
     let mut settings = Settings::default();
     for path in paths {
-        for file in files_of(Path::new(path)).map_err(|error| format!("Error reading '{path}': {error}"))? {
+        let files = files_of(path).map_err(|error| format!("Error reading '{}': {error}", path.display()))?;
+        for file in files {
             let shown = file.display();
-            let text = read(&file).map_err(|error| format!("Error reading '{shown}': {error}"))?;
-            let read =
-                Settings::decode(&text).map_err(|error| format!("Error decoding '{shown}': {error}"))?;
-            settings.merge(read);
+            let bytes = read(&file).map_err(|error| format!("Error reading '{shown}': {error}"))?;
+            let mut remarks = Vec::new();
+            let read = Settings::decode(&bytes, &mut remarks);
+            warnings.extend(remarks.iter().map(|remark| format!("Warning: '{shown}': {remark}")));
+            settings.merge(read.map_err(|error| format!("Error decoding '{shown}': {error}"))?);
         }
     }
     Ok(settings)
@@ -43,13 +47,13 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -65,8 +69,11 @@ mod tests {
         folder
     }
 
-    fn shown(folder: &tempfile::TempDir, name: &str) -> String {
-        folder.path().join(name).display().to_string()
+    fn settings(paths: &[PathBuf]) -> Result<Settings, String> {
+        let mut warnings = Vec::new();
+        let settings = read_settings(paths, &mut warnings);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        settings
     }
 
     #[test]
@@ -78,36 +85,41 @@ mod tests {
             ("last", r#"{"node_name": "last"}"#),
         ]);
         std::fs::create_dir(folder.path().join("d.json")).unwrap();
-        let all = read_settings(&[shown(&folder, ""), shown(&folder, "last")]).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let all = settings(&[at(""), at("last")]).unwrap();
         assert_eq!((all.node_name.as_str(), all.profile.as_str()), ("last", "wan"));
         assert_eq!(all.start_join, ["1", "2"]);
-        let reversed = read_settings(&[shown(&folder, "last"), shown(&folder, "")]).unwrap();
+        let reversed = settings(&[at("last"), at("")]).unwrap();
         assert_eq!(reversed.node_name, "b");
-        assert_eq!(read_settings(&[]), Ok(Settings::default()));
+        assert_eq!(settings(&[]), Ok(Settings::default()));
     }
 
     #[test]
     fn errors_name_the_file() {
         let folder = folder(&[("a.json", "{}"), ("b.json", r#"{"nope": 1}"#)]);
-        let path = shown(&folder, "b.json");
+        let path = folder.path().join("b.json");
+        let refused = |path: &Path| settings(&[path.to_owned()]).unwrap_err();
         assert_eq!(
-            read_settings(&[folder.path().display().to_string()]),
-            Err(format!("Error decoding '{path}': unknown key 'nope'"))
+            refused(folder.path()),
+            format!("Error decoding '{}': unknown key 'nope'", path.display())
         );
-        let missing = shown(&folder, "missing");
-        assert_eq!(
-            read_settings(std::slice::from_ref(&missing)),
-            Err(format!("Error reading '{missing}': No such file or directory (os error 2)"))
-        );
-        std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert_eq!(
-            read_settings(std::slice::from_ref(&path)),
-            Err(format!("Error reading '{path}': stream did not contain valid UTF-8"))
-        );
+        let missing = folder.path().join("missing");
+        let expected =
+            format!("Error reading '{}': No such file or directory (os error 2)", missing.display());
+        assert_eq!(refused(&missing), expected);
         std::fs::write(&path, vec![b' '; FILE_BYTES_MAX as usize + 1]).unwrap();
-        assert_eq!(
-            read_settings(std::slice::from_ref(&path)),
-            Err(format!("Error reading '{path}': longer than 1048576 bytes"))
-        );
+        let expected = format!("Error reading '{}': longer than 1048576 bytes", path.display());
+        assert_eq!(refused(&path), expected);
+    }
+
+    #[test]
+    fn warnings_name_the_file() {
+        let folder = folder(&[("a.json", "{} more")]);
+        let path = folder.path().join("a.json");
+        let mut warnings = Vec::new();
+        read_settings(std::slice::from_ref(&path), &mut warnings).unwrap();
+        let expected =
+            format!("Warning: '{}': everything after the first JSON object is ignored", path.display());
+        assert_eq!(warnings, [expected]);
     }
 }

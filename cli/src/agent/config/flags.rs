@@ -1,6 +1,7 @@
-//! The agent's flags: what `thane agent` was started with becomes a [`Config`] (FEATURES 3, CLI-6).
+//! The flags of `thane agent`, and how flags and files become a [`Config`].
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use super::check::{Config, Reloaded};
 use super::files;
@@ -9,7 +10,7 @@ use crate::command::Failure;
 use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
-/// Flags, and the keys of a configuration file that they stand for.
+/// Flags, and the keys of configuration files that they set.
 const FLAGS: [(&str, &str); 29] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
@@ -42,32 +43,40 @@ const FLAGS: [(&str, &str); 29] = [
     ("tags-file", "tags_file"),
 ];
 
-/// Reads flags and the files that they name, and checks what comes out. Files come first, in their order, then
-/// flags.
+/// Reads the flags and the files that they name, merges the files in their order and then the flags, and checks the
+/// result.
 ///
 /// # Errors
-/// One line about what can't be understood or used.
+/// One line about the first flag, file or value that can't be used.
 pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
-    Config::check(read_settings(arguments)?).map_err(Failure::Message)
+    let (settings, warnings) = read(arguments)?;
+    let mut config = Config::check(settings)?;
+    config.warnings.splice(..0, warnings);
+    Ok(config)
 }
 
-/// Reads flags and files as [`read_config`] does, for an agent that runs.
+/// [`read_config`] for a reload: wrong values of settings that a reload does not apply are no error.
 ///
 /// # Errors
-/// One line about what can't be understood, or an event handler that can't be used.
+/// One line about the first flag, file or event handler that can't be used.
 pub(crate) fn read_again(arguments: &[Argument]) -> Result<Reloaded, Failure> {
-    Reloaded::check(read_settings(arguments)?).map_err(Failure::Message)
+    let (settings, warnings) = read(arguments)?;
+    let mut reloaded = Reloaded::check(settings)?;
+    reloaded.warnings.splice(..0, warnings);
+    Ok(reloaded)
 }
 
-fn read_settings(arguments: &[Argument]) -> Result<Settings, Failure> {
-    let (paths, flags) = parse(arguments)?;
-    let mut settings = files::read_settings(&paths).map_err(Failure::Message)?;
+/// The merged settings, and lines for the user.
+fn read(arguments: &[Argument]) -> Result<(Settings, Vec<String>), Failure> {
+    let mut warnings = Vec::new();
+    let (paths, flags) = parse(arguments, &mut warnings)?;
+    let mut settings = files::read_settings(&paths, &mut warnings)?;
     settings.merge(flags);
-    Ok(settings)
+    Ok((settings, warnings))
 }
 
-/// The configuration files and folders, and the settings that the flags give.
-fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
+/// The paths of configuration files and folders, and the settings of the flags.
+fn parse(arguments: &[Argument], warnings: &mut Vec<String>) -> Result<(Vec<PathBuf>, Settings), Failure> {
     let mut given: Vec<Given> = FLAGS.iter().map(|(_, path)| Given::nothing_for(&key(path).slot)).collect();
     let paths = RefCell::new(Vec::new());
     let (mut files, mut folders) = (Paths(&paths), Paths(&paths));
@@ -76,9 +85,10 @@ fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
         flags = flags.flag(name, given);
     }
     if let Some(stray) = flags.parse(arguments)?.first() {
-        return Err(Failure::Message(format!(
-            "Error: '{stray}' is no flag, and what follows it would be ignored; a switch takes its value as in -replay=true"
-        )));
+        // As Go's flag package: the first word that is not a flag ends the flags.
+        warnings.push(format!(
+            "Warning: '{stray}' is not a flag: this word and the flags after it are ignored; a switch takes its value as in -replay=true"
+        ));
     }
     let mut settings = Settings::default();
     for ((name, path), given) in FLAGS.iter().zip(given) {
@@ -91,7 +101,7 @@ fn parse(arguments: &[Argument]) -> Result<(Vec<String>, Settings), Failure> {
     Ok((paths.into_inner(), settings))
 }
 
-/// The key of a path such as `mdns.interface`.
+/// The key for a path such as `mdns.interface`.
 fn key(path: &str) -> &'static Key {
     let (outer, inner) = path.split_once('.').map_or((path, None), |(outer, inner)| (outer, Some(inner)));
     let find = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.name == name);
@@ -103,17 +113,21 @@ fn key(path: &str) -> &'static Key {
     found.expect("FLAGS names keys that are there")
 }
 
-/// Files and folders share one list, because their order counts.
-struct Paths<'a>(&'a RefCell<Vec<String>>);
+/// Files and folders share one list, because their order matters.
+struct Paths<'a>(&'a RefCell<Vec<PathBuf>>);
 
 impl FlagValue for Paths<'_> {
     fn set(&mut self, text: &str) -> Result<(), &'static str> {
-        self.0.borrow_mut().push(text.to_owned());
+        self.set_word(&Argument::from(text))
+    }
+
+    fn set_word(&mut self, word: &Argument) -> Result<(), &'static str> {
+        self.0.borrow_mut().push(word.path());
         Ok(())
     }
 }
 
-/// What was given for one flag.
+/// The values given for one flag.
 enum Given {
     Words(Vec<String>),
     Number(i64),
@@ -132,7 +146,7 @@ impl Given {
     fn put(self, slot: &Slot, settings: &mut Settings) -> Result<(), PutError> {
         match (slot, self) {
             (Slot::Switch(get), Given::Switch(on)) => *get(settings) = on == Some(true),
-            // The one switch that is on by default has a flag that turns it off.
+            // `-disable-compression` turns off a switch that is on by default.
             (Slot::OnSwitch(get), Given::Switch(off)) => *get(settings) = off.map(|off| !off),
             (Slot::Number(get), Given::Number(number)) => *get(settings) = number,
             (Slot::List(get), Given::Words(words)) => *get(settings) = words,
@@ -165,11 +179,11 @@ impl FlagValue for Given {
     }
 }
 
-/// Why a flag's words are no value.
+/// Why the words of a flag are not a value.
 enum PutError {
     /// Not `name=value`: the line for the user.
     Tag(String),
-    /// What is wrong.
+    /// The mistake.
     Value(String),
 }
 
@@ -181,9 +195,19 @@ mod tests {
     use super::super::settings::tests::everything;
     use super::*;
 
-    fn parsed(line: &str) -> Result<(Vec<String>, Settings), String> {
+    type Parsed = (Vec<PathBuf>, Settings);
+
+    fn parsed(line: &str) -> Result<Parsed, String> {
+        let (parsed, warnings) = parsed_with_warnings(line)?;
+        assert!(warnings.is_empty(), "{warnings:?}");
+        Ok(parsed)
+    }
+
+    fn parsed_with_warnings(line: &str) -> Result<(Parsed, Vec<String>), String> {
         let arguments: Vec<Argument> = line.split_whitespace().map(Argument::from).collect();
-        parse(&arguments).map_err(|failure| match failure {
+        let mut warnings = Vec::new();
+        let parsed = parse(&arguments, &mut warnings);
+        parsed.map(|parsed| (parsed, warnings)).map_err(|failure| match failure {
             Failure::Message(text) => text,
             Failure::Flag(error) => format!("stderr: {error}"),
             Failure::Usage(_) | Failure::Help => panic!("flags have no usage of their own"),
@@ -232,7 +256,7 @@ mod tests {
             "-config-dir=d -config-file=f -config-dir=e -node=a -node=b -join=x -join y -tag a=1 -tag b=2=3 -tag a=4",
         )
         .unwrap();
-        assert_eq!(paths, ["d", "f", "e"]);
+        assert_eq!(paths, ["d", "f", "e"].map(PathBuf::from));
         assert_eq!(settings.node_name, "b");
         assert_eq!(settings.start_join, ["x", "y"]);
         let tags = [("a", "4"), ("b", "2=3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -255,14 +279,22 @@ mod tests {
                 "Error: -retry-interval: \"5\" is not a duration such as 3s, 1m30s or 250ms",
             ),
             ("-broadcast-timeout=-1s", "Error: -broadcast-timeout: \"-1s\" is negative"),
-            (
-                "-replay false -node=x",
-                "Error: 'false' is no flag, and what follows it would be ignored; a switch takes its value as in -replay=true",
-            ),
         ];
         for (line, expected) in cases {
             assert_eq!(parsed(line).unwrap_err(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_stray_word_ends_the_flags_with_a_warning() {
+        let ((_, settings), warnings) = parsed_with_warnings("-replay false -node=x").unwrap();
+        assert!(settings.replay_on_join && settings.node_name.is_empty());
+        assert_eq!(
+            warnings,
+            [
+                "Warning: 'false' is not a flag: this word and the flags after it are ignored; a switch takes its value as in -replay=true"
+            ]
+        );
     }
 
     #[test]

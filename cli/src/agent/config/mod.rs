@@ -1,4 +1,4 @@
-//! The agent's configuration (FEATURES 3): flags and files become [`Settings`], which are checked and become a
+//! The agent's configuration: flags and files become [`Settings`], which are checked and become a
 //! [`Config`].
 
 mod check;

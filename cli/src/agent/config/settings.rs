@@ -1,14 +1,14 @@
-//! What configuration files and flags set (FEATURES CFG-1..42), before anything of it is checked.
+//! The settings of configuration files and flags, unchecked.
 //!
-//! One table, [`KEYS`], drives reading, merging and comparing, so that no key can be forgotten in one of them.
+//! One table, [`KEYS`], drives reading, merging and comparing, so that none of them can miss a key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thane_engine::duration::{self, Nanoseconds};
 
-/// The settings of one source, or of several merged. An empty value (empty text, zero, off, no entry) means
-/// "not given", as it does for Serf: no later source can set a setting back to it.
+/// The settings of one source, or of several merged ones. An empty value (empty text, zero, off, no entry) means "not
+/// given", as in Serf: no later source can reset a setting to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) node_name: String,
@@ -49,50 +49,50 @@ pub(crate) struct Settings {
     pub(crate) retry_max_attempts: i64,
     pub(crate) retry_interval: Duration,
     pub(crate) rejoin_after_leave: bool,
-    /// One of the switches that are on by default, so off must differ from "not given".
+    /// On by default, so "off" must differ from "not given".
     pub(crate) enable_compression: Option<bool>,
     pub(crate) statsite_addr: String,
     pub(crate) statsd_addr: String,
     pub(crate) broadcast_timeout: Duration,
     pub(crate) validate_node_names: bool,
     pub(crate) msgpack_use_new_time_format: bool,
-    /// Ours: the cluster's label; packets and streams with another one are refused.
+    /// Thane's: the cluster's label; packets and streams with another label are refused.
     pub(crate) label: String,
-    /// Ours: networks that members may have addresses in.
+    /// Thane's: networks that members' addresses may be in.
     pub(crate) cidrs_allowed: Vec<String>,
-    /// Ours: off while a cluster moves to encryption.
+    /// Thane's: off while a cluster changes to encryption, so that plain input is accepted.
     pub(crate) encrypt_verify_incoming: Option<bool>,
-    /// Ours: off while a cluster moves to encryption.
+    /// Thane's: off while a cluster changes to encryption, so that output is sent plain.
     pub(crate) encrypt_verify_outgoing: Option<bool>,
-    /// Ours: `auto`, `io_uring` or `portable`.
+    /// Thane's: `auto`, `io_uring` or `portable`.
     pub(crate) io_driver: String,
 }
 
-/// A JSON key and the setting it sets.
+/// A key of a configuration file and its setting.
 pub(crate) struct Key {
-    /// As it is written in a file; any case will do.
+    /// Its name in a file; case is ignored.
     pub(crate) name: &'static str,
-    /// What it sets.
+    /// The setting.
     pub(crate) slot: Slot,
 }
 
-/// A setting of some type.
+/// A setting, by its type.
 pub(crate) enum Slot {
-    /// Later replaces earlier.
+    /// A later source replaces an earlier one.
     Text(fn(&mut Settings) -> &mut String),
-    /// Later replaces earlier.
+    /// A later source replaces an earlier one.
     Number(fn(&mut Settings) -> &mut i64),
-    /// Can only be switched on.
+    /// A later source can only switch it on.
     Switch(fn(&mut Settings) -> &mut bool),
-    /// Later replaces earlier; on by default.
+    /// On by default; a later source replaces an earlier one.
     OnSwitch(fn(&mut Settings) -> &mut Option<bool>),
-    /// Later replaces earlier.
+    /// A later source replaces an earlier one.
     Time(fn(&mut Settings) -> &mut Duration),
-    /// Later is appended to earlier.
+    /// A later source is appended to an earlier one.
     List(fn(&mut Settings) -> &mut Vec<String>),
-    /// Later replaces earlier, key by key.
+    /// A later source replaces an earlier one, key by key.
     Map(fn(&mut Settings) -> &mut BTreeMap<String, String>),
-    /// An object with keys of its own.
+    /// A nested object.
     Object(&'static [Key]),
 }
 
@@ -159,14 +159,14 @@ pub(crate) static MDNS_KEYS: [Key; 3] = [
 ];
 
 impl Settings {
-    /// Adds what a later source gives.
+    /// Merges a later source over these settings.
     pub(crate) fn merge(&mut self, mut later: Settings) {
         for key in &KEYS {
             self.merge_key(key, &mut later);
         }
     }
 
-    /// The names of the settings in which two differ, those of an inner object with a dot.
+    /// The names of the settings that differ, those of a nested object with a dot.
     pub(crate) fn differences(&self, other: &Settings) -> Vec<String> {
         let (mut left, mut right) = (self.clone(), other.clone());
         let mut names = Vec::new();
@@ -218,10 +218,10 @@ fn replace_given<T: Default + PartialEq>(earlier: &mut T, later: &mut T) {
     }
 }
 
-/// Reads a duration of a setting.
+/// Reads the duration of a setting.
 ///
 /// # Errors
-/// Why it is none.
+/// The text, and why it is not a duration from 0 on.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let Nanoseconds(nanoseconds) = duration::parse(text).map_err(|error| format!("{text:?} is {error}"))?;
     let nanoseconds = u64::try_from(nanoseconds).map_err(|_| format!("{text:?} is negative"))?;
@@ -289,7 +289,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_key_is_merged_into_nothing_and_nothing_changes_none() {
+    fn merging_covers_every_key_and_an_empty_source_changes_none() {
         let mut settings = Settings::default();
         settings.merge(everything());
         assert_eq!(settings, everything());
@@ -302,7 +302,7 @@ pub(crate) mod tests {
         let mut settings = everything();
         let later = r#"{"node_name": "m", "protocol": 3, "retry_interval": "9s", "tags": {"a": "c", "x": "y"},
             "start_join": ["k", "j"], "leave_on_terminate": false, "enable_compression": true, "bind": ""}"#;
-        settings.merge(Settings::decode(later).unwrap());
+        settings.merge(Settings::decode(later.as_bytes(), &mut Vec::new()).unwrap());
         let expected = Settings {
             node_name: "m".to_owned(),
             protocol: 3,

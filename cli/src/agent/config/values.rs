@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use base64::Engine as _;
 use ipnet::IpNet;
 use thane_engine::config::{Profile, RawConfig};
 use thane_engine::io::DriverChoice;
@@ -13,20 +12,22 @@ use crate::agent::handlers::EventHandler;
 use crate::agent::level::Level;
 use crate::agent::telemetry;
 
-/// Longest user event of any configuration; every member of the cluster has the same.
+/// Upper limit of `user_event_size_limit`, bytes; the same on every member of a cluster.
 const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
-/// Versions of Serf's protocol that an agent can be told to speak.
+/// Versions of Serf's protocol that can be configured.
 const PROTOCOLS: RangeInclusive<i64> = 2..=5;
 
-pub(super) fn check_sinks(settings: &Settings) -> Result<(), String> {
+/// Warns of sinks without a port, to which nothing can be sent. Serf starts with them.
+pub(super) fn check_sinks(settings: &Settings, warnings: &mut Vec<String>) {
     let sinks = [("statsd_addr", &settings.statsd_addr), ("statsite_addr", &settings.statsite_addr)];
     for (name, addr) in sinks.into_iter().filter(|(_, addr)| !addr.is_empty()) {
-        telemetry::check_address(addr).map_err(|error| format!("'{name}': {error}"))?;
+        if let Err(error) = telemetry::check_address(addr) {
+            warnings.push(format!("Warning: '{name}': {error}; no metrics are sent"));
+        }
     }
-    Ok(())
 }
 
-/// The facility that lines go to the system's log with.
+/// The syslog facility, if syslog is enabled.
 #[cfg(unix)]
 pub(super) fn syslog(settings: &Settings) -> Result<Option<u8>, String> {
     use crate::agent::syslog::{FACILITY_DEFAULT, facility};
@@ -49,14 +50,18 @@ pub(super) fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     texts.iter().map(network).collect()
 }
 
-pub(super) fn check_sizes(settings: &Settings) -> Result<(), String> {
+/// Warns of negative limits, which Serf accepts and then refuses every message.
+///
+/// # Errors
+/// The limit for user events is above the largest that all members accept.
+pub(super) fn check_sizes(settings: &Settings, warnings: &mut Vec<String>) -> Result<(), String> {
     let sizes = [
-        ("query_size_limit", settings.query_size_limit),
-        ("query_response_size_limit", settings.query_response_size_limit),
-        ("user_event_size_limit", settings.user_event_size_limit),
+        ("query_size_limit", settings.query_size_limit, "queries"),
+        ("query_response_size_limit", settings.query_response_size_limit, "query responses"),
+        ("user_event_size_limit", settings.user_event_size_limit, "user events"),
     ];
-    if let Some((name, size)) = sizes.into_iter().find(|(_, size)| *size < 0) {
-        return Err(format!("'{name}' must be a number of bytes, not {size}"));
+    for (name, size, refused) in sizes.into_iter().filter(|(_, size, _)| *size < 0) {
+        warnings.push(format!("Warning: '{name}' is {size}: no {refused} can be sent"));
     }
     if settings.user_event_size_limit > USER_EVENT_BYTES_MAX {
         return Err(format!("user event size limit exceeds limit of {USER_EVENT_BYTES_MAX} bytes"));
@@ -68,8 +73,7 @@ pub(super) fn key(text: &str) -> Result<Option<Vec<u8>>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let key = base64::engine::general_purpose::STANDARD
-        .decode(text)
+    let key = crate::base64::decode(text)
         .map_err(|error| format!("Invalid encryption key: not base64: {error}"))?;
     match key.len() {
         16 | 24 | 32 => Ok(Some(key)),

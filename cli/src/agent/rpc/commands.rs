@@ -1,9 +1,7 @@
-//! What each request does. Replies, with their bodies, are PROTOCOL 6.2 and 6.4.
+//! The commands of RPC clients. Replies and their bodies are in PROTOCOL 6.2 and 6.4.
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use thane_engine::api::{ApiError, Listing};
 use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::event::Members;
@@ -18,10 +16,10 @@ use super::streams::{EventStream, run_monitor, run_query};
 use crate::agent::filter::EventFilter;
 use crate::agent::level::Level;
 
-/// Event streams of one connection at one time.
+/// Simultaneous event streams of one connection.
 const STREAMS_MAX: usize = 64;
-/// Queries of one connection at one time. Each holds the answers that the client has not read yet: two
-/// for each member at most.
+/// Simultaneous queries of one connection. Each holds the answers that the client has not read yet: at most two per
+/// member.
 const QUERIES_MAX: usize = 64;
 
 impl Session {
@@ -71,8 +69,8 @@ impl Session {
         }
     }
 
-    /// The list is sent while it is read. A client that reads slowly holds up nobody and costs little more than
-    /// its outbox.
+    /// Sends the list while it reads it. A slow client delays no other client, and costs little more than its
+    /// outbox.
     async fn members(&mut self, request: &MembersRequest) -> Result<(), Ending> {
         let filter = MemberFilter::new(request).map_err(evaluation)?;
         let (mut listing, mut next) = match self.listing(&filter).await {
@@ -88,7 +86,7 @@ impl Session {
         Ok(())
     }
 
-    /// The members that match, and the first of them.
+    /// The matching members, and the first piece of the list.
     async fn listing(&self, filter: &MemberFilter) -> Result<(Listing, Option<Members>), ApiError> {
         let mut listing = self.backend.handle.list().await?;
         if !filter.is_empty() {
@@ -98,9 +96,9 @@ impl Session {
         Ok((listing, first))
     }
 
-    /// What members answered stands in the body, after an error too.
+    /// The body holds the answers of the members, after an error too.
     async fn keys(&self, operation: KeyOperation, key: &str) -> Result<(), Ending> {
-        let key = match STANDARD.decode(key) {
+        let key = match crate::base64::decode(key) {
             Ok(key) => key,
             Err(error) => {
                 let text = format!("the key is not base64: {error}");
@@ -124,7 +122,7 @@ impl Session {
         self.reply_with(outcome, &response).await
     }
 
-    /// A coordinate that is not known is no error.
+    /// An unknown coordinate is not an error.
     async fn coordinate(&self, node: &str) -> Result<(), Ending> {
         let (outcome, found) = match self.backend.handle.coordinate(node).await {
             Ok(found) => (Ok(()), found),
@@ -149,7 +147,11 @@ impl Session {
             return self.reply(Err("Stream with given sequence exists")).await;
         }
         if self.streams.len() == STREAMS_MAX {
-            return self.reply(Err("too many streams on this connection, stop one first")).await;
+            return self
+                .reply(Err(format!(
+                    "this connection has {STREAMS_MAX} event streams, the limit: stop one first"
+                )))
+                .await;
         }
         let stream = EventStream {
             seq,
@@ -180,7 +182,7 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the stream and the monitor of that number; that there is none is no error. Queries go on.
+    /// Ends the stream and the monitor with that `Seq`, if there are any. Queries continue.
     async fn stop(&mut self, seq: u64) -> Result<(), Ending> {
         if let Some(stream) = self.streams.remove(&seq) {
             stream.abort();
@@ -195,7 +197,11 @@ impl Session {
     async fn query(&mut self, request: QueryRequest) -> Result<(), Ending> {
         while self.queries.try_join_next().is_some() {}
         if self.queries.len() == QUERIES_MAX {
-            return self.reply(Err("too many queries under way on this connection, try again later")).await;
+            return self
+                .reply(Err(format!(
+                    "this connection has {QUERIES_MAX} running queries, the limit: wait until one has ended"
+                )))
+                .await;
         }
         let timeout = match request.timeout_ns {
             0 => None,
@@ -239,9 +245,9 @@ impl Session {
         if let Err(error) = &left {
             self.backend.log.add(Level::Err, "agent.ipc", format_args!("leave failed: {error}"));
         }
-        // Whoever asked first ends the agent once the leave is through.
+        // The first request ends the agent when its leave has finished.
         let under_way = left == Err(ApiError::Command(CommandError::LeaveInProgress));
-        // A client that does not wait for the reply has asked nevertheless.
+        // The leave counts even if the client does not wait for the reply.
         let replied = self.reply(left).await;
         if under_way { replied } else { Err(Ending::Left) }
     }

@@ -1,5 +1,4 @@
-//! For tests: an agent's RPC port with a real engine and node behind it, and a client that sees every byte
-//! that comes back.
+//! Test fixture: an agent's RPC port with a real engine and node, and a client that returns every value it receives.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,10 +24,10 @@ use crate::agent::identity::SelfIdentity;
 use crate::agent::level::Level;
 use crate::agent::log::Log;
 
-/// Whatever is waited for must come within this; only a failing test waits so long.
+/// Longest wait of a test; only a failing test waits so long.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What an agent is started with.
+/// The settings of a test agent.
 #[derive(Default)]
 pub(super) struct Setup {
     pub(super) auth: &'static str,
@@ -52,7 +51,7 @@ impl Agent {
         let engine = Engine::start(DriverChoice::Portable).unwrap();
         let mut config = RawConfig::lan(name, bind);
         config.tags = pairs(setup.tags);
-        // As Serf's agent has them.
+        // As in Serf's agent.
         config.coalesce_members = (Duration::from_secs(3), Duration::from_secs(1));
         config.coalesce_users = config.coalesce_members;
         let (handle, mut outlet) = engine.add(NodeOptions::new(config, bind)).await.unwrap();
@@ -76,10 +75,10 @@ impl Agent {
         tasks.spawn_local(serve(listener, backend.clone()));
         let (events, log) = (backend.events.clone(), backend.log.clone());
         tasks.spawn_local(async move {
-            while let Some(told) = outlet.next().await {
-                match told {
+            while let Some(item) = outlet.next().await {
+                match item {
                     OutletItem::Event(event) => {
-                        // An error means that nobody listens.
+                        // An error means that no stream is open.
                         let _ = events.send(Arc::new(event));
                     }
                     OutletItem::Notice(notice) => log.add(Level::Debug, "serf", format_args!("{notice:?}")),
@@ -128,7 +127,7 @@ pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Any msgpack value; text and bytes stay apart, because Serf's clients tell them apart.
+/// Any msgpack value; text and bytes are different, because Serf's clients distinguish them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
     Nil,
@@ -206,11 +205,11 @@ impl Tree {
     }
 }
 
-/// A client that knows nothing of the protocol but msgpack.
+/// A client that decodes msgpack and nothing else.
 pub(super) struct Client {
     socket: TcpStream,
     frames: Frames,
-    /// Values that were read but not asked for.
+    /// Values that were read and not returned yet.
     skipped: VecDeque<Tree>,
 }
 

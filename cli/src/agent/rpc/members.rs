@@ -1,4 +1,4 @@
-//! Members as RPC clients get them, and the filters of `members-filtered` (FEATURES CMD-2).
+//! Members in RPC replies, and the filters of `members-filtered`.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use thane_engine::event::{Member, MemberRef};
 use thane_engine::ipc::{self, MembersRequest};
 use thane_engine::pattern::Pattern;
 
-/// What members must match, compiled.
+/// The compiled filters of a request.
 pub(super) struct MemberFilter {
-    /// `None` where the request has it empty.
+    /// `None` if the request has none.
     name: Option<Pattern>,
     status: Option<Pattern>,
     tags: BTreeMap<String, Pattern>,
 }
 
 impl MemberFilter {
-    /// Compiles every expression, also those that no member will be compared with.
+    /// Compiles every expression, also those that no member is compared with.
     ///
     /// # Errors
-    /// The text for the log about the first that is none.
+    /// The line for the log about the first invalid expression.
     pub(super) fn new(request: &MembersRequest) -> Result<MemberFilter, String> {
         let unless_empty = |expr: &str| if expr.is_empty() { Ok(None) } else { whole_value(expr).map(Some) };
         Ok(MemberFilter {
@@ -32,12 +32,12 @@ impl MemberFilter {
         })
     }
 
-    /// Whether everybody matches.
+    /// Whether every member matches.
     pub(super) fn is_empty(&self) -> bool {
         self.name.is_none() && self.status.is_none() && self.tags.is_empty()
     }
 
-    /// Whether the member matches all of it. A missing tag is empty.
+    /// Whether the member matches all filters. A missing tag is an empty text.
     pub(super) fn matches(&self, member: &MemberRef<'_>) -> bool {
         let matches =
             |pattern: &Option<Pattern>, value| pattern.as_ref().is_none_or(|pattern| pattern.is_match(value));
@@ -52,13 +52,13 @@ impl MemberFilter {
     }
 }
 
-/// Serf puts no group around the expression, so `a|b` is "begins with a, or ends with b"; scripts rely on it.
+/// Serf puts no group around the expression, so `a|b` means "begins with a, or ends with b"; scripts rely on it.
 fn whole_value(expr: &str) -> Result<Pattern, String> {
     let expr = format!("^{expr}$");
     Pattern::new(&expr).map_err(|error| format!("Failed to compile regex: `{expr}`: {error}"))
 }
 
-/// The member as it goes over the wire.
+/// The member in the form of RPC records.
 pub(super) fn to_wire(member: Member) -> ipc::Member {
     let versions = member.versions;
     ipc::Member {

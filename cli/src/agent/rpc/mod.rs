@@ -1,8 +1,7 @@
-//! The agent's RPC port (PROTOCOL section 6): what Serf's command line and client
-//! libraries talk to.
+//! The agent's RPC port (PROTOCOL 6), which Serf's command line and client libraries use.
 //!
-//! A connection is a [`session`] that reads and executes requests one after the other, an [`outbox`] that is
-//! written by a task of its own, and a task for each of its [`streams`].
+//! A connection consists of a [`session`] that reads and executes requests one after the other, an [`outbox`] that its
+//! own task writes to the socket, and a task for each of its [`streams`].
 
 mod commands;
 #[cfg(test)]
@@ -16,6 +15,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,15 +25,15 @@ use tokio::task::JoinSet;
 use super::backend::Backend;
 use super::level::Level;
 
-/// Connections at one time; a further one is closed at once, with a warning in the log. Each costs a few
-/// kilobytes, and a megabyte at most while it sends a request of that size.
+/// Simultaneous connections; a further one is closed at once, with a warning in the log. Each costs a few kilobytes,
+/// and up to a megabyte while it sends a request of that size.
 const CONNECTIONS_MAX: usize = 256;
-/// First wait after the system refused to accept a connection (no descriptors left, mostly); doubled each
-/// time up to the last.
+/// First wait after the system refused to accept a connection (usually because no descriptor is left); doubled each
+/// time, up to the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
-/// Serves clients forever. Dropping it closes their connections. Needs a `LocalSet`.
+/// Accepts and serves clients. Dropping the future closes their connections. Needs a `LocalSet`.
 pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
     let mut sessions = JoinSet::new();
     let mut backoff = BACKOFF_FIRST;
@@ -49,6 +49,8 @@ pub(crate) async fn serve(listener: TcpListener, backend: Rc<Backend>) {
                 log.add(Level::Warn, "agent.ipc", text);
             }
             Ok((stream, client)) => {
+                // A socket of both families reports IPv4 clients by mapped addresses.
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                 backoff = BACKOFF_FIRST;
                 backend.counters.count("agent.ipc.accept");
                 log.add(Level::Info, "agent.ipc", format_args!("Accepted client: {client}"));

@@ -1,5 +1,5 @@
-//! The same bytes to a real `serf agent` and to ours, and the same answers back. Does nothing but say so where
-//! Serf is not installed.
+//! Sends the same bytes to a real `serf agent` and to ours, and compares the answers. Skipped, with a line on stderr,
+//! if Serf is not installed.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -26,15 +26,14 @@ struct Case {
     steps: Vec<Step>,
 }
 
-/// Bytes to send, and what must have come back before the next step or the end.
+/// Bytes to send, and the answers to wait for before the next step or the end.
 struct Step {
     bytes: Vec<u8>,
     /// At least so many replies and records with that `Seq`.
     until: &'static [(u64, usize)],
 }
 
-/// What came back: replies and records by `Seq`, each a header with the body after it. Between different
-/// numbers there is no order.
+/// The answers: replies and records by `Seq`, each a header with its body. Different `Seq`s have no order.
 #[derive(Debug, Default, PartialEq)]
 struct Answers {
     by_seq: BTreeMap<u64, Vec<(String, Option<Tree>)>>,
@@ -204,19 +203,19 @@ fn commands() -> Vec<Case> {
             session(&[members("", "", &[("no", "")]), members("", "", &[("no", ".+")])]),
         ),
         case("a bad expression for a name", session(&[members("(", "", &[])])),
-        case("a bad expression for a tag that nobody has", session(&[members("zz", "", &[("no", "[")])])),
+        case("a bad expression for a tag that no member has", session(&[members("zz", "", &[("no", "[")])])),
         case(
             "events that are too long",
             session(&[event(&long, b""), event(&long[..500], b""), event("", &[0; 513])]),
         ),
         case("an event without a name", session(&[event("", b"")])),
-        case("joins of nobody", session(&[join(&[]), stop(1)])),
+        case("joins through no address", session(&[join(&[]), stop(1)])),
         case(
             "joins that fail",
             session(&[join(&["127.16.9.9:77"]), join(&["127.16.9.9:77", "x/127.16.9.8:78"])]),
         ),
         case(
-            "force-leave of nobody",
+            "force-leave of an unknown member",
             session(&[Request::ForceLeave(ForceLeaveRequest { node: "zz".into(), prune: true })]),
         ),
         case("no tags", session(&[tags(&[], &[])])),
@@ -235,7 +234,7 @@ fn commands() -> Vec<Case> {
         case("levels of logs", session(&[monitor("bogus"), monitor("")])),
         case("stop of nothing", session(&[stop(77)])),
         case("numbers", session(&[Request::Stats])),
-        case("coordinates of nobody and of the own node", session(&[coordinate("zz"), coordinate("n")])),
+        case("coordinates of an unknown and of the own node", session(&[coordinate("zz"), coordinate("n")])),
     ]
 }
 
@@ -246,11 +245,11 @@ fn records() -> Vec<Case> {
         kind().encode(5, &mut bytes);
         bytes
     };
-    let mut nobody = query("q", b"");
-    nobody.filter_nodes = vec!["zz".into()];
+    let mut unanswered = query("q", b"");
+    unanswered.filter_nodes = vec!["zz".into()];
     let mut untagged = query("q", b"");
-    untagged.filter_tags = pairs(&[("role", "(")]);
-    let for_nobody = session(&[Request::Query(nobody), Request::Query(untagged)]);
+    untagged.filter_tags = pairs(&[("role", "nothing has it")]);
+    let without_receivers = session(&[Request::Query(unanswered), Request::Query(untagged)]);
     let changes = [stream("member-update"), tags(&[("new", "1")], &[]), tags(&[], &["new"])];
     let mut answers = Vec::new();
     for (seq, request) in
@@ -265,7 +264,11 @@ fn records() -> Vec<Case> {
             session(&[stream("user:a"), event("a", b"p"), event("b", b""), event("a", b"")]),
             &[(1, 3)],
         ),
-        case_until("a query of the own", session(&[stream("query"), ask("q", b"?")]), &[(1, 2), (2, 3)]),
+        case_until(
+            "a query that the agent itself receives",
+            session(&[stream("query"), ask("q", b"?")]),
+            &[(1, 2), (2, 3)],
+        ),
         Case {
             name: "answers to a query",
             steps: vec![
@@ -274,11 +277,11 @@ fn records() -> Vec<Case> {
             ],
         },
         case_until(
-            "the ping that anybody may send",
+            "the internal ping that clients may send",
             session(&[stream("query,user"), ask("_serf_ping", b"")]),
             &[(2, 3)],
         ),
-        case_until("queries for nobody", for_nobody, &[(1, 2), (2, 2)]),
+        case_until("queries without receivers", without_receivers, &[(1, 2), (2, 2)]),
         case_until("a member event", session(&changes), &[(1, 2)]),
         case_until(
             "a stopped stream",
@@ -330,8 +333,8 @@ async fn answers(addr: SocketAddr, case: &Case) -> Answers {
     }
 }
 
-/// Takes out what can't be equal: addresses, numbers of the machine, most of the log, the system's words for
-/// an error, and Serf's empty records at a deadline.
+/// Removes what must differ: addresses, values of the machine, most of the log, the system's words for an error, and
+/// Serf's empty records at a deadline.
 fn normal(mut answers: Answers, ip: &str) -> Answers {
     let dialed = regex::Regex::new("dial tcp [^ ]+: connect: ").unwrap();
     for messages in answers.by_seq.values_mut() {

@@ -1,5 +1,5 @@
-//! The sending side of one connection: replies and records in order, in one bounded buffer that one task
-//! writes to the socket.
+//! The sending side of one connection: a bounded buffer of replies and records in order, which one task writes to the
+//! socket.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,18 +11,18 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Bytes that wait for the socket before senders wait. One message may be longer; it is taken whole.
+/// Buffered bytes from which on senders wait. A single message may be longer; it is buffered whole.
 const WAITING_BYTES_MAX: usize = 256 * 1024;
-/// A socket that takes no byte for this long is given up.
+/// The connection is closed if the socket takes no byte for this time.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// The messages to a client. Share it in an `Rc` between the session, its streams and [`Outbox::run`].
+/// The messages to one client. Share it in an `Rc` between the session, its streams and [`Outbox::run`].
 #[derive(Default)]
 pub(super) struct Outbox {
     state: RefCell<State>,
-    /// For the writing task: there are bytes, or it is time to finish.
+    /// Wakes the writing task: there are bytes, or it should finish.
     filled: Notify,
-    /// For senders: there is room, or the connection is gone.
+    /// Wakes senders: there is room, or the connection is gone.
     emptied: Notify,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Outbox {
 struct State {
     bytes: Vec<u8>,
     phase: Phase,
-    /// A long reply is being added; all others wait.
+    /// A long reply is being added; other messages wait.
     long: bool,
 }
 
@@ -38,9 +38,9 @@ struct State {
 enum Phase {
     #[default]
     Open,
-    /// Nothing is added any more; what waits is still written.
+    /// Nothing is added any more; the buffer is still written.
     Finishing,
-    /// Nothing is written any more.
+    /// The connection is gone.
     Ended,
 }
 
@@ -66,7 +66,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Begins a reply whose body comes in parts. Waits for room.
+    /// Begins a reply whose body is added in parts. Waits for room.
     pub(super) async fn long(&self, seq: u64) -> Result<LongReply<'_>, Gone> {
         self.room().await?;
         self.push(|bytes| ResponseHeader { error: String::new(), seq }.encode(bytes));
@@ -95,7 +95,7 @@ impl Outbox {
         }
     }
 
-    /// Adds one message, whole; nothing once the connection is gone. Call it right after [`room`](Self::room).
+    /// Adds one whole message, or nothing if the connection is gone. Call it right after [`room`](Self::room).
     pub(super) fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.borrow_mut();
         if state.phase == Phase::Open {
@@ -104,7 +104,7 @@ impl Outbox {
         }
     }
 
-    /// Adds nothing any more and lets [`run`](Self::run) end once the rest is written.
+    /// Accepts no further messages; [`run`](Self::run) ends when the buffer is written.
     pub(super) fn finish(&self) {
         let mut state = self.state.borrow_mut();
         if state.phase == Phase::Open {
@@ -130,7 +130,7 @@ impl Outbox {
     /// Writes to the socket until [`finish`](Self::finish) or an error, then closes it.
     ///
     /// # Errors
-    /// The socket failed, or took nothing for [`STUCK_AFTER`].
+    /// The socket failed, or took no byte for [`STUCK_AFTER`]. The rest of the buffer is lost.
     pub(super) async fn run(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
         let outcome = self.write_to(&mut socket).await;
         *self.state.borrow_mut() = State { phase: Phase::Ended, ..State::default() };
@@ -158,7 +158,7 @@ impl Outbox {
     }
 }
 
-/// A reply that is sent in parts. Until it is dropped nothing else is sent.
+/// A reply that is added in parts. Other messages wait until it is dropped.
 pub(super) struct LongReply<'a>(&'a Outbox);
 
 impl LongReply<'_> {
@@ -177,7 +177,7 @@ impl Drop for LongReply<'_> {
     }
 }
 
-/// The time limit is for progress, not for the whole: a list of all members can be many megabytes.
+/// The time limit is per write, not for the whole: a list of all members can be many megabytes.
 async fn write_all(socket: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = timeout(STUCK_AFTER, socket.write(bytes)).await.map_err(|_| {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_written_before_the_end() {
+    fn the_buffer_is_written_before_the_end() {
         local(async {
             let (near, mut far) = pair().await;
             let outbox = Rc::new(Outbox::default());
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_socket_is_given_up_and_senders_are_told() {
+    fn a_stuck_socket_is_closed_and_senders_get_an_error() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {

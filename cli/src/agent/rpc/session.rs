@@ -1,4 +1,4 @@
-//! One connection: requests in, in order, with the rules about what may come first (PROTOCOL 6.1).
+//! One connection: reads requests in order and applies the rules about handshake and authentication (PROTOCOL 6.1).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ use super::streams::Asked;
 use crate::agent::backend::Backend;
 use crate::agent::level::Level;
 
-/// Bytes that are read from the socket at once.
+/// Bytes per read from the socket.
 const READ_BYTES: usize = 8 * 1024;
-/// Silence after which the system asks whether the client is still there.
+/// Idle time after which the system sends TCP keepalive probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Serves one client until the connection ends.
 pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backend>) {
-    // An error means that the connection is broken; the first read tells.
+    // An error means that the connection is broken, which the first read reports.
     let _ = prepare(&stream);
     let (reader, writer) = stream.into_split();
     let outbox = Rc::new(Outbox::default());
@@ -49,7 +49,7 @@ pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backe
         backend: backend.clone(),
     };
     let ending = session.serve().await;
-    // No more records: streams end here, what was sent already still goes out.
+    // Streams end here; buffered messages are still written.
     drop(session);
     outbox.finish();
     let written = writing.await;
@@ -66,21 +66,21 @@ pub(super) async fn run(stream: TcpStream, client: SocketAddr, backend: Rc<Backe
     }
 }
 
-/// A client that vanished without a word is noticed after some probes of the system's (as with Serf).
+/// TCP keepalive finds a client that vanished without closing its connection, as in Serf.
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let probes = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
     socket2::SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-/// What is known of a client. Dropping it ends its streams.
+/// The state of a connection. Dropping it ends its streams.
 pub(super) struct Session {
     input: Input,
-    /// Read over the one before: a header that lacks a field has the previous one's.
+    /// Each header is decoded over the previous one: a missing field keeps its value, as in Serf.
     header: RequestHeader,
     handshaken: bool,
     authenticated: bool,
-    /// Where replies go.
+    /// Replies and records to the client.
     pub(super) outbox: Rc<Outbox>,
     /// Event streams by `Seq`.
     pub(super) streams: BTreeMap<u64, AbortHandle>,
@@ -88,11 +88,11 @@ pub(super) struct Session {
     pub(super) monitor: Option<(u64, AbortHandle)>,
     /// Runs streams and monitor.
     pub(super) tasks: JoinSet<()>,
-    /// Collect the answers of queries.
+    /// Runs the queries, which send their answers as records.
     pub(super) queries: JoinSet<()>,
-    /// Queries that the client may answer.
+    /// Queries that the client may respond to.
     pub(super) asked: Rc<RefCell<Asked>>,
-    /// The client in log lines.
+    /// The client's name in log lines.
     pub(super) client: String,
     /// The agent.
     pub(super) backend: Rc<Backend>,
@@ -103,11 +103,11 @@ pub(super) struct Session {
 pub(super) enum Ending {
     /// The client closed it.
     Closed,
-    /// Nothing can be sent to the client any more; the writing side knows why.
+    /// Nothing can be sent to the client any more; the writing task has the reason.
     Unreachable,
-    /// The client sent what can't be gone on with; the line for the log.
+    /// The client sent a request that ends the connection; the line for the log.
     Refused(String),
-    /// The agent has left at the client's wish: the process ends.
+    /// A `leave` of the client has finished: the process exits.
     Left,
 }
 
@@ -140,7 +140,7 @@ impl Session {
         if !self.may_execute(command) {
             self.backend.log.add(Level::Warn, "agent.ipc", "Client sending commands before auth");
             self.reply(Err("Authentication required")).await?;
-            // Serf leaves the body and takes it for the next header.
+            // Serf does not read the body and decodes it as the next header.
             if command.is_some_and(Command::has_body) {
                 self.next_body().await?;
             }
@@ -156,7 +156,7 @@ impl Session {
         self.execute(request).await
     }
 
-    /// Whether the command is one that needs no token, or the token was shown.
+    /// Whether the command needs no token, or the client has sent the right one.
     fn may_execute(&self, command: Option<Command>) -> bool {
         self.backend.auth.is_empty()
             || self.authenticated
@@ -174,7 +174,7 @@ impl Session {
         Ok(())
     }
 
-    /// A wrong token does not undo an earlier right one.
+    /// A wrong token does not revoke an earlier right one.
     pub(super) fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
         if !equal_in_constant_time(token.as_bytes(), self.backend.auth.as_bytes()) {
             return Err("Invalid authentication token");
@@ -206,8 +206,8 @@ impl Session {
         self.next_value().await?.ok_or_else(|| evaluation("decode failed: EOF"))
     }
 
-    /// The next whole value; `None` at the end. Requests wait here, and nowhere else, for the client: what is
-    /// being executed is never cut off by a client that goes away.
+    /// The next whole value; `None` at the end. This is the only place that ends when the client disconnects, so a
+    /// request that is being executed is never interrupted.
     async fn next_value(&mut self) -> Result<Option<Vec<u8>>, Ending> {
         tokio::select! {
             value = self.input.next_value() => value,
@@ -225,7 +225,7 @@ fn error_text(outcome: &Result<(), impl fmt::Display>) -> String {
     outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The time tells the length of the token at most.
+/// The duration reveals at most the length of the token.
 fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
         && std::hint::black_box(

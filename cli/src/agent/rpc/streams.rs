@@ -1,5 +1,5 @@
-//! What goes on after the reply: event streams, monitors, the answers of queries. Each is a task that ends
-//! with its connection.
+//! Tasks that continue after the reply: event streams, monitors, the answers of queries. Each ends with its
+//! connection.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,26 +24,26 @@ use crate::agent::filter::EventFilter;
 use crate::agent::level::Level;
 use crate::agent::log::{Log, Subscription};
 
-/// Events that wait for a client that reads slowly; further ones are lost to it.
+/// Events queued for a client that reads slowly; it loses further ones.
 const EVENTS_WAITING_MAX: usize = 512;
-/// Queries that a client was told of and may still answer; beyond it the oldest is forgotten.
+/// Queries of one connection that the client may still respond to; beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
 
 /// An event stream.
 pub(super) struct EventStream {
     /// `Seq` of the request, on every record.
     pub(super) seq: u64,
-    /// Which events; one match is enough.
+    /// Filters; an event needs to match one of them.
     pub(super) filters: Vec<EventFilter>,
     /// The agent's events.
     pub(super) events: broadcast::Receiver<Arc<Event>>,
-    /// Where records go.
+    /// Records to the client.
     pub(super) outbox: Rc<Outbox>,
-    /// Where the numbers of queries come from.
+    /// Assigns the IDs of queries.
     pub(super) asked: Rc<RefCell<Asked>>,
-    /// Where lost events are told of.
+    /// Gets the warning about lost events.
     pub(super) log: Log,
-    /// Who loses them.
+    /// The client's name in that warning.
     pub(super) client: String,
 }
 
@@ -75,7 +75,7 @@ impl EventStream {
                 Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return,
             };
-            // Told once until it gets better: a line for each lost event would drown the log.
+            // One line until an event is queued again: a line per lost event would flood the log.
             if lost && !losing {
                 self.log.add(Level::Warn, "agent.ipc", format_args!("Dropping event to {}", self.client));
             }
@@ -144,12 +144,12 @@ pub(super) async fn run_query(seq: u64, mut answers: Answers, outbox: Rc<Outbox>
         }
     }
     let done = QueryRecord { kind: QueryRecord::DONE.to_owned(), ..QueryRecord::default() };
-    // Nobody is left to tell if this fails.
+    // An error means that the connection is gone.
     let _ = outbox.send_with(seq, String::new(), &done).await;
 }
 
-/// The queries that a client was told of, by the numbers that it knows them under: 1, 2, 3… on each
-/// connection. Two streams that tell of the same query give it two numbers.
+/// The queries that were streamed to a client, by ID: 1, 2, 3… on each connection. A query that is streamed twice
+/// has two IDs.
 #[derive(Default)]
 pub(super) struct Asked {
     last_id: u64,
@@ -175,7 +175,7 @@ impl Asked {
         self.last_id
     }
 
-    /// The query that the client answers; `None` if there is none, or its time is over.
+    /// The query of a response; `None` if the ID is unknown or the query is over.
     pub(super) fn find(&mut self, request: &RespondRequest) -> Option<QueryToken> {
         let query = self.queries.get(&request.id)?;
         if query.is_over() {

@@ -162,8 +162,8 @@ fn a_slow_reader_loses_events_and_hinders_nobody() {
                 assert_eq!(client.error(n).await, "");
             }
         }
-        let told = format!("[WARN] agent.ipc: Dropping event to ipc.client: {}", slow.local_addr());
-        eventually("a warning", async || !agent.logged(&told).is_empty()).await;
+        let warning = format!("[WARN] agent.ipc: Dropping event to ipc.client: {}", slow.local_addr());
+        eventually("a warning", async || !agent.logged(&warning).is_empty()).await;
         slow.request(2, &stop(0)).await;
         let (mut received, mut last) = (0, 0);
         loop {
@@ -186,7 +186,7 @@ fn a_slow_reader_loses_events_and_hinders_nobody() {
         };
         agent.backend.events.send(Arc::new(event)).unwrap();
         while slow.body(1).await.at("Name").text() != "last" {}
-        assert_eq!(agent.logged(&told).len(), 1);
+        assert_eq!(agent.logged(&warning).len(), 1);
         agent.end().await;
     });
 }

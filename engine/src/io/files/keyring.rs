@@ -1,10 +1,12 @@
 //! The keyring file: a JSON array of keys in base64, the primary key first (PROTOCOL 10.2).
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use super::beside::{read_document, replace};
 
 /// A larger file is refused, bytes. 16,000 keys fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -23,8 +25,8 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let text =
         std::fs::read(path).map_err(|error| format!("Failed to read keyring file {shown}: {error}"))?;
     // JSON's null is an empty list to Go.
-    let encoded: Option<Vec<String>> = serde_json::from_slice(&text)
-        .map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
+    let encoded: Option<Vec<String>> =
+        read_document(&text).map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
     let encoded = encoded.unwrap_or_default();
     if encoded.is_empty() {
         return Err(format!("Keyring file contains no keys: {shown}"));
@@ -44,28 +46,14 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     }
 }
 
-/// Writes a keyring file beside the old one, syncs it and renames it over the old one. A new file is readable by
-/// its owner only; an existing one keeps its permissions.
+/// Writes a keyring file, as [`replace`] does.
 ///
 /// # Errors
-/// The system refuses one of these steps. The old file is unchanged then; a file with the ending `.new` may remain
-/// beside it.
-pub fn write<'k>(path: &Path, keys: impl Iterator<Item = &'k [u8]>) -> io::Result<()> {
-    let encoded: Vec<String> = keys.map(|key| STANDARD.encode(key)).collect();
+/// The file can't be written. The old keys, or these, can be read from it.
+pub fn write(path: &Path, keys: &[Vec<u8>]) -> io::Result<()> {
+    let encoded: Vec<String> = keys.iter().map(|key| STANDARD.encode(key)).collect();
     let text = serde_json::to_string_pretty(&encoded).expect("strings are valid JSON");
-    let mut beside = path.to_owned().into_os_string();
-    beside.push(".new");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+    replace(path, text.as_bytes())
 }
 
 #[cfg(test)]
@@ -78,7 +66,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keyring");
         let keys = [vec![0; 16], vec![255; 32]];
-        write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+        write(&path, &keys).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("[\n  \"AAAAAAAAAAAAAAAAAAAAAA==\",\n  \""), "{text}");
         assert!(!text.ends_with('\n'));
@@ -89,7 +77,7 @@ mod tests {
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&path), 0o600);
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-            write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+            write(&path, &keys).unwrap();
             assert_eq!(mode(&path), 0o640);
         }
     }
@@ -99,7 +87,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keyring");
         let keys = [vec![3; 32], vec![5; 16]];
-        write(&path, keys.iter().map(Vec::as_slice)).unwrap();
+        write(&path, &keys).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
