@@ -9,8 +9,15 @@ use crate::scenario::Scenario;
 /// A kind of cluster.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Against {
+    /// All Serf.
     Serf,
+    /// All Thane, disseminating as it does by default.
     Thane,
+    /// All Thane, disseminating as Serf does.
+    Classic,
+    /// All Thane, disseminating eagerly.
+    Eager,
+    /// Thane and Serf.
     Mixed,
 }
 
@@ -25,10 +32,21 @@ pub(crate) struct Played {
 }
 
 impl Against {
+    /// How its Thane agents are told to disseminate; none is their default.
+    pub(crate) fn dissemination(self) -> Option<&'static str> {
+        match self {
+            Against::Classic => Some("classic"),
+            Against::Eager => Some("eager"),
+            Against::Serf | Against::Thane | Against::Mixed => None,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Against::Serf => "serf",
             Against::Thane => "thane",
+            Against::Classic => "classic",
+            Against::Eager => "eager",
             Against::Mixed => "mixed",
         }
     }
@@ -37,7 +55,7 @@ impl Against {
     pub(crate) fn serf_share(self, mixed: f64) -> f64 {
         match self {
             Against::Serf => 1.0,
-            Against::Thane => 0.0,
+            Against::Thane | Against::Classic | Against::Eager => 0.0,
             Against::Mixed => mixed,
         }
     }
@@ -49,7 +67,7 @@ mod tests {
 
     #[test]
     fn kinds_are_shares() {
-        let shares = [Against::Serf, Against::Thane, Against::Mixed].map(|kind| kind.serf_share(0.25));
+        let shares = [Against::Serf, Against::Eager, Against::Mixed].map(|kind| kind.serf_share(0.25));
         assert_eq!(shares, [1.0, 0.0, 0.25]);
     }
 }

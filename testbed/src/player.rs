@@ -151,7 +151,7 @@ impl<'a> Player<'a> {
             self.cluster.pump(Instant::now() + QUIET, |_| false)?;
             self.facts.zero = Instant::now();
         }
-        self.facts.last_step = self.facts.full.unwrap_or(self.facts.last_start);
+        self.facts.last_step = self.facts.full.map_or(self.facts.zero, |full| full.max(self.facts.zero));
         Ok(())
     }
 

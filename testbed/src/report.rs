@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use thane_loadgen::report::{
-    Agents, Better, Criterion, Curve, Ended, Line, Made, Mark, Measure, Medium, Report, Run, ScenarioText,
-    Subject, Verdict, kinds,
+    Agents, Better, Criterion, Curve, Ended, Line, Made, Mark, Measure, Medium, Policy, Report, Run,
+    ScenarioText, Subject, Verdict, kinds,
 };
 
 use crate::failure::Failure;
@@ -56,10 +56,16 @@ fn reports(played: &[Played], notes: &[String]) -> Vec<Report> {
         let place = subjects.iter().position(|subject| subject.name == subject_name).unwrap_or_else(|| {
             let agents = match one.against {
                 Against::Serf => Agents::Serf,
-                Against::Thane => Agents::Thane,
+                Against::Thane | Against::Classic | Against::Eager => Agents::Thane,
                 Against::Mixed => Agents::Mixed,
             };
-            subjects.push(Subject::new(subject_name, agents, Medium::Containers, one.nodes.into()));
+            let mut subject = Subject::new(subject_name, agents, Medium::Containers, one.nodes.into());
+            subject.policy = match one.against {
+                Against::Serf | Against::Classic => Some(Policy::Classic),
+                Against::Eager => Some(Policy::Eager),
+                Against::Thane | Against::Mixed => None,
+            };
+            subjects.push(subject);
             subjects.len() - 1
         });
         add(&mut subjects[place], one);

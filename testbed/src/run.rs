@@ -33,7 +33,7 @@ pub(crate) struct RunOptions {
     /// Agents of each cluster; several numbers give several clusters.
     #[arg(long, default_value = "20", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=150))]
     nodes: Vec<u32>,
-    /// Kinds of clusters: all Serf, all Thane, or both mixed.
+    /// Kinds of clusters.
     #[arg(long, default_value = "serf,thane,mixed", value_delimiter = ',')]
     against: Vec<Against>,
     /// Runs of each; tables have medians.
@@ -210,15 +210,25 @@ fn play(
     Ok(outcome)
 }
 
+/// The further settings of Thane's agents in clusters of that kind.
+fn thane_config(given: Option<&str>, against: Against) -> Result<Option<String>, Failure> {
+    let parse = |text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    let given = given.map(parse).transpose();
+    let mut settings = given
+        .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?
+        .unwrap_or_default();
+    if let Some(policy) = against.dissemination() {
+        settings.insert("dissemination".to_owned(), policy.into());
+    }
+    Ok((!settings.is_empty()).then(|| serde_json::Value::Object(settings).to_string()))
+}
+
 /// Refuses what can't work before anything is started.
 fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) -> Result<(), Failure> {
     if !(0.0..=1.0).contains(&common.serf_share) {
         return Err(Failure::new(format!("--serf-share is {}; it must be 0 to 1", common.serf_share)));
     }
-    if let Some(text) = &common.thane_config {
-        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
-            .map_err(|error| Failure::new(format!("--thane-config is no JSON object: {error}")))?;
-    }
+    thane_config(common.thane_config.as_deref(), Against::Thane)?;
     if common.backend == Runtime::Kubernetes {
         return kubernetes::require_cluster();
     }
@@ -227,10 +237,26 @@ fn prepare(common: &CommonOptions, scenarios: &[Scenario], kinds: &[Against]) ->
         .iter()
         .any(|scenario| scenario.steps.iter().any(|step| step.to == crate::scenario::Become::Other));
     for software in [Software::Serf, Software::Thane] {
-        let alone = if software == Software::Serf { Against::Serf } else { Against::Thane };
-        if upgrades || kinds.iter().any(|kind| *kind == alone || *kind == Against::Mixed) {
+        let other = if software == Software::Serf { 0.0 } else { 1.0 };
+        if upgrades || kinds.iter().any(|kind| kind.serf_share(0.5) != other) {
             docker::require_image(&software.shell_image())?;
         }
     }
     leftovers::clear_before_start()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_kind_adds_its_policy_to_the_given_settings() {
+        let config = |given, kind| thane_config(given, kind).unwrap();
+        assert_eq!(config(None, Against::Mixed), None);
+        assert_eq!(config(None, Against::Eager).unwrap(), r#"{"dissemination":"eager"}"#);
+        let both = config(Some(r#"{"label": "x"}"#), Against::Classic).unwrap();
+        assert_eq!(both, r#"{"label":"x","dissemination":"classic"}"#);
+        assert!(thane_config(Some("[1]"), Against::Thane).is_err());
+    }
 }
