@@ -12,6 +12,7 @@ mod listing;
 mod settle;
 #[cfg(feature = "sim")]
 mod settled;
+mod states;
 mod streams;
 
 use std::collections::BTreeMap;

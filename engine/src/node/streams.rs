@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
+use super::states;
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -16,14 +17,13 @@ use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
 use crate::serf::OwnJoin;
-use crate::swim::{Swim, encode_local_states, verify_versions};
+use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_push_pull_header, encode_stream, refusal_text,
-    wraps,
+    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, refusal_text, wraps,
 };
 use crate::wire::{DecodeError, SeqNo};
 use hashbrown::HashMap;
@@ -215,18 +215,16 @@ impl Streams {
     pub(crate) fn finish_merge(&mut self, scope: &mut Scope<'_>, top: &mut TopLayer, slot: u32) {
         scope.stats.push_pulls += 1;
         if let Some(merge) = self.merges.remove(&slot) {
-            let join = match merge.cause {
-                Cause::Join(slot, _) => self.joins.get(&slot),
+            let own_join = match merge.cause {
+                Cause::Join(slot, _) => self.joins.get(&slot).map(|join| join.ignore_old),
+                Cause::Rejoin => Some(false),
                 _ => None,
             };
-            let own_join = match merge.cause {
-                Cause::Rejoin => Some(OwnJoin { ignore_old: false }),
-                _ => join.map(|join| OwnJoin { ignore_old: join.ignore_old }),
-            };
+            let own_join = own_join.map(|ignore_old| OwnJoin { ignore_old });
             if !merge.frame.user_state().is_empty() {
                 top.merge_state(scope, &merge.frame, own_join);
             }
-            if join.is_some() {
+            if matches!(merge.cause, Cause::Join(..)) && own_join.is_some() {
                 top.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
@@ -285,7 +283,7 @@ impl Streams {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
             Purpose::Serve => {}
-            Purpose::PushPull { cause, .. } => send_state(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -359,7 +357,7 @@ impl Streams {
         let Some(stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                send_state(scope, top, id, Role::Listener, frame.join);
+                states::send(scope, top, id, Role::Listener, frame.join);
                 close(scope, id);
                 self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
@@ -491,23 +489,7 @@ impl Streams {
     }
 }
 
-/// What a record takes with a short name and few tags: the first guess of a state's size.
-const RECORD_BYTES_GUESS: usize = 128;
-
-fn send_state(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
-    let mut user_state = scope.ctx.spare.take(0);
-    top.encode_state(scope, join, &mut user_state);
-    let count = scope.view.table_count();
-    let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
-    encode_push_pull_header(count, user_state.len(), join, &mut raw);
-    let encoded = encode_local_states(scope.view, &scope.ctx.roster, &mut raw);
-    assert_eq!(encoded, count, "the table's count is kept with every change");
-    raw.extend_from_slice(&user_state);
-    scope.ctx.spare.give(user_state);
-    send(scope, id, role, raw);
-}
-
-fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
+pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
     let envelope = &*scope.envelope;
     let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
     let bytes = if wraps(envelope, role) {
