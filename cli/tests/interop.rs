@@ -18,6 +18,7 @@ mod interop {
     mod encryption;
     mod events;
     mod expressions;
+    mod extensions;
     mod failures;
     mod keys;
     mod membership;

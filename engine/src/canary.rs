@@ -13,4 +13,8 @@ pub enum Canary {
     RevivesTheDead,
     /// Forgets which user events it delivered (Serf delivers each once).
     ForgetsEvents,
+    /// Believes old news that a member is alive that has left or was pruned.
+    RevivesTheDeparted,
+    /// Announces the digest that its view had when it knew nobody but itself.
+    AnnouncesAnOldDigest,
 }

@@ -170,6 +170,10 @@ pub struct RawConfig {
     pub resolve_name_conflicts: bool,
     /// Learn network coordinates from acks, and add this node's own to its acks: 130 bytes each. Default true.
     pub coordinates: bool,
+    /// Speak the extensions between Thane nodes: a digest in pings and acks, and reconciliation instead of whole states
+    /// wherever both sides have it (docs/protocol.md, section 12). Serf nodes notice nothing of either. Off: neither
+    /// written nor read. Default true.
+    pub extensions: bool,
     /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
     /// false. Needs the serf layer.
     pub snapshot: bool,
@@ -327,6 +331,7 @@ impl RawConfig {
             restored: Restored::default(),
             resolve_name_conflicts: true,
             coordinates: true,
+            extensions: true,
             snapshot: false,
         }
     }

@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::ids::BroadcastId;
+use crate::ids::{BroadcastId, StreamId};
 use crate::roster::MemberIndex;
-use crate::wire::SeqNo;
+use crate::view::MemberStatus;
+use crate::wire::reconcile::ReconcileSet;
+use crate::wire::{Extension, LamportTime, SeqNo};
 
 /// The queue of one Context; empty between inputs.
 pub(crate) type DeferredQueue = VecDeque<Deferred>;
@@ -35,6 +37,14 @@ pub(crate) enum Deferred {
     Joined,
     /// A broadcast that a command may wait for needs no more transmissions.
     Finished(Finished),
+    /// A member was asked for its digest, by a probe or for the digest's sake.
+    Compared(Compared),
+    /// Records of a reconciliation were merged: what they say of the layer above is next.
+    Told(Vec<Told>),
+    /// A stream for a reconciliation that this node began is open.
+    ReconcileOpened(StreamId, ReconcileSet),
+    /// A step of a reconciliation came over a stream, type byte taken off.
+    ReconcileStep(StreamId, Vec<u8>),
 }
 
 /// What SWIM reports about a member (memberlist's event delegate).
@@ -59,6 +69,34 @@ pub(crate) struct Acked {
     pub(crate) round_trip: Duration,
     /// What the member added.
     pub(crate) payload: Vec<u8>,
+}
+
+/// Why a member was asked for its digest.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It was probed anyway.
+    Probe,
+    /// An exchange of states is due, periodic or soon after a join.
+    Exchange,
+    /// This node's view grows.
+    Growth,
+}
+
+/// What a member answered to a ping.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Compared {
+    pub(crate) member: MemberIndex,
+    pub(crate) asked: Asked,
+    /// None: it does not speak the extensions, or did not answer.
+    pub(crate) extension: Option<Extension>,
+}
+
+/// What a record says of a member's place in the layer above SWIM.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) member: MemberIndex,
+    pub(crate) status: MemberStatus,
+    pub(crate) ltime: LamportTime,
 }
 
 /// A ping over a stream.

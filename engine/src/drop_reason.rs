@@ -43,6 +43,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A query filter whose regular expression is none, or too big.
     BadFilter = "bad_filter",
+    /// A step of a reconciliation from an address that is not its sender's.
+    UnknownSender = "unknown_sender",
     /// Filters of queries whose expressions cost more than this node compiles in a second.
     FiltersTooCostly = "filters_too_costly",
     /// A ping for another name: the sender's picture of this address is old.

@@ -11,6 +11,7 @@ use crate::delegate::Delegate;
 use crate::dissemination::{BroadcastId, Class, Dissemination, Source};
 use crate::drop_reason::DropReason;
 use crate::event::Notice;
+use crate::reconcile::compared::Compared;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
 use crate::stats::Stats;
@@ -18,7 +19,7 @@ use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{SwimState, View};
 use crate::wire::envelope::Envelope;
-use crate::wire::{limits, message};
+use crate::wire::{Extension, limits, message};
 
 /// How many of the last notices [`Scope::drop_input`] searches for one that a further refusal can join.
 const NOTICES_SEARCHED: usize = 4;
@@ -34,6 +35,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) dissemination: &'a mut Dissemination,
     /// What the serf layer adds to acks of direct pings: this node's coordinate.
     pub(crate) ack_payload: &'a mut Vec<u8>,
+    /// What this node is compared by, if it speaks the extensions.
+    pub(crate) compared: &'a Compared,
     pub(crate) stats: &'a mut Stats,
     pub(crate) delegate: &'a mut Option<Box<dyn Delegate>>,
 }
@@ -80,6 +83,11 @@ impl Scope<'_> {
             }
         }
         self.notice(Notice::Dropped { reason, from, count: 1 });
+    }
+
+    /// What pings and acks carry for other Thane nodes.
+    pub(crate) fn extension(&self) -> Option<Extension> {
+        self.config.extensions.then(|| self.compared.at(self.ctx.now))
     }
 
     /// Whether a member other than this node is alive.
@@ -152,6 +160,13 @@ impl Scope<'_> {
         sending.ctx.assembler.push(encode);
         dissemination.piggyback(&mut sending);
         sending.finish_packet(to, false);
+    }
+
+    /// Sends a step of a reconciliation (type byte first) to a member of the view, alone in its datagram.
+    pub(crate) fn send_reconcile(&mut self, member: MemberIndex, step: &[u8]) {
+        self.ctx.assembler.begin(usize::MAX);
+        self.ctx.assembler.push(|out| out.extend_from_slice(step));
+        self.sending().finish_packet_to_member(member);
     }
 
     /// The parts of the node that sending works with.

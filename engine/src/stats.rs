@@ -20,6 +20,12 @@ pub struct Stats {
     pub probes_failed: u64,
     /// Push/pulls merged.
     pub push_pulls: u64,
+    /// Exchanges with other Thane nodes that this node started because their digests differed.
+    pub reconciliations: u64,
+    /// Records of members and messages that came by reconciliation.
+    pub records_received: u64,
+    /// Answers to joins that named a few members only, because too many joined at once.
+    pub referrals: u64,
     /// Times this node had to refute.
     pub refutations: u64,
     /// Broadcasts that this node saw for the first time, those that it sent itself included.
@@ -40,6 +46,9 @@ impl Default for Stats {
             probes: 0,
             probes_failed: 0,
             push_pulls: 0,
+            reconciliations: 0,
+            records_received: 0,
+            referrals: 0,
             refutations: 0,
             broadcasts_new: 0,
             broadcasts_repeated: 0,

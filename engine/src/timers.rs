@@ -70,6 +70,12 @@ pub enum TimerKind {
     Reconnect,
     /// Check the lengths of the broadcast queues.
     QueueCheck,
+    /// A member that was asked for its digest had time to answer. Subject: sequence number.
+    InquiryEnd,
+    /// Compare views with a random member while the own view grows.
+    Growth,
+    /// Go on applying what came by a reconciliation over a stream.
+    Reconcile,
 }
 
 #[derive(Copy, Clone, Debug)]

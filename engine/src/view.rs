@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 
+use crate::digest::{Digest, member_version};
 use crate::random::Random;
 use crate::roster::{Fact, FactIndex, MemberIndex, Roster};
 use crate::time::Time;
@@ -57,6 +58,11 @@ impl MemberStatus {
             MemberStatus::Left => "left",
             MemberStatus::Failed => "failed",
         }
+    }
+
+    /// The status of that number.
+    pub(crate) fn from_number(number: u8) -> Option<MemberStatus> {
+        MemberStatus::ALL.get(usize::from(number)).copied()
     }
 
     const ALL: [MemberStatus; 5] = [
@@ -108,6 +114,7 @@ pub struct View {
     swim_since: HashMap<MemberIndex, Time, foldhash::fast::FixedState>,
     status_since: HashMap<MemberIndex, Time, foldhash::fast::FixedState>,
     huge_ltimes: HashMap<MemberIndex, LamportTime, foldhash::fast::FixedState>,
+    digest: Digest,
 }
 
 /// Random picks before a whole scan from a random place: with half the entries fitting, a scan is needed
@@ -165,7 +172,17 @@ impl View {
         if place >= self.entries.len() {
             self.entries.resize(place + 1, Entry::default());
         }
+        let entry = self.entries[place];
         let old = std::mem::replace(&mut self.entries[place].fact, fact.0);
+        if is_here(entry.packed) {
+            let before = roster.fact(FactIndex(old)).incarnation;
+            let after = roster.fact(fact).incarnation;
+            if before != after {
+                let (point, leaving) = (roster.point(member), is_leaving(entry.packed));
+                self.digest.depart(point, member_version(before, leaving));
+                self.digest.enter(point, member_version(after, leaving));
+            }
+        }
         if old == 0 {
             self.swim_counts[SwimState::Absent as usize] += 1;
             self.status_counts[MemberStatus::None as usize] += 1;
@@ -176,10 +193,13 @@ impl View {
     }
 
     /// Sets the SWIM state of a known member; remembers since when it is dead or left.
-    pub fn set_swim(&mut self, member: MemberIndex, state: SwimState, now: Time) {
+    pub fn set_swim(&mut self, roster: &Roster, member: MemberIndex, state: SwimState, now: Time) {
         let entry = self.known_entry(member);
         let old = entry.packed & 7;
+        let before = *entry;
         entry.packed = entry.packed & !7 | state as u32;
+        let after = *entry;
+        self.count_in_digest(roster, member, before, after);
         self.swim_counts[old as usize] -= 1;
         self.swim_counts[state as usize] += 1;
         match state {
@@ -193,10 +213,15 @@ impl View {
     }
 
     /// Sets the Serf status of a known member; remembers since when it is left, failed or erased.
-    pub fn set_status(&mut self, member: MemberIndex, status: MemberStatus, now: Time) {
+    pub fn set_status(&mut self, roster: &Roster, member: MemberIndex, status: MemberStatus, now: Time) {
+        self.depart_gone(roster, member);
         let entry = self.known_entry(member);
         let old = entry.packed >> STATUS_SHIFT & 7;
+        let before = *entry;
         entry.packed = entry.packed & !(7 << STATUS_SHIFT) | (status as u32) << STATUS_SHIFT;
+        let after = *entry;
+        self.count_in_digest(roster, member, before, after);
+        self.enter_gone(roster, member);
         self.status_counts[old as usize] -= 1;
         self.status_counts[status as usize] += 1;
         match status {
@@ -210,7 +235,8 @@ impl View {
     }
 
     /// Sets the Lamport time of the newest intent about a known member.
-    pub fn set_status_ltime(&mut self, member: MemberIndex, ltime: LamportTime) {
+    pub fn set_status_ltime(&mut self, roster: &Roster, member: MemberIndex, ltime: LamportTime) {
+        self.depart_gone(roster, member);
         let packed = u32::try_from(ltime.0).unwrap_or(u32::MAX).min(LTIME_OVERFLOW);
         let entry = self.known_entry(member);
         entry.packed = entry.packed & ((1 << LTIME_SHIFT) - 1) | packed << LTIME_SHIFT;
@@ -219,6 +245,7 @@ impl View {
         } else {
             self.huge_ltimes.remove(&member);
         }
+        self.enter_gone(roster, member);
     }
 
     /// Since when a member is dead or left in SWIM.
@@ -233,7 +260,9 @@ impl View {
 
     /// Removes a member's entry and releases the reference to its fact.
     pub fn remove(&mut self, roster: &mut Roster, member: MemberIndex) {
+        self.depart_gone(roster, member);
         let entry = std::mem::take(self.known_entry(member));
+        self.count_in_digest(roster, member, entry, Entry { packed: 0, ..entry });
         self.swim_counts[(entry.packed & 7) as usize] -= 1;
         self.status_counts[(entry.packed >> STATUS_SHIFT & 7) as usize] -= 1;
         self.swim_since.remove(&member);
@@ -263,7 +292,13 @@ impl View {
             swim_since: self.swim_since.clone(),
             status_since: self.status_since.clone(),
             huge_ltimes: self.huge_ltimes.clone(),
+            digest: self.digest.clone(),
         }
+    }
+
+    /// What it is compared by with other nodes' views. Every change of an entry keeps it up to date.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// Members in the given SWIM state.
@@ -338,6 +373,47 @@ impl View {
         (start..end).chain(0..start).find_map(check)
     }
 
+    /// An entry changed its state or status: takes it out of the digest, or puts it in.
+    #[inline]
+    fn count_in_digest(&mut self, roster: &Roster, member: MemberIndex, before: Entry, after: Entry) {
+        let [was, is] =
+            [before, after].map(|entry| is_here(entry.packed).then_some(is_leaving(entry.packed)));
+        if was == is {
+            return;
+        }
+        let (point, incarnation) = (roster.point(member), roster.fact(FactIndex(before.fact)).incarnation);
+        if let Some(leaving) = was {
+            self.digest.depart(point, member_version(incarnation, leaving));
+        }
+        if let Some(leaving) = is {
+            self.digest.enter(point, member_version(incarnation, leaving));
+        }
+    }
+
+    /// Takes a member that failed or left out of the digest of those.
+    fn depart_gone(&mut self, roster: &Roster, member: MemberIndex) {
+        if let Some(fact) = self.gone_fact(member) {
+            self.digest.depart_gone(roster.point(member), fact);
+        }
+    }
+
+    fn enter_gone(&mut self, roster: &Roster, member: MemberIndex) {
+        if let Some(fact) = self.gone_fact(member) {
+            self.digest.enter_gone(roster.point(member), fact);
+        }
+    }
+
+    /// What counts of a member that failed or left.
+    fn gone_fact(&self, member: MemberIndex) -> Option<u64> {
+        let known = self.get(member)?;
+        let failed = match known.status {
+            MemberStatus::Failed => 1,
+            MemberStatus::Left => 0,
+            _ => return None,
+        };
+        Some(known.status_ltime.0.wrapping_mul(2).wrapping_add(failed))
+    }
+
     fn known_entry(&mut self, member: MemberIndex) -> &mut Entry {
         let entry = &mut self.entries[member.0 as usize];
         assert!(entry.fact != 0, "only known members have a state");
@@ -345,73 +421,16 @@ impl View {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::wire::Alive;
-
-    fn add(view: &mut View, roster: &mut Roster, name: &str) -> MemberIndex {
-        let alive = Alive {
-            incarnation: Incarnation(1),
-            node: name,
-            addr: (&[127, 0, 0, 1][..]).into(),
-            port: 1,
-            meta: (&[][..]).into(),
-            versions: (&[1, 5, 2, 2, 5, 5][..]).into(),
-        };
-        let fact = roster.intern_fact(&alive);
-        view.set_fact(roster, fact)
-    }
-
-    #[test]
-    fn packs_and_unpacks() {
-        let mut roster = Roster::new(&mut Random::new(1));
-        let mut view = View::default();
-        let a = add(&mut view, &mut roster, "a");
-        for ltime in [0, 1, 77, (1 << 26) - 2, (1 << 26) - 1, 1 << 26, u64::MAX] {
-            for state in SWIM_STATES {
-                for status in MemberStatus::ALL {
-                    view.set_status_ltime(a, LamportTime(ltime));
-                    view.set_swim(a, state, Time::ZERO);
-                    view.set_status(a, status, Time::ZERO);
-                    let known = view.get(a).unwrap();
-                    assert_eq!(known.swim, state);
-                    assert_eq!(known.status, status);
-                    assert_eq!(known.status_ltime, LamportTime(ltime));
-                    assert_eq!(view.swim_count(state), 1);
-                    assert_eq!(view.status_count(status), 1);
-                }
-            }
-        }
-        view.remove(&mut roster, a);
-        assert_eq!(view.get(a), None);
-        assert_eq!((view.table_count(), view.members_count(), roster.facts_count()), (0, 0, 0));
-    }
-
-    #[test]
-    fn two_views_share_facts_but_not_knowledge() {
-        let mut roster = Roster::new(&mut Random::new(1));
-        let (mut one, mut two) = (View::default(), View::default());
-        let a = add(&mut one, &mut roster, "a");
-        assert_eq!(two.get(a), None);
-        assert_eq!(two.by_name(&roster, "a"), None);
-        add(&mut two, &mut roster, "a");
-        assert_eq!(roster.facts_count(), 1);
-        one.clear(&mut roster);
-        assert_eq!(roster.facts_count(), 1);
-        two.clear(&mut roster);
-        assert_eq!((roster.facts_count(), roster.names_count()), (0, 0));
-    }
-
-    #[test]
-    fn random_picks_find_the_one_that_fits() {
-        let mut roster = Roster::new(&mut Random::new(1));
-        let mut view = View::default();
-        let members: Vec<MemberIndex> =
-            (0..500).map(|i| add(&mut view, &mut roster, &format!("n{i}"))).collect();
-        let mut random = Random::new(9);
-        assert_eq!(view.random_member(&mut random, |m, _| m == members[321]), Some(members[321]));
-        assert_eq!(view.random_member(&mut random, |_, _| false), None);
-    }
+/// Whether a packed entry's SWIM state is alive or suspect. Both are one to the digest: a suspicion is gossiped, and
+/// ends by itself.
+fn is_here(packed: u32) -> bool {
+    let swim = packed & 7;
+    swim == SwimState::Alive as u32 || swim == SwimState::Suspect as u32
 }
+
+fn is_leaving(packed: u32) -> bool {
+    packed >> STATUS_SHIFT & 7 == MemberStatus::Leaving as u32
+}
+
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,7 @@ fn what_a_node_does_all_day_allocates_nothing() {
         let mut learn = alone.packet(&known);
         alone.receive(&mut learn);
         let mut ack = Vec::new();
-        Ack { seq: SeqNo(3), payload: (&[1, 2, 3][..]).into() }.encode(&mut ack);
+        Ack { seq: SeqNo(3), payload: (&[1, 2, 3][..]).into(), extension: None }.encode(&mut ack);
         // Long enough for all gossip about the members to be over.
         alone.pass(Duration::from_secs(60));
         assert_eq!(alone.of_packet(&[ping()], 1), 0, "ping to ack, key {key:?}");

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use common::{decode, envelope, vectors};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use thane_engine::wire::Extension;
 use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::keyring::Keyring;
 use thane_engine::wire::limits::{DATAGRAM_MESSAGES_MAX, EVENT_SLOTS};
@@ -331,14 +332,22 @@ proptest! {
             prop_assert_eq!(Message::decode(&bytes), Ok(message));
             Ok(())
         };
-        let ping = Ping { seq, node, source_addr: source.clone().into(), source_port: port, source_node: from };
+        let extension = nack.then(|| Extension {
+            members: u64::from(seq.0) << 31,
+            count: incarnation.0,
+            messages: u64::from(port),
+            gone: seq.0,
+            members_age: state,
+            messages_age: 9,
+        });
+        let ping = Ping { seq, node, source_addr: source.clone().into(), source_port: port, source_node: from, extension };
         same(encoded(|out| ping.encode(out)), Message::Ping(ping.clone()))?;
         let indirect = IndirectPing {
             seq, target: target.clone().into(), port, node, nack, source_addr: source.into(), source_port: port,
             source_node: from,
         };
         same(encoded(|out| indirect.encode(out)), Message::IndirectPing(indirect.clone()))?;
-        let ack = Ack { seq, payload: payload.into() };
+        let ack = Ack { seq, payload: payload.into(), extension };
         same(encoded(|out| ack.encode(out)), Message::Ack(ack.clone()))?;
         same(encoded(|out| Nack { seq }.encode(out)), Message::Nack(Nack { seq }))?;
         let suspect = Suspect { incarnation, node, from };

@@ -143,7 +143,7 @@ fn an_indirect_ping_is_relayed_and_its_ack_comes_back_without_payload_or_else_a_
         assert_ne!(seq, 77, "it has a number of its own");
         if answered {
             let mut ack = Vec::new();
-            Ack { seq: SeqNo(seq), payload: b"\x01coordinate"[..].into() }.encode(&mut ack);
+            Ack { seq: SeqNo(seq), payload: b"\x01coordinate"[..].into(), ..Ack::default() }.encode(&mut ack);
             lone.node.handle_datagram(&mut lone.ctx, target, &mut ack);
             assert_eq!(lone.sent(), [(PEER, "ack 77 with 0".to_owned())]);
             lone.wait(Duration::from_secs(2));
@@ -186,7 +186,7 @@ fn nonsense_for_a_coordinate_is_dropped_and_the_ack_counts_all_the_same() {
             lone.sent().into_iter().find_map(|(_, text)| text.strip_prefix("ping ").map(str::to_owned))
         });
         let seq: u32 = probed.unwrap().split(' ').next().unwrap().parse().unwrap();
-        lone.hear(|out| Ack { seq: SeqNo(seq), payload: payload.into() }.encode(out));
+        lone.hear(|out| Ack { seq: SeqNo(seq), payload: payload.into(), ..Ack::default() }.encode(out));
         assert_eq!(lone.node.stats().all_drops().count(), 1, "case {place}");
         assert_eq!(lone.node.coordinate(&lone.ctx, "n2"), None, "case {place}");
         assert_eq!(lone.node.coordinate(&lone.ctx, "n1"), Some(sane), "case {place}");

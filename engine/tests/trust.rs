@@ -133,9 +133,9 @@ fn an_ack_counts_from_the_pinged_address_only() {
         ping.1["ping ".len()..].parse().ok()
     });
     let seq = SeqNo(seq.expect("the member is probed"));
-    hear_from(&mut lone, STRANGER, |out| Ack { seq, payload: b""[..].into() }.encode(out));
+    hear_from(&mut lone, STRANGER, |out| Ack { seq, payload: b""[..].into(), ..Ack::default() }.encode(out));
     assert_eq!(drops(&lone, DropReason::AckFromElsewhere), 1);
-    hear_from(&mut lone, PEER, |out| Ack { seq, payload: b""[..].into() }.encode(out));
+    hear_from(&mut lone, PEER, |out| Ack { seq, payload: b""[..].into(), ..Ack::default() }.encode(out));
     assert_eq!(drops(&lone, DropReason::UnknownSeq), 0, "the probe still waited for it");
 }
 
@@ -149,7 +149,7 @@ fn sequence_numbers_cannot_be_counted_on() {
             if let Some(seq) = text.strip_prefix("ping ") {
                 let seq: u32 = seq.parse().unwrap();
                 seqs.push(seq);
-                let ack = Ack { seq: SeqNo(seq), payload: b""[..].into() };
+                let ack = Ack { seq: SeqNo(seq), payload: b""[..].into(), ..Ack::default() };
                 hear_from(&mut lone, PEER, |out| ack.encode(out));
             }
         }
@@ -166,6 +166,7 @@ fn replies_go_to_the_sender_or_to_the_members_own_address() {
         source_addr: octets(source).into(),
         source_port: source.port(),
         source_node,
+        ..Ping::default()
     };
     // (the datagram's source, the source that the ping names, its name, where the ack goes)
     let cases = [
@@ -259,6 +260,7 @@ fn a_pruned_member_that_pings_is_sent_its_departure_and_comes_back_when_it_refut
         source_addr: octets(PEER).into(),
         source_port: PEER.port(),
         source_node: "n2",
+        ..Ping::default()
     };
     hear_from(&mut lone, PEER, |out| ping.encode(out));
     assert!(

@@ -136,6 +136,9 @@ pub(crate) fn import(root: &Path, image: &str, changes: &[String]) -> Result<(),
     imported.map(|_| ())
 }
 
+/// What begins a refusal of the engine.
+const ENGINE_ERROR: &str = "Error response from daemon: ";
+
 /// The words of the engine that users meet, and what to do about each.
 fn explain(shown: &str, printed: &Printed) -> Failure {
     let text = format!("{}\n{}", printed.err, printed.out);
@@ -168,10 +171,11 @@ fn explain(shown: &str, printed: &Printed) -> Failure {
     } else if has("no space left on device") {
         format!("disk full: `{shown}` failed: {}", line("no space left on device"))
     } else {
-        format!(
-            "`{shown}` failed: {}",
-            printed.last_error_line().trim_start_matches("Error response from daemon: ")
-        )
+        // `docker run` ends with a hint about its help; the cause stands above it.
+        let cause = Some(line(ENGINE_ERROR)).filter(|cause| !cause.is_empty());
+        let cause = cause.as_deref().unwrap_or(printed.last_error_line());
+        let cause = cause.split_once(ENGINE_ERROR).map_or(cause, |(_, cause)| cause);
+        format!("`{shown}` failed: {cause}")
     })
 }
 
@@ -244,6 +248,11 @@ mod tests {
             ),
             ("docker: Error response from daemon: mkdir /x: no space left on device.", "disk full"),
             ("warning\nError response from daemon: something new", "`docker x` failed: something new"),
+            (
+                "docker: Error response from daemon: bad mount.\n\nRun 'docker run --help' for more information",
+                "`docker x` failed: bad mount.",
+            ),
+            ("unknown flag: --x", "`docker x` failed: unknown flag: --x"),
         ];
         for (printed, expected) in cases {
             let printed = Printed { ok: false, out: String::new(), err: printed.into() };

@@ -16,8 +16,17 @@ pub(crate) struct Verdict {
     pub(crate) detail: String,
 }
 
-/// Judges a run. `serf` is the share of events that runs between Serf alone lost, in the same command.
-pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<f64>) -> Vec<Verdict> {
+/// What a run is compared with.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Beside {
+    /// The share of events that runs between Serf alone lost, in the same command.
+    pub(crate) serf_lost: Option<f64>,
+    /// All agents are Thane's and disseminate eagerly.
+    pub(crate) is_eager: bool,
+}
+
+/// Judges a run.
+pub(crate) fn judge(pass: &Pass, outcome: &Outcome, beside: Beside) -> Vec<Verdict> {
     let mut verdicts = vec![at_most("ended", outcome.ended.len() as u64, 0, outcome.ended.first())];
     verdicts.push(at_most("refused", outcome.refused.len() as u64, 0, outcome.refused.first()));
     let mut add = |verdict| verdicts.push(verdict);
@@ -70,6 +79,11 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<f64>) -> Vec<Ve
     let counts = [
         ("handled_twice", pass.handled_twice, outcome.handled.map(|handled| handled.twice)),
         ("handled_lost", pass.handled_lost, outcome.handled.map(|handled| handled.lost)),
+        (
+            "eager_lost",
+            pass.eager_lost.filter(|_| beside.is_eager),
+            outcome.handled.map(|handled| handled.lost + handled.lost_at_end),
+        ),
     ];
     for (criterion, bound, count) in counts {
         match (bound, count) {
@@ -79,7 +93,7 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, serf: Option<f64>) -> Vec<Ve
         }
     }
     if pass.lost_as_serf {
-        add(lost_as_serf(outcome, serf));
+        add(lost_as_serf(outcome, beside.serf_lost));
     }
     verdicts
 }
@@ -172,7 +186,11 @@ mod tests {
 
     fn failed(pass: &Pass, outcome: &Outcome) -> Vec<&'static str> {
         let failed = |verdict: &Verdict| verdict.passed == Some(false);
-        judge(pass, outcome, None).into_iter().filter(failed).map(|verdict| verdict.criterion).collect()
+        judge(pass, outcome, Beside { serf_lost: None, is_eager: true })
+            .into_iter()
+            .filter(failed)
+            .map(|verdict| verdict.criterion)
+            .collect()
     }
 
     #[test]
@@ -201,12 +219,13 @@ mod tests {
             conflicts: Some(0),
             handled_twice: Some(0),
             handled_lost: Some(0),
+            eager_lost: Some(0),
             lost_as_serf: true,
             io_uring: Some(false),
             sent_bytes: Some(500),
         };
         assert_eq!(failed(&pass, &well), [""; 0]);
-        assert!(has_passed(&judge(&pass, &well, None)));
+        assert!(has_passed(&judge(&pass, &well, Beside::default())));
         let late = Spread { due: 2, after: vec![0.1, 30.0] };
         let handled = |twice, lost| Some(Handled { events: 10, due: 100, twice, lost, lost_at_end: 0 });
         let cases: [(Outcome, &[&str]); 14] = [
@@ -225,7 +244,7 @@ mod tests {
             (Outcome { conflicts: 1, ..well.clone() }, &["conflicts"]),
             (Outcome { ended: vec!["n1".into()], ..well.clone() }, &["ended"]),
             (Outcome { handled: handled(1, 0), ..well.clone() }, &["handled_twice"]),
-            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost"]),
+            (Outcome { handled: handled(0, 1), ..well.clone() }, &["handled_lost", "eager_lost"]),
             (
                 Outcome {
                     idle: Usage { sent_bytes: 501.0, readings: 1, ..Usage::default() },

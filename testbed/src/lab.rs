@@ -66,13 +66,12 @@ impl Lab {
         require_neighbours(nodes, options.raise_neighbour_limits)?;
         let number = getrandom::u32().map_err(|error| Failure::new(format!("random numbers: {error}")))?;
         let id = format!("{:06x}", number & 0xff_ffff);
-        let folder = leftovers::folder(&id);
+        let folder = leftovers::make_folder(&id)?;
         let subnet6 = options
             .ipv6
             .then(|| Ipv6Addr::new(0xfd00, 0xc9, (number >> 16) as u16, number as u16, 0, 0, 0, 0));
         let guard = Some(Guard::start(&id)?);
         let mut lab = Lab { id, subnet: POOL, subnet6, folder, guard, removed: false };
-        fs::create_dir_all(&lab.folder).map_err(|error| Failure::file(&lab.folder, &error))?;
         lab.create_network(options, number)?;
         Ok(lab)
     }

@@ -16,6 +16,11 @@ pub(crate) const PREFIX: &str = "ttb";
 /// What a run writes to its guard once it has cleaned up itself.
 const CLEAN: &[u8] = b"clean\n";
 
+/// The file in a run's folder that names its owner.
+const OWNER_FILE: &str = ".owner";
+/// Folders that are being made begin with this.
+const UNFINISHED: &str = ".new-";
+
 /// What is there of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leftover {
@@ -48,10 +53,38 @@ pub(crate) fn find() -> Result<BTreeMap<String, Leftover>, Failure> {
     for id in tables.iter().flat_map(|tables| table_ids(tables)) {
         found.entry(id.to_owned()).or_default().rules = true;
     }
-    for id in fs::read_dir(folders()).into_iter().flatten().flatten() {
-        found.entry(id.file_name().to_string_lossy().into_owned()).or_default().folder = true;
+    for entry in fs::read_dir(folders()).into_iter().flatten().flatten() {
+        let id = entry.file_name().to_string_lossy().into_owned();
+        if id.starts_with(UNFINISHED) {
+            continue;
+        }
+        let leftover = found.entry(id).or_default();
+        leftover.folder = true;
+        if leftover.owner.is_empty() {
+            // A run's folder is there before its network.
+            leftover.owner = fs::read_to_string(entry.path().join(OWNER_FILE)).unwrap_or_default();
+        }
     }
     Ok(found)
+}
+
+/// Makes a run's folder, with its owner in it from the first moment on: other runs that start at the same time remove
+/// what has none.
+///
+/// # Errors
+/// It can't be made.
+pub(crate) fn make_folder(id: &str) -> Result<PathBuf, Failure> {
+    let (folder, unfinished) = (folder(id), folders().join(format!("{UNFINISHED}{id}")));
+    let make = || {
+        fs::create_dir_all(&unfinished)?;
+        fs::write(unfinished.join(OWNER_FILE), owner())?;
+        fs::rename(&unfinished, &folder)
+    };
+    make().map_err(|error: std::io::Error| {
+        let _ = fs::remove_dir_all(&unfinished);
+        Failure::file(&folder, &error)
+    })?;
+    Ok(folder)
 }
 
 /// Removes everything of runs whose process is gone; with `all`, of all.
@@ -258,6 +291,16 @@ mod tests {
         assert!(!is_alive(&format!("{}:1", std::process::id())), "another start time is another process");
         assert!(!is_alive("4194305:1"));
         assert!(!is_alive(""));
+    }
+
+    #[test]
+    fn a_folder_names_its_owner_before_others_see_it() {
+        let id = format!("test{}", std::process::id());
+        let folder = make_folder(&id).expect("the temporary folder can be written");
+        let said = fs::read_to_string(folder.join(OWNER_FILE)).expect("it has an owner");
+        fs::remove_dir_all(&folder).expect("it is this test's own");
+        assert!(is_alive(&said));
+        assert!(!folders().join(format!("{UNFINISHED}{id}")).exists());
     }
 
     #[test]

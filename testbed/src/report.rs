@@ -221,7 +221,7 @@ mod tests {
             lasted: 40.0,
             ..Outcome::default()
         };
-        let verdicts = judge::judge(&scenario.pass, &outcome, None);
+        let verdicts = judge::judge(&scenario.pass, &outcome, judge::Beside::default());
         Played { scenario, against, nodes: 4, outcome, verdicts }
     }
 

@@ -11,7 +11,7 @@ use crate::docker;
 use crate::engine::DockerBackend;
 use crate::failure::Failure;
 use crate::images::Software;
-use crate::judge::{has_passed, judge};
+use crate::judge::{Beside, has_passed, judge};
 use crate::kubernetes::{self, KubernetesBackend, KubernetesOptions};
 use crate::lab::LabOptions;
 use crate::leftovers;
@@ -172,7 +172,9 @@ fn play_all(
                     if against == Against::Serf && scenario == yardstick {
                         serf.extend(outcome.handled);
                     }
-                    let verdicts = judge(&scenario.pass, &outcome, Handled::lost_share(&serf));
+                    let is_eager = against == Against::Eager;
+                    let beside = Beside { serf_lost: Handled::lost_share(&serf), is_eager };
+                    let verdicts = judge(&scenario.pass, &outcome, beside);
                     let one = Played { scenario: scenario.clone(), against, nodes, outcome, verdicts };
                     println!("{}", table::line(&one));
                     played.push(one);

@@ -223,6 +223,8 @@ pub(crate) struct Pass {
     pub(crate) handled_twice: Option<u64>,
     /// Pairs of event and agent that no handler saw, though the agent ran and ran on for 5 s.
     pub(crate) handled_lost: Option<u64>,
+    /// Pairs of event and agent that no handler saw, in a cluster of Thane agents that all disseminate eagerly.
+    pub(crate) eager_lost: Option<u64>,
     /// Not more lost by agents that end soon after than between Serf alone, in the same command.
     pub(crate) lost_as_serf: bool,
     /// Whether Thane's agents, all of them, use io_uring.
@@ -334,8 +336,10 @@ impl Scenario {
                 return refuse(format!("step {number}: {action:?} needs {key}"));
             }
         }
-        let judges_handlers =
-            self.pass.handled_twice.is_some() || self.pass.handled_lost.is_some() || self.pass.lost_as_serf;
+        let judges_handlers = self.pass.handled_twice.is_some()
+            || self.pass.handled_lost.is_some()
+            || self.pass.eager_lost.is_some()
+            || self.pass.lost_as_serf;
         if judges_handlers && !self.settings.handlers {
             return refuse("pass judges handlers, but settings have no handlers = true".into());
         }

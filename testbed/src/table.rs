@@ -162,13 +162,13 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::judge;
+    use crate::judge::{Beside, judge};
     use crate::scenario::Scenario;
 
     fn played(against: Against, whole: Option<f64>) -> Played {
         let scenario = Scenario::find("partition").expect("it comes with the testbed");
         let outcome = Outcome { whole, ..Outcome::default() };
-        let verdicts = judge(&scenario.pass, &outcome, None);
+        let verdicts = judge(&scenario.pass, &outcome, Beside::default());
         Played { scenario, against, nodes: 20, outcome, verdicts }
     }
 

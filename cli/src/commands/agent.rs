@@ -17,6 +17,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-config-dir=DIR", "Read the *.json files of a directory, sorted by name"),
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
+        ("-disable-extensions", "Speak to other Thane nodes as to Serf nodes"),
         ("-encrypt=KEY", "Encrypt gossip with this base64 key; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",

@@ -2,9 +2,13 @@
 //! digits and, if printable, their text.
 
 use serde_json::{Map, Value, json};
+use thane_engine::wire::extension::EXTENSION_KEY;
+use thane_engine::wire::reconcile::{PointRange, Reconcile, ReconcileSet, Section};
+use thane_engine::wire::record::MemberRecord as ReconcileRecord;
 use thane_engine::wire::serf::{EventSlot, Filter, MemberRecord, PushPullState, Query, QueryResponse, Relay};
 use thane_engine::wire::{
-    Coordinate, DecodeError, Message, NodeState, SerfMessage, WireState, decode_tags, ip_from_bytes,
+    Coordinate, DecodeError, Extension, Message, NodeState, SerfMessage, WireState, decode_tags,
+    ip_from_bytes,
 };
 
 /// Serf's names of a member's status, by number.
@@ -19,13 +23,16 @@ pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, Deco
         Message::User(serf) => return user(serf),
         Message::Ping(ping) => (
             "ping",
-            json!({
-                "Node": ping.node,
-                "SeqNo": ping.seq.0,
-                "SourceAddr": addr_json(&ping.source_addr),
-                "SourceNode": ping.source_node,
-                "SourcePort": ping.source_port,
-            }),
+            extended(
+                json!({
+                    "Node": ping.node,
+                    "SeqNo": ping.seq.0,
+                    "SourceAddr": addr_json(&ping.source_addr),
+                    "SourceNode": ping.source_node,
+                    "SourcePort": ping.source_port,
+                }),
+                ping.extension,
+            ),
         ),
         Message::IndirectPing(ping) => (
             "indirect_ping",
@@ -40,7 +47,10 @@ pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, Deco
                 "Target": addr_json(&ping.target),
             }),
         ),
-        Message::Ack(ack) => ("ack", json!({ "Payload": ack_payload(&ack.payload), "SeqNo": ack.seq.0 })),
+        Message::Ack(ack) => (
+            "ack",
+            extended(json!({ "Payload": ack_payload(&ack.payload), "SeqNo": ack.seq.0 }), ack.extension),
+        ),
         Message::Nack(nack) => ("nack", json!({ "SeqNo": nack.seq.0 })),
         Message::Suspect(suspect) => (
             "suspect",
@@ -61,8 +71,48 @@ pub(super) fn message(bytes: &[u8], message: &Message<'_>) -> Result<Value, Deco
             }),
         ),
         Message::Err(refusal) => ("err", json!({ "Error": refusal.error })),
+        Message::Reconcile(step) => ("reconcile", reconcile(step)),
     };
     Ok(json!({ "type": kind, "bytes": bytes.len(), "body": body }))
+}
+
+/// Adds what a Thane node added to a ping or an ack.
+fn extended(mut body: Value, extension: Option<Extension>) -> Value {
+    if let (Some(extension), Some(fields)) = (extension, body.as_object_mut()) {
+        let value = json!({
+            "members": format!("{:016x}", extension.members),
+            "count": extension.count,
+            "messages": format!("{:016x}", extension.messages),
+            "gone": format!("{:08x}", extension.gone),
+            "members_age_seconds": f64::from(extension.members_age) / 10.0,
+            "messages_age_seconds": f64::from(extension.messages_age) / 10.0,
+        });
+        fields.insert(EXTENSION_KEY.to_owned(), value);
+    }
+    body
+}
+
+/// A step of a reconciliation between Thane nodes.
+pub(super) fn reconcile(step: &Reconcile<'_>) -> Value {
+    let range = |range: PointRange| format!("{:016x} to {:016x}", range.first(), range.last());
+    let sections = step.sections().map(|section| match section {
+        Section::Sums { range: whole, sums, .. } => json!({ "sums": sums.len(), "range": range(whole) }),
+        Section::List { range: of, elements } => json!({ "list": elements.count(), "range": range(of) }),
+        Section::Want { range: of, elements } => json!({ "want": elements.count(), "range": range(of) }),
+        Section::Record(record) => match (step.set, ReconcileRecord::decode(record)) {
+            (ReconcileSet::Members, Ok(member)) => {
+                json!({ "record": member.name, "Incarnation": member.incarnation.0 })
+            }
+            _ => json!({ "record": bytes_json(record) }),
+        },
+        Section::More(count) => json!({ "more": count }),
+    });
+    json!({
+        "From": step.from,
+        "Set": if step.set == ReconcileSet::Members { "members" } else { "messages" },
+        "Step": step.step,
+        "Sections": sections.collect::<Vec<Value>>(),
+    })
 }
 
 /// A user message: the memberlist message that carries a Serf message.

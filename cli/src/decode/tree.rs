@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use thane_engine::wire::envelope::Envelope;
 use thane_engine::wire::message::HAS_LABEL;
 use thane_engine::wire::packet::{self, Scratch};
+use thane_engine::wire::reconcile::Reconcile;
 use thane_engine::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage};
 use thane_engine::wire::{DecodeError, Layer, Step};
 
@@ -48,6 +49,14 @@ impl Tree {
             Ok(None) => tree.refuse(DecodeError::StreamCut),
             Ok(Some(StreamMessage::PushPull(frame))) => tree.on_push_pull(&frame),
             Ok(Some(StreamMessage::User(serf))) => tree.on_described(&serf, fields::user(&serf)),
+            Ok(Some(StreamMessage::Reconcile(step))) => match Reconcile::decode(&step) {
+                Ok(decoded) => {
+                    let body = fields::reconcile(&decoded);
+                    let value = json!({ "type": "reconcile", "bytes": step.len() + 1, "body": body });
+                    tree.on_described(&step, Ok(value));
+                }
+                Err(reason) => tree.refuse(reason),
+            },
             // The steps have reported these with all their fields.
             Ok(Some(StreamMessage::Ping { .. } | StreamMessage::Ack { .. } | StreamMessage::Err(_))) => {}
         }

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::roster::{MemberIndex, Roster};
 use crate::sending::Sending;
 use crate::timers::TimerKey;
-use crate::view::View;
+use crate::view::{SwimState, View};
 use crate::wire::message;
 
 pub(crate) use self::classic::ceil_log10;
@@ -33,6 +33,8 @@ pub(crate) enum Source {
     Exchange,
     /// A record of the answer to this node's own join: the cluster knows it.
     JoinAnswer,
+    /// A record about a member that is alive, of a reconciliation: whoever lacks it learns it the same way.
+    Reconciled,
 }
 
 /// The dissemination of one node.
@@ -40,11 +42,13 @@ pub(crate) enum Source {
 pub(crate) struct Dissemination {
     broadcasts: Broadcasts,
     policy: Policy,
+    /// Much news about members: what others say of those that are alive is not passed on.
+    quiet: bool,
 }
 
 impl Dissemination {
     pub(crate) fn new(config: &Config, ctx: &mut Context) -> Dissemination {
-        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx) }
+        Dissemination { broadcasts: Broadcasts::default(), policy: Policy::new(config, ctx), quiet: false }
     }
 
     /// This node sees a state of a member for the first time: the one that the view holds now. `from` is the member
@@ -57,7 +61,20 @@ impl Dissemination {
         from: MemberIndex,
         source: Source,
     ) {
+        if source == Source::Reconciled || self.is_quiet_about(source) && is_alive(view, member) {
+            return self.broadcasts.forget_member(ctx, member);
+        }
         self.policy.on_member(&mut self.broadcasts, ctx, view, member, from, source);
+    }
+
+    /// Sets whether there is so much news about members that are alive that it is left to reconciliation.
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
+    /// Whether such news from that source is left to reconciliation.
+    pub(crate) fn is_quiet_about(&self, source: Source) -> bool {
+        self.quiet && source != Source::Own
     }
 
     /// This node sees a serf message (serf type byte first) for the first time. Beyond `max` messages of its class
@@ -137,6 +154,10 @@ impl Dissemination {
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         self.broadcasts.clear(roster);
     }
+}
+
+fn is_alive(view: &View, member: MemberIndex) -> bool {
+    view.get(member).is_some_and(|known| known.swim == SwimState::Alive)
 }
 
 /// Fills the packet under assembly with queued broadcasts, then with those of the delegate.

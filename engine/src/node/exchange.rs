@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::context::Context;
+use crate::deferred::Asked;
 use crate::scope::Scope;
 use crate::swim::push_pull_scale;
 use crate::timers::{TimerKey, TimerKind};
@@ -68,14 +69,19 @@ impl Node {
         }
     }
 
-    /// Starts a push/pull with a random member that is alive.
+    /// Starts an exchange with a random member that is alive: a push/pull, or first a look whether it is a Thane node
+    /// and differs.
     fn push_pull(&mut self, ctx: &mut Context) {
         let scope = &mut self.shared.scope(ctx);
         let me = scope.me;
         let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
             known.swim == SwimState::Alive && member != me
         });
-        if let Some(addr) = picked.and_then(|member| scope.view.socket_addr(&scope.ctx.roster, member)) {
+        let Some(member) = picked else { return };
+        // A plain node's delegate may have a state to exchange.
+        if scope.config.extensions && (scope.config.serf || scope.delegate.is_none()) {
+            self.swim.inquire(scope, member, Asked::Exchange);
+        } else if let Some(addr) = scope.view.socket_addr(&scope.ctx.roster, member) {
             self.streams.push_pull(scope, addr);
         }
     }

@@ -19,7 +19,7 @@ use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::{OwnJoin, Serf};
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{MemberStatus, SwimState};
+use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::LamportTime;
 use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_STATE_BYTES_MAX};
 use crate::wire::stream::PushPullFrame;
@@ -94,7 +94,7 @@ impl TopLayer {
             MemberEventKind::Failed => MemberStatus::Failed,
             _ => MemberStatus::Alive,
         };
-        scope.view.set_status(member, status, scope.ctx.now);
+        scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         emit(scope, kind, member);
     }
 
@@ -146,6 +146,18 @@ impl TopLayer {
         }
     }
 
+    /// Appends this node's part of an answer that names these members alone.
+    pub(crate) fn encode_referral(
+        &self,
+        scope: &Scope<'_>,
+        members: &[(MemberIndex, Known)],
+        out: &mut Vec<u8>,
+    ) {
+        if let TopLayer::Serf(serf) = self {
+            serf.encode_referral(scope, members, out);
+        }
+    }
+
     /// Merges the other side's part, which is not empty. `join`: it answers this node's own join.
     pub(crate) fn merge_state(
         &mut self,
@@ -193,6 +205,14 @@ impl TopLayer {
     pub(crate) fn record_clock(&mut self, scope: &mut Scope<'_>) {
         if let TopLayer::Serf(serf) = self {
             serf.record_clock(scope);
+        }
+    }
+
+    /// A sum over the recent messages that this node has seen.
+    pub(crate) fn messages_digest(&self) -> u64 {
+        match self {
+            TopLayer::Serf(serf) => serf.messages_digest(),
+            TopLayer::Plain => 0,
         }
     }
 

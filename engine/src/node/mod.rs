@@ -9,10 +9,12 @@ mod command;
 mod exchange;
 mod layers;
 mod listing;
+mod reconcile;
 mod settle;
 #[cfg(feature = "sim")]
 mod settled;
 mod states;
+mod steps;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use self::command::Leave;
 use self::exchange::EarlyExchanges;
 use self::layers::TopLayer;
 pub(crate) use self::listing::ListedMember;
+use self::reconcile::Reconciler;
 use self::streams::Streams;
 use crate::command::Ticket;
 use crate::config::Config;
@@ -32,6 +35,7 @@ use crate::delegate::Delegate;
 use crate::dissemination::{Class, Dissemination, Source};
 use crate::drop_reason::DropReason;
 use crate::event::Member;
+use crate::reconcile::compared::Compared;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::coordinate::Coordinates;
@@ -55,6 +59,7 @@ pub struct Node {
     pub(crate) top: TopLayer,
     pub(crate) streams: Streams,
     early: EarlyExchanges,
+    reconciler: Reconciler,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
@@ -69,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) envelope: Envelope,
     pub(crate) dissemination: Dissemination,
     pub(crate) ack_payload: Vec<u8>,
+    pub(crate) compared: Compared,
     pub(crate) stats: Stats,
     pub(crate) delegate: Option<Box<dyn Delegate>>,
 }
@@ -84,6 +90,7 @@ impl Shared {
             envelope: &mut self.envelope,
             dissemination: &mut self.dissemination,
             ack_payload: &mut self.ack_payload,
+            compared: &self.compared,
             stats: &mut self.stats,
             delegate: &mut self.delegate,
         }
@@ -99,15 +106,25 @@ impl Node {
         let top = TopLayer::new(&config);
         let (view, stats) = (View::default(), Stats::default());
         let envelope = envelope(&config);
-        let ack_payload = Vec::new();
-        let shared =
-            Shared { id, me, config, view, envelope, dissemination, ack_payload, stats, delegate: None };
+        let shared = Shared {
+            id,
+            me,
+            config,
+            view,
+            envelope,
+            dissemination,
+            ack_payload: Vec::new(),
+            compared: Compared::default(),
+            stats,
+            delegate: None,
+        };
         Node {
             shared,
             swim,
             top,
             streams: Streams::default(),
             early: EarlyExchanges::default(),
+            reconciler: Reconciler::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -155,19 +172,19 @@ impl Node {
                 });
                 ctx.scratch = scratch;
                 self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
-                ctx.arrived_plain = false;
             }
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
         }
         self.settle(ctx);
+        ctx.arrived_plain = false;
     }
 
     /// Something happened to a stream.
     pub fn handle_stream(&mut self, ctx: &mut Context, id: StreamId, input: StreamInput<'_>) {
         let scope = &mut self.shared.scope(ctx);
         self.streams.on_input(scope, &mut self.swim, &mut self.top, id, input);
-        ctx.arrived_plain = false;
         self.settle(ctx);
+        ctx.arrived_plain = false;
     }
 
     /// A timer of this node is due. Stale ones are no-ops.
@@ -184,6 +201,9 @@ impl Node {
             TimerKind::EarlyPushPull => self.on_early_push_pull_timer(ctx, key),
             TimerKind::StreamDeadline => self.streams.on_deadline(scope, key),
             TimerKind::Merge => self.streams.on_merge(scope, &mut self.swim, key),
+            TimerKind::InquiryEnd => self.swim.on_inquiry_end(scope, key),
+            TimerKind::Growth => self.on_growth_timer(ctx, key),
+            TimerKind::Reconcile => self.on_apply_timer(ctx),
             TimerKind::Leave => self.go_on_leaving(ctx, key),
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
             TimerKind::Reap
@@ -324,6 +344,7 @@ impl Node {
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip, Some(from)),
             Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
+            Ok(Message::Reconcile(step)) => self.on_reconcile(ctx, from, &step),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),
         }
     }

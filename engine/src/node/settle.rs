@@ -14,6 +14,8 @@ impl Node {
             }
             let scope = &mut self.shared.scope(ctx);
             self.top.record_clock(scope);
+            self.observe(ctx);
+            let scope = &mut self.shared.scope(ctx);
             // A policy that sends here may finish broadcasts.
             scope.settle_broadcasts();
             if ctx.deferred.is_empty() {
@@ -40,8 +42,19 @@ impl Node {
             Deferred::Rejoined(answered) => self.top.on_rejoined(scope, answered),
             Deferred::Merged(slot) => self.streams.finish_merge(scope, &mut self.top, slot),
             Deferred::Erased(member) => self.swim.bury(scope, member),
-            Deferred::Joined => self.early.start(scope),
+            Deferred::Joined => {
+                self.early.start(scope);
+                self.start_growth(ctx);
+            }
             Deferred::Finished(finished) => self.on_finished(ctx, finished),
+            Deferred::Compared(compared) => self.on_compared(ctx, compared),
+            Deferred::Told(told) => {
+                if let Ok(serf) = self.top.serf() {
+                    told.iter().for_each(|told| serf.on_told(scope, told));
+                }
+            }
+            Deferred::ReconcileOpened(id, set) => self.on_reconcile_opened(ctx, id, set),
+            Deferred::ReconcileStep(id, step) => self.on_reconcile_step(ctx, id, step),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::Node;
 use crate::canary::Canary;
 use crate::context::Context;
 use crate::roster::FactIndex;
+use crate::time::Time;
 use crate::view::View;
 use crate::wire::LamportTime;
 
@@ -31,6 +32,13 @@ impl Node {
         if let Ok(serf) = self.top.serf() {
             serf.clock.witness_joined(last_joined_at);
         }
+        self.reconciler.has_known(self.shared.view.digest());
+        self.observe(ctx);
+    }
+
+    /// What the node announces of its members.
+    pub(crate) fn announced_digest(&self) -> u64 {
+        self.shared.compared.at(Time::ZERO).members
     }
 
     /// Makes the node break a rule, for tests of the checkers.

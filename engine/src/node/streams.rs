@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
-use super::states;
+use super::states::{self, Referrals};
+use super::steps::{close, send};
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -22,9 +23,8 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
-use crate::wire::stream::{
-    PushPullFrame, Role, StreamDecoder, StreamMessage, encode_stream, refusal_text, wraps,
-};
+use crate::wire::reconcile::ReconcileSet;
+use crate::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage, refusal_text};
 use crate::wire::{DecodeError, SeqNo};
 use hashbrown::HashMap;
 
@@ -42,37 +42,42 @@ const MERGES_MAX: usize = 128;
 /// The streams of one node.
 #[derive(Default)]
 pub(crate) struct Streams {
-    open: StreamMap<Stream>,
+    pub(super) open: StreamMap<Stream>,
     accepted: AcceptedStreams,
     next_opened: u64,
     joins: BTreeMap<u32, Join>,
     next_join: u32,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
+    referrals: Referrals,
 }
 
 /// Streams by id. The hash has a fixed seed: peers do not choose the ids.
-type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
+pub(super) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 
-struct Stream {
-    decoder: StreamDecoder,
-    purpose: Purpose,
+pub(super) struct Stream {
+    pub(super) decoder: StreamDecoder,
+    pub(super) purpose: Purpose,
     /// What arrived on it was sealed.
-    sealed: bool,
+    pub(super) sealed: bool,
 }
 
-enum Purpose {
+pub(super) enum Purpose {
     /// The other side opened it.
     Serve,
     /// A push/pull this node asked for; one target of a join if there is one.
     PushPull { addr: SocketAddr, cause: Cause },
     /// A probe.
     Ping { seq: SeqNo, node: String },
+    /// A reconciliation that this node began.
+    Reconcile(ReconcileSet),
+    /// One that the other side began, and that goes on.
+    Answer,
 }
 
 /// Why a push/pull is made.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// The other side asked for it.
     Asked,
     /// The periodic timer.
@@ -171,6 +176,9 @@ impl Streams {
             StreamInput::Opened => self.send_request(scope, top, id),
             StreamInput::Bytes(bytes) => self.on_bytes(scope, swim, top, id, bytes),
             StreamInput::Finished => {
+                if self.ends_here(scope, id) {
+                    return;
+                }
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
@@ -240,7 +248,12 @@ impl Streams {
         }
     }
 
-    fn open(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+    pub(super) fn open(
+        &mut self,
+        scope: &mut Scope<'_>,
+        addr: SocketAddr,
+        purpose: Purpose,
+    ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
         self.add(scope, id, Role::Dialler, purpose)?;
@@ -282,7 +295,8 @@ impl Streams {
     fn send_request(&mut self, scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
         let Some(stream) = self.open.get(&id) else { return };
         match &stream.purpose {
-            Purpose::Serve => {}
+            Purpose::Serve | Purpose::Answer => {}
+            Purpose::Reconcile(set) => scope.defer(Deferred::ReconcileOpened(id, *set)),
             Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
@@ -292,6 +306,7 @@ impl Streams {
                     source_addr: config.advertised_ip().into(),
                     source_port: config.advertise.port(),
                     source_node: &config.node_name,
+                    extension: None,
                 };
                 let mut raw = Vec::new();
                 ping.encode(&mut raw);
@@ -354,17 +369,30 @@ impl Streams {
         id: StreamId,
         message: StreamMessage,
     ) {
-        let Some(stream) = self.open.remove(&id) else { return };
+        let Some(mut stream) = self.open.remove(&id) else { return };
         match (stream.purpose, message) {
+            (
+                purpose @ (Purpose::Serve | Purpose::Answer | Purpose::Reconcile(_)),
+                StreamMessage::Reconcile(step),
+            ) if scope.config.extensions => {
+                stream.decoder.go_on();
+                let purpose = if matches!(purpose, Purpose::Serve) { Purpose::Answer } else { purpose };
+                self.open.insert(id, Stream { decoder: stream.decoder, purpose, sealed: stream.sealed });
+                scope.defer(Deferred::ReconcileStep(id, step));
+            }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                states::send(scope, top, id, Role::Listener, frame.join);
+                if frame.join && self.referrals.refers(scope) {
+                    states::send_referral(scope, top, id);
+                } else {
+                    states::send(scope, top, id, Role::Listener, frame.join);
+                }
                 close(scope, id);
                 self.merge(scope, frame, Source::Exchange, Cause::Asked);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
                     let mut raw = Vec::new();
-                    Ack { seq, payload: (&[][..]).into() }.encode(&mut raw);
+                    Ack { seq, ..Ack::default() }.encode(&mut raw);
                     send(scope, id, Role::Listener, raw);
                 } else {
                     scope.drop_input(DropReason::WrongNodeName, None);
@@ -451,7 +479,7 @@ impl Streams {
                 }
                 self.end_exchange(scope, cause, Err(reason));
             }
-            Purpose::Serve | Purpose::Ping { .. } => {}
+            Purpose::Serve | Purpose::Ping { .. } | Purpose::Reconcile(_) | Purpose::Answer => {}
         }
     }
 
@@ -487,22 +515,4 @@ impl Streams {
             scope.ctx.out.completions.push((scope.node, join.ticket, joined));
         }
     }
-}
-
-pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>) {
-    let envelope = &*scope.envelope;
-    let nonce = if envelope.seals() { scope.ctx.nonces.take() } else { [0; 12] };
-    let bytes = if wraps(envelope, role) {
-        let mut bytes = Vec::with_capacity(raw.len() + 64);
-        encode_stream(&raw, envelope, role, nonce, &mut bytes);
-        scope.ctx.spare.give(raw);
-        bytes
-    } else {
-        raw
-    };
-    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
-}
-
-fn close(scope: &mut Scope<'_>, id: StreamId) {
-    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
 }

@@ -28,6 +28,11 @@ impl<'r> Order<'r> {
         self.with_points(self.roster.circle.from(place)).take_while(move |&(point, _)| point <= last)
     }
 
+    /// The roster that it is an order of.
+    pub(crate) fn roster(self) -> &'r Roster {
+        self.roster
+    }
+
     /// Members that have a place in the order. Those left out share a point with hundreds of others.
     pub fn len(self) -> usize {
         self.roster.circle.len()

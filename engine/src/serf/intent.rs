@@ -57,11 +57,13 @@ impl Serf {
         if leave.ltime <= status_ltime {
             return Sight::Repeated;
         }
-        scope.view.set_status_ltime(member, leave.ltime);
+        scope.view.set_status_ltime(&scope.ctx.roster, member, leave.ltime);
         match status {
-            MemberStatus::Alive => scope.view.set_status(member, MemberStatus::Leaving, scope.ctx.now),
+            MemberStatus::Alive => {
+                scope.view.set_status(&scope.ctx.roster, member, MemberStatus::Leaving, scope.ctx.now)
+            }
             MemberStatus::Failed => {
-                scope.view.set_status(member, MemberStatus::Left, scope.ctx.now);
+                scope.view.set_status(&scope.ctx.roster, member, MemberStatus::Left, scope.ctx.now);
                 self.emit(scope, MemberEventKind::Leave, member, true);
             }
             _ => {}
@@ -100,10 +102,10 @@ impl Serf {
             // as leaving.
             return self.wait(scope, join.node, join.ltime, false);
         }
-        scope.view.set_status_ltime(member, join.ltime);
+        scope.view.set_status_ltime(&scope.ctx.roster, member, join.ltime);
         if status == MemberStatus::Leaving {
             self.prune_when_gone.remove(&member);
-            scope.view.set_status(member, MemberStatus::Alive, scope.ctx.now);
+            scope.view.set_status(&scope.ctx.roster, member, MemberStatus::Alive, scope.ctx.now);
         }
         Sight::First
     }
@@ -147,7 +149,7 @@ impl Serf {
         let seen = scope.view.get(member).map(|known| known.status_ltime).unwrap_or_default();
         match self.intents.waiting.remove(scope.ctx.roster.name(member)) {
             Some(waiting) if waiting.ltime > seen => {
-                scope.view.set_status_ltime(member, waiting.ltime);
+                scope.view.set_status_ltime(&scope.ctx.roster, member, waiting.ltime);
                 if waiting.leave { MemberStatus::Leaving } else { MemberStatus::Alive }
             }
             _ => MemberStatus::Alive,

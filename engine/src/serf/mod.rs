@@ -10,9 +10,11 @@ mod filters;
 mod intent;
 mod internal;
 mod lamport;
+mod messages;
 mod query;
 mod reconnect;
 mod reminder;
+mod seen_queries;
 mod state;
 
 pub(crate) use self::state::OwnJoin;
@@ -165,7 +167,9 @@ impl Serf {
             }
             Ok(SerfMessage::Join(join)) => {
                 let sight = self.on_join_intent(scope, &join);
-                pass_on(scope, Class::Intent, bytes, sight);
+                if !(sight == Sight::First && scope.dissemination.is_quiet_about(Source::Gossip)) {
+                    pass_on(scope, Class::Intent, bytes, sight);
+                }
             }
             Ok(SerfMessage::UserEvent(event)) => {
                 let sight = self.on_user_event(scope, &event);
@@ -220,13 +224,16 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
-        if event.ltime < self.event_min {
-            return Sight::Ignored;
-        }
+        self.events.advance(self.event_clock.time());
         if self.events.is_too_old(self.event_clock.time(), event.ltime) {
             scope.stats.count_drop(DropReason::EventTooOld);
             let (name, ltime) = (event.name.to_owned(), event.ltime);
             scope.notice(Notice::TooOld { what: "event", name, ltime });
+            return Sight::Ignored;
+        }
+        if event.ltime < self.event_min {
+            // From before this node's time: remembered, so that peers see that it is known, and not delivered.
+            self.events.insert(event.ltime, event.name, &Bytes::copy_from_slice(&event.payload));
             return Sight::Ignored;
         }
         let known = self.events.knows(event.ltime, event.name, &event.payload);
@@ -251,7 +258,7 @@ impl Serf {
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let status = self.apply_buffered(scope, member);
-        scope.view.set_status(member, status, scope.ctx.now);
+        scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         self.emit(scope, MemberEventKind::Join, member, false);
     }
 
@@ -266,7 +273,7 @@ impl Serf {
             (MemberStatus::Alive, _) => (MemberStatus::Failed, MemberEventKind::Failed),
             _ => return,
         };
-        scope.view.set_status(member, status, scope.ctx.now);
+        scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         self.emit(scope, kind, member, false);
         if self.prune_when_gone.remove(&member) {
             self.erase(scope, member, true);
@@ -338,7 +345,7 @@ impl Serf {
         self.emit(scope, MemberEventKind::Reap, member, forced);
         self.prune_when_gone.remove(&member);
         self.coordinates.forget(member);
-        scope.view.set_status(member, MemberStatus::None, scope.ctx.now);
+        scope.view.set_status(&scope.ctx.roster, member, MemberStatus::None, scope.ctx.now);
         if forced {
             scope.defer(Deferred::Erased(member));
         }

@@ -14,6 +14,7 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes, is_about_keys};
+use crate::serf::seen_queries::SeenQueries;
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -30,8 +31,6 @@ const RUNNING_MAX: usize = 1024;
 /// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
-/// Queries of one Lamport time that are remembered; beyond that, further ones count as known.
-const SLOT_IDS_MAX: usize = 256;
 
 /// Queries of askers that are no members yet, answered in a second: a query may arrive before the news about a member
 /// that asks right after its join. More would let strangers have answers sent to an address of their choice.
@@ -42,8 +41,7 @@ const STRANGERS_PER_SECOND: u32 = 4;
 pub(super) struct Queries {
     /// Queries older than this were seen in an earlier run.
     min: LamportTime,
-    /// The ids seen at each of the last 512 Lamport times.
-    seen: Vec<Option<(LamportTime, Vec<u32>)>>,
+    pub(super) seen: SeenQueries,
     filters: Filters,
     /// Answers to askers that were not known, in the second of the first number.
     strangers: (u64, u32),
@@ -98,23 +96,6 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
-    /// Remembers a query. Returns false if it is known.
-    fn insert(&mut self, ltime: LamportTime, id: u32) -> bool {
-        if self.seen.is_empty() {
-            self.seen.resize(EVENT_SLOTS, None);
-        }
-        match &mut self.seen[(ltime.0 % EVENT_SLOTS as u64) as usize] {
-            Some((at, ids)) if *at == ltime => {
-                if ids.contains(&id) || ids.len() >= SLOT_IDS_MAX {
-                    return false;
-                }
-                ids.push(id);
-            }
-            slot => *slot = Some((ltime, vec![id])),
-        }
-        true
-    }
-
     /// Whether an answer may go to the address: to the asker's own, as far as it is known. An asker that this node
     /// has not heard of yet is answered too, a few times a second.
     fn may_answer(&mut self, scope: &Scope<'_>, asker: &str, to: SocketAddr) -> bool {
@@ -132,6 +113,7 @@ impl Queries {
     /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
+        self.seen.expire(now);
     }
 }
 
@@ -215,9 +197,6 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
-        if query.ltime < self.queries.min {
-            return Sight::Ignored;
-        }
         let clock = self.query_clock.time().0;
         if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
             scope.stats.count_drop(DropReason::QueryTooOld);
@@ -231,14 +210,23 @@ impl Serf {
             scope.drop_input(DropReason::UnsealedKeyQuery, None);
             return Sight::Ignored;
         }
-        if !self.queries.insert(query.ltime, query.id) {
+        self.queries.seen.advance(self.query_clock.time());
+        let passed_on = query.flags & FLAG_NO_BROADCAST == 0;
+        if !self.queries.seen.insert(query.ltime, query.id, passed_on) {
             return Sight::Repeated;
+        }
+        if query.ltime < self.queries.min {
+            // From before this node's time: remembered, so that peers see that it is known, and not answered.
+            return Sight::Ignored;
+        }
+        if passed_on && scope.config.extensions {
+            self.queries.seen.keep(query, scope.ctx.now);
         }
         record(scope, &mut self.recorded.queries, query.ltime, SnapshotRecord::QueryClock);
         if self.queries.filters.pass(scope, &self.hidden_tags, query) {
             self.answer(scope, query);
         }
-        if query.flags & FLAG_NO_BROADCAST == 0 { Sight::First } else { Sight::Ignored }
+        if passed_on { Sight::First } else { Sight::Ignored }
     }
 
     /// Answers a query of another node.
@@ -479,9 +467,9 @@ mod tests {
     #[test]
     fn a_query_is_known_by_time_and_id() {
         let mut queries = Queries::default();
-        assert!(queries.insert(LamportTime(3), 7));
-        assert!(!queries.insert(LamportTime(3), 7));
-        assert!(queries.insert(LamportTime(3), 8));
-        assert!(queries.insert(LamportTime(3 + 512), 7), "a newer time takes the slot");
+        assert!(queries.seen.insert(LamportTime(3), 7, true));
+        assert!(!queries.seen.insert(LamportTime(3), 7, true));
+        assert!(queries.seen.insert(LamportTime(3), 8, true));
+        assert!(queries.seen.insert(LamportTime(3 + 512), 7, true), "a newer time takes the slot");
     }
 }

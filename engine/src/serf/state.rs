@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
+use crate::deferred::Told;
 use crate::drop_reason::DropReason;
+use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::reminder::pruned_after;
-use crate::view::{Known, MemberStatus};
+use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::serf::{JoinIntent, LeaveIntent, PushPullSource, UserEvent, encode_push_pull};
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
@@ -22,16 +24,40 @@ pub(crate) struct OwnJoin {
 impl Serf {
     /// Appends this node's part.
     pub(crate) fn encode_state(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
-        let roster = &scope.ctx.roster;
         let members = || scope.view.iter().filter(|(_, known)| known.status != MemberStatus::None);
-        let left_count = scope.view.status_count(MemberStatus::Left);
-        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left).take(left_count);
+        let counts = (scope.view.members_count(), scope.view.status_count(MemberStatus::Left));
+        self.encode_state_of(scope, counts, members, out);
+    }
+
+    /// Appends this node's part about these members alone.
+    pub(crate) fn encode_referral(
+        &self,
+        scope: &Scope<'_>,
+        members: &[(MemberIndex, Known)],
+        out: &mut Vec<u8>,
+    ) {
+        let listed = || members.iter().copied().filter(|(_, known)| known.status != MemberStatus::None);
+        let left = listed().filter(|(_, known)| known.status == MemberStatus::Left).count();
+        self.encode_state_of(scope, (listed().count(), left), listed, out);
+    }
+
+    /// `counts`: of the members, and of those that left.
+    fn encode_state_of<I: Iterator<Item = (MemberIndex, Known)>>(
+        &self,
+        scope: &Scope<'_>,
+        counts: (usize, usize),
+        members: impl Fn() -> I,
+        out: &mut Vec<u8>,
+    ) {
+        let roster = &scope.ctx.roster;
+        let (members_count, left_count) = counts;
+        let left = || members().filter(|(_, known)| known.status == MemberStatus::Left);
         let source = PushPullSource {
             ltime: self.clock.time(),
             event_ltime: self.event_clock.time(),
             query_ltime: self.query_clock.time(),
             members: (
-                scope.view.members_count() as u32,
+                members_count as u32,
                 members().map(|(member, known)| (roster.name(member), announced_ltime(known))),
             ),
             left: (left_count as u32, left().map(|(member, _)| roster.name(member))),
@@ -96,6 +122,27 @@ impl Serf {
 }
 
 impl Serf {
+    /// A record of a reconciliation says what Serf's part of a push/pull would say of a member.
+    pub(crate) fn on_told(&mut self, scope: &mut Scope<'_>, told: &Told) {
+        let Some(known) = scope.view.get(told.member) else { return };
+        let (ltime, node) = (told.ltime, scope.ctx.roster.name(told.member).to_owned());
+        let node = node.as_str();
+        match told.status {
+            MemberStatus::Alive | MemberStatus::Failed => {
+                self.on_join_intent(scope, &JoinIntent { ltime, node });
+            }
+            MemberStatus::Leaving => {
+                self.on_leave_intent(scope, &LeaveIntent { ltime, node, prune: false });
+            }
+            MemberStatus::Left => self.on_departure(scope, node, ltime),
+            // Pruned there. A member that is alive here refutes that, or this node finds out.
+            MemberStatus::None if !matches!(known.swim, SwimState::Alive | SwimState::Suspect) => {
+                self.on_leave_intent(scope, &LeaveIntent { ltime, node, prune: true });
+            }
+            MemberStatus::None => {}
+        }
+    }
+
     /// The other side lists a member as left. The time is that of its leave, or of its join if no leave intent
     /// was seen: a tie counts as a departure. Serf stores a time that is one later, and again later with every
     /// exchange, until it exceeds the join intent of a member that comes back; here the time is kept.
@@ -109,7 +156,7 @@ impl Serf {
         if let Some((member, _)) = tie
             && scope.view.get(member).is_some_and(|known| known.status_ltime == later)
         {
-            scope.view.set_status_ltime(member, ltime);
+            scope.view.set_status_ltime(&scope.ctx.roster, member, ltime);
         }
     }
 }

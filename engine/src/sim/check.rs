@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::NodeId;
+use crate::digest::{Fingerprint, member_version, share};
 use crate::event::{Completion, Event};
 use crate::node::Node;
 use crate::roster::{MemberIndex, Roster};
@@ -121,6 +122,11 @@ impl Checker {
                 self.broken(at, id, "only the owner raises its incarnation", detail);
             }
             let moved = |old: &Held| old.known.swim == SwimState::Left && old.addr != now.addr;
+            if let Some(old) = old.filter(|old| is_revived(old, &now)) {
+                let name = roster.name(member);
+                let rule = "who left or was pruned does not come back as it was";
+                self.broken(at, id, rule, format!("{name}: {} became {}", old.text(), now.text()));
+            }
             if let Some(old) = old.filter(|old| !moved(old))
                 && let Some(rule) = broken_rule(old.known, old.incarnation, now.known, incarnation)
             {
@@ -129,6 +135,11 @@ impl Checker {
             }
         }
         self.shadows.insert(id, shadow);
+        if node.config().extensions && !node.has_left() && node.announced_digest() != digest_of(node, roster)
+        {
+            let detail = format!("{:016x}", node.announced_digest());
+            self.broken(at, id, "a node announces the digest of its view", detail);
+        }
     }
 
     /// A datagram goes out.
@@ -175,6 +186,27 @@ impl Held {
     fn text(&self) -> String {
         format!("{:?} {:?} at {}", self.known.swim, self.known.status, self.incarnation.0)
     }
+}
+
+/// Whether a member of which SWIM has only a tombstone is alive again without having announced anything new.
+fn is_revived(old: &Held, new: &Held) -> bool {
+    old.known.swim == SwimState::Absent
+        && matches!(old.known.status, MemberStatus::Left | MemberStatus::None)
+        && new.known.swim == SwimState::Alive
+        && new.incarnation <= old.incarnation
+        && new.addr == old.addr
+}
+
+/// The sum over the alive members of a node's view, computed anew: views with equal sums are equal.
+fn digest_of(node: &Node, roster: &Roster) -> u64 {
+    let here = |known: &Known| matches!(known.swim, SwimState::Alive | SwimState::Suspect);
+    let mut fingerprint = Fingerprint::default();
+    for (member, known) in node.view().iter().filter(|(_, known)| here(known)) {
+        let incarnation = roster.fact(known.fact).incarnation;
+        let version = member_version(incarnation, known.status == MemberStatus::Leaving);
+        fingerprint.add(share(roster.point(member), version));
+    }
+    fingerprint.sum
 }
 
 fn held(node: &Node, roster: &Roster, member: MemberIndex) -> Option<Held> {

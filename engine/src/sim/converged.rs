@@ -19,10 +19,10 @@ impl World {
             let node = world.nodes[id.0 as usize].as_mut().expect("it was just seated");
             let fact = node.start_settled(&mut world.ctx, n as usize);
             let member = template.set_fact(&mut world.ctx.roster, fact);
-            template.set_swim(member, SwimState::Alive, Time::ZERO);
-            template.set_status(member, MemberStatus::Alive, Time::ZERO);
+            template.set_swim(&world.ctx.roster, member, SwimState::Alive, Time::ZERO);
+            template.set_status(&world.ctx.roster, member, MemberStatus::Alive, Time::ZERO);
             // One joined after the other, each at another Lamport time: every push/pull carries these times.
-            template.set_status_ltime(member, LamportTime(u64::from(number)));
+            template.set_status_ltime(&world.ctx.roster, member, LamportTime(u64::from(number)));
         }
         for node in world.nodes.iter_mut().flatten() {
             node.know_from_the_start(&mut world.ctx, &template, LamportTime(u64::from(n)));

@@ -266,6 +266,7 @@ fn kind(bytes: &[u8]) -> &'static str {
         Some(message::ALIVE) => "alive",
         Some(message::DEAD) => "dead",
         Some(message::USER) => "user",
+        Some(message::RECONCILE) => "reconcile",
         _ => "other",
     }
 }

@@ -13,6 +13,8 @@ use crate::duration::Span;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
 pub const NODES_MAX: u32 = 100_000;
+/// Multiples of it are spread evenly between whole numbers.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 /// The longest scenario.
 const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -121,6 +123,9 @@ pub struct Settings {
     /// Time between push/pulls; `0s`: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push_pull_interval: Option<Span>,
+    /// Share of nodes that speak no extensions between Thane nodes, as Serf nodes, 0 to 1: 0 none, 1 all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub serf_share: f64,
     /// Queues of intents, queries and events are cut to this length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_depth_max: Option<usize>,
@@ -142,6 +147,9 @@ impl Settings {
     /// Applies them.
     pub fn apply(&self, raw: &mut RawConfig) {
         raw.compression = self.compression;
+        // Spread evenly over the numbers in the names.
+        let number = f64::from(raw.node_name.trim_start_matches('n').parse::<u32>().unwrap_or_default());
+        raw.extensions = (number * GOLDEN_RATIO).fract() >= self.serf_share;
         if self.encrypted {
             raw.keys = vec![vec![7; 32]];
         }
@@ -333,6 +341,7 @@ impl Scenario {
             ("network.duplication", network.duplication),
             ("network.tail_share", network.tail_share),
             ("network.stream_cuts", network.stream_cuts),
+            ("settings.serf_share", self.settings.serf_share),
         ]
         .into();
         if network.delay_max < network.delay_min {

@@ -20,7 +20,12 @@ pub fn draw(seed: u64) -> Scenario {
     let encrypted = draw.on(0.2);
     let queue_depth_max = draw.on(0.2).then(|| 4 + draw.0.below(60) as usize);
     let compression = draw.on(0.2);
-    let settings = Settings { encrypted, compression, queue_depth_max, ..Settings::default() };
+    let serf_share = match draw.0.below(4) {
+        0 => 1.0,
+        1 => draw.0.unit(),
+        _ => 0.0,
+    };
+    let settings = Settings { encrypted, compression, serf_share, queue_depth_max, ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
     let kinds: [(f64, DrawStep); 14] = [

@@ -4,7 +4,7 @@ use crate::dissemination::Source;
 use crate::roster::{Fact, MemberIndex, Roster};
 use crate::scope::Scope;
 use crate::swim::Swim;
-use crate::view::{SwimState, View};
+use crate::view::{Known, SwimState, View};
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{Alive, Dead, NodeState, Suspect, WireState};
 
@@ -35,7 +35,8 @@ impl Swim {
         false
     }
 
-    fn merge_state(&mut self, scope: &mut Scope<'_>, state: &NodeState<'_>, source: Source) {
+    /// Merges one record of a state.
+    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, state: &NodeState<'_>, source: Source) {
         let (node, incarnation) = (state.name, state.incarnation);
         match state.state {
             WireState::Alive => {
@@ -118,10 +119,14 @@ fn record<'r>(roster: &'r Roster, member: MemberIndex, fact: Fact<'r>, state: Wi
     }
 }
 
-/// Appends the records of all members in the SWIM table. Returns how many.
-pub(crate) fn encode_local_states(view: &View, roster: &Roster, out: &mut Vec<u8>) -> usize {
+/// Appends the records of those members that are in the SWIM table. Returns how many.
+pub(crate) fn encode_local_states(
+    members: impl Iterator<Item = (MemberIndex, Known)>,
+    roster: &Roster,
+    out: &mut Vec<u8>,
+) -> usize {
     let mut count = 0;
-    for (member, known) in view.iter() {
+    for (member, known) in members {
         let state = match known.swim {
             SwimState::Absent => continue,
             SwimState::Alive => WireState::Alive,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::config::Config;
-use crate::deferred::{Acked, Deferred, StreamPing};
+use crate::deferred::{Acked, Asked, Compared, Deferred, StreamPing};
 use crate::delegate::Announcement;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
@@ -19,7 +19,9 @@ use crate::swim::Swim;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
-use crate::wire::{Ack, DecodeError, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes};
+use crate::wire::{
+    Ack, DecodeError, Extension, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes,
+};
 
 /// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
 const NACK_PROTOCOL_MIN: u8 = 4;
@@ -28,13 +30,27 @@ const STREAM_PING_PROTOCOL_MIN: u8 = 3;
 /// below this; beyond it requests are dropped and counted.
 const RELAYS_MAX: usize = 1024;
 
-/// The probe under way and the pings relayed for others.
+/// Inquiries under way at one time; each lasts one probe timeout.
+const INQUIRIES_MAX: usize = 16;
+
+/// The probe under way, the pings relayed for others, and those sent for a digest.
 #[derive(Default)]
 pub(super) struct Prober {
     order: Option<Permutation>,
     position: u32,
     current: Option<Probe>,
     relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
+    inquiries: Vec<Inquiry>,
+}
+
+/// A ping sent for the digest in its ack.
+struct Inquiry {
+    seq: SeqNo,
+    /// Where the ping went: only it may ack.
+    to: SocketAddr,
+    member: MemberIndex,
+    asked: Asked,
+    sent_at: Time,
 }
 
 struct Probe {
@@ -142,7 +158,8 @@ impl Swim {
         }
         let to = reply_address(scope, ping.source_node, (&ping.source_addr, ping.source_port), from);
         let payload = scope.take_ack_payload();
-        let ack = Ack { seq: ping.seq, payload: (&payload[..]).into() };
+        let extension = ping.extension.and(scope.extension());
+        let ack = Ack { seq: ping.seq, payload: (&payload[..]).into(), extension };
         scope.send_message(to, |out| ack.encode(out));
         *scope.ack_payload = payload;
     }
@@ -188,7 +205,10 @@ impl Swim {
         let from_elsewhere = match (current, self.prober.relays.get(&ack.seq)) {
             (Some(probe), _) => probe.to != from && !probe.asked.contains(&from),
             (None, Some(relay)) => relay.target != from,
-            (None, None) => false,
+            (None, None) => {
+                let mut inquiries = self.prober.inquiries.iter();
+                inquiries.any(|inquiry| inquiry.seq == ack.seq && inquiry.to != from)
+            }
         };
         if from_elsewhere {
             return scope.drop_input(DropReason::AckFromElsewhere, Some(from));
@@ -200,17 +220,51 @@ impl Swim {
             if probe.asked.is_empty() && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
+            if scope.config.extensions && probe.asked.is_empty() {
+                let (member, asked, extension) = (probe.target, Asked::Probe, ack.extension);
+                scope.defer(Deferred::Compared(Compared { member, asked, extension }));
+            }
             if !ack.payload.is_empty() {
                 let payload = ack.payload.to_vec();
                 scope.defer(Deferred::Acked(Acked { member: probe.target, round_trip, payload }));
             }
         } else if let Some(relay) = self.prober.relays.remove(&ack.seq) {
-            let forwarded = Ack { seq: relay.requester_seq, payload: (&[][..]).into() };
+            let forwarded = Ack { seq: relay.requester_seq, ..Ack::default() };
             scope.send_message(relay.requester, |out| forwarded.encode(out));
+        } else if let Some(place) = self.prober.inquiries.iter().position(|inquiry| inquiry.seq == ack.seq) {
+            let Inquiry { member, asked, sent_at, .. } = self.prober.inquiries.swap_remove(place);
+            if scope.delegate.is_some() {
+                let round_trip = scope.ctx.now.since(sent_at);
+                report_round_trip(scope, member, round_trip, &ack.payload);
+            }
+            scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
         } else {
             // Late acks are normal; they are counted and not logged.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
+    }
+
+    /// Pings a member for the digest in its ack. Whatever comes of it is deferred as [`Deferred::Compared`].
+    pub(crate) fn inquire(&mut self, scope: &mut Scope<'_>, member: MemberIndex, asked: Asked) {
+        let Some(to) = scope.view.socket_addr(&scope.ctx.roster, member) else { return };
+        if self.prober.inquiries.len() >= INQUIRIES_MAX {
+            return;
+        }
+        let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.fresh_seq(scope));
+        let sent_at = scope.ctx.now;
+        self.prober.inquiries.push(Inquiry { seq, to, member, asked, sent_at });
+        scope.schedule(scope.ctx.now + scope.config.probe_timeout, TimerKind::InquiryEnd, seq.0, 0);
+        send_ping(scope, to, &name, seq);
+    }
+
+    /// A member that was asked for its digest had time to answer.
+    pub(crate) fn on_inquiry_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        let Some(place) = self.prober.inquiries.iter().position(|inquiry| inquiry.seq.0 == key.subject)
+        else {
+            return;
+        };
+        let Inquiry { member, asked, .. } = self.prober.inquiries.swap_remove(place);
+        scope.defer(Deferred::Compared(Compared { member, asked, extension: None }));
     }
 
     /// A member that was asked to ping got no ack either, but is alive itself.
@@ -247,7 +301,7 @@ impl Swim {
             return send_ping(scope, to, &name, seq);
         }
         scope.sending().begin_packet();
-        let ping = own_ping(scope.config, &name, seq);
+        let ping = own_ping(scope.config, scope.extension(), &name, seq);
         scope.ctx.assembler.push(|out| ping.encode(out));
         let suspect = Suspect { incarnation, node: &name, from: &scope.config.node_name };
         scope.ctx.assembler.push(|out| suspect.encode(out));
@@ -304,10 +358,11 @@ fn report_round_trip(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Dur
     }
 }
 
-fn own_ping<'a>(config: &'a Config, node: &'a str, seq: SeqNo) -> Ping<'a> {
+fn own_ping<'a>(config: &'a Config, extension: Option<Extension>, node: &'a str, seq: SeqNo) -> Ping<'a> {
     Ping {
         seq,
         node,
+        extension,
         source_addr: config.advertised_ip().into(),
         source_port: config.advertise.port(),
         source_node: &config.node_name,
@@ -315,7 +370,7 @@ fn own_ping<'a>(config: &'a Config, node: &'a str, seq: SeqNo) -> Ping<'a> {
 }
 
 fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
-    let ping = own_ping(scope.config, node, seq);
+    let ping = own_ping(scope.config, scope.extension(), node, seq);
     scope.send_message(to, |out| ping.encode(out));
 }
 

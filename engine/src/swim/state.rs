@@ -94,6 +94,7 @@ impl Swim {
         }
         if let Some((_, known)) = listed
             && is_older_than_tombstone(scope, known, &alive)
+            && !self.revives_the_departed()
         {
             return self.send_tombstone(scope, known, &alive);
         }
@@ -174,7 +175,7 @@ impl Swim {
             return self.refute(scope, suspect.incarnation, "suspect", suspect.from, from);
         }
         self.take_incarnation(scope, member, suspect.incarnation);
-        scope.view.set_swim(member, SwimState::Suspect, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, SwimState::Suspect, scope.ctx.now);
         self.pass_on(scope, member, suspect.from, source);
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let from = scope.ctx.roster.intern_name(suspect.from);
@@ -210,7 +211,7 @@ impl Swim {
         self.end_suspicion(scope, member);
         self.take_incarnation(scope, member, dead.incarnation);
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
-        scope.view.set_swim(member, state, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, state, scope.ctx.now);
         self.pass_on(scope, member, dead.from, source);
         scope.defer(Deferred::Change(Change::Gone(member)));
     }
@@ -249,7 +250,7 @@ impl Swim {
                 continue;
             }
             scope.dissemination.forget_member(scope.ctx, member);
-            scope.view.set_swim(member, SwimState::Absent, scope.ctx.now);
+            scope.view.set_swim(&scope.ctx.roster, member, SwimState::Absent, scope.ctx.now);
         }
     }
 
@@ -272,6 +273,15 @@ impl Swim {
         may
     }
 
+    /// For simulations: whether this node breaks the rule of tombstones.
+    fn revives_the_departed(&self) -> bool {
+        #[cfg(feature = "sim")]
+        let revives = self.canary == crate::canary::Canary::RevivesTheDeparted;
+        #[cfg(not(feature = "sim"))]
+        let revives = false;
+        revives
+    }
+
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
         self.incarnation = incarnation;
         let addr = scope.config.advertised_ip();
@@ -286,7 +296,7 @@ impl Swim {
         };
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
-        scope.view.set_swim(me, SwimState::Alive, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, me, SwimState::Alive, scope.ctx.now);
         scope.broadcast_member(me, me, Source::Own);
     }
 
@@ -350,7 +360,7 @@ impl Swim {
     ) -> MemberIndex {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
-        scope.view.set_swim(member, SwimState::Alive, scope.ctx.now);
+        scope.view.set_swim(&scope.ctx.roster, member, SwimState::Alive, scope.ctx.now);
         scope.broadcast_member(member, member, source);
         member
     }

@@ -19,6 +19,8 @@ pub const STREAM_FRAME_BYTES_MAX: usize = 20 * 1024 * 1024;
 pub const STREAM_FRAME_BYTES_WARNING: usize = STREAM_FRAME_BYTES_MAX / 10 * 6;
 /// A plain push/pull with its user state, bytes: as much as a compressed one may hold.
 pub const STREAM_PLAIN_BYTES_MAX: usize = STREAM_DECOMPRESSED_BYTES_MAX;
+/// A step of a reconciliation on a stream, bytes; this node writes half of it at the most.
+pub const RECONCILE_STREAM_BYTES_MAX: usize = 1024 * 1024;
 /// Members in a push/pull (newest memberlist).
 pub const PUSH_PULL_NODES_MAX: u64 = 1 << 20;
 /// Serf's part of a push/pull, bytes (newest memberlist).

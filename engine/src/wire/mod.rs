@@ -8,6 +8,7 @@ mod cipher;
 pub mod coordinate;
 pub mod decode_error;
 pub mod envelope;
+pub mod extension;
 pub mod keyring;
 pub mod layer;
 pub mod limits;
@@ -16,12 +17,15 @@ pub mod message;
 pub mod msgpack;
 pub mod packet;
 pub(crate) mod push_pull;
+pub mod reconcile;
+pub mod record;
 pub mod serf;
 pub mod stream;
 
 pub use coordinate::Coordinate;
 pub use decode_error::DecodeError;
 pub use envelope::Envelope;
+pub use extension::Extension;
 pub use layer::{Layer, Step};
 pub use message::{
     Ack, Alive, Dead, ErrMessage, Incarnation, IndirectPing, Message, Nack, NodeState, Ping, SeqNo, Suspect,

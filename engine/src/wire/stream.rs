@@ -7,8 +7,12 @@ use crate::wire::decode_error::DecodeError;
 use crate::wire::envelope::Envelope;
 use crate::wire::keyring::NONCE_BYTES;
 use crate::wire::layer::{Layer, Step};
-use crate::wire::limits::{STREAM_DECOMPRESSED_BYTES_MAX, STREAM_PLAIN_BYTES_MAX, USER_STATE_BYTES_MAX};
-use crate::wire::message::{ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, PING, PUSH_PULL, SeqNo, USER};
+use crate::wire::limits::{
+    RECONCILE_STREAM_BYTES_MAX, STREAM_DECOMPRESSED_BYTES_MAX, STREAM_PLAIN_BYTES_MAX, USER_STATE_BYTES_MAX,
+};
+use crate::wire::message::{
+    ACK, COMPRESS, ENCRYPT, ERR, HAS_LABEL, Message, PING, PUSH_PULL, RECONCILE, SeqNo, USER,
+};
 use crate::wire::msgpack::Reader;
 use crate::wire::packet::{decode_compress, encode_compress};
 use crate::wire::push_pull::Progress;
@@ -45,6 +49,8 @@ pub enum StreamMessage {
     User(Vec<u8>),
     /// The other side refused.
     Err(String),
+    /// A step of a reconciliation, its type byte taken off. More may follow on the same stream.
+    Reconcile(Vec<u8>),
 }
 
 /// Wraps one message (type byte first) for a stream and appends it. The nonce must be used once only.
@@ -122,6 +128,12 @@ impl StreamDecoder {
         Ok(())
     }
 
+    /// Forgets the message that was given out, a step of a reconciliation: the next one may come.
+    pub fn go_on(&mut self) {
+        self.buffer = Vec::new();
+        (self.done, self.look_at) = (false, 0);
+    }
+
     /// Bytes collected.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
@@ -186,7 +198,7 @@ impl StreamDecoder {
         kind: u8,
         trace: &mut impl FnMut(Step<'_>),
     ) -> Result<Option<StreamMessage>, DecodeError> {
-        let big = matches!(kind, COMPRESS | USER);
+        let big = matches!(kind, COMPRESS | USER | RECONCILE);
         if big && self.buffer.len() > LOOK_EVERY_BYTE_MAX && self.buffer.len() < self.look_at {
             let tail = whole_raw_message(&self.buffer);
             if tail.is_none_or(|needed| self.buffer.len() < needed) {
@@ -272,6 +284,7 @@ fn decode_whole(bytes: Vec<u8>, trace: &mut impl FnMut(Step<'_>)) -> Result<Stre
             Ok(StreamMessage::PushPull(progress.frame(bytes)))
         }
         Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
+        Some(&RECONCILE) => decode_reconcile(&bytes),
         Some(_) => decode_small(&bytes, trace),
     }
 }
@@ -281,8 +294,32 @@ fn decode_plain(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<Stream
     match bytes.first() {
         None => Err(DecodeError::Truncated),
         Some(&COMPRESS) => decode_compressed(&bytes[1..], trace),
+        Some(&RECONCILE) => decode_reconcile(bytes),
         Some(_) => decode_small(bytes, trace),
     }
+}
+
+/// Decodes a framed step of a reconciliation; nothing may lie behind it before it is answered.
+fn decode_reconcile(bytes: &[u8]) -> Result<StreamMessage, DecodeError> {
+    let (header, body) = bytes.split_at_checked(RECONCILE_FRAME_BYTES).ok_or(DecodeError::Truncated)?;
+    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    if length > RECONCILE_STREAM_BYTES_MAX {
+        return Err(DecodeError::StreamTooLarge);
+    }
+    match body.get(..length).ok_or(DecodeError::Truncated)? {
+        [RECONCILE, message @ ..] if body.len() == length => Ok(StreamMessage::Reconcile(message.to_vec())),
+        _ => Err(DecodeError::MisplacedType),
+    }
+}
+
+/// Type byte and length before a step of a reconciliation on a stream.
+pub const RECONCILE_FRAME_BYTES: usize = 5;
+
+/// Writes the frame before a step of a reconciliation that begins behind [`RECONCILE_FRAME_BYTES`] of room.
+pub fn frame_reconcile(bytes: &mut [u8]) {
+    let length = u32::try_from(bytes.len() - RECONCILE_FRAME_BYTES).expect("a step is far below 4 GiB");
+    bytes[0] = RECONCILE;
+    bytes[1..RECONCILE_FRAME_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 fn decode_compressed(body: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<StreamMessage, DecodeError> {
@@ -315,9 +352,13 @@ fn decode_small(bytes: &[u8], trace: &mut impl FnMut(Step<'_>)) -> Result<Stream
     Ok(owned)
 }
 
-/// The length that the message's one big value announces, if its marker can be read: compress and user
-/// messages hold it last, so that once it is there the message is.
+/// The length that the message's one big value announces, if its marker can be read: compress and user messages and
+/// steps of a reconciliation hold it last, so that once it is there the message is.
 fn whole_raw_message(bytes: &[u8]) -> Option<usize> {
+    if bytes[0] == RECONCILE {
+        let length = bytes.get(1..RECONCILE_FRAME_BYTES)?.try_into().ok()?;
+        return Some(RECONCILE_FRAME_BYTES + u32::from_be_bytes(length) as usize);
+    }
     let mut reader = Reader::new(bytes.get(1..)?);
     if bytes[0] == USER {
         let mut length = 0;

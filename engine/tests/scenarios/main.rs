@@ -14,6 +14,7 @@ mod names;
 mod plain;
 mod probes;
 mod queries;
+mod reconcile;
 mod restart;
 mod sights;
 

@@ -115,7 +115,7 @@ fn relays_bring_answers_through_heavy_loss() {
         got
     };
     let (direct, relayed) = (count(0), count(5));
-    assert!(relayed > direct && relayed >= 5 * 16, "{direct} direct, {relayed} with relays");
+    assert!(relayed > direct && relayed >= 5 * 15, "{direct} direct, {relayed} with relays");
 }
 
 #[test]

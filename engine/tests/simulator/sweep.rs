@@ -92,6 +92,20 @@ fn a_node_that_forgets_events_is_caught() {
 }
 
 #[test]
+fn a_node_that_revives_the_departed_is_caught() {
+    let outcome = caught(Canary::RevivesTheDeparted);
+    let rule = "who left or was pruned does not come back as it was";
+    assert!(outcome.violations.iter().any(|violation| violation.rule == rule), "{:?}", outcome.violations);
+}
+
+#[test]
+fn a_node_that_announces_an_old_digest_is_caught() {
+    let outcome = caught(Canary::AnnouncesAnOldDigest);
+    let rule = "a node announces the digest of its view";
+    assert!(outcome.violations.iter().any(|violation| violation.rule == rule), "{:?}", outcome.violations);
+}
+
+#[test]
 fn every_scenario_runs_in_small_and_breaks_no_rule() {
     for name in catalog::names() {
         let mut scenario = catalog::named(name).unwrap();

@@ -62,7 +62,7 @@ fn answer(socket: &UdpSocket) -> ! {
 fn ack() -> Vec<u8> {
     let (mut payload, mut ack) = (Vec::new(), Vec::new());
     Coordinate::default().encode(&mut payload);
-    Ack { seq: SeqNo(u32::MAX), payload: payload.into() }.encode(&mut ack);
+    Ack { seq: SeqNo(u32::MAX), payload: payload.into(), ..Ack::default() }.encode(&mut ack);
     ack
 }
 

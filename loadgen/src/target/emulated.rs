@@ -220,7 +220,10 @@ fn answer_stream(mut stream: TcpStream, wrapping: Wrapping, state: &[u8]) -> std
             Ack { seq, ..Ack::default() }.encode(&mut out);
             write_message(&mut stream, &out, wrapping)?;
         }
-        StreamMessage::Ack { .. } | StreamMessage::User(_) | StreamMessage::Err(_) => {}
+        StreamMessage::Ack { .. }
+        | StreamMessage::User(_)
+        | StreamMessage::Err(_)
+        | StreamMessage::Reconcile(_) => {}
     }
     stream.shutdown(std::net::Shutdown::Write)
 }

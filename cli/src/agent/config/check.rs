@@ -169,6 +169,7 @@ impl Config {
         raw.cidrs_allowed = self.cidrs_allowed.clone();
         raw.gossip_verify_incoming = settings.encrypt_verify_incoming.unwrap_or(true);
         raw.gossip_verify_outgoing = settings.encrypt_verify_outgoing.unwrap_or(true);
+        raw.extensions = settings.enable_extensions.unwrap_or(true);
         raw.resolve_name_conflicts = !settings.disable_name_resolution;
         raw.compression = self.compression;
         raw.broadcast_timeout = self.broadcast_timeout;
@@ -314,7 +315,7 @@ mod tests {
                 "profile": "wan", "query_size_limit": 11, "enable_compression": false,
                 "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s", "disable_name_resolution": true,
                 "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
-                "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
+                "enable_extensions": false, "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
         );
         let tags = [("a", "b"), ("role", "web")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(raw.tags, tags.into());
@@ -322,7 +323,7 @@ mod tests {
         assert_eq!((raw.protocol, raw.probe_interval), (3, Duration::from_secs(5)));
         assert_eq!((raw.query_size_limit, raw.query_response_size_limit), (11, 12));
         assert_eq!(raw.user_event_size_limit, 9216);
-        assert!(!raw.compression && !raw.resolve_name_conflicts);
+        assert!(!raw.compression && !raw.resolve_name_conflicts && !raw.extensions);
         assert_eq!((&raw.label[..], raw.cidrs_allowed.len()), (&b"blue"[..], 1));
         assert!(!raw.gossip_verify_incoming && raw.gossip_verify_outgoing);
         assert_eq!(raw.broadcast_timeout, Duration::from_secs(7));

@@ -177,7 +177,7 @@ mod tests {
         "enable_compression": false, "statsite_addr": "sa", "statsd_addr": "sd", "broadcast_timeout": "5s",
         "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable",
         "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
-        "encrypt_verify_outgoing": false
+        "encrypt_verify_outgoing": false, "enable_extensions": false
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

@@ -11,11 +11,12 @@ use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
 /// Flags, and the keys of configuration files that they set.
-const FLAGS: [(&str, &str); 29] = [
+const FLAGS: [(&str, &str); 30] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
     ("broadcast-timeout", "broadcast_timeout"),
     ("disable-compression", "enable_compression"),
+    ("disable-extensions", "enable_extensions"),
     ("discover", "discover"),
     ("encrypt", "encrypt_key"),
     ("event-handler", "event_handlers"),
@@ -146,7 +147,7 @@ impl Given {
     fn put(self, slot: &Slot, settings: &mut Settings) -> Result<(), PutError> {
         match (slot, self) {
             (Slot::Switch(get), Given::Switch(on)) => *get(settings) = on == Some(true),
-            // `-disable-compression` turns off a switch that is on by default.
+            // `-disable-compression` and `-disable-extensions` turn off switches that are on by default.
             (Slot::OnSwitch(get), Given::Switch(off)) => *get(settings) = off.map(|off| !off),
             (Slot::Number(get), Given::Number(number)) => *get(settings) = number,
             (Slot::List(get), Given::Words(words)) => *get(settings) = words,
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn every_flag_sets_its_key() {
         let (_, settings) = parsed(
-            "-advertise=2.2.2.2 -bind 1.1.1.1 -broadcast-timeout=5s --disable-compression -discover=d -encrypt=k
+            "-advertise=2.2.2.2 -bind 1.1.1.1 -broadcast-timeout=5s --disable-compression -disable-extensions -discover=d -encrypt=k
              -event-handler=h -iface=eth0 -io-driver=portable -join=j -keyring-file kf -log-level=debug
              -mdns-disable-ipv4 -mdns-disable-ipv6=true -mdns-iface=i --node=n -profile=wan -protocol=4 -rejoin
              -replay -retry-interval=4s -retry-join=rj -retry-max=5 -role=r -rpc-addr=3.3.3.3:1 -snapshot=s

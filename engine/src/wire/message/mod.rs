@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::wire::decode_error::DecodeError;
 use crate::wire::limits::{META_BYTES_MAX, NODE_NAME_BYTES_MAX};
 use crate::wire::msgpack::{Reader, write_map, write_raw, write_uint};
+use crate::wire::reconcile::Reconcile;
 
 /// Type bytes.
 pub const PING: u8 = 0;
@@ -42,6 +43,8 @@ pub const NACK: u8 = 11;
 pub const HAS_CRC: u8 = 12;
 /// A refused stream.
 pub const ERR: u8 = 13;
+/// A step of a reconciliation between Thane peers.
+pub const RECONCILE: u8 = 84;
 /// A label and what it labels.
 pub const HAS_LABEL: u8 = 244;
 
@@ -115,6 +118,8 @@ pub enum Message<'a> {
     User(&'a [u8]),
     /// A refused stream.
     Err(ErrMessage<'a>),
+    /// A step of a reconciliation, Thane peers only.
+    Reconcile(Reconcile<'a>),
 }
 
 impl<'a> Message<'a> {
@@ -142,6 +147,7 @@ impl<'a> Message<'a> {
             }
             USER => Message::User(body),
             ERR => Message::Err(ErrMessage::decode(reader)?),
+            RECONCILE => Message::Reconcile(Reconcile::decode(body)?),
             PUSH_PULL | COMPOUND | COMPRESS | ENCRYPT | HAS_CRC | HAS_LABEL => {
                 return Err(DecodeError::MisplacedType);
             }

@@ -6,6 +6,7 @@ use super::{
     ACK, INDIRECT_PING, NACK, PING, SeqNo, addr, name, optional_addr, write_str_field, write_uint_field,
 };
 use crate::wire::decode_error::DecodeError;
+use crate::wire::extension::{EXTENSION_KEY, Extension};
 use crate::wire::msgpack::{Reader, write_bool, write_map, write_raw, write_raw_or_nil};
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -23,18 +24,22 @@ pub struct Ping<'a> {
     pub source_port: u16,
     /// The sender's name.
     pub source_node: &'a str,
+    /// Of a Thane peer.
+    pub extension: Option<Extension>,
 }
 
 impl<'a> Ping<'a> {
     pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Ping<'a>> {
         let mut ping = Ping::default();
-        reader.fields(&["SeqNo", "Node", "SourceAddr", "SourcePort", "SourceNode"], |r, field| {
+        let names = ["SeqNo", "Node", "SourceAddr", "SourcePort", "SourceNode", EXTENSION_KEY];
+        reader.fields(&names, |r, field| {
             match field {
                 0 => ping.seq = SeqNo(r.u32()?),
                 1 => ping.node = name(r)?,
                 2 => ping.source_addr = optional_addr(r)?,
                 3 => ping.source_port = r.u16()?,
-                _ => ping.source_node = name(r)?,
+                4 => ping.source_node = name(r)?,
+                _ => ping.extension = Extension::decode(&r.bytes()?),
             }
             Ok(())
         })?;
@@ -45,10 +50,11 @@ impl<'a> Ping<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(PING);
         let source = source_fields(&self.source_addr, self.source_port, self.source_node);
-        write_map(out, 2 + source);
+        write_map(out, 2 + source + u32::from(self.extension.is_some()));
         write_str_field(out, "Node", self.node);
         write_uint_field(out, "SeqNo", u64::from(self.seq.0));
         write_source(out, &self.source_addr, self.source_port, self.source_node);
+        write_extension(out, self.extension);
     }
 }
 
@@ -115,15 +121,18 @@ pub struct Ack<'a> {
     pub seq: SeqNo,
     /// Serf's coordinate; empty on forwarded acks and from nodes without coordinates.
     pub payload: Cow<'a, [u8]>,
+    /// Of a Thane peer that was pinged by one.
+    pub extension: Option<Extension>,
 }
 
 impl<'a> Ack<'a> {
     pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Ack<'a>> {
         let mut ack = Ack::default();
-        reader.fields(&["SeqNo", "Payload"], |r, field| {
+        reader.fields(&["SeqNo", "Payload", EXTENSION_KEY], |r, field| {
             match field {
                 0 => ack.seq = SeqNo(r.u32()?),
-                _ => ack.payload = r.bytes()?,
+                1 => ack.payload = r.bytes()?,
+                _ => ack.extension = Extension::decode(&r.bytes()?),
             }
             Ok(())
         })?;
@@ -133,10 +142,18 @@ impl<'a> Ack<'a> {
     /// Appends type byte and body.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(ACK);
-        write_map(out, 2);
+        write_map(out, 2 + u32::from(self.extension.is_some()));
         write_raw(out, b"Payload");
         write_raw_or_nil(out, &self.payload);
         write_uint_field(out, "SeqNo", u64::from(self.seq.0));
+        write_extension(out, self.extension);
+    }
+}
+
+fn write_extension(out: &mut Vec<u8>, extension: Option<Extension>) {
+    if let Some(extension) = extension {
+        write_raw(out, EXTENSION_KEY.as_bytes());
+        write_raw(out, &extension.encode());
     }
 }
 
