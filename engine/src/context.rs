@@ -76,8 +76,10 @@ pub struct Outputs {
     pub completions: Vec<(NodeId, Ticket, Completion)>,
     /// Events for the application, after coalescing.
     pub events: Vec<(NodeId, Event)>,
-    /// Nodes whose keyring changed, for the keyring files.
-    pub keyrings: Vec<NodeId>,
+    /// Keys for keyring files, the primary first. The driver writes them and calls
+    /// [`keyring_written`](crate::node::Node::keyring_written) with the outcome; until then the node has its old keys
+    /// and puts no others out.
+    pub keyrings: Vec<(NodeId, Vec<Vec<u8>>)>,
     /// Nodes that lost their name to another one: the driver ends them.
     pub ended: Vec<NodeId>,
     /// Notices for a log.

@@ -43,13 +43,13 @@
 //!
 //! | order | what | why there |
 //! | --- | --- | --- |
-//! | 1 | [`records`](context::Outputs::records) for the snapshot | A leave is on disk before other members hear of it: a node that crashes then does not rejoin by itself. |
+//! | 1 | [`records`](context::Outputs::records) for the snapshot | A leave is on disk before other members hear of it: a node that crashes then does not rejoin by itself. The times of events and queries are with the kernel before these are reported: none is handled twice. |
 //! | 2 | [`datagrams`](context::Outputs::datagrams), as ranges of [`send_buffer`](context::Outputs::send_buffer) | Acks go before everything that may take time. Then [`clear_datagrams`](context::Outputs::clear_datagrams). |
 //! | 3 | [`streams`](context::Outputs::streams): open, write, close, abort | In order for each stream. |
 //! | 4 | [`completions`](context::Outputs::completions) of commands, by ticket | A command is answered before the events that follow from it. |
 //! | 5 | [`events`](context::Outputs::events) for the program | |
 //! | 6 | [`notices`](context::Outputs::notices) for the log | The only outputs that a driver may discard. |
-//! | 7 | [`keyrings`](context::Outputs::keyrings): nodes whose keys changed | The file is rewritten from [`Node::keys`](node::Node::keys). |
+//! | 7 | [`keyrings`](context::Outputs::keyrings): keys for a keyring file | Written on another thread, because that waits for the disk; then [`Node::keyring_written`](node::Node::keyring_written). |
 //! | 8 | [`ended`](context::Outputs::ended): nodes that lost their name | Stop them; their last datagrams are out. |
 //!
 //! Datagrams may be lost, duplicated and reordered. Streams must be reliable and ordered; `Open` is answered by

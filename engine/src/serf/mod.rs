@@ -9,6 +9,7 @@ mod event_buffer;
 mod filters;
 mod intent;
 mod internal;
+mod key_changes;
 mod lamport;
 mod messages;
 mod query;
@@ -37,6 +38,7 @@ use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
+use crate::serf::key_changes::KeyChanges;
 use crate::serf::lamport::{LamportClock, is_valid};
 use crate::serf::query::Queries;
 use crate::timers::{TimerKey, TimerKind};
@@ -56,6 +58,7 @@ pub(crate) struct Serf {
     events: EventBuffer,
     intents: Intents,
     queries: Queries,
+    key_changes: KeyChanges,
     coalescer: Coalescer,
     pub(crate) coordinates: Coordinates,
     /// Members of the snapshot that are still to be tried in this round, the next one last.
@@ -94,6 +97,7 @@ impl Serf {
             events: EventBuffer::default(),
             intents: Intents::default(),
             queries: Queries::new(after(restored.query_clock)),
+            key_changes: KeyChanges::default(),
             coalescer: Coalescer::default(),
             coordinates: Coordinates::default(),
             rejoin: Vec::new(),

@@ -31,6 +31,8 @@ const RUNNING_MAX: usize = 1024;
 /// Queries of other nodes that wait for an answer of the application. Their senders choose the timeouts, so
 /// beyond it the oldest is forgotten.
 const ASKED_MAX: usize = 4096;
+/// Answers to a query beyond one for each member: a newcomer may hear the query before this node hears of the newcomer.
+const NEWCOMERS_MAX: usize = 256;
 
 /// Queries of askers that are no members yet, answered in a second: a query may arrive before the news about a member
 /// that asks right after its join. More would let strangers have answers sent to an address of their choice.
@@ -75,8 +77,19 @@ struct Running {
     id: u32,
     acks: BTreeSet<String>,
     responses: BTreeSet<String>,
-    /// Answers of each kind that are taken: the members there were at the start, or are now.
+    /// The members there were at the start. So many answers of each kind are taken, or one for each member there is
+    /// now, and [`NEWCOMERS_MAX`].
     capacity: usize,
+}
+
+/// Where the answer to a query goes.
+#[derive(Clone, Debug)]
+pub(super) struct ReplyTo {
+    pub(super) ltime: LamportTime,
+    pub(super) id: u32,
+    pub(super) addr: SocketAddr,
+    pub(super) node: String,
+    pub(super) relay_factor: u8,
 }
 
 /// A query of another node that the application may answer.
@@ -290,8 +303,8 @@ impl Serf {
         if known.contains(&from) {
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
-        // Members that came after the start may answer too.
-        if known.len() >= running.capacity.max(scope.view.members_count()) {
+        // Members that came after the start may answer too, also before this node hears of them.
+        if known.len() >= running.capacity.max(scope.view.members_count()) + NEWCOMERS_MAX {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
         known.insert(from.clone());
@@ -357,12 +370,15 @@ impl Serf {
             self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
         }
         if query.name.starts_with(PREFIX) {
-            if let Some(payload) = self.internal_answer(scope, query.name, &query.payload) {
-                let mut bytes = Vec::new();
-                let from = &scope.config.node_name;
-                let (ltime, id, payload) = (query.ltime, query.id, payload.into());
-                QueryResponse { ltime, id, from, flags: 0, payload }.encode(&mut bytes);
-                self.send_answer(scope, to, query.source_node, query.relay_factor, &bytes);
+            let reply_to = ReplyTo {
+                ltime: query.ltime,
+                id: query.id,
+                addr: to,
+                node: query.source_node.to_owned(),
+                relay_factor: query.relay_factor,
+            };
+            if let Some(payload) = self.internal_answer(scope, &reply_to, query.name, &query.payload) {
+                self.send_response(scope, &reply_to, &payload);
             }
             return;
         }
@@ -377,6 +393,15 @@ impl Serf {
             timeout,
         };
         scope.ctx.out.events.push((scope.node, asked));
+    }
+
+    /// Answers a query.
+    pub(super) fn send_response(&mut self, scope: &mut Scope<'_>, reply_to: &ReplyTo, payload: &[u8]) {
+        let ReplyTo { ltime, id, addr, ref node, relay_factor } = *reply_to;
+        let mut bytes = Vec::new();
+        let from = &scope.config.node_name;
+        QueryResponse { ltime, id, from, flags: 0, payload: payload.into() }.encode(&mut bytes);
+        self.send_answer(scope, addr, node, relay_factor, &bytes);
     }
 
     fn remember(&mut self, deadline: Time, to: SocketAddr, query: &Query<'_>) -> QueryToken {
