@@ -204,6 +204,9 @@ pub struct RawConfig {
     /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
     /// false. Needs the serf layer.
     pub snapshot: bool,
+    /// Put changed keys out for a keyring file, and change them and answer the query only when they are written. Default
+    /// false: the keys are in memory only.
+    pub keyring_file: bool,
 }
 
 /// What a snapshot file held (PROTOCOL 10.1). Defaults to a node that never ran.
@@ -361,6 +364,7 @@ impl RawConfig {
             coordinates: true,
             extensions: true,
             snapshot: false,
+            keyring_file: false,
         }
     }
 

@@ -76,8 +76,10 @@ pub struct Outputs {
     pub completions: Vec<(NodeId, Ticket, Completion)>,
     /// Events for the application, after coalescing.
     pub events: Vec<(NodeId, Event)>,
-    /// Nodes whose keyring changed, for the keyring files.
-    pub keyrings: Vec<NodeId>,
+    /// Keys for keyring files, the primary first. The driver writes them and calls
+    /// [`keyring_written`](crate::node::Node::keyring_written) with the outcome; until then the node has its old keys
+    /// and puts no others out.
+    pub keyrings: Vec<(NodeId, Vec<Vec<u8>>)>,
     /// Nodes that lost their name to another one: the driver ends them.
     pub ended: Vec<NodeId>,
     /// Notices for a log.
@@ -150,6 +152,8 @@ pub struct Context {
     pub assembler: Assembler,
     /// Buffers for decompression.
     pub scratch: Scratch,
+    /// The bytes under way came from a peer and were not sealed. False for commands and timers.
+    pub(crate) arrived_plain: bool,
     pub(crate) spare: Spare,
     pub(crate) deferred: DeferredQueue,
     pub(crate) held: HeldMessages,
@@ -194,6 +198,7 @@ impl Context {
             out: Outputs::default(),
             assembler: Assembler::default(),
             scratch: Scratch::default(),
+            arrived_plain: false,
             spare: Spare::default(),
             deferred: DeferredQueue::new(),
             held: HeldMessages::default(),

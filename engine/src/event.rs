@@ -354,7 +354,7 @@ pub enum Notice {
         /// Whether that is the majority.
         kept: bool,
     },
-    /// The keyring file could not be written; the node uses the new keys all the same.
+    /// The keyring file could not be written; the node's keys are unchanged, and the answer to the query says so.
     Keyring {
         /// Why.
         remark: String,

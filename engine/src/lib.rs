@@ -43,13 +43,13 @@
 //!
 //! | order | what | why there |
 //! | --- | --- | --- |
-//! | 1 | [`records`](context::Outputs::records) for the snapshot | A leave is on disk before other members hear of it: a node that crashes then does not rejoin by itself. |
+//! | 1 | [`records`](context::Outputs::records) for the snapshot | A leave is on disk before other members hear of it: a node that crashes then does not rejoin by itself. The times of events and queries are with the kernel before these are reported: none is handled twice. |
 //! | 2 | [`datagrams`](context::Outputs::datagrams), as ranges of [`send_buffer`](context::Outputs::send_buffer) | Acks go before everything that may take time. Then [`clear_datagrams`](context::Outputs::clear_datagrams). |
 //! | 3 | [`streams`](context::Outputs::streams): open, write, close, abort | In order for each stream. |
 //! | 4 | [`completions`](context::Outputs::completions) of commands, by ticket | A command is answered before the events that follow from it. |
 //! | 5 | [`events`](context::Outputs::events) for the program | |
 //! | 6 | [`notices`](context::Outputs::notices) for the log | The only outputs that a driver may discard. |
-//! | 7 | [`keyrings`](context::Outputs::keyrings): nodes whose keys changed | The file is rewritten from [`Node::keys`](node::Node::keys). |
+//! | 7 | [`keyrings`](context::Outputs::keyrings): keys for a keyring file | Written on another thread, because that waits for the disk; then [`Node::keyring_written`](node::Node::keyring_written). |
 //! | 8 | [`ended`](context::Outputs::ended): nodes that lost their name | Stop them; their last datagrams are out. |
 //!
 //! Datagrams may be lost, duplicated and reordered. Streams must be reliable and ordered; `Open` is answered by
@@ -135,7 +135,8 @@
 //!   exchanges states with random members soon after, at doubling distances while there is news; so it finds
 //!   members that joined at the same time.
 //! - An IPv4 address in 4 and in 16 bytes is the same address: the form depends on the sender's socket.
-//! - The last incarnation and Lamport times from 2⁶³ on are refused: a clock that took one could not be incremented.
+//! - Incarnations above 2³¹ - 1 and Lamport times above 2⁶² are refused, and one message raises either by a bounded
+//!   step only: a clock or member that took a huge one could not go on. The answer to an own join is free of the steps.
 //! - Packets of up to 1,400 bytes are not compressed: compression costs more than it saves.
 //! - The delegate's [`admit`](delegate::Delegate::admit) also decides about alives with less than six version
 //!   bytes, which memberlist drops as soon as there is an alive delegate; it is not called for what this node

@@ -62,6 +62,12 @@ impl Scope<'_> {
         self.ctx.out.notices.push((self.node, notice));
     }
 
+    /// Whether the view has a member of that name at that address, gone or not.
+    pub(crate) fn is_member_at(&self, name: &str, addr: SocketAddr) -> bool {
+        let known = self.view.by_name(&self.ctx.roster, name);
+        known.is_some_and(|(_, known)| self.ctx.roster.fact(known.fact).socket_addr() == addr)
+    }
+
     /// Refuses an input: counts it by reason and reports it to the log.
     pub(crate) fn drop_input(&mut self, reason: impl Into<DropReason>, from: Option<SocketAddr>) {
         let reason = reason.into();

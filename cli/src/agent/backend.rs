@@ -56,7 +56,7 @@ pub(crate) enum TagsError {
     /// changed).
     #[error(transparent)]
     Node(#[from] ApiError),
-    /// The node has the new tags, the file does not.
+    /// Nothing has changed.
     #[error("Failed to write tags file: {}: {error}", path.display())]
     File {
         /// Which file.
@@ -171,20 +171,25 @@ impl Backend {
 
     /// The caller holds [`tags_turn`](Self::tags_turn).
     async fn apply_tags(&self, tags: BTreeMap<String, String>) -> Result<(), TagsError> {
+        // The file first: what the cluster has, a restart has too.
+        if let Some(path) = &self.tags_file {
+            let written = write_tags(path.clone(), tags.clone()).await;
+            written.map_err(|error| TagsError::File { path: path.clone(), error }).inspect_err(|error| {
+                self.log.add(Level::Err, "agent", error);
+            })?;
+        }
         // The member-update event arrives before this answer, and its handlers must see the new tags.
         let before = self.identity.tags.replace(tags.clone());
-        let announced = self.handle.set_tags(tags.clone()).await;
+        let announced = self.handle.set_tags(tags).await;
         if let Err(error) = &announced
             && *error != ApiError::TagsTimeout
         {
-            self.identity.tags.replace(before);
-            return Err(error.clone().into());
-        }
-        if let Some(path) = self.tags_file.clone() {
-            let written = write_tags(path.clone(), tags).await;
-            written.map_err(|error| TagsError::File { path, error }).inspect_err(|error| {
-                self.log.add(Level::Err, "agent", error);
-            })?;
+            self.identity.tags.replace(before.clone());
+            if let Some(path) = &self.tags_file
+                && let Err(error) = write_tags(path.clone(), before).await
+            {
+                self.log.add(Level::Err, "agent", TagsError::File { path: path.clone(), error });
+            }
         }
         Ok(announced?)
     }

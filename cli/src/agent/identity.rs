@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use thane_engine::io::files::beside::{read_document, replace};
 
 use crate::json;
 
@@ -25,7 +27,7 @@ pub(crate) struct SelfIdentity {
 pub(crate) fn read_tags(path: &Path) -> Result<BTreeMap<String, String>, String> {
     let shown = path.display();
     match read(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| {
+        Ok(text) => read_document(text.as_bytes()).map_err(|error| {
             format!("Failed to decode tags file: {shown}: an object with strings is expected: {error}")
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
@@ -42,43 +44,10 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes the tags file (PROTOCOL 10.3) so that it is the old or the new one whatever happens.
+/// Writes the tags file (PROTOCOL 10.3), as [`replace`] does: beside the old one, or in place where that is impossible.
 pub(crate) async fn write_tags(path: PathBuf, tags: BTreeMap<String, String>) -> io::Result<()> {
-    let write = move || {
-        let json = json::to_string(&tags);
-        // A link to the file stays a link.
-        let path = std::fs::canonicalize(&path).unwrap_or(path);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let written = replace(&path, &temporary, json.as_bytes());
-        if written.is_err() {
-            // The caller gets the first error.
-            let _ = std::fs::remove_file(&temporary);
-        }
-        written
-    };
+    let write = move || replace(&path, json::to_string(&tags).as_bytes());
     tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
-}
-
-/// Owner-only when new; an existing file keeps its mode.
-fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Err(error) = std::fs::remove_file(temporary)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(temporary)?;
-    file.write_all(bytes)?;
-    if let Ok(existing) = std::fs::metadata(path) {
-        file.set_permissions(existing.permissions())?;
-    }
-    file.sync_all()?;
-    std::fs::rename(temporary, path)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod files;
 mod handlers;
 mod joins;
 mod lenient;

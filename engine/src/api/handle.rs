@@ -1,6 +1,6 @@
 //! A handle to one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -105,19 +105,23 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.push(Box::new(move |hosted, ctx| {
             let ticket = hosted.register(Reply::Answers(answers_in));
-            let nodes = hosted.node.view().status_count(MemberStatus::Alive);
+            let alive = |member: &Member| member.status == MemberStatus::Alive;
+            let nodes: BTreeSet<String> =
+                hosted.node.members(ctx).into_iter().filter(alive).map(|member| member.name).collect();
             let started = hosted.node.key_query(ctx, ticket, operation, &key);
             if started.is_err() {
                 hosted.forget(ticket);
             }
             let _ = reply.send(started.map(|_| nodes));
         }))?;
-        let nodes = answer.await.map_err(|_| ApiError::Stopped)??;
-        let mut report = KeyReport { nodes, ..KeyReport::default() };
-        while report.responses < nodes
+        let mut missing = answer.await.map_err(|_| ApiError::Stopped)??;
+        let mut report = KeyReport { nodes: missing.len(), ..KeyReport::default() };
+        while !missing.is_empty()
             && let Some(answer) = answers.recv().await
         {
             if let Answer::Response { from, payload } = answer {
+                // A newcomer's answer does not stand for that of a member which is missing.
+                report.nodes += usize::from(!missing.remove(&from));
                 report.count(from, &payload);
             }
         }

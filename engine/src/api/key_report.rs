@@ -7,7 +7,7 @@ use crate::wire::SerfMessage;
 /// The result of a key operation on all members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyReport {
-    /// Alive members when the query was sent, this node included.
+    /// Alive members when the query was sent, this node included, and those that came meanwhile and answered.
     pub nodes: usize,
     /// Members that answered.
     pub responses: usize,

@@ -278,6 +278,16 @@ impl Node {
         })
     }
 
+    /// The keys that this node put out are in its keyring file, or the reason why they are not, which the answer to
+    /// the query carries. The keys are unchanged then.
+    pub fn keyring_written(&mut self, ctx: &mut Context, outcome: Result<(), String>) {
+        self.command(ctx, |node, ctx| {
+            if let Ok(serf) = node.top.serf() {
+                serf.on_keyring_written(&mut node.shared.scope(ctx), outcome);
+            }
+        });
+    }
+
     /// Answers a query that an event reported.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ const BACKSTOP_PER_MEMBER: Duration = Duration::from_secs(5);
 const FRUITLESS_MAX: u32 = 6;
 /// More members of difference than this, and than a sixteenth of the view, go over a stream.
 const STREAM_DIFFERENCE: u32 = 64;
+/// Ranges and records that may be left to the next exchange; more go over a stream at once.
+const MISSING_MAX: u32 = 8;
 /// An answer has at most so many bytes for each byte of what it answers, so that nobody gains much by naming
 /// somebody else as the sender.
 const ANSWER_FACTOR: usize = 16;
@@ -67,6 +69,8 @@ pub(super) struct Reconciler {
     differs_since: [Option<Time>; 2],
     /// No exchange starts before.
     next_start: Time,
+    /// No exchange that did not fit datagrams goes on over a stream before.
+    next_stream: Time,
     /// Exchanges started since the view changed last.
     fruitless: u32,
     /// The view's sum when the last exchange started.
@@ -341,10 +345,11 @@ impl Node {
             self.send_step(ctx, member, answered);
         }
         self.apply_records(ctx, message, Some(from));
-        // The side that began goes on with what did not fit, over a stream.
-        let missing = message.sections().any(|section| matches!(section, Section::More(_)));
-        if missing && message.step % 2 == 1 && ctx.now >= self.reconciler.next_start {
-            self.reconciler.next_start = ctx.now + self.shared.config.gossip_interval;
+        // The side that began goes on over a stream if much did not fit, or if what is missing never fits.
+        let missing: u32 = message.sections().map(|section| missing(&section)).sum();
+        let streams = missing > MISSING_MAX || missing > 0 && self.reconciler.fruitless > 0;
+        if streams && message.step % 2 == 1 && ctx.now >= self.reconciler.next_stream {
+            self.reconciler.next_stream = ctx.now + self.shared.config.gossip_interval;
             self.stream_exchange(ctx, member, message.set);
         }
     }
@@ -425,6 +430,13 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+fn missing(section: &Section<'_>) -> u32 {
+    match section {
+        Section::More(count) => (*count).min(u32::from(u16::MAX)),
+        _ => 0,
     }
 }
 

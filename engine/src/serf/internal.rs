@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use crate::command::{CommandError, KeyOperation, Ticket};
 use crate::event::Notice;
 use crate::scope::Scope;
-use crate::serf::query::{Asker, Question};
-use crate::serf::{Serf, member_record};
+use crate::serf::query::{Asker, Question, ReplyTo};
+use crate::serf::{Serf, key_changes, member_record};
 use crate::view::MemberStatus;
 use crate::wire::serf::{KeyRequest, KeyResponse, MemberRecord};
 use crate::wire::{DecodeError, SerfMessage, ip_to_bytes};
@@ -43,11 +43,17 @@ impl KeyOperation {
     }
 }
 
+/// Whether a query asks to list or change keys.
+pub(super) fn is_about_keys(name: &str) -> bool {
+    KeyOperation::of_query(name).is_some()
+}
+
 impl Serf {
-    /// This node's answer to an internal query, if it has one.
+    /// This node's answer to an internal query, if it has one now.
     pub(super) fn internal_answer(
         &mut self,
         scope: &mut Scope<'_>,
+        reply_to: &ReplyTo,
         name: &str,
         payload: &[u8],
     ) -> Option<Vec<u8>> {
@@ -63,7 +69,10 @@ impl Serf {
             scope.notice(Notice::UnknownInternalQuery { name: name.to_owned() });
             return None;
         };
-        Some(answer_key_query(scope, operation, payload))
+        match operation {
+            KeyOperation::List => Some(list_keys(scope)),
+            change => self.change_keys(scope, reply_to, change, payload),
+        }
     }
 
     /// Asks all nodes to perform a key operation. Answers come like those of a query; each payload is a key
@@ -75,6 +84,9 @@ impl Serf {
         operation: KeyOperation,
         key: &[u8],
     ) -> Result<std::time::Duration, CommandError> {
+        if !scope.envelope.keyring.is_empty() && !scope.envelope.seals() {
+            return Err(CommandError::KeysUnsealed);
+        }
         let mut payload = Vec::new();
         KeyRequest { key: key.into() }.encode(&mut payload);
         let question = Question { name: operation.query_name(), payload: &payload, ..Question::default() };
@@ -138,15 +150,12 @@ fn vote(scope: &Scope<'_>, name: &str) -> Vec<u8> {
     out
 }
 
-fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Vec<u8> {
-    let outcome = change_keys(scope, operation, payload);
-    let result = outcome.is_ok();
-    let message = outcome.err().unwrap_or_default();
-    let mut out = Vec::new();
-    if operation != KeyOperation::List || !result {
-        KeyResponse { result, message: &message, ..KeyResponse::default() }.encode(&mut out);
-        return out;
+/// This node's keys, the primary one first; as many as fit the answer.
+fn list_keys(scope: &Scope<'_>) -> Vec<u8> {
+    if scope.envelope.keyring.is_empty() {
+        return key_changes::answer(Err("Keyring is empty (encryption not enabled)".to_owned()));
     }
+    let mut out = Vec::new();
     let keys: Vec<String> = scope.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();
     // The query response around it takes up to 64 bytes and the name.
     let room = scope.config.query_response_size_limit.saturating_sub(64 + scope.config.node_name.len());
@@ -157,7 +166,7 @@ fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u
             format!("truncated key list response, showing first {shown} of {} keys", keys.len())
         };
         let response = KeyResponse {
-            result,
+            result: true,
             message: &message,
             keys: keys[..shown].iter().map(String::as_str).collect(),
             primary_key: keys.first().map_or("", String::as_str),
@@ -169,29 +178,4 @@ fn answer_key_query(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u
         }
     }
     out
-}
-
-/// Performs a key operation on this node. The texts are memberlist's, because Serf's command line prints them.
-fn change_keys(scope: &mut Scope<'_>, operation: KeyOperation, payload: &[u8]) -> Result<(), String> {
-    let keyring = &mut scope.envelope.keyring;
-    if keyring.is_empty() {
-        return Err(match operation {
-            KeyOperation::List => "Keyring is empty (encryption not enabled)".to_owned(),
-            _ => "No keyring to modify (encryption not enabled)".to_owned(),
-        });
-    }
-    if operation == KeyOperation::List {
-        return Ok(());
-    }
-    let Ok(SerfMessage::KeyRequest(request)) = SerfMessage::decode(payload) else {
-        return Err("Failed to decode key request".to_owned());
-    };
-    let changed = match operation {
-        KeyOperation::Install => keyring.install(&request.key),
-        KeyOperation::Use => keyring.make_primary(&request.key),
-        _ => keyring.remove(&request.key),
-    };
-    changed.map_err(|error| error.to_string())?;
-    scope.ctx.out.keyrings.push(scope.node);
-    Ok(())
 }

@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
 use crate::io::files::journal::{Journal, Urgency};
-use crate::io::files::keyring;
 use crate::node::Node;
 
 /// A node on a shard.
@@ -31,7 +30,7 @@ pub(crate) struct HostedNode {
     pub(crate) journal: Option<Journal>,
     /// Resolves when the last lines of the snapshot are on disk.
     synced: Option<Synced>,
-    keyring_file: Option<PathBuf>,
+    pub(crate) keyring_file: Option<PathBuf>,
 }
 
 /// Resolves when a snapshot is on disk, or with the reason why it is not.
@@ -141,15 +140,6 @@ impl HostedNode {
 
     fn report_unwritten(&mut self, error: &io::Error) {
         self.deliver(OutletItem::Notice(unwritten(error)));
-    }
-
-    /// Writes the node's keys to its keyring file, if it has one. A failure is reported as a notice.
-    pub(crate) fn write_keyring(&mut self) {
-        let Some(path) = &self.keyring_file else { return };
-        if let Err(error) = keyring::write(path, &self.node.keys().map(<[u8]>::to_vec).collect::<Vec<_>>()) {
-            let remark = format!("can't write the keyring file {}: {error}", path.display());
-            self.deliver(OutletItem::Notice(Notice::Keyring { remark }));
-        }
     }
 
     /// Registers where completions go and returns the ticket to give to the node with the command.

@@ -37,6 +37,7 @@ impl Shard {
         if config.advertise.port() == 0 {
             config.advertise.set_port(bound.port());
         }
+        config.keyring_file = keyring_file.is_some();
         let mut remarks = Vec::new();
         let mut journal = None;
         if let Some(snapshot) = snapshot {

@@ -1,12 +1,19 @@
 //! Carrying out what nodes put out: datagrams, streams, completions, events, snapshot lines.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::hosted::HostedNode;
 use super::item::OutletItem;
+use super::mailbox::{Mailbox, Request};
 use super::watch::NodeEvent;
 use super::{Shard, hosted_node};
-use crate::context::StreamOperation;
+use crate::context::{Context, NodeId, StreamOperation};
 use crate::drop_reason::DropReason;
+use crate::event::Notice;
 use crate::io::Departure;
 use crate::io::files::journal::FLUSH_AFTER;
+use crate::io::files::keyring;
 
 impl Shard {
     /// Carries out what nodes put out, in the order that the Context's documentation gives: what a restart must know of
@@ -47,9 +54,10 @@ impl Shard {
                 hosted.deliver(OutletItem::Notice(notice));
             }
         }
-        for node in out.keyrings.drain(..) {
-            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
-                hosted.write_keyring();
+        for (node, keys) in out.keyrings.drain(..) {
+            let path = hosted_node(&mut self.nodes, node).and_then(|hosted| hosted.keyring_file.clone());
+            if let Some(path) = path {
+                write_keyring(Arc::clone(&self.mailbox), node, path, keys);
             }
         }
         for node in std::mem::take(&mut self.ctx.out.ended) {
@@ -98,4 +106,20 @@ impl Shard {
         }
         self.flush_at = again.then(|| self.ctx.now + FLUSH_AFTER);
     }
+}
+
+/// Writes a keyring file on a thread of its own, because it waits for the disk, and returns the outcome to the node.
+fn write_keyring(mailbox: Arc<Mailbox>, node: NodeId, path: PathBuf, keys: Vec<Vec<u8>>) {
+    tokio::task::spawn_blocking(move || {
+        let outcome = keyring::write(&path, &keys)
+            .map_err(|error| format!("Failed to write keyring file {}: {error}", path.display()));
+        let call = Box::new(move |hosted: &mut HostedNode, ctx: &mut Context| {
+            if let Err(remark) = outcome.clone() {
+                hosted.deliver(OutletItem::Notice(Notice::Keyring { remark }));
+            }
+            hosted.node.keyring_written(ctx, outcome);
+        });
+        // The shard may have stopped.
+        let _ = mailbox.push(Request::Call(node, call));
+    });
 }

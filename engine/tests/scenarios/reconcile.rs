@@ -166,3 +166,21 @@ fn many_joiners_get_referrals_and_full_views_all_the_same() {
     let idle = (sent(&world) - before) as f64 / 150.0 / 10.0;
     assert!(idle < 450.0, "{idle} bytes a second per node after the bootstrap");
 }
+
+#[test]
+fn an_event_that_no_packet_has_room_for_comes_over_a_stream() {
+    let (mut world, ids) = cluster(407, 5, Network::default(), |raw| {
+        no_push_pulls(raw);
+        raw.user_event_size_limit = 9216;
+    });
+    world.run(30 * SECOND);
+    let payload = Bytes::from(vec![b'x'; 3000]);
+    world.with(ids[0], |node, ctx| node.user_event(ctx, "large", &payload, false)).unwrap();
+    let heard = |w: &World, id: NodeId| {
+        let events = w.events().iter().filter(|(to, _)| *to == id);
+        events.filter(|(_, event)| matches!(event, Event::User { name, .. } if name == "large")).count()
+    };
+    world.run_until(60 * SECOND, |w| ids.iter().all(|&id| heard(w, id) == 1)).expect("everybody hears it");
+    world.run(30 * SECOND);
+    assert!(ids.iter().all(|&id| heard(&world, id) == 1), "heard twice");
+}

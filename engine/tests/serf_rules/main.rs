@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod exchanges;
+mod keys;
 mod order;
 mod queries;
 mod snapshots;
