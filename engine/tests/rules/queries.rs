@@ -6,7 +6,7 @@ use thane_engine::command::{QueryParams, Ticket};
 use thane_engine::event::Completion;
 use thane_engine::wire::serf::QueryResponse;
 
-use super::helpers::{Driven, quiet};
+use super::helpers::{Driven, announced, quiet};
 use super::*;
 
 fn ask(lone: &mut Lone) -> Duration {
@@ -57,7 +57,8 @@ fn answers(lone: &mut Lone) -> [usize; 2] {
     [acks, answers]
 }
 
-/// One of each kind for each member at the start or now, whichever are more, and 256 of newcomers.
+/// One of each kind for each member at the start or now, whichever are more, and 256 of newcomers. Here newcomers
+/// join, answer and are erased, one after the other, so there is never more than one.
 #[test]
 fn qry_8_the_acks_and_answers_to_a_query_are_bounded_and_each_node_has_one() {
     const NEWCOMERS: usize = 256;
@@ -85,15 +86,21 @@ fn qry_8_the_acks_and_answers_to_a_query_are_bounded_and_each_node_has_one() {
         assert_eq!(respond(&mut lone, name), [0, 0], "{name} again");
     }
     let mut taken = [4, 3];
-    for stranger in 0..2 * NEWCOMERS {
-        let [acks, answers] = respond(&mut lone, &format!("stranger-{stranger}"));
+    for number in 0..NEWCOMERS + 50 {
+        let name = format!("newcomer-{number}");
+        lone.hear(|out| announced(5, &name, 1).encode(out));
+        let [acks, answers] = respond(&mut lone, &name);
         taken = [taken[0] + acks, taken[1] + answers];
+        let leave = LeaveIntent { ltime: LamportTime(5 + number as u64), node: &name, prune: true };
+        lone.hear_serf(|out| leave.encode(out));
+        lone.bury(&name, 1, &name);
+        assert_eq!(lone.node.members(&lone.ctx).len(), 4, "{name} is erased");
     }
-    assert_eq!(taken, [4 + NEWCOMERS; 2]);
-    let full = lone.node.stats().drops(DropReason::QueueFull) as usize;
-    assert_eq!(full, 2 * 2 * NEWCOMERS - (NEWCOMERS + NEWCOMERS + 1));
-    // Two members more than at the start: each may answer.
-    lone.meet(5..=6);
+    assert_eq!(taken, [5 + NEWCOMERS; 2]);
+    let refused = lone.node.stats().drops(DropReason::QueueFull) as usize;
+    assert_eq!(refused, 2 * (NEWCOMERS + 50) - (1 + NEWCOMERS) - (2 + NEWCOMERS));
+    // Seven members instead of five: two more may answer.
+    lone.meet(5..=7);
     let late = ["n5", "n6", "n7"].map(|name| respond(&mut lone, name));
     assert_eq!(late, [[1, 1], [1, 1], [0, 0]]);
 }
