@@ -115,13 +115,13 @@ impl Scope<'_> {
     /// A datagram repeats the state of a member that this node has seen before.
     pub(crate) fn member_repeated(&mut self, member: MemberIndex) {
         self.stats.broadcasts_repeated += 1;
-        self.dissemination.on_repeated_member(member);
+        self.dissemination.on_repeated_member(self.ctx, member);
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
     pub(crate) fn message_repeated(&mut self, message: &[u8]) {
         self.stats.broadcasts_repeated += 1;
-        self.dissemination.on_repeated_message(message);
+        self.dissemination.on_repeated_message(self.ctx, message);
     }
 
     /// An input is over: broadcasts that must not wait are sent, and the timer for the rest is armed.
