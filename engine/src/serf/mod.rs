@@ -18,6 +18,8 @@ mod reminder;
 mod seen_queries;
 mod state;
 
+pub(crate) use self::state::OwnJoin;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -28,7 +30,7 @@ pub(crate) use self::event_buffer::EVENT_BYTES_MAX;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
-use crate::deferred::{Acked, Change};
+use crate::deferred::{Acked, Change, Deferred};
 use crate::dissemination::{Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
@@ -39,7 +41,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
-use crate::serf::lamport::LamportClock;
+use crate::serf::lamport::{LamportClock, is_valid};
 use crate::serf::query::Queries;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
@@ -87,7 +89,8 @@ struct Recorded {
 impl Serf {
     pub(crate) fn new(config: &Config) -> Serf {
         let restored = &config.restored;
-        let after = |newest: u64| LamportTime(if newest == 0 { 0 } else { newest.saturating_add(1) });
+        let after = |newest: u64| LamportTime(if newest == 0 || !is_valid(newest) { 0 } else { newest + 1 });
+        let recorded = |newest: u64| LamportTime(if is_valid(newest) { newest } else { 0 });
         Serf {
             clock: LamportClock::restored(restored.clock),
             event_clock: LamportClock::restored(restored.event_clock),
@@ -102,9 +105,9 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded: Recorded {
-                clock: LamportTime(restored.clock),
-                events: LamportTime(restored.event_clock),
-                queries: LamportTime(restored.query_clock),
+                clock: recorded(restored.clock),
+                events: recorded(restored.event_clock),
+                queries: recorded(restored.query_clock),
             },
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
@@ -182,7 +185,7 @@ impl Serf {
                 let sight = self.on_query(scope, &query);
                 pass_on(scope, Class::Query, bytes, sight);
             }
-            Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response),
+            Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response, from),
             Ok(SerfMessage::Relay(relay)) => self.on_relay(scope, &relay),
             Ok(
                 SerfMessage::PushPull(_)
@@ -202,6 +205,9 @@ impl Serf {
         payload: &Bytes,
         coalesce: bool,
     ) -> Result<(), CommandError> {
+        if self.event_clock.is_exhausted() {
+            return Err(CommandError::ClockExhausted("event"));
+        }
         let limit = scope.config.user_event_size_limit;
         if name.len() + payload.len() > limit {
             return Err(CommandError::EventTooLong(limit));
@@ -224,8 +230,8 @@ impl Serf {
             scope.drop_input(DropReason::EventTooLong, None);
             return Sight::Ignored;
         }
-        if !self.event_clock.witness(event.ltime) {
-            scope.drop_input(DropReason::LamportTimeExhausted, None);
+        if !self.event_clock.witness(event.ltime, scope.now()) {
+            scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
         self.events.advance(self.event_clock.time());
@@ -350,6 +356,9 @@ impl Serf {
         self.prune_when_gone.remove(&member);
         self.coordinates.forget(member);
         scope.view.set_status(&scope.ctx.roster, member, MemberStatus::None, scope.ctx.now);
+        if forced {
+            scope.defer(Deferred::Erased(member));
+        }
     }
 
     /// Reports a change of a member to the application, the log and the snapshot.

@@ -4,7 +4,9 @@
 //! suspect may refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
+mod incarnation;
 mod merge;
+mod obituary;
 mod probe;
 mod state;
 mod suspicion;
@@ -23,6 +25,8 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::roster::MemberIndex;
 use crate::swim::awareness::Awareness;
+use crate::swim::incarnation::IncarnationSteps;
+use crate::swim::obituary::Obituary;
 use crate::swim::probe::Prober;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::unanswered::Unanswered;
@@ -45,6 +49,9 @@ pub(crate) struct Swim {
     /// Tombstones sent since the last probe to members that announced themselves as they were before they left.
     challenges: u32,
     unanswered: Unanswered,
+    steps: IncarnationSteps,
+    /// Departures that are still to be sent to the members that departed.
+    obituaries: Vec<Obituary>,
 }
 
 impl Swim {
@@ -61,6 +68,8 @@ impl Swim {
             canary: crate::canary::Canary::None,
             challenges: 0,
             unanswered: Unanswered::default(),
+            steps: IncarnationSteps::default(),
+            obituaries: Vec::new(),
         }
     }
 
