@@ -67,3 +67,9 @@ pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>
 pub(super) fn close(scope: &mut Scope<'_>, id: StreamId) {
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Close));
 }
+
+/// Ends a stream of a peer without an answer; counts and reports why.
+pub(super) fn abort(scope: &mut Scope<'_>, id: StreamId, from: SocketAddr, reason: DropReason) {
+    scope.drop_input(reason, Some(from));
+    scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
+}

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::layers::TopLayer;
 use super::states::{self, Referrals};
-use super::steps::{close, send};
+use super::steps::{abort, close, send};
 use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
@@ -263,22 +263,15 @@ impl Streams {
 
     fn accept(&mut self, scope: &mut Scope<'_>, id: StreamId, from: SocketAddr) {
         if !scope.config.allows(from.ip()) {
-            scope.drop_input(DropReason::AddressNotAllowed, Some(from));
-            scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
-            return;
+            return abort(scope, id, from, DropReason::AddressNotAllowed);
         }
         match self.accepted.admit(id, from, scope.now(), |id| self.open.contains_key(&id)) {
             Admission::Free => {}
             Admission::InsteadOf(idle, of) => {
                 self.open.remove(&idle);
-                scope.drop_input(DropReason::StreamIdle, Some(of));
-                scope.ctx.out.streams.push((scope.node, idle, StreamOperation::Abort));
+                abort(scope, idle, of, DropReason::StreamIdle);
             }
-            Admission::Refused => {
-                scope.drop_input(DropReason::TooManyStreams, Some(from));
-                scope.ctx.out.streams.push((scope.node, id, StreamOperation::Abort));
-                return;
-            }
+            Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
         self.add(scope, id, Role::Listener, Purpose::Serve);
     }

@@ -5,7 +5,7 @@
 //! carried any more.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use bytes::Bytes;
 
@@ -193,9 +193,7 @@ fn bytes(name: &str, payload: &[u8]) -> usize {
 
 /// Two events with the same hash would be taken for one; who makes such a pair hides an event of its own only.
 fn hash(name: &str, payload: &[u8]) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-    (name, payload).hash(&mut hasher);
-    hasher.finish()
+    foldhash::quality::FixedState::default().hash_one((name, payload))
 }
 
 #[cfg(test)]
