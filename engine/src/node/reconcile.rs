@@ -55,6 +55,8 @@ const ASKING_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX.div_ceil(ANSWER_FACTOR);
 const ANSWER_BYTES_PER_SECOND: usize = 512 * 1024;
 /// A view that grew by so many members, and by an eighth, since the last look grows fast.
 const GROWTH_MIN: u32 = 64;
+/// Looks after a fast growth until single joins are gossiped again: those who start last come one by one.
+const FAST_LOOKS: u32 = 10;
 /// The wait between two looks grows to at most so many times the gossip interval; then the view has stopped growing.
 const GROWTH_WAIT_MAX: u32 = 16;
 /// Records applied in one input, so that no ack waits behind a long message: about a millisecond.
@@ -92,6 +94,8 @@ struct Growth {
     generation: u32,
     /// Members alive at the last look.
     count: u32,
+    /// Looks for which the view still counts as growing fast.
+    fast: u32,
 }
 
 /// A message from a stream, some of whose records are not applied yet.
@@ -276,9 +280,12 @@ impl Node {
         growth.count = count;
         growth.wait = if grew > 0 { 1 } else { growth.wait * 2 };
         // News about others is left to exchanges while there is a lot of it.
-        self.shared.dissemination.set_quiet(grew >= GROWTH_MIN);
+        growth.fast = if grew >= GROWTH_MIN { FAST_LOOKS } else { growth.fast.saturating_sub(growth.wait) };
         if growth.wait > GROWTH_WAIT_MAX {
-            growth.wait = 0;
+            (growth.wait, growth.fast) = (0, 0);
+        }
+        self.shared.dissemination.set_quiet(growth.fast > 0);
+        if growth.wait == 0 {
             return;
         }
         let scope = &mut self.shared.scope(ctx);
@@ -293,8 +300,9 @@ impl Node {
     }
 
     fn schedule_growth(&mut self, ctx: &mut Context) {
-        let Growth { wait, generation, count } = self.reconciler.growth;
+        let Growth { wait, generation, count, .. } = self.reconciler.growth;
         if wait == 1 && self.shared.view.digest().alive().count >= count + GROWTH_MIN {
+            self.reconciler.growth.fast = FAST_LOOKS;
             self.shared.dissemination.set_quiet(true);
         }
         let scope = &mut self.shared.scope(ctx);
