@@ -98,6 +98,16 @@ pub enum CommandError {
     /// No member of that name is alive.
     #[error("no member {0:?} is alive")]
     UnknownMember(String),
+    /// This node has keys and sends unsealed (`encrypt_verify_outgoing` is false): no node does key operations that
+    /// arrive unsealed. Nothing was sent.
+    #[error(
+        "keys can't be listed or changed while this node sends unsealed (encrypt_verify_outgoing is false)"
+    )]
+    KeysUnsealed,
+    /// This node's Lamport clock of that kind is so high that other nodes would refuse the message: a message with
+    /// a forged time was accepted in this node's join. Restart the node without its snapshot. Nothing was sent.
+    #[error("the {0} clock of this node is beyond what other nodes accept; restart it without its snapshot")]
+    ClockExhausted(&'static str),
     /// Join after leave.
     #[error("Serf can't Join after Leave or Shutdown")]
     JoinAfterLeave,

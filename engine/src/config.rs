@@ -25,6 +25,30 @@ pub enum Profile {
     Local,
 }
 
+/// How news reaches all members. Both policies send ordinary gossip, and clusters may mix them, and real Serf.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "sim", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum DisseminationPolicy {
+    /// Serf's: a few random members get the queued news every gossip interval.
+    #[default]
+    Classic,
+    /// A node forwards news the moment it sees it first, along a graph in which everybody is reached about five times.
+    /// Random members get it in the gossip rounds after that, the fewer the more often the node heard it again.
+    Eager,
+}
+
+impl std::str::FromStr for DisseminationPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DisseminationPolicy, String> {
+        match text {
+            "classic" => Ok(DisseminationPolicy::Classic),
+            "eager" => Ok(DisseminationPolicy::Eager),
+            other => Err(format!("unknown policy {other:?}: use \"classic\" or \"eager\"")),
+        }
+    }
+}
+
 /// The settings as a program or a file gives them. [`RawConfig::check`] makes a [`Config`].
 #[derive(Clone, Debug)]
 pub struct RawConfig {
@@ -104,6 +128,9 @@ pub struct RawConfig {
     /// ceil(log2(n / 32)) + 1. Above 0; default 30 s (WAN 60 s, local 15 s). More: what gossip missed is
     /// repaired later. Less: more traffic; a state has some 128 bytes a member.
     pub push_pull_interval: Duration,
+    /// How news reaches all members. Default classic. Eager: an event reaches 10,000 members within milliseconds, with
+    /// a third of the packets; they leave at once and not spread over rounds.
+    pub dissemination: DisseminationPolicy,
     /// Time between two gossip rounds while broadcasts are queued. Above 0; default 200 ms (WAN 500 ms, local
     /// 100 ms). More: news spreads more slowly. Less: more, and emptier, packets.
     pub gossip_interval: Duration,
@@ -311,6 +338,7 @@ impl RawConfig {
             tcp_pings: true,
             tcp_timeout: seconds(10),
             push_pull_interval: seconds(30),
+            dissemination: DisseminationPolicy::default(),
             gossip_interval: millis(200),
             gossip_nodes: 3,
             gossip_to_the_dead: seconds(30),

@@ -152,6 +152,8 @@ pub struct Context {
     pub assembler: Assembler,
     /// Buffers for decompression.
     pub scratch: Scratch,
+    /// The bytes under way came from a peer and were not sealed. False for commands and timers.
+    pub(crate) arrived_plain: bool,
     pub(crate) spare: Spare,
     pub(crate) deferred: DeferredQueue,
     pub(crate) held: HeldMessages,
@@ -196,6 +198,7 @@ impl Context {
             out: Outputs::default(),
             assembler: Assembler::default(),
             scratch: Scratch::default(),
+            arrived_plain: false,
             spare: Spare::default(),
             deferred: DeferredQueue::new(),
             held: HeldMessages::default(),

@@ -31,6 +31,8 @@ pub(crate) enum Deferred {
     Rejoined(bool),
     /// The members of a push/pull are merged: its user state is next. Carries the merge's slot.
     Merged(u32),
+    /// A prune erased a member.
+    Erased(MemberIndex),
     /// This node came into a cluster.
     Joined,
     /// A broadcast that a command may wait for needs no more transmissions.

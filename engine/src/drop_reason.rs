@@ -51,10 +51,16 @@ drop_reasons! {
     WrongNodeName = "wrong_node_name",
     /// An ack or nack that no probe waits for, mostly late ones.
     UnknownSeq = "unknown_seq",
-    /// An accusation with the last incarnation there is.
-    IncarnationExhausted = "incarnation_exhausted",
-    /// A Lamport time so high that the clock could not go on.
-    LamportTimeExhausted = "lamport_time_exhausted",
+    /// An incarnation above the ceiling, or too far above what this node knows.
+    IncarnationRefused = "incarnation_refused",
+    /// A Lamport time above the ceiling, or too far above this node's clock.
+    LamportTimeRefused = "lamport_time_refused",
+    /// A query about keys that arrived unsealed at a node that has keys.
+    UnsealedKeyQuery = "unsealed_key_query",
+    /// An ack from another address than the one that was pinged or asked to ping.
+    AckFromElsewhere = "ack_from_elsewhere",
+    /// A vote about a name, or an answer to a query, of a node that is no member.
+    NotAMember = "not_a_member",
     /// A known name under another address.
     AddressConflict = "address_conflict",
     /// An address outside the networks that this node is configured to talk to.

@@ -135,7 +135,8 @@
 //!   exchanges states with random members soon after, at doubling distances while there is news; so it finds
 //!   members that joined at the same time.
 //! - An IPv4 address in 4 and in 16 bytes is the same address: the form depends on the sender's socket.
-//! - The last incarnation and Lamport times from 2⁶³ on are refused: a clock that took one could not be incremented.
+//! - Incarnations above 2³¹ - 1 and Lamport times above 2⁶² are refused, and one message raises either by a bounded
+//!   step only: a clock or member that took a huge one could not go on. The answer to an own join is free of the steps.
 //! - Packets of up to 1,400 bytes are not compressed: compression costs more than it saves.
 //! - The delegate's [`admit`](delegate::Delegate::admit) also decides about alives with less than six version
 //!   bytes, which memberlist drops as soon as there is an alive delegate; it is not called for what this node

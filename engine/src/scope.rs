@@ -62,6 +62,12 @@ impl Scope<'_> {
         self.ctx.out.notices.push((self.node, notice));
     }
 
+    /// Whether the view has a member of that name at that address, gone or not.
+    pub(crate) fn is_member_at(&self, name: &str, addr: SocketAddr) -> bool {
+        let known = self.view.by_name(&self.ctx.roster, name);
+        known.is_some_and(|(_, known)| self.ctx.roster.fact(known.fact).socket_addr() == addr)
+    }
+
     /// Refuses an input: counts it by reason and reports it to the log.
     pub(crate) fn drop_input(&mut self, reason: impl Into<DropReason>, from: Option<SocketAddr>) {
         let reason = reason.into();
@@ -109,13 +115,13 @@ impl Scope<'_> {
     /// A datagram repeats the state of a member that this node has seen before.
     pub(crate) fn member_repeated(&mut self, member: MemberIndex) {
         self.stats.broadcasts_repeated += 1;
-        self.dissemination.on_repeated_member(member);
+        self.dissemination.on_repeated_member(self.ctx, member);
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
     pub(crate) fn message_repeated(&mut self, message: &[u8]) {
         self.stats.broadcasts_repeated += 1;
-        self.dissemination.on_repeated_message(message);
+        self.dissemination.on_repeated_message(self.ctx, message);
     }
 
     /// An input is over: broadcasts that must not wait are sent, and the timer for the rest is armed.

@@ -345,6 +345,11 @@ impl View {
         departed
     }
 
+    /// Whether the address is that of a member that is left or failed in Serf, or erased and not forgotten yet.
+    pub fn has_departed(&self, roster: &Roster, addr: SocketAddr) -> bool {
+        self.status_since.keys().any(|&member| self.socket_addr(roster, member) == Some(addr))
+    }
+
     /// A random known member for which `fits` holds. Expected O(1) while a good part of the entries fit.
     pub fn random_member(
         &self,

@@ -1,24 +1,43 @@
-//! Runs every example and looks at what it prints. `cargo test` builds them; with `--test examples` alone they
-//! have to be built first: `cargo build --examples -p thane-engine`.
+//! Runs every example and looks at what it prints. Cargo builds the examples for `cargo test`, but not for
+//! `cargo test --tests` or `--test examples`, which would run those of an earlier build: the test has them built.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// Longest example, lines.
 const LINES_MAX: usize = 100;
 
-fn binary(name: &str) -> PathBuf {
-    // This test is target/PROFILE/deps/examples-HASH.
-    let deps = std::env::current_exe().unwrap();
-    let path = deps.parent().unwrap().with_file_name("examples").join(name);
-    assert!(path.exists(), "{} is not there: cargo build --examples -p thane-engine", path.display());
-    path
+/// The folder of the examples, after they were built from what the sources say now.
+fn built() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        // This test is target/PROFILE/deps/examples-HASH.
+        let test = std::env::current_exe().unwrap();
+        let [_, _, built, target] = test.ancestors().take(4).collect::<Vec<_>>()[..] else {
+            panic!("{} is not beneath a target folder", test.display());
+        };
+        let profile = match built.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["build", "--quiet", "--offline", "--examples", "--profile", profile, "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cargo build --examples: {}\n{errors}", output.status);
+        built.join("examples")
+    })
 }
 
 /// What an example prints. It must end by itself, with success.
 fn run(name: &str) -> Vec<String> {
-    let Output { status, stdout, stderr } = Command::new(binary(name)).output().unwrap();
+    let Output { status, stdout, stderr } = Command::new(built().join(name)).output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
     assert!(status.success(), "{name}: {status}\n{stdout}{stderr}");
     stdout.lines().map(str::to_owned).collect()

@@ -62,7 +62,7 @@ fn lamport_times_at_the_end_are_refused_and_the_clocks_go_on() {
         let query =
             Query { ltime, addr: b"\x7f\0\0\x01"[..].into(), timeout: 1, name: "q", ..Query::default() };
         serf(&mut node, &mut ctx, &|out| query.encode(out));
-        assert_eq!(drops(&node), [(DropReason::LamportTimeExhausted, 4)]);
+        assert_eq!(drops(&node), [(DropReason::LamportTimeRefused, 4)]);
         assert_eq!(node.clocks(), [1, 1, 1].map(LamportTime));
         node.user_event(&mut ctx, "still", &Bytes::new(), false).unwrap();
         assert_eq!(node.clocks()[1], LamportTime(2));
@@ -70,7 +70,7 @@ fn lamport_times_at_the_end_are_refused_and_the_clocks_go_on() {
 }
 
 #[test]
-fn the_last_incarnation_is_nobodys() {
+fn no_member_takes_the_last_incarnation() {
     let last = u32::MAX;
     let (mut node, mut ctx) = node(|_| {});
     give(&mut node, &mut ctx, |out| alive("n2", 1).encode(out));
@@ -83,10 +83,10 @@ fn the_last_incarnation_is_nobodys() {
             Dead { incarnation: Incarnation(last), node: name, from: "n3" }.encode(out);
         });
     }
-    assert_eq!(drops(&node), [(DropReason::IncarnationExhausted, 6)]);
-    // One below it is taken, and can be outbid.
+    assert_eq!(drops(&node), [(DropReason::IncarnationRefused, 6)]);
+    // An ordinary one is believed, and can be outbid.
     give(&mut node, &mut ctx, |out| {
-        Suspect { incarnation: Incarnation(last - 2), node: "n1", from: "n3" }.encode(out);
+        Suspect { incarnation: Incarnation(1_000), node: "n1", from: "n3" }.encode(out);
     });
     assert_eq!(node.stats().refutations, 1);
     assert!(node.members(&ctx).iter().all(|member| member.status == MemberStatus::Alive));

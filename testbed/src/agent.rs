@@ -27,7 +27,7 @@ pub(crate) struct AgentSpec {
     pub(crate) arguments: Vec<String>,
 }
 
-/// Arguments of the `agent` command. `join` is who it joins, `bind` the address it has to take where the default,
+/// Arguments of the `agent` command. `join` are the addresses that it joins, `bind` the address it has to take where the default,
 /// all addresses, is not meant; `config` a file with further settings.
 pub(crate) fn arguments(
     name: &str,

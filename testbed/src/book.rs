@@ -21,6 +21,9 @@ pub(crate) struct View {
     pub(crate) is_up: bool,
     alive: BTreeSet<String>,
     addresses: BTreeMap<String, IpAddr>,
+    /// Members that its log said something about since its streams are open. A list that arrives later may have been
+    /// made before.
+    changed: BTreeSet<String>,
     pub(crate) full_at: Option<Instant>,
 }
 
@@ -47,7 +50,12 @@ impl Book {
             Seen::Up => view.is_up = true,
             Seen::Down => *view = View::default(),
             Seen::List(members) => view.list(members),
-            Seen::Change { name, change, addr, .. } => view.change(name, *change, *addr),
+            Seen::Change { name, change, addr, stale } => {
+                view.change(name, *change, *addr);
+                if !stale {
+                    view.changed.insert(name.clone());
+                }
+            }
             Seen::User(_) | Seen::Query(_) => {}
         }
         if view.full_at.is_none() && self.full > 0 && view.alive.len() >= self.full {
@@ -93,9 +101,8 @@ impl Book {
 
 impl View {
     fn list(&mut self, members: &[Listed]) {
-        self.alive.clear();
-        self.addresses.clear();
-        for member in members {
+        self.alive.retain(|name| self.changed.contains(name));
+        for member in members.iter().filter(|member| !self.changed.contains(&member.name)) {
             if member.status == "alive" {
                 self.alive.insert(member.name.clone());
             }
@@ -181,7 +188,19 @@ mod tests {
         assert_eq!(book.first("b", Change::Failed, now).len(), 1);
         assert_eq!(book.failures().count(), 1);
         book.take(Sighting { at: now, node: 0, seen: Seen::Down });
-        assert!(!book.view(0).unwrap().has_alive(&BTreeSet::new()), "who is down has no view");
+        assert!(!book.view(0).unwrap().has_alive(&BTreeSet::new()), "an agent that is down has no view");
+    }
+
+    #[test]
+    fn a_list_does_not_undo_what_the_log_said_since() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        book.take(Sighting { at: now, node: 0, seen: Seen::Up });
+        book.take(change(0, now, "old", Change::Join, true));
+        book.take(change(0, now, "new", Change::Join, false));
+        book.take(change(0, now, "gone", Change::Failed, false));
+        let list = vec![listed("a", "alive", "10.0.0.1"), listed("gone", "alive", "10.0.0.2")];
+        book.take(Sighting { at: now, node: 0, seen: Seen::List(list) });
+        assert!(book.view(0).unwrap().has_alive(&["a", "new"].map(str::to_owned).into()));
     }
 
     #[test]

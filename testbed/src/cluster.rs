@@ -106,7 +106,8 @@ impl Cluster {
         Ok(place)
     }
 
-    /// Starts an agent that does not run, at its address; it joins the seeds, or nobody but whom its snapshot has.
+    /// Starts an agent that does not run, at its address; it joins the seeds, or only the members in its
+    /// snapshot.
     ///
     /// # Errors
     /// It can't be started.
@@ -116,7 +117,7 @@ impl Cluster {
         let (mut join, waits) = (Vec::new(), self.starts_together() && node.placed.is_none());
         if joins && (self.nodes.len() > 1 || waits) {
             join = self.backend.seeds(self.settings.seeds, self.settings.dns);
-            // An agent that joins itself has joined somebody, and does not try again.
+            // An agent that reaches itself counts that as a join and does not retry.
             if join.len() > 1 && number < join.len() {
                 join.remove(number);
             }
@@ -407,7 +408,7 @@ impl Cluster {
         }
     }
 
-    /// Agents that ended though nobody ended them, with the end of their logs.
+    /// Agents that the testbed did not end and that do not run, with the end of their logs.
     ///
     /// # Errors
     /// The backend can't be asked.

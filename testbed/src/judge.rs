@@ -19,8 +19,8 @@ pub(crate) struct Verdict {
 /// What a run is compared with.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Beside {
-    /// The share of events that runs between Serf alone lost, in the same command.
-    pub(crate) serf_lost: Option<f64>,
+    /// What handlers of Serf alone saw, in all runs of the same command.
+    pub(crate) serf: Handled,
     /// All agents are Thane's and disseminate eagerly.
     pub(crate) is_eager: bool,
 }
@@ -86,14 +86,15 @@ pub(crate) fn judge(pass: &Pass, outcome: &Outcome, beside: Beside) -> Vec<Verdi
         ),
     ];
     for (criterion, bound, count) in counts {
+        let example = outcome.lost.first().filter(|_| criterion != "handled_twice");
         match (bound, count) {
-            (Some(bound), Some(count)) => add(at_most(criterion, count, bound, None)),
+            (Some(bound), Some(count)) => add(at_most(criterion, count, bound, example)),
             (Some(_), None) => add(nothing(criterion)),
             (None, _) => {}
         }
     }
     if pass.lost_as_serf {
-        add(lost_as_serf(outcome, beside.serf_lost));
+        add(lost_as_serf(outcome, &beside.serf));
     }
     verdicts
 }
@@ -130,7 +131,7 @@ fn within(criterion: &'static str, seconds: Option<f64>, bound: f64, wrong: Opti
     }
 }
 
-/// All of these reached everybody within the bound.
+/// All of these reached all agents that they were due at, within the bound.
 fn spreads(criterion: &'static str, all: &[Spread], bound: f64) -> Verdict {
     if all.is_empty() {
         return nothing(criterion);
@@ -160,15 +161,29 @@ fn acks(queries: &[Spread], bound: f64) -> Verdict {
     }
 }
 
-fn lost_as_serf(outcome: &Outcome, serf: Option<f64>) -> Verdict {
-    let ours = outcome.handled.and_then(|handled| Handled::lost_share(&[handled]));
-    let Some(ours) = ours else { return nothing("lost_as_serf") };
-    let Some(serf) = serf else {
-        let detail = format!("{:.2} %; no run between Serf alone to compare with", ours * 100.0);
-        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(ours), detail };
+/// Two counts of losses differ by chance: more is what lies two standard deviations above Serf's.
+fn lost_as_serf(outcome: &Outcome, serf: &Handled) -> Verdict {
+    let Some((ours, share)) = outcome.handled.and_then(|ours| Some((ours, ours.lost_share()?))) else {
+        return nothing("lost_as_serf");
     };
-    let detail = format!("{:.2} %, Serf alone {:.2} %", ours * 100.0, serf * 100.0);
-    Verdict { criterion: "lost_as_serf", passed: Some(ours <= serf), value: Some(ours), detail }
+    let Some(serf_share) = serf.lost_share() else {
+        let detail = format!("{:.2} %; no run between Serf alone to compare with", share * 100.0);
+        return Verdict { criterion: "lost_as_serf", passed: None, value: Some(share), detail };
+    };
+    let scale = ours.due as f64 / serf.due as f64;
+    let expected = serf.all_lost() as f64 * scale;
+    let deviation = (ours.all_lost() as f64 + expected * scale).sqrt();
+    let detail = format!(
+        "{} of {} ({:.2} %), Serf alone {} of {} ({:.2} %)",
+        ours.all_lost(),
+        ours.due,
+        share * 100.0,
+        serf.all_lost(),
+        serf.due,
+        serf_share * 100.0
+    );
+    let passed = ours.all_lost() as f64 <= expected + 2.0 * deviation;
+    Verdict { criterion: "lost_as_serf", passed: Some(passed), value: Some(share), detail }
 }
 
 #[cfg(test)]
@@ -186,7 +201,7 @@ mod tests {
 
     fn failed(pass: &Pass, outcome: &Outcome) -> Vec<&'static str> {
         let failed = |verdict: &Verdict| verdict.passed == Some(false);
-        judge(pass, outcome, Beside { serf_lost: None, is_eager: true })
+        judge(pass, outcome, Beside { is_eager: true, ..Beside::default() })
             .into_iter()
             .filter(failed)
             .map(|verdict| verdict.criterion)
@@ -264,11 +279,13 @@ mod tests {
             handled: Some(Handled { events: 10, due: 1000, twice: 0, lost: 0, lost_at_end }),
             ..Outcome::default()
         };
-        assert_eq!(lost_as_serf(&with(5), Some(0.005)).passed, Some(true));
-        assert_eq!(lost_as_serf(&with(6), Some(0.005)).passed, Some(false));
-        let runs = [with(6).handled.unwrap(), with(4).handled.unwrap()];
-        assert_eq!((Handled::lost_share(&runs), Handled::lost_share(&[])), (Some(0.005), None));
-        let alone = lost_as_serf(&with(6), None);
+        let serf = |lost_at_end| Handled { events: 10, due: 1000, lost_at_end, ..Handled::default() };
+        assert_eq!(lost_as_serf(&with(5), &serf(5)).passed, Some(true));
+        assert_eq!(lost_as_serf(&with(9), &serf(5)).passed, Some(true), "by chance");
+        assert_eq!(lost_as_serf(&with(20), &serf(5)).passed, Some(false));
+        assert_eq!(lost_as_serf(&with(1), &serf(0)).passed, Some(true), "one more is chance too");
+        assert_eq!(Handled::sum(&[serf(6), serf(4)]).lost_share(), Some(0.005));
+        let alone = lost_as_serf(&with(6), &Handled::default());
         assert_eq!(alone.passed, None);
         assert!(alone.detail.contains("no run between Serf alone"), "{}", alone.detail);
     }

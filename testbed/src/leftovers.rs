@@ -1,6 +1,6 @@
 //! What runs of the testbed leave on the machine: containers, networks, packet rules, folders. All carry the
-//! run's id, and containers and networks also their owner, so that what a dead run left can be told from what a
-//! live one uses.
+//! run's id, and containers and networks also their owner, which separates what a dead run left from what a live
+//! one uses.
 
 use std::collections::BTreeMap;
 use std::fs;

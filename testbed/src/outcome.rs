@@ -14,6 +14,8 @@ use crate::watch::{Change, Seen};
 
 /// An agent that ran this much longer after an event should have handled it.
 const STEADY: Duration = Duration::from_secs(5);
+/// Losses that are described.
+const EXAMPLES: usize = 5;
 /// What logs say of two agents under one name, or one under two addresses.
 const CONFLICTS: [&str; 2] = ["onflicting address for", "name conflict"];
 
@@ -29,7 +31,7 @@ pub(crate) struct Outcome {
     pub(crate) queries: Vec<Spread>,
     pub(crate) crashes: Vec<Spread>,
     pub(crate) leaves: Vec<Spread>,
-    /// Reports by anybody healthy about healthy members; and which.
+    /// Reports by healthy agents about healthy members, as text.
     pub(crate) false_failures: Vec<String>,
     /// Reports about healthy members by impaired ones too.
     pub(crate) failures_reported: u64,
@@ -40,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) ended: Vec<String>,
     pub(crate) refused: Vec<String>,
     pub(crate) handled: Option<Handled>,
+    /// Some of the events that were lost, and by whom.
+    pub(crate) lost: Vec<String>,
     /// The datagram driver of each of Thane's agents that ran at the end.
     pub(crate) drivers: Vec<String>,
     /// What an agent used per second before the first step, and from then to the end.
@@ -111,11 +115,25 @@ impl Spread {
 }
 
 impl Handled {
-    /// The share of all due pairs that were lost in these runs; none where nothing was due.
-    pub(crate) fn lost_share(runs: &[Handled]) -> Option<f64> {
-        let due: u64 = runs.iter().map(|run| run.due).sum();
-        let lost: u64 = runs.iter().map(|run| run.lost + run.lost_at_end).sum();
-        (due > 0).then(|| lost as f64 / due as f64)
+    /// Runs as if they were one.
+    pub(crate) fn sum(runs: &[Handled]) -> Handled {
+        runs.iter().fold(Handled::default(), |sum, run| Handled {
+            events: sum.events + run.events,
+            due: sum.due + run.due,
+            twice: sum.twice + run.twice,
+            lost: sum.lost + run.lost,
+            lost_at_end: sum.lost_at_end + run.lost_at_end,
+        })
+    }
+
+    /// Pairs that were due and not handled.
+    pub(crate) fn all_lost(&self) -> u64 {
+        self.lost + self.lost_at_end
+    }
+
+    /// The same as a share of those that were due; none where nothing was due.
+    pub(crate) fn lost_share(&self) -> Option<f64> {
+        (self.due > 0).then(|| self.all_lost() as f64 / self.due as f64)
     }
 }
 
@@ -128,6 +146,7 @@ impl Outcome {
         each.sort_by(f64::total_cmp);
         let (false_failures, failures_reported) = false_failures(cluster, facts);
         let split = facts.first_step.unwrap_or(facts.end);
+        let (handled, lost) = handled(cluster, facts)?;
         let settled = facts.full.map_or(facts.zero, |full| full + Duration::from_secs(5)).min(split);
         Ok(Outcome {
             full_views: facts.full.map(|full| seconds(facts.last_start, full)),
@@ -152,7 +171,8 @@ impl Outcome {
             conflicts: conflicts(&cluster.all_logs()?),
             ended: cluster.ended()?,
             refused: facts.refused.clone(),
-            handled: handled(cluster, facts)?,
+            handled,
+            lost,
             drivers: facts.drivers.clone(),
             idle: usage(&cluster.samples, settled, split),
             busy: usage(&cluster.samples, split, facts.end),
@@ -242,10 +262,11 @@ fn conflicts(logs: &[(String, String)]) -> u64 {
     logs.iter().map(|(_, log)| log.lines().filter(is_one).count() as u64).sum()
 }
 
-/// None where no stream was sent.
-fn handled(cluster: &Cluster, facts: &Facts) -> Result<Option<Handled>, Failure> {
+/// None where no stream was sent. With it some of the losses, as text.
+fn handled(cluster: &Cluster, facts: &Facts) -> Result<(Option<Handled>, Vec<String>), Failure> {
+    let mut examples = Vec::new();
     if facts.stream.is_empty() {
-        return Ok(None);
+        return Ok((None, examples));
     }
     let mut sum = Handled { events: facts.stream.len() as u64, ..Handled::default() };
     for (number, node) in cluster.nodes.iter().enumerate() {
@@ -255,25 +276,38 @@ fn handled(cluster: &Cluster, facts: &Facts) -> Result<Option<Handled>, Failure>
         }
         sum.twice += times.values().filter(|times| **times > 1).count() as u64;
         for sent in &facts.stream {
-            let Some(until) = membership(&node.memberships, sent.at) else { continue };
+            let Some((since, until)) = membership(&node.memberships, sent.at) else { continue };
             sum.due += 1;
             if times.contains_key(&sent.name) {
                 continue;
             }
-            let sender = &cluster.nodes[sent.node].history;
+            let sender = &cluster.nodes[sent.node];
             let is_steady = until.is_none_or(|until| until >= sent.at + STEADY)
-                && sender.ran(sent.at, (sent.at + STEADY).min(facts.end));
+                && sender.history.ran(sent.at, (sent.at + STEADY).min(facts.end));
             *(if is_steady { &mut sum.lost } else { &mut sum.lost_at_end }) += 1;
+            if is_steady && examples.len() < EXAMPLES {
+                let seconds = |at: Instant| at.saturating_duration_since(facts.zero).as_secs_f64();
+                examples.push(format!(
+                    "{} ({}), a member since {:.1} s, never handled {}, sent by {} ({}) at {:.1} s",
+                    node.name,
+                    node.software.name(),
+                    seconds(since),
+                    sent.name,
+                    sender.name,
+                    sender.software.name(),
+                    seconds(sent.at),
+                ));
+            }
         }
     }
-    Ok(Some(sum))
+    Ok((Some(sum), examples))
 }
 
-/// If it was a member then, until when.
-fn membership(memberships: &[(Instant, Option<Instant>)], at: Instant) -> Option<Option<Instant>> {
+/// If it was a member then, since when and until when.
+fn membership(memberships: &[(Instant, Option<Instant>)], at: Instant) -> Option<(Instant, Option<Instant>)> {
     let is_then =
         |(from, until): &&(Instant, Option<Instant>)| *from <= at && until.is_none_or(|until| at < until);
-    memberships.iter().find(is_then).map(|(_, until)| *until)
+    memberships.iter().find(is_then).copied()
 }
 
 /// The mean of one agent, of those readings that lie between.
@@ -339,9 +373,9 @@ mod tests {
         let at = |seconds| zero + Duration::from_secs(seconds);
         let memberships = [(at(1), Some(at(5))), (at(8), None)];
         assert_eq!(membership(&memberships, zero), None);
-        assert_eq!(membership(&memberships, at(2)), Some(Some(at(5))));
+        assert_eq!(membership(&memberships, at(2)), Some((at(1), Some(at(5)))));
         assert_eq!(membership(&memberships, at(6)), None);
-        assert_eq!(membership(&memberships, at(9)), Some(None));
+        assert_eq!(membership(&memberships, at(9)), Some((at(8), None)));
     }
 
     #[test]

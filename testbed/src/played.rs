@@ -32,7 +32,7 @@ pub(crate) struct Played {
 }
 
 impl Against {
-    /// How its Thane agents are told to disseminate; none is their default.
+    /// The dissemination policy that its Thane agents are configured with; none is their default.
     pub(crate) fn dissemination(self) -> Option<&'static str> {
         match self {
             Against::Classic => Some("classic"),

@@ -41,7 +41,7 @@ pub(crate) struct Facts {
     pub(crate) events: Vec<Sent>,
     pub(crate) stream: Vec<Sent>,
     pub(crate) queries: Vec<Asked>,
-    /// Who crashed, who left, and when.
+    /// Numbers of the agents that crashed and left, and when.
     pub(crate) crashes: Vec<(Instant, usize)>,
     pub(crate) leaves: Vec<(Instant, usize)>,
     /// When the first step was, and when the last one was over.
@@ -331,7 +331,7 @@ impl<'a> Player<'a> {
             let joins = action == Action::Move || !self.scenario.settings.snapshot;
             self.cluster.start(number, joins)?;
         }
-        // What came back is not to be missed: the crashes are no longer to be known by anybody.
+        // These crashes are over: no agent has to report them any more.
         self.facts.crashes.retain(|(_, number)| !down.contains(number));
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Program {
         let (stdin, input) = (child.stdin.take(), self.input.take());
         let writer = std::thread::spawn(move || {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                // Who does not read its input says why with its exit code.
+                // A program that does not read its input reports the reason by its exit code.
                 let _ = stdin.write_all(&input);
             }
         });

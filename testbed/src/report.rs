@@ -75,7 +75,14 @@ fn reports(played: &[Played], notes: &[String]) -> Vec<Report> {
 
 fn add(subject: &mut Subject, played: &Played) {
     let (run, outcome) = (subject.runs.len(), &played.outcome);
-    let note = outcome.ended.iter().chain(&outcome.refused).cloned().collect::<Vec<_>>().join("; ");
+    let note = outcome
+        .ended
+        .iter()
+        .chain(&outcome.refused)
+        .chain(&outcome.lost)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
     subject.runs.push(Run { seed: run as u64, seconds: outcome.lasted, ended: Ended::Complete, note });
     measures(outcome).into_iter().for_each(|measure| subject.add(measure));
     subject.curves.extend(curves(run, outcome));

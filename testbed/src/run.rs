@@ -173,7 +173,7 @@ fn play_all(
                         serf.extend(outcome.handled);
                     }
                     let is_eager = against == Against::Eager;
-                    let beside = Beside { serf_lost: Handled::lost_share(&serf), is_eager };
+                    let beside = Beside { serf: Handled::sum(&serf), is_eager };
                     let verdicts = judge(&scenario.pass, &outcome, beside);
                     let one = Played { scenario: scenario.clone(), against, nodes, outcome, verdicts };
                     println!("{}", table::line(&one));

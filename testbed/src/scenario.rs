@@ -111,7 +111,7 @@ pub(crate) struct Step {
     pub(crate) seeds: bool,
     /// `event`: payload bytes.
     pub(crate) bytes: usize,
-    /// `pause`, `disconnect`: for that long; for good if zero.
+    /// `pause`, `disconnect`: how long it lasts; for good if zero.
     pub(crate) still: Span,
     /// `loss`: share of the packets that they send, 0 to 1.
     pub(crate) loss: f64,
@@ -136,7 +136,7 @@ pub(crate) struct Step {
 pub(crate) enum Action {
     /// An agent sends a user event.
     Event,
-    /// An agent asks everybody and wants acks.
+    /// An agent sends a query to all and requests acks.
     Query,
     /// From now on, an event `every` so often, from whichever agent runs, to the scenario's end.
     Stream,
@@ -170,7 +170,7 @@ pub(crate) enum Action {
     Cpu,
     /// A key is added everywhere.
     InstallKey,
-    /// Everybody seals with it.
+    /// All agents seal with it.
     UseKey,
     /// It is removed everywhere.
     RemoveKey,

@@ -19,6 +19,9 @@ pub(crate) fn line(played: &Played) -> String {
         let word = if verdict.passed.is_none() { "not judged" } else { "failed" };
         let _ = write!(text, "\n    {word}: {}: {}", verdict.criterion, verdict.detail);
     }
+    for lost in &played.outcome.lost {
+        let _ = write!(text, "\n    lost: {lost}");
+    }
     text
 }
 

@@ -18,6 +18,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
         ("-disable-extensions", "Speak to other Thane nodes as to Serf nodes"),
+        ("-dissemination=classic", "How news reaches all members: classic (as Serf) or eager"),
         ("-encrypt=KEY", "Encrypt gossip with this base64 key; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",

@@ -24,7 +24,8 @@ fn announced(program: &str, layout: &str) -> String {
          exec timeout 20 {program} agent -node=a -rpc-addr=127.0.0.1:7373 2>&1"
     );
     let mut child = Command::new("unshare")
-        .args(["-n", "sh", "-c", &script])
+        // The agent ends with the process that this test ends, not 20 s later.
+        .args(["-n", "-p", "--fork", "--kill-child", "sh", "-c", &script])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

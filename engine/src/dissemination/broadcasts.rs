@@ -28,12 +28,33 @@ pub(super) struct Limits {
 /// One of this many packets begins with a serf message.
 const PACKETS_IN_TURN: u32 = 4;
 
+/// A broadcast that a policy follows from its queueing on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// News about a member.
+    Member(MemberIndex, BroadcastId),
+    /// The serf message with that key.
+    Message(u64, BroadcastId),
+}
+
 /// Queued news about one member.
 #[derive(Copy, Clone, Debug)]
 struct News {
+    id: BroadcastId,
     member: MemberIndex,
     /// The member that the message names as its source. Holds a reference to the name.
     from: MemberIndex,
+    /// The policy follows it.
+    followed: bool,
+}
+
+/// A queued serf message.
+#[derive(Debug)]
+struct Message {
+    id: BroadcastId,
+    /// By which the policy finds it again, if it follows it.
+    key: Option<u64>,
+    bytes: Bytes,
 }
 
 /// The queued broadcasts of one node.
@@ -42,7 +63,9 @@ pub(super) struct Broadcasts {
     next_id: u64,
     news: BroadcastQueue<News>,
     places: HashMap<MemberIndex, Place, foldhash::fast::FixedState>,
-    user: [BroadcastQueue<Bytes>; 4],
+    user: [BroadcastQueue<Message>; 4],
+    /// Where the followed serf messages are.
+    keys: HashMap<u64, (Class, Place), foldhash::fast::FixedState>,
     /// Cut from each of `user` since the last call of `take_dropped`.
     dropped: [usize; 4],
     /// Packets filled; decides whose turn it is.
@@ -54,19 +77,23 @@ pub(super) struct Broadcasts {
 }
 
 impl Broadcasts {
-    /// Queues the member's state as the view has it. Replaces what is queued about the member.
+    /// Queues the member's state as the view has it. Replaces what is queued about the member. Returns it if it is
+    /// `followed`.
     pub(super) fn queue_member(
         &mut self,
         ctx: &mut Context,
         view: &View,
         member: MemberIndex,
         from: MemberIndex,
-    ) {
+        followed: bool,
+    ) -> Option<Item> {
         let Some(bytes) = encoded_len(&ctx.roster, view, member, from) else {
-            return self.forget_member(ctx, member);
+            self.forget_member(ctx, member);
+            return None;
         };
         ctx.roster.retain_name(from);
-        let (id, news) = (self.new_id(), News { member, from });
+        let id = self.new_id();
+        let news = News { id, member, from, followed };
         match self.places.entry(member) {
             Entry::Vacant(place) => {
                 place.insert(self.news.push(id, bytes, news));
@@ -78,6 +105,7 @@ impl Broadcasts {
                 self.finish(&mut ctx.deferred, Finished::Member(member));
             }
         }
+        followed.then_some(Item::Member(member, id))
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
@@ -88,19 +116,113 @@ impl Broadcasts {
         }
     }
 
-    /// Queues a serf message. Beyond `max` of a class those sent most often are dropped; returns how many.
+    /// Queues a serf message; with a `key` it is followed. Beyond `max` of a class those sent most often are dropped;
+    /// returns how many.
     pub(super) fn queue_user(
         &mut self,
         ctx: &mut Context,
         class: Class,
-        message: Bytes,
+        bytes: Bytes,
         max: usize,
+        key: Option<u64>,
     ) -> (BroadcastId, usize) {
         let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
         let id = self.new_id();
         // Serf counts the user message's type byte as overhead.
-        self.user[class as usize].push(id, message.len() + 1, message);
+        let place = self.user[class as usize].push(id, bytes.len() + 1, Message { id, key, bytes });
+        if let Some(key) = key {
+            self.keys.insert(key, (class, place));
+        }
         (id, dropped)
+    }
+
+    /// Counts one transmission of a followed broadcast that another node made to this one.
+    pub(super) fn heard_member(&mut self, ctx: &mut Context, member: MemberIndex, limits: Limits) {
+        if let Some(&place) = self.places.get(&member)
+            && let Some(news) = self.news.get(place)
+            && news.followed
+        {
+            self.advance(ctx, Item::Member(member, news.id), 1, limits);
+        }
+    }
+
+    /// The same for a serf message.
+    pub(super) fn heard_message(&mut self, ctx: &mut Context, key: u64, limits: Limits) {
+        if let Some(message) = self.message(key) {
+            self.advance(ctx, Item::Message(key, message.id), 1, limits);
+        }
+    }
+
+    /// Counts so many transmissions of a followed broadcast that did not go out through [`fill`](Self::fill).
+    pub(super) fn advance(&mut self, ctx: &mut Context, item: Item, times: u32, limits: Limits) {
+        if !self.holds(item) {
+            return;
+        }
+        let id = self.new_id();
+        match item {
+            Item::Member(member, _) => {
+                if let Some(news) = self.news.advance(self.places[&member], times, limits.member, id) {
+                    self.places.remove(&member);
+                    ctx.roster.release_name(news.from);
+                    self.finish(&mut ctx.deferred, Finished::Member(member));
+                }
+            }
+            Item::Message(key, _) => {
+                let (class, place) = self.keys[&key];
+                if let Some(message) = self.user[class as usize].advance(place, times, limits.user, id) {
+                    self.finish_message(&mut ctx.deferred, &message);
+                }
+            }
+        }
+    }
+
+    /// Whether a followed broadcast is still queued, and not replaced.
+    fn holds(&self, item: Item) -> bool {
+        match item {
+            Item::Member(member, id) => {
+                let news = self.places.get(&member).and_then(|&place| self.news.get(place));
+                news.is_some_and(|news| news.id == id)
+            }
+            Item::Message(key, id) => self.message(key).is_some_and(|message| message.id == id),
+        }
+    }
+
+    fn message(&self, key: u64) -> Option<&Message> {
+        let &(class, place) = self.keys.get(&key)?;
+        self.user[class as usize].get(place)
+    }
+
+    /// Appends a followed broadcast to the packet under assembly, without counting that. Returns false if there is no
+    /// room for it. One that is not queued any more is skipped.
+    pub(super) fn append(&self, ctx: &mut Context, view: &View, item: Item) -> bool {
+        if !self.holds(item) {
+            return true;
+        }
+        let Context { assembler, roster, .. } = ctx;
+        match item {
+            Item::Member(member, _) => {
+                let Some(&news) = self.news.get(self.places[&member]) else { return true };
+                let bytes = encoded_len(roster, view, member, news.from).unwrap_or_default();
+                let fits = bytes <= assembler.remaining();
+                if fits {
+                    assembler.push(|out| encode(roster, view, news, out));
+                }
+                fits
+            }
+            Item::Message(key, _) => {
+                let Some(message) = self.message(key) else { return true };
+                let fits = message.bytes.len() < assembler.remaining();
+                if fits {
+                    assembler.push(|out| encode_user(&message.bytes, out));
+                }
+                fits
+            }
+        }
+    }
+
+    /// How many members have queued news.
+    pub(super) fn news_len(&self) -> usize {
+        self.news.len()
     }
 
     /// Whether the queues are empty.
@@ -121,10 +243,14 @@ impl Broadcasts {
     /// Cuts a class to `max` entries, those sent most often first. Returns how many were dropped.
     fn prune_user(&mut self, ctx: &mut Context, class: Class, max: usize) -> usize {
         let mut dropped = 0;
-        self.user[class as usize].prune(max, |id| {
+        let keys = &mut self.keys;
+        self.user[class as usize].prune(max, |_, message| {
             dropped += 1;
+            if let Some(key) = message.key {
+                keys.remove(&key);
+            }
             if self.watched {
-                ctx.deferred.push_back(Deferred::Finished(Finished::User(id)));
+                ctx.deferred.push_back(Deferred::Finished(Finished::User(message.id)));
             }
         });
         self.dropped[class as usize] += dropped;
@@ -181,14 +307,18 @@ impl Broadcasts {
 
     fn fill_user(&mut self, ctx: &mut Context, class: Class, limits: Limits) {
         while let Some(message) = self.user[class as usize].take_best(ctx.assembler.remaining()) {
-            ctx.assembler.push(|out| {
-                out.push(message::USER);
-                out.extend_from_slice(message);
-            });
-            if let Some((id, _)) = self.user[class as usize].sent(limits.user) {
-                self.finish(&mut ctx.deferred, Finished::User(id));
+            ctx.assembler.push(|out| encode_user(&message.bytes, out));
+            if let Some((_, message)) = self.user[class as usize].sent(limits.user) {
+                self.finish_message(&mut ctx.deferred, &message);
             }
         }
+    }
+
+    fn finish_message(&mut self, deferred: &mut DeferredQueue, message: &Message) {
+        if let Some(key) = message.key {
+            self.keys.remove(&key);
+        }
+        self.finish(deferred, Finished::User(message.id));
     }
 
     fn finish(&self, deferred: &mut DeferredQueue, finished: Finished) {
@@ -201,6 +331,11 @@ impl Broadcasts {
         self.next_id += 1;
         BroadcastId(self.next_id)
     }
+}
+
+fn encode_user(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(message::USER);
+    out.extend_from_slice(bytes);
 }
 
 /// Length of the message about a member, without encoding it. `None` if there is no message.

@@ -11,6 +11,9 @@ use crate::time::Time;
 use crate::timers::TimerKind;
 use crate::view::SwimState;
 
+/// A packet with less room than this, bytes, counts as full.
+const ROOM_MIN: usize = 256;
+
 /// The state of the policy in one node.
 #[derive(Debug)]
 pub(super) struct Classic {
@@ -45,26 +48,32 @@ impl Classic {
         sending.schedule(Time::from_nanos(round * interval + phase), TimerKind::Gossip, 0, 0);
     }
 
-    /// The round that is due; arms the next one if broadcasts are left.
-    pub(super) fn on_timer(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) {
-        self.send_round(broadcasts, sending);
+    /// The round that is due; arms the next one if broadcasts are left. Returns whether its packets had no room for
+    /// more.
+    pub(super) fn on_timer(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) -> bool {
+        let full = self.send_round(broadcasts, sending);
         self.armed = false;
         self.settle(broadcasts, sending);
+        full
     }
 
-    /// Gossips without waiting for the round.
-    pub(super) fn send_round(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) {
+    /// Gossips without waiting for the round. Returns whether the packets had no room for more.
+    pub(super) fn send_round(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) -> bool {
         let mut targets = std::mem::take(&mut self.targets);
-        pick_targets(sending, &mut targets);
+        targets.clear();
+        add_random(sending, sending.config.gossip_nodes, &mut targets);
+        let mut full = false;
         for &target in &targets {
             sending.begin_packet();
             piggyback(broadcasts, self.limits(sending), sending);
+            full = sending.ctx.assembler.remaining() < ROOM_MIN;
             if sending.ctx.assembler.is_empty() {
                 break;
             }
             sending.finish_packet_to_member(target);
         }
         self.targets = targets;
+        full
     }
 }
 
@@ -74,11 +83,10 @@ fn others_in_table(sending: &Sending<'_>) -> bool {
     sending.view.table_count() > usize::from(me)
 }
 
-/// Picks random members that gossip goes to: alive, suspect, or dead so recently that they may refute.
-fn pick_targets(sending: &mut Sending<'_>, targets: &mut Vec<MemberIndex>) {
-    targets.clear();
+/// Adds `count` random members that gossip goes to: alive, suspect, or dead so recently that they may refute.
+pub(super) fn add_random(sending: &mut Sending<'_>, count: u32, targets: &mut Vec<MemberIndex>) {
     let (view, me, now) = (sending.view, sending.me, sending.ctx.now);
-    for _ in 0..sending.config.gossip_nodes {
+    for _ in 0..count {
         let picked = view.random_member(&mut sending.ctx.random, |member, known| {
             let reachable = match known.swim {
                 SwimState::Alive | SwimState::Suspect => true,

@@ -2,7 +2,11 @@
 //! to whom, when and how often.
 
 mod broadcasts;
+mod budget;
 mod classic;
+mod eager;
+mod graph;
+mod growth;
 mod policy;
 mod queue;
 
@@ -91,13 +95,13 @@ impl Dissemination {
     }
 
     /// A datagram repeats the state of a member that this node has seen before.
-    pub(crate) fn on_repeated_member(&mut self, member: MemberIndex) {
-        self.policy.on_repeated_member(member);
+    pub(crate) fn on_repeated_member(&mut self, ctx: &mut Context, member: MemberIndex) {
+        self.policy.on_repeated_member(&mut self.broadcasts, ctx, member);
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
-    pub(crate) fn on_repeated_message(&mut self, message: &[u8]) {
-        self.policy.on_repeated_message(message);
+    pub(crate) fn on_repeated_message(&mut self, ctx: &mut Context, message: &[u8]) {
+        self.policy.on_repeated_message(&mut self.broadcasts, ctx, message);
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
@@ -153,6 +157,7 @@ impl Dissemination {
     /// Returns the references to names; the node is gone.
     pub(crate) fn clear(&mut self, roster: &mut Roster) {
         self.broadcasts.clear(roster);
+        self.policy.clear();
     }
 }
 

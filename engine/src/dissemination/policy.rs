@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::broadcasts::{Broadcasts, Limits};
 use super::classic::Classic;
-use crate::config::Config;
+use super::eager::Eager;
+use crate::config::{Config, DisseminationPolicy};
 use crate::context::Context;
 use crate::roster::MemberIndex;
 use crate::sending::Sending;
@@ -21,17 +22,24 @@ use crate::view::View;
 pub(super) enum Policy {
     /// The policy of memberlist and Serf.
     Classic(Classic),
+    /// Forwarding at first sight down the segment graph.
+    Eager(Box<Eager>),
 }
 
 impl Policy {
     pub(super) fn new(config: &Config, ctx: &mut Context) -> Policy {
-        Policy::Classic(Classic::new(ctx.random.duration(config.gossip_interval)))
+        let rounds = Classic::new(ctx.random.duration(config.gossip_interval));
+        match config.dissemination {
+            DisseminationPolicy::Classic => Policy::Classic(rounds),
+            DisseminationPolicy::Eager => Policy::Eager(Box::new(Eager::new(rounds))),
+        }
     }
 
     /// In how many packets each kind of broadcast may go out.
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
         match self {
             Policy::Classic(classic) => classic.limits(sending),
+            Policy::Eager(eager) => eager.limits(sending),
         }
     }
 
@@ -48,8 +56,11 @@ impl Policy {
     ) {
         match self {
             // A thousand joiners that gossip all members to all members would delay all other news (Serf's do).
-            Policy::Classic(_) if source == Source::JoinAnswer => broadcasts.forget_member(ctx, member),
-            Policy::Classic(_) => broadcasts.queue_member(ctx, view, member, from),
+            _ if source == Source::JoinAnswer => broadcasts.forget_member(ctx, member),
+            Policy::Classic(_) => {
+                broadcasts.queue_member(ctx, view, member, from, false);
+            }
+            Policy::Eager(eager) => eager.on_member(broadcasts, ctx, view, member, from, source),
         }
     }
 
@@ -62,26 +73,39 @@ impl Policy {
         class: Class,
         message: Bytes,
         max: usize,
-        _source: Source,
+        source: Source,
     ) -> (BroadcastId, usize) {
         match self {
             // It makes no difference between its own messages and those of others.
-            Policy::Classic(_) => broadcasts.queue_user(ctx, class, message, max),
+            Policy::Classic(_) => broadcasts.queue_user(ctx, class, message, max, None),
+            Policy::Eager(eager) => eager.on_message(broadcasts, ctx, class, message, max, source),
         }
     }
 
     /// A datagram repeats the state of a member that this node has seen before.
-    pub(super) fn on_repeated_member(&mut self, _member: MemberIndex) {
+    pub(super) fn on_repeated_member(
+        &mut self,
+        broadcasts: &mut Broadcasts,
+        ctx: &mut Context,
+        member: MemberIndex,
+    ) {
         match self {
             // It sends every broadcast as often as its limits say, however often it hears it.
             Policy::Classic(_) => {}
+            Policy::Eager(eager) => eager.on_repeated_member(broadcasts, ctx, member),
         }
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
-    pub(super) fn on_repeated_message(&mut self, _message: &[u8]) {
+    pub(super) fn on_repeated_message(
+        &mut self,
+        broadcasts: &mut Broadcasts,
+        ctx: &mut Context,
+        message: &[u8],
+    ) {
         match self {
             Policy::Classic(_) => {}
+            Policy::Eager(eager) => eager.on_repeated_message(broadcasts, ctx, message),
         }
     }
 
@@ -89,26 +113,36 @@ impl Policy {
     pub(super) fn settle(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) {
         match self {
             Policy::Classic(classic) => classic.settle(broadcasts, sending),
+            Policy::Eager(eager) => eager.settle(broadcasts, sending),
         }
     }
 
     /// The timer that the policy armed is due.
-    pub(super) fn on_timer(
-        &mut self,
-        broadcasts: &mut Broadcasts,
-        sending: &mut Sending<'_>,
-        _key: TimerKey,
-    ) {
+    pub(super) fn on_timer(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>, key: TimerKey) {
         match self {
             // It has one timer, and at most one of that is armed.
-            Policy::Classic(classic) => classic.on_timer(broadcasts, sending),
+            Policy::Classic(classic) => {
+                classic.on_timer(broadcasts, sending);
+            }
+            Policy::Eager(eager) => eager.on_timer(broadcasts, sending, key),
         }
     }
 
     /// Sends at once, without waiting for the timer.
     pub(super) fn send_now(&mut self, broadcasts: &mut Broadcasts, sending: &mut Sending<'_>) {
         match self {
-            Policy::Classic(classic) => classic.send_round(broadcasts, sending),
+            Policy::Classic(classic) => {
+                classic.send_round(broadcasts, sending);
+            }
+            Policy::Eager(eager) => eager.send_now(broadcasts, sending),
+        }
+    }
+
+    /// Forgets what waits: the queues were emptied.
+    pub(super) fn clear(&mut self) {
+        match self {
+            Policy::Classic(_) => {}
+            Policy::Eager(eager) => eager.clear(),
         }
     }
 }

@@ -209,9 +209,34 @@ impl<T> BroadcastQueue<T> {
         self.tidy();
     }
 
+    /// The entry, from its push until it is finished or taken out; afterwards that of a later push, or none.
+    pub(crate) fn get(&self, place: Place) -> Option<&T> {
+        self.entries.get(place.0 as usize).map(|entry| &entry.broadcast)
+    }
+
+    /// Counts `times` transmissions that went out beside this queue, or are not needed any more. Takes the entry out
+    /// if no more are left of those that `limit` allows. Else it gets a new `id`, so that it counts as the newest. Not
+    /// while a packet is being filled.
+    pub(crate) fn advance(&mut self, place: Place, times: u32, limit: u32, id: BroadcastId) -> Option<T> {
+        assert!(self.parked.is_empty(), "a packet is finished before its queue changes");
+        let entry = &mut self.entries[place.0 as usize];
+        let (bytes, transmits) = (entry.bytes, entry.transmits.saturating_add(times));
+        if transmits >= limit {
+            return Some(self.remove(place));
+        }
+        if times > 0 {
+            // Its old mark is dead from now on.
+            (entry.id, entry.transmits) = (id, transmits);
+            self.dead += 1;
+            self.file(Mark { id, slot: place.0 }, transmits, bytes);
+            self.tidy();
+        }
+        None
+    }
+
     /// Drops entries until `max` are left: those that were sent most often first, the shortest and oldest
     /// among equals. Calls `dropped` for each.
-    pub(crate) fn prune(&mut self, max: usize, mut dropped: impl FnMut(BroadcastId)) {
+    pub(crate) fn prune(&mut self, max: usize, mut dropped: impl FnMut(BroadcastId, T)) {
         if self.len() <= max {
             return;
         }
@@ -223,8 +248,7 @@ impl<T> BroadcastQueue<T> {
             let heap = std::mem::take(&mut self.tiers[tier].buckets[0].heap);
             let mut marks = heap.into_sorted_vec();
             for mark in marks.drain(..surplus.min(marks.len())) {
-                self.entries.remove(mark.slot as usize);
-                dropped(mark.id);
+                dropped(mark.id, self.entries.remove(mark.slot as usize).broadcast);
             }
             self.tiers[tier].buckets[0].heap = marks.into();
             if self.tiers[tier].buckets[0].heap.is_empty() {
@@ -367,6 +391,23 @@ mod tests {
         assert!(queue.is_empty());
     }
 
+    #[test]
+    fn transmissions_elsewhere_count_like_those_in_packets() {
+        let mut queue = BroadcastQueue::default();
+        let place = queue.push(BroadcastId(1), 10, "advanced");
+        queue.push(BroadcastId(2), 10, "other");
+        assert_eq!(queue.advance(place, 2, 4, BroadcastId(3)), None);
+        assert_eq!(queue.get(place), Some(&"advanced"));
+        assert_eq!(one(&mut queue, 100, 4), Some("other"));
+        assert_eq!(one(&mut queue, 100, 4), Some("other"));
+        assert_eq!(one(&mut queue, 100, 4), Some("advanced"), "it counts as the newer of those sent twice");
+        assert_eq!(one(&mut queue, 100, 4), Some("other"), "the third time");
+        assert_eq!(queue.advance(place, 1, 4, BroadcastId(4)), Some("advanced"));
+        assert_eq!((queue.get(place), queue.len()), (None, 1));
+        assert_eq!(one(&mut queue, 100, 4), Some("other"));
+        assert!(queue.is_empty());
+    }
+
     /// Transmits, bytes, id.
     type Naive = Vec<(u32, u32, u64)>;
 
@@ -419,7 +460,7 @@ mod tests {
         naive.sort_by_key(|entry| (entry.0, Reverse(entry.1), Reverse(entry.2)));
         let mut expected: Vec<u64> = naive.drain(naive.len() / 2..).map(|entry| entry.2).collect();
         let mut dropped = Vec::new();
-        queue.prune(naive.len(), |id| dropped.push(id.0));
+        queue.prune(naive.len(), |id, _| dropped.push(id.0));
         expected.reverse();
         assert_eq!(dropped, expected);
     }

@@ -16,8 +16,8 @@ use crate::event::{Event, MemberEventKind, MemberRef, Members};
 use crate::held::HeldMessages;
 use crate::roster::{MemberIndex, Roster};
 use crate::scope::Scope;
-use crate::serf::Serf;
 use crate::serf::coordinate::Coordinates;
+use crate::serf::{OwnJoin, Serf};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
 use crate::wire::LamportTime;
@@ -158,11 +158,15 @@ impl TopLayer {
         }
     }
 
-    /// Merges the other side's part, which is not empty. `ignore_old`: user events from before this node's
-    /// join are not delivered.
-    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
+    /// Merges the other side's part, which is not empty. `join`: it answers this node's own join.
+    pub(crate) fn merge_state(
+        &mut self,
+        scope: &mut Scope<'_>,
+        frame: &PushPullFrame,
+        join: Option<OwnJoin>,
+    ) {
         match (self, &mut *scope.delegate) {
-            (TopLayer::Serf(serf), _) => serf.merge_state(scope, frame, ignore_old),
+            (TopLayer::Serf(serf), _) => serf.merge_state(scope, frame, join),
             (TopLayer::Plain, Some(delegate)) => delegate.merge_state(frame.user_state(), frame.join),
             (TopLayer::Plain, None) => scope.drop_input(DropReason::Unhandled, None),
         }

@@ -46,6 +46,7 @@ use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
 use crate::wire::envelope::Envelope;
+use crate::wire::layer::{Layer, Step};
 use crate::wire::{DecodeError, LamportTime, Message, packet};
 
 /// Members visited in one slice of a list, at some 0.5 µs each.
@@ -158,8 +159,13 @@ impl Node {
     pub fn handle_datagram(&mut self, ctx: &mut Context, from: SocketAddr, bytes: &mut [u8]) {
         self.shared.stats.datagrams_received += 1;
         self.shared.stats.bytes_received += bytes.len() as u64;
-        match self.shared.envelope.open(bytes) {
+        let mut sealed = false;
+        let opened = self.shared.envelope.open_traced(bytes, |step| {
+            sealed |= matches!(step, Step::Enter(Layer::Sealed { .. }));
+        });
+        match opened {
             Ok(plain) => {
+                ctx.arrived_plain = !sealed;
                 let mut scratch = std::mem::take(&mut ctx.scratch);
                 packet::for_each_message(plain, &mut scratch, &mut |message| {
                     self.on_message(ctx, from, message)
@@ -170,6 +176,7 @@ impl Node {
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
         }
         self.settle(ctx);
+        ctx.arrived_plain = false;
     }
 
     /// Something happened to a stream.
@@ -177,6 +184,7 @@ impl Node {
         let scope = &mut self.shared.scope(ctx);
         self.streams.on_input(scope, &mut self.swim, &mut self.top, id, input);
         self.settle(ctx);
+        ctx.arrived_plain = false;
     }
 
     /// A timer of this node is due. Stale ones are no-ops.
@@ -328,11 +336,13 @@ impl Node {
             Err(error) => scope.drop_input(error, Some(from)),
             Ok(Message::Ping(ping)) => self.swim.on_ping(scope, &ping, from),
             Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
-            Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
+            Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack, from),
             Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
-            Ok(Message::Suspect(suspect)) => self.swim.on_suspect(scope, &suspect, Source::Gossip),
+            Ok(Message::Suspect(suspect)) => {
+                self.swim.on_suspect(scope, &suspect, Source::Gossip, Some(from))
+            }
             Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
-            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip),
+            Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip, Some(from)),
             Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
             Ok(Message::Reconcile(step)) => self.on_reconcile(ctx, from, &step),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),

@@ -41,6 +41,7 @@ impl Node {
             Deferred::Rejoin(addr) => self.streams.rejoin(scope, addr),
             Deferred::Rejoined(answered) => self.top.on_rejoined(scope, answered),
             Deferred::Merged(slot) => self.streams.finish_merge(scope, &mut self.top, slot),
+            Deferred::Erased(member) => self.swim.bury(scope, member),
             Deferred::Joined => {
                 self.early.start(scope);
                 self.start_growth(ctx);

@@ -30,7 +30,7 @@ impl Node {
         self.shared.view.clear(&mut ctx.roster);
         self.shared.view = everybody.share(&mut ctx.roster);
         if let Ok(serf) = self.top.serf() {
-            serf.clock.witness(last_joined_at);
+            serf.clock.witness_joined(last_joined_at);
         }
         self.reconciler.has_known(self.shared.view.digest());
         self.observe(ctx);

@@ -17,8 +17,10 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
 use crate::scope::Scope;
+use crate::serf::OwnJoin;
 use crate::swim::{Swim, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
+use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
 use crate::wire::message::{Ack, ErrMessage, Ping};
 use crate::wire::reconcile::ReconcileSet;
@@ -56,6 +58,8 @@ pub(super) type StreamMap<T> = HashMap<StreamId, T, foldhash::fast::FixedState>;
 pub(super) struct Stream {
     pub(super) decoder: StreamDecoder,
     pub(super) purpose: Purpose,
+    /// What arrived on it was sealed.
+    pub(super) sealed: bool,
 }
 
 pub(super) enum Purpose {
@@ -219,15 +223,16 @@ impl Streams {
     pub(crate) fn finish_merge(&mut self, scope: &mut Scope<'_>, top: &mut TopLayer, slot: u32) {
         scope.stats.push_pulls += 1;
         if let Some(merge) = self.merges.remove(&slot) {
-            let join = match merge.cause {
-                Cause::Join(slot, _) => self.joins.get(&slot),
+            let own_join = match merge.cause {
+                Cause::Join(slot, _) => self.joins.get(&slot).map(|join| join.ignore_old),
+                Cause::Rejoin => Some(false),
                 _ => None,
             };
+            let own_join = own_join.map(|ignore_old| OwnJoin { ignore_old });
             if !merge.frame.user_state().is_empty() {
-                let ignore_old = join.is_some_and(|join| join.ignore_old);
-                top.merge_state(scope, &merge.frame, ignore_old);
+                top.merge_state(scope, &merge.frame, own_join);
             }
-            if join.is_some() {
+            if matches!(merge.cause, Cause::Join(..)) && own_join.is_some() {
                 top.announce_join(scope);
             }
             self.end_exchange(scope, merge.cause, Ok(()));
@@ -283,7 +288,7 @@ impl Streams {
         }
         let deadline = scope.now() + within;
         scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
-        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose });
+        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose, sealed: false });
         Some(())
     }
 
@@ -321,7 +326,12 @@ impl Streams {
         let Some(stream) = self.open.get_mut(&id) else { return };
         self.accepted.add_bytes(id, bytes.len());
         let received = stream.decoder.buffered() + bytes.len();
-        let decoded = stream.decoder.feed(bytes).and_then(|()| stream.decoder.poll(scope.envelope));
+        let decoded = stream.decoder.feed(bytes).and_then(|()| {
+            stream.decoder.poll_traced(scope.envelope, |step| {
+                stream.sealed |= matches!(step, Step::Enter(Layer::Sealed { .. }));
+            })
+        });
+        scope.ctx.arrived_plain = !stream.sealed;
         match decoded {
             Ok(None) => self.make_room(scope),
             Ok(Some(message)) => {
@@ -367,7 +377,7 @@ impl Streams {
             ) if scope.config.extensions => {
                 stream.decoder.go_on();
                 let purpose = if matches!(purpose, Purpose::Serve) { Purpose::Answer } else { purpose };
-                self.open.insert(id, Stream { decoder: stream.decoder, purpose });
+                self.open.insert(id, Stream { decoder: stream.decoder, purpose, sealed: stream.sealed });
                 scope.defer(Deferred::ReconcileStep(id, step));
             }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {

@@ -208,6 +208,25 @@ mod tests {
         assert!(errors[errors.len() * 9 / 10] < 0.5, "{errors:?}");
     }
 
+    /// CRD-1 and CRD-4: towards the origin by (distance / 150 s) squared, whatever was measured.
+    #[test]
+    fn gravity_pulls_to_the_origin_with_the_square_of_the_distance() {
+        for (place, pull) in [(1.5, 1e-4), (15.0, 1e-2), (0.0, 0.0)] {
+            let at = |place: f64| {
+                let mut vec = [0.0; DIMENSIONS];
+                vec[0] = place;
+                Coordinate { vec, ..Coordinate::default() }
+            };
+            let mut coordinates = Coordinates { own: at(place), ..Coordinates::default() };
+            // The round trip is what the estimate says, so the measurement itself moves nothing.
+            let other = at(place + 0.1);
+            let measured = Duration::from_secs_f64(coordinates.own().round_trip_to(&other));
+            assert!(coordinates.observe(MemberIndex(1), &other, measured, &mut Random::new(1)));
+            let moved = place - coordinates.own().vec[0];
+            assert!((moved - pull).abs() <= 1e-4 * pull + 1e-8, "{moved} from {place}");
+        }
+    }
+
     #[test]
     fn one_slow_packet_counts_for_nothing() {
         let mut seen = Seen::default();

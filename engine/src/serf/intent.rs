@@ -39,8 +39,8 @@ impl Intents {
 impl Serf {
     /// A leave intent about a member.
     pub(super) fn on_leave_intent(&mut self, scope: &mut Scope<'_>, leave: &LeaveIntent<'_>) -> Sight {
-        if !self.clock.witness(leave.ltime) {
-            scope.drop_input(DropReason::LamportTimeExhausted, None);
+        if !self.clock.witness(leave.ltime, scope.now()) {
+            scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
         let listed = listed(scope, leave.node);
@@ -86,8 +86,8 @@ impl Serf {
 
     /// A join intent about a member.
     pub(super) fn on_join_intent(&mut self, scope: &mut Scope<'_>, join: &JoinIntent<'_>) -> Sight {
-        if !self.clock.witness(join.ltime) {
-            scope.drop_input(DropReason::LamportTimeExhausted, None);
+        if !self.clock.witness(join.ltime, scope.now()) {
+            scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
         let Some((member, status, status_ltime)) = listed(scope, join.node) else {

@@ -43,6 +43,11 @@ impl KeyOperation {
     }
 }
 
+/// Whether a query asks to list or change keys.
+pub(super) fn is_about_keys(name: &str) -> bool {
+    KeyOperation::of_query(name).is_some()
+}
+
 impl Serf {
     /// This node's answer to an internal query, if it has one now.
     pub(super) fn internal_answer(
@@ -79,6 +84,9 @@ impl Serf {
         operation: KeyOperation,
         key: &[u8],
     ) -> Result<std::time::Duration, CommandError> {
+        if !scope.envelope.keyring.is_empty() && !scope.envelope.seals() {
+            return Err(CommandError::KeysUnsealed);
+        }
         let mut payload = Vec::new();
         KeyRequest { key: key.into() }.encode(&mut payload);
         let question = Question { name: operation.query_name(), payload: &payload, ..Question::default() };

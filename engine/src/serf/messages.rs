@@ -69,8 +69,9 @@ impl Serf {
         records: impl Iterator<Item = &'a [u8]>,
     ) {
         let [event, query] = clocks.map(|clock| LamportTime(clock.saturating_sub(1)));
-        if !self.event_clock.witness(event) || !self.query_clock.witness(query) {
-            return scope.drop_input(DropReason::LamportTimeExhausted, from);
+        let now = scope.now();
+        if !self.event_clock.witness(event, now) || !self.query_clock.witness(query, now) {
+            return scope.drop_input(DropReason::LamportTimeRefused, from);
         }
         let mut missed: Vec<(LamportTime, SerfMessage<'a>)> = Vec::new();
         for record in records {

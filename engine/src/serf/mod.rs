@@ -18,6 +18,8 @@ mod reminder;
 mod seen_queries;
 mod state;
 
+pub(crate) use self::state::OwnJoin;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -26,7 +28,7 @@ use bytes::Bytes;
 use crate::command::CommandError;
 use crate::config::Config;
 use crate::context::Context;
-use crate::deferred::{Acked, Change};
+use crate::deferred::{Acked, Change, Deferred};
 use crate::dissemination::{Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
@@ -37,7 +39,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
-use crate::serf::lamport::LamportClock;
+use crate::serf::lamport::{LamportClock, is_valid};
 use crate::serf::query::Queries;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
@@ -85,7 +87,8 @@ struct Recorded {
 impl Serf {
     pub(crate) fn new(config: &Config) -> Serf {
         let restored = &config.restored;
-        let after = |newest: u64| LamportTime(if newest == 0 { 0 } else { newest.saturating_add(1) });
+        let after = |newest: u64| LamportTime(if newest == 0 || !is_valid(newest) { 0 } else { newest + 1 });
+        let recorded = |newest: u64| LamportTime(if is_valid(newest) { newest } else { 0 });
         Serf {
             clock: LamportClock::restored(restored.clock),
             event_clock: LamportClock::restored(restored.event_clock),
@@ -100,9 +103,9 @@ impl Serf {
             rejoin: Vec::new(),
             prune_when_gone: BTreeSet::new(),
             recorded: Recorded {
-                clock: LamportTime(restored.clock),
-                events: LamportTime(restored.event_clock),
-                queries: LamportTime(restored.query_clock),
+                clock: recorded(restored.clock),
+                events: recorded(restored.event_clock),
+                queries: recorded(restored.query_clock),
             },
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
@@ -180,7 +183,7 @@ impl Serf {
                 let sight = self.on_query(scope, &query);
                 pass_on(scope, Class::Query, bytes, sight);
             }
-            Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response),
+            Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response, from),
             Ok(SerfMessage::Relay(relay)) => self.on_relay(scope, &relay),
             Ok(
                 SerfMessage::PushPull(_)
@@ -200,6 +203,9 @@ impl Serf {
         payload: &Bytes,
         coalesce: bool,
     ) -> Result<(), CommandError> {
+        if self.event_clock.is_exhausted() {
+            return Err(CommandError::ClockExhausted("event"));
+        }
         let limit = scope.config.user_event_size_limit;
         if name.len() + payload.len() > limit {
             return Err(CommandError::EventTooLong(limit));
@@ -218,8 +224,8 @@ impl Serf {
 
     /// A user event (PROTOCOL 5.10).
     fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
-        if !self.event_clock.witness(event.ltime) {
-            scope.drop_input(DropReason::LamportTimeExhausted, None);
+        if !self.event_clock.witness(event.ltime, scope.now()) {
+            scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
         self.events.advance(self.event_clock.time());
@@ -344,6 +350,9 @@ impl Serf {
         self.prune_when_gone.remove(&member);
         self.coordinates.forget(member);
         scope.view.set_status(&scope.ctx.roster, member, MemberStatus::None, scope.ctx.now);
+        if forced {
+            scope.defer(Deferred::Erased(member));
+        }
     }
 
     /// Reports a change of a member to the application, the log and the snapshot.

@@ -13,7 +13,7 @@ use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
-use crate::serf::internal::{PING, PREFIX, Votes};
+use crate::serf::internal::{PING, PREFIX, Votes, is_about_keys};
 use crate::serf::seen_queries::SeenQueries;
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
@@ -34,6 +34,10 @@ const ASKED_MAX: usize = 4096;
 /// Answers to a query beyond one for each member: a newcomer may hear the query before this node hears of the newcomer.
 const NEWCOMERS_MAX: usize = 256;
 
+/// Queries of askers that are no members yet, answered in a second: a query may arrive before the news about a member
+/// that asks right after its join. More would let strangers have answers sent to an address of their choice.
+const STRANGERS_PER_SECOND: u32 = 4;
+
 /// The queries of one node. Takes memory from the first one on.
 #[derive(Default)]
 pub(super) struct Queries {
@@ -41,6 +45,8 @@ pub(super) struct Queries {
     min: LamportTime,
     pub(super) seen: SeenQueries,
     filters: Filters,
+    /// Answers to askers that were not known, in the second of the first number.
+    strangers: (u64, u32),
     running: BTreeMap<LamportTime, Running>,
     asked: BTreeMap<QueryToken, Asked>,
     last_token: u64,
@@ -103,6 +109,20 @@ impl Queries {
         Queries { min, ..Queries::default() }
     }
 
+    /// Whether an answer may go to the address: to the asker's own, as far as it is known. An asker that this node
+    /// has not heard of yet is answered too, a few times a second.
+    fn may_answer(&mut self, scope: &Scope<'_>, asker: &str, to: SocketAddr) -> bool {
+        if scope.view.by_name(&scope.ctx.roster, asker).is_some() {
+            return scope.is_member_at(asker, to);
+        }
+        let second = scope.now().as_nanos() / 1_000_000_000;
+        if self.strangers.0 != second {
+            self.strangers = (second, 0);
+        }
+        self.strangers.1 += 1;
+        self.strangers.1 <= STRANGERS_PER_SECOND
+    }
+
     /// Forgets queries that can't be answered any more.
     pub(super) fn expire(&mut self, now: Time) {
         self.asked.retain(|_, asked| asked.deadline > now);
@@ -142,6 +162,9 @@ impl Serf {
     ) -> Result<Duration, CommandError> {
         if scope.config.protocol < QUERY_PROTOCOL_MIN {
             return Err(CommandError::NotSupported);
+        }
+        if self.query_clock.is_exhausted() {
+            return Err(CommandError::ClockExhausted("query"));
         }
         if self.queries.running.len() >= RUNNING_MAX {
             return Err(CommandError::Busy("queries"));
@@ -183,8 +206,8 @@ impl Serf {
 
     /// A query arrived. It is passed on whether or not this node answers.
     pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
-        if !self.query_clock.witness(query.ltime) {
-            scope.drop_input(DropReason::LamportTimeExhausted, None);
+        if !self.query_clock.witness(query.ltime, scope.now()) {
+            scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
         let clock = self.query_clock.time().0;
@@ -192,6 +215,12 @@ impl Serf {
             scope.stats.count_drop(DropReason::QueryTooOld);
             let (name, ltime) = (query.name.to_owned(), query.ltime);
             scope.notice(Notice::TooOld { what: "query", name, ltime });
+            return Sight::Ignored;
+        }
+        if scope.ctx.arrived_plain && !scope.envelope.keyring.is_empty() && is_about_keys(query.name) {
+            // While a cluster moves to encryption, anybody could send one. It is not passed on either: others
+            // would get it sealed.
+            scope.drop_input(DropReason::UnsealedKeyQuery, None);
             return Sight::Ignored;
         }
         self.queries.seen.advance(self.query_clock.time());
@@ -247,12 +276,27 @@ impl Serf {
     }
 
     /// An ack of this node's query, or an answer to it.
-    pub(super) fn on_query_response(&mut self, scope: &mut Scope<'_>, response: &QueryResponse<'_>) {
+    /// `sender`: where the datagram came from; none for this node's own answer. Names that are no member's are
+    /// refused. A vote about a name counts only straight from the member that it names as its sender, since a
+    /// forged majority would end this node.
+    pub(super) fn on_query_response(
+        &mut self,
+        scope: &mut Scope<'_>,
+        response: &QueryResponse<'_>,
+        sender: Option<SocketAddr>,
+    ) {
         let running = self.queries.running.get_mut(&response.ltime);
         let Some(running) = running.filter(|running| running.id == response.id) else {
             scope.stats.count_drop(DropReason::QueryUnknown);
             return scope.notice(Notice::LateResponse { from: response.from.to_owned() });
         };
+        let is_vote = matches!(running.asker, Asker::NameVote(_));
+        let listed = scope.view.by_name(&scope.ctx.roster, response.from);
+        let is_member = listed.is_some_and(|(_, known)| known.status != MemberStatus::None);
+        let is_forged = is_vote && sender.is_some_and(|sender| !scope.is_member_at(response.from, sender));
+        if !is_member || is_forged {
+            return scope.drop_input(DropReason::NotAMember, sender);
+        }
         let from = response.from.to_owned();
         let is_ack = response.flags & FLAG_ACK != 0;
         let known = if is_ack { &mut running.acks } else { &mut running.responses };
@@ -290,11 +334,15 @@ impl Serf {
         }
     }
 
-    /// Passes a message on to the member that it is for.
+    /// Passes a message on to the member that it is for. Nothing goes to an address that is no member's.
     pub(super) fn on_relay(&mut self, scope: &mut Scope<'_>, relay: &Relay<'_>) {
         match ip_from_bytes(&relay.dest_addr) {
             Some(ip) if relay.dest_port != 0 => {
-                scope.send_user(SocketAddr::new(ip, relay.dest_port), relay.inner);
+                let to = SocketAddr::new(ip, relay.dest_port);
+                if !scope.is_member_at(relay.dest_name, to) {
+                    return scope.drop_input(DropReason::NotAMember, None);
+                }
+                scope.send_user(to, relay.inner);
             }
             _ => scope.drop_input(DecodeError::BadAddress, None),
         }
@@ -306,6 +354,9 @@ impl Serf {
             return scope.drop_input(DecodeError::BadAddress, None);
         };
         let to = SocketAddr::new(ip, query.port);
+        if !self.queries.may_answer(scope, query.source_node, to) {
+            return scope.drop_input(DropReason::NotAMember, None);
+        }
         if query.flags & FLAG_ACK != 0 {
             let ack = QueryResponse {
                 ltime: query.ltime,
@@ -387,7 +438,7 @@ impl Serf {
             if let Ok(crate::wire::SerfMessage::QueryResponse(response)) =
                 crate::wire::SerfMessage::decode(bytes)
             {
-                self.on_query_response(scope, &response);
+                self.on_query_response(scope, &response, None);
             }
             return;
         }

@@ -14,6 +14,13 @@ use crate::wire::serf::{JoinIntent, LeaveIntent, PushPullSource, UserEvent, enco
 use crate::wire::stream::PushPullFrame;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
+/// This node's own join, which a push/pull answers.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct OwnJoin {
+    /// User events from before the join are not delivered.
+    pub(crate) ignore_old: bool,
+}
+
 impl Serf {
     /// Appends this node's part.
     pub(crate) fn encode_state(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
@@ -60,25 +67,30 @@ impl Serf {
         encode_push_pull(source, out);
     }
 
-    /// Merges the other side's part. News in it is not gossiped on. `ignore_old`: user events from before this
-    /// node's join are not delivered.
-    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, frame: &PushPullFrame, ignore_old: bool) {
+    /// Merges the other side's part. News in it is not gossiped on. `join`: it answers this node's own join.
+    pub(crate) fn merge_state(
+        &mut self,
+        scope: &mut Scope<'_>,
+        frame: &PushPullFrame,
+        join: Option<OwnJoin>,
+    ) {
         let state = match SerfMessage::decode(frame.user_state()) {
             Ok(SerfMessage::PushPull(state)) => state,
             Ok(_) => return scope.drop_input(DecodeError::MisplacedType, None),
             Err(reason) => return scope.drop_input(reason, None),
         };
-        let mut sane = true;
+        let (mut sane, now) = (true, scope.now());
         for (clock, ltime) in [
             (&mut self.clock, state.ltime),
             (&mut self.event_clock, state.event_ltime),
             (&mut self.query_clock, state.query_ltime),
         ] {
             // The sender's clock is one ahead of the newest message that it saw.
-            sane &= ltime.0 == 0 || clock.witness(LamportTime(ltime.0 - 1));
+            let Some(newest) = ltime.0.checked_sub(1).map(LamportTime) else { continue };
+            sane &= if join.is_some() { clock.witness_joined(newest) } else { clock.witness(newest, now) };
         }
         if !sane {
-            return scope.drop_input(DropReason::LamportTimeExhausted, None);
+            return scope.drop_input(DropReason::LamportTimeRefused, None);
         }
         let left: BTreeSet<&str> = state.left_members().collect();
         let (mut hint, mut missed) = (0, BTreeMap::new());
@@ -95,7 +107,7 @@ impl Serf {
             }
         }
         self.repeat_prunes(scope, frame, missed);
-        if ignore_old {
+        if join.is_some_and(|join| join.ignore_old) {
             self.event_min = self.event_min.max(state.event_ltime);
         }
         // The list is a ring by Lamport time: where it wraps around, older events follow newer ones.

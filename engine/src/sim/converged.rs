@@ -36,6 +36,20 @@ impl World {
         world
     }
 
+    /// Takes other members out of each node's view, that share of them chosen from the seed, as if the nodes had
+    /// missed when they joined.
+    pub(super) fn forget_members(&mut self, share: f64) {
+        let World { ctx, nodes, .. } = self;
+        for node in nodes.iter_mut().flatten() {
+            let (view, me) = (&mut node.shared.view, node.shared.me);
+            for _ in 0..(view.table_count() as f64 * share).round() as usize {
+                if let Some(member) = view.random_member(&mut ctx.random, |member, _| member != me) {
+                    view.remove(&mut ctx.roster, member);
+                }
+            }
+        }
+    }
+
     /// The ids of all nodes ever added.
     pub fn ids(&self) -> Vec<NodeId> {
         (0..self.nodes.len() as u32).map(NodeId).collect()

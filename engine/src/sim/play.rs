@@ -82,6 +82,7 @@ impl Play {
             Start::Join => (1, scenario.nodes - 1),
         };
         let mut world = World::converged(seed, network, n, |raw| settings.apply(raw));
+        world.forget_members(scenario.views_missing);
         world.keep_nothing();
         let meter = Meter::default();
         for id in world.ids() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::network::Network;
-use crate::config::RawConfig;
+use crate::config::{DisseminationPolicy, RawConfig};
 use crate::duration::Span;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
@@ -31,6 +31,9 @@ pub struct Scenario {
     /// Whether all nodes know each other at the start; else there is one node, and the others join it.
     #[serde(default)]
     pub start: Start,
+    /// Share of the other members that each node does not know at a converged start, 0 to 1; others for each node.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub views_missing: f64,
     /// How long it lasts.
     pub lasts: Span,
     /// What the network is like.
@@ -116,6 +119,9 @@ impl NetworkSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// How news reaches all members.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dissemination: DisseminationPolicy,
     /// Gossip is encrypted.
     pub encrypted: bool,
     /// LZW compression; off by default here, because it takes most of a simulation's time.
@@ -150,6 +156,8 @@ impl Settings {
         // Spread evenly over the numbers in the names.
         let number = f64::from(raw.node_name.trim_start_matches('n').parse::<u32>().unwrap_or_default());
         raw.extensions = (number * GOLDEN_RATIO).fract() >= self.serf_share;
+        // Serf's nodes know one policy.
+        raw.dissemination = if raw.extensions { self.dissemination } else { DisseminationPolicy::Classic };
         if self.encrypted {
             raw.keys = vec![vec![7; 32]];
         }
@@ -341,6 +349,7 @@ impl Scenario {
             ("network.duplication", network.duplication),
             ("network.tail_share", network.tail_share),
             ("network.stream_cuts", network.stream_cuts),
+            ("views_missing", self.views_missing),
             ("settings.serf_share", self.settings.serf_share),
         ]
         .into();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::scenario::{Action, NetworkSpec, Scenario, Settings, Start, Step};
+use crate::config::DisseminationPolicy;
 use crate::duration::Span;
 use crate::random::Random;
 
@@ -25,7 +26,8 @@ pub fn draw(seed: u64) -> Scenario {
         1 => draw.0.unit(),
         _ => 0.0,
     };
-    let settings = Settings { encrypted, compression, serf_share, queue_depth_max, ..Settings::default() };
+    let mut settings =
+        Settings { encrypted, compression, serf_share, queue_depth_max, ..Settings::default() };
     let network = draw.network();
     let mut steps = Vec::new();
     let kinds: [(f64, DrawStep); 14] = [
@@ -56,8 +58,14 @@ pub fn draw(seed: u64) -> Scenario {
             steps.push(Step { snapshot, moved, ..draw.step(action, 2) });
         }
     }
+    // Drawn last, so that seeds keep the faults that they had before these draws.
+    if draw.on(0.6) {
+        settings.dissemination = DisseminationPolicy::Eager;
+    }
+    let views_missing = if draw.on(0.2) { draw.share(0.1) } else { 0.0 };
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
-    Scenario { name, about, nodes, start, lasts: Span(LASTS), network, settings, steps, settle: true }
+    let lasts = Span(LASTS);
+    Scenario { name, about, nodes, start, views_missing, lasts, network, settings, steps, settle: true }
 }
 
 /// Draws a step of one kind.

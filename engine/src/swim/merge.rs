@@ -50,11 +50,11 @@ impl Swim {
                 };
                 self.on_alive(scope, &alive, source, None);
             }
-            WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source),
+            WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source, None),
             // Others may be wrong about a dead member: it gets the chance to refute.
             WireState::Dead | WireState::Suspect => {
                 let from = scope.config.node_name.clone();
-                self.on_suspect(scope, &Suspect { incarnation, node, from: &from }, source);
+                self.on_suspect(scope, &Suspect { incarnation, node, from: &from }, source, None);
             }
         }
     }

@@ -4,7 +4,9 @@
 //! suspect may refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
+mod incarnation;
 mod merge;
+mod obituary;
 mod probe;
 mod state;
 mod suspicion;
@@ -21,6 +23,8 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::roster::MemberIndex;
 use crate::swim::awareness::Awareness;
+use crate::swim::incarnation::IncarnationSteps;
+use crate::swim::obituary::Obituary;
 use crate::swim::probe::Prober;
 use crate::swim::suspicion::Suspicion;
 use crate::wire::Incarnation;
@@ -41,6 +45,9 @@ pub(crate) struct Swim {
     pub(crate) canary: crate::canary::Canary,
     /// Tombstones sent since the last probe to members that announced themselves as they were before they left.
     challenges: u32,
+    steps: IncarnationSteps,
+    /// Departures that are still to be sent to the members that departed.
+    obituaries: Vec<Obituary>,
 }
 
 impl Swim {
@@ -56,6 +63,8 @@ impl Swim {
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             challenges: 0,
+            steps: IncarnationSteps::default(),
+            obituaries: Vec::new(),
         }
     }
 

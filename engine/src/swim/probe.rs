@@ -36,7 +36,6 @@ const INQUIRIES_MAX: usize = 16;
 /// The probe under way, the pings relayed for others, and those sent for a digest.
 #[derive(Default)]
 pub(super) struct Prober {
-    seq: u32,
     order: Option<Permutation>,
     position: u32,
     current: Option<Probe>,
@@ -47,6 +46,8 @@ pub(super) struct Prober {
 /// A ping sent for the digest in its ack.
 struct Inquiry {
     seq: SeqNo,
+    /// Where the ping went: only it may ack.
+    to: SocketAddr,
     member: MemberIndex,
     asked: Asked,
     sent_at: Time,
@@ -59,12 +60,15 @@ struct Probe {
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
-    /// Others were asked to ping too, so the time of an ack is no round trip.
-    asked_others: bool,
+    /// Where the ping went, and the members that were asked to ping too: only they may ack.
+    to: SocketAddr,
+    asked: Vec<SocketAddr>,
 }
 
 /// A ping that this node sent on behalf of another member.
 struct Relay {
+    /// Where the ping went.
+    target: SocketAddr,
     requester: SocketAddr,
     requester_seq: SeqNo,
     nack: bool,
@@ -76,8 +80,9 @@ impl Swim {
         let period = self.awareness.scale(scope.config.probe_interval);
         let now = scope.ctx.now;
         self.challenges = 0;
+        self.send_obituaries(scope);
         if let Some(target) = self.next_target(scope) {
-            let seq = self.next_seq();
+            let seq = self.fresh_seq(scope);
             self.prober.current = Some(Probe {
                 target,
                 seq,
@@ -85,7 +90,8 @@ impl Swim {
                 nacks_expected: 0,
                 nacks: 0,
                 answered_over_stream: false,
-                asked_others: false,
+                to: scope.view.socket_addr(&scope.ctx.roster, target).expect("the target was just picked"),
+                asked: Vec::new(),
             });
             scope.stats.probes += 1;
             self.ping_member(scope, target, seq);
@@ -100,7 +106,6 @@ impl Swim {
         let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
             return;
         };
-        probe.asked_others = true;
         let (target, seq) = (probe.target, probe.seq);
         let Some(fact) = scope.view.fact(&scope.ctx.roster, target) else { return };
         let (addr, target_protocol) = (fact.socket_addr(), fact.versions().protocol_max());
@@ -116,6 +121,7 @@ impl Swim {
             let nack = fact.versions().protocol_max() >= NACK_PROTOCOL_MIN;
             probe.nacks_expected += u32::from(nack);
             let to = fact.socket_addr();
+            probe.asked.push(to);
             send_indirect_ping(scope, to, target, addr, seq, nack);
         }
         if scope.config.tcp_pings && target_protocol >= STREAM_PING_PROTOCOL_MIN {
@@ -139,7 +145,7 @@ impl Swim {
         scope.stats.probes_failed += 1;
         scope.notice(Notice::SuspectNoAck { name: name.clone() });
         let from = scope.config.node_name.clone();
-        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own);
+        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own, None);
     }
 
     /// A member pings this node.
@@ -147,7 +153,10 @@ impl Swim {
         if !ping.node.is_empty() && ping.node != scope.config.node_name {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
         }
-        let to = reply_address(&ping.source_addr, ping.source_port, from);
+        if !ping.source_node.is_empty() {
+            self.challenge(scope, ping.source_node);
+        }
+        let to = reply_address(scope, ping.source_node, (&ping.source_addr, ping.source_port), from);
         let payload = scope.take_ack_payload();
         let extension = ping.extension.and(scope.extension());
         let ack = Ack { seq: ping.seq, payload: (&payload[..]).into(), extension };
@@ -169,27 +178,49 @@ impl Swim {
             return scope.drop_input(DropReason::QueueFull, Some(from));
         }
         let port = if request.port == 0 { scope.config.advertise.port() } else { request.port };
-        let seq = self.next_seq();
-        let relay = Relay {
-            requester: reply_address(&request.source_addr, request.source_port, from),
-            requester_seq: request.seq,
-            nack: request.nack,
-        };
+        let seq = self.fresh_seq(scope);
+        let target = SocketAddr::new(ip, port);
+        let source = (&*request.source_addr, request.source_port);
+        let requester = reply_address(scope, request.source_node, source, from);
+        if !scope.is_member_at(request.node, target) {
+            // No ping goes to an address that only a stranger names. The requester learns that this node is alive.
+            scope.drop_input(DropReason::NotAMember, Some(from));
+            if request.nack {
+                let nack = Nack { seq: request.seq };
+                scope.send_message(requester, |out| nack.encode(out));
+            }
+            return;
+        }
+        let relay = Relay { target, requester, requester_seq: request.seq, nack: request.nack };
         self.prober.relays.insert(seq, relay);
         let deadline = scope.ctx.now + scope.config.probe_timeout;
         scope.schedule(deadline, TimerKind::RelayTimeout, seq.0, 0);
-        send_ping(scope, SocketAddr::new(ip, port), request.node, seq);
+        send_ping(scope, target, request.node, seq);
     }
 
     /// An ack of this node's probe, or of a ping that it relayed for another member.
-    pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
+    /// It counts from the address that was pinged or asked to ping only: no other node can keep a member alive.
+    pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>, from: SocketAddr) {
+        let current = self.prober.current.as_ref().filter(|probe| probe.seq == ack.seq);
+        let from_elsewhere = match (current, self.prober.relays.get(&ack.seq)) {
+            (Some(probe), _) => probe.to != from && !probe.asked.contains(&from),
+            (None, Some(relay)) => relay.target != from,
+            (None, None) => {
+                let mut inquiries = self.prober.inquiries.iter();
+                inquiries.any(|inquiry| inquiry.seq == ack.seq && inquiry.to != from)
+            }
+        };
+        if from_elsewhere {
+            return scope.drop_input(DropReason::AckFromElsewhere, Some(from));
+        }
         if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
             let round_trip = scope.ctx.now.since(probe.sent_at);
-            if !probe.asked_others && scope.delegate.is_some() {
+            // With helpers asked, the time of an ack is no round trip.
+            if probe.asked.is_empty() && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
-            if scope.config.extensions && !probe.asked_others {
+            if scope.config.extensions && probe.asked.is_empty() {
                 let (member, asked, extension) = (probe.target, Asked::Probe, ack.extension);
                 scope.defer(Deferred::Compared(Compared { member, asked, extension }));
             }
@@ -219,9 +250,9 @@ impl Swim {
         if self.prober.inquiries.len() >= INQUIRIES_MAX {
             return;
         }
-        let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.next_seq());
+        let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.fresh_seq(scope));
         let sent_at = scope.ctx.now;
-        self.prober.inquiries.push(Inquiry { seq, member, asked, sent_at });
+        self.prober.inquiries.push(Inquiry { seq, to, member, asked, sent_at });
         scope.schedule(scope.ctx.now + scope.config.probe_timeout, TimerKind::InquiryEnd, seq.0, 0);
         send_ping(scope, to, &name, seq);
     }
@@ -307,9 +338,15 @@ impl Swim {
         None
     }
 
-    fn next_seq(&mut self) -> SeqNo {
-        self.prober.seq = self.prober.seq.wrapping_add(1);
-        SeqNo(self.prober.seq)
+    /// A sequence number that nobody can guess and that no relay uses: an ack proves that its sender got the ping.
+    fn fresh_seq(&self, scope: &mut Scope<'_>) -> SeqNo {
+        loop {
+            let [a, b, c, d, ..] = scope.ctx.nonces.take();
+            let seq = SeqNo(u32::from_le_bytes([a, b, c, d]));
+            if !self.prober.relays.contains_key(&seq) {
+                return seq;
+            }
+        }
     }
 }
 
@@ -360,10 +397,9 @@ fn send_indirect_ping(
     scope.send_message(to, |out| request.encode(out));
 }
 
-/// Where a reply goes: to the source that the message names, else to where the datagram came from.
-fn reply_address(source_addr: &[u8], source_port: u16, from: SocketAddr) -> SocketAddr {
-    match ip_from_bytes(source_addr) {
-        Some(ip) if source_port != 0 => SocketAddr::new(ip, source_port),
-        _ => from,
-    }
+/// Where a reply goes: to the source that the message names if it is that member's address, else to where the
+/// datagram came from. Nobody can have replies sent to a third address.
+fn reply_address(scope: &Scope<'_>, node: &str, (addr, port): (&[u8], u16), from: SocketAddr) -> SocketAddr {
+    let named = ip_from_bytes(addr).filter(|_| port != 0).map(|ip| SocketAddr::new(ip, port));
+    named.filter(|&named| scope.is_member_at(node, named)).unwrap_or(from)
 }

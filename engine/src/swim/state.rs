@@ -70,9 +70,6 @@ impl Swim {
         if self.leaving && is_me {
             return;
         }
-        if is_last(scope, alive.incarnation) {
-            return;
-        }
         if !versions_make_sense(&alive.versions) {
             return scope.drop_input(DecodeError::BadVersions, from);
         }
@@ -92,6 +89,9 @@ impl Swim {
         }
         let named = scope.ctx.roster.member(alive.node);
         let listed = named.and_then(|member| Some((member, scope.view.get(member)?)));
+        if !self.believes(scope, listed.map(|(_, known)| known), alive.incarnation, source) {
+            return;
+        }
         if let Some((_, known)) = listed
             && is_older_than_tombstone(scope, known, &alive)
             && !self.revives_the_departed()
@@ -124,7 +124,7 @@ impl Swim {
         if is_me {
             let differs = meta_changed || fact.versions_bytes() != &*alive.versions;
             if alive.incarnation > incarnation || alive.incarnation == incarnation && differs {
-                self.refute(scope, alive.incarnation, "alive", alive.node);
+                self.refute(scope, alive.incarnation, "alive", alive.node, from);
             } else if alive.incarnation == incarnation {
                 repeated(scope, member, source);
             }
@@ -150,11 +150,17 @@ impl Swim {
     }
 
     /// A message accuses a member of not answering.
-    pub(crate) fn on_suspect(&mut self, scope: &mut Scope<'_>, suspect: &Suspect<'_>, source: Source) {
-        if is_last(scope, suspect.incarnation) {
+    pub(crate) fn on_suspect(
+        &mut self,
+        scope: &mut Scope<'_>,
+        suspect: &Suspect<'_>,
+        source: Source,
+        from: Option<SocketAddr>,
+    ) {
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
+        if !self.believes(scope, Some(known), suspect.incarnation, source) {
             return;
         }
-        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, suspect.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if known.swim == SwimState::Absent || suspect.incarnation < incarnation {
             return;
@@ -166,7 +172,7 @@ impl Swim {
             return;
         }
         if member == scope.me {
-            return self.refute(scope, suspect.incarnation, "suspect", suspect.from);
+            return self.refute(scope, suspect.incarnation, "suspect", suspect.from, from);
         }
         self.take_incarnation(scope, member, suspect.incarnation);
         scope.view.set_swim(&scope.ctx.roster, member, SwimState::Suspect, scope.ctx.now);
@@ -181,11 +187,17 @@ impl Swim {
     }
 
     /// A message says that a member is dead, or, if the member says so itself, that it left.
-    pub(crate) fn on_dead(&mut self, scope: &mut Scope<'_>, dead: &Dead<'_>, source: Source) {
-        if is_last(scope, dead.incarnation) {
+    pub(crate) fn on_dead(
+        &mut self,
+        scope: &mut Scope<'_>,
+        dead: &Dead<'_>,
+        source: Source,
+        from: Option<SocketAddr>,
+    ) {
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
+        if !self.believes(scope, Some(known), dead.incarnation, source) {
             return;
         }
-        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, dead.node) else { return };
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         if dead.incarnation < incarnation || !matches!(known.swim, SwimState::Alive | SwimState::Suspect) {
             if dead.incarnation == incarnation && matches!(known.swim, SwimState::Dead | SwimState::Left) {
@@ -194,7 +206,7 @@ impl Swim {
             return;
         }
         if member == scope.me && !self.leaving {
-            return self.refute(scope, dead.incarnation, "dead", dead.from);
+            return self.refute(scope, dead.incarnation, "dead", dead.from, from);
         }
         self.end_suspicion(scope, member);
         self.take_incarnation(scope, member, dead.incarnation);
@@ -217,7 +229,7 @@ impl Swim {
         let incarnation =
             scope.view.incarnation(&scope.ctx.roster, member).expect("a suspect is in the view");
         let from = scope.config.node_name.clone();
-        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own);
+        self.on_dead(scope, &Dead { incarnation, node: &name, from: &from }, Source::Own, None);
     }
 
     /// Announces the departure: this node declares itself dead. From now on no message revives it.
@@ -226,7 +238,7 @@ impl Swim {
         scope.dissemination.send_first(scope.me);
         let name = scope.config.node_name.clone();
         let dead = Dead { incarnation: self.incarnation, node: &name, from: &name };
-        self.on_dead(scope, &dead, Source::Own);
+        self.on_dead(scope, &dead, Source::Own, None);
     }
 
     /// Drops members from the SWIM table that gossip does not go to any longer. The serf layer still lists those
@@ -246,13 +258,19 @@ impl Swim {
     /// started again does not know its former incarnation: on the departure it refutes with a newer one.
     fn send_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
         scope.stats.count_drop(DropReason::Departed);
-        if self.challenges >= CHALLENGES_MAX {
+        if !self.may_challenge() {
             return;
         }
-        self.challenges += 1;
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         let dead = Dead { incarnation, node: alive.node, from: alive.node };
         scope.send_message(SocketAddr::new(address_of(alive), alive.port), |out| dead.encode(out));
+    }
+
+    /// Counts a departure that is sent to its member. False if there were too many since the last probe.
+    pub(super) fn may_challenge(&mut self) -> bool {
+        let may = self.challenges < CHALLENGES_MAX;
+        self.challenges += u32::from(may);
+        may
     }
 
     /// For simulations: whether this node breaks the rule of tombstones.
@@ -282,22 +300,54 @@ impl Swim {
         scope.broadcast_member(me, me, Source::Own);
     }
 
-    /// Answers an accusation with an incarnation above the accused one (SWIM 4.2).
-    fn refute(&mut self, scope: &mut Scope<'_>, accused: Incarnation, what: &'static str, from: &str) {
+    /// Whether a message may name this incarnation of a member; counts it if not.
+    fn believes(
+        &mut self,
+        scope: &mut Scope<'_>,
+        known: Option<Known>,
+        named: Incarnation,
+        source: Source,
+    ) -> bool {
+        let known = known.map(|known| scope.ctx.roster.fact(known.fact).incarnation);
+        let believed = source == Source::Own || self.steps.believe(known, named, source, scope.now());
+        if !believed {
+            scope.drop_input(DropReason::IncarnationRefused, None);
+        }
+        believed
+    }
+
+    /// Answers an accusation with an incarnation above the accused one (SWIM 4.2). `sender`: where the accusation
+    /// came from, if it was a datagram.
+    fn refute(
+        &mut self,
+        scope: &mut Scope<'_>,
+        accused: Incarnation,
+        what: &'static str,
+        from: &str,
+        sender: Option<SocketAddr>,
+    ) {
         #[cfg(feature = "sim")]
         if self.canary == crate::canary::Canary::IgnoresAccusations {
             return;
         }
-        let Some(incarnation) = accused.max(self.incarnation).0.checked_add(1) else {
-            // No incarnation exceeds the last one: this node could never refute again.
-            return scope.drop_input(DropReason::IncarnationExhausted, None);
-        };
-        self.incarnation = Incarnation(incarnation);
+        self.incarnation = Incarnation(accused.max(self.incarnation).0 + 1);
         self.awareness.apply(1);
         scope.stats.refutations += 1;
         scope.notice(Notice::Refuting { what, from: from.to_owned() });
         self.take_incarnation(scope, scope.me, self.incarnation);
         scope.broadcast_member(scope.me, scope.me, Source::Own);
+        // The accuser may be gone in this view in turn, and then gossip does not go to it.
+        if let Some(sender) = sender.filter(|&sender| scope.view.has_departed(&scope.ctx.roster, sender)) {
+            self.introduce_to(scope, sender);
+        }
+    }
+
+    /// Sends this node's state to an address.
+    fn introduce_to(&self, scope: &mut Scope<'_>, to: SocketAddr) {
+        let Some(known) = scope.view.get(scope.me) else { return };
+        let mut message = Vec::new();
+        scope.ctx.roster.fact(known.fact).alive(&scope.config.node_name).encode(&mut message);
+        scope.send_message(to, |out| out.extend_from_slice(&message));
     }
 
     /// Stores what a member announced. `named` is the member of that name, if the roster has one.
@@ -383,15 +433,6 @@ fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
     if source == Source::Gossip {
         scope.member_repeated(member);
     }
-}
-
-/// Refuses the last incarnation there is: no refutation could exceed it.
-fn is_last(scope: &mut Scope<'_>, incarnation: Incarnation) -> bool {
-    let last = incarnation.0 == u32::MAX;
-    if last {
-        scope.drop_input(DropReason::IncarnationExhausted, None);
-    }
-    last
 }
 
 /// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.

@@ -3,6 +3,7 @@
 use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::sim::Link;
+use thane_engine::wire::serf::LeaveIntent;
 use thane_engine::wire::stream::encode_push_pull_header;
 use thane_engine::wire::{Alive, Dead, Incarnation, NodeState, WireState};
 
@@ -216,4 +217,29 @@ fn a_member_back_without_a_join_intent_does_not_stay_leaving() {
         assert!(status_everywhere(&world, &all, "n6", MemberStatus::Alive), "seed {seed}");
     }
     assert!(shown > 0, "nobody ever took it for leaving, so this shows nothing");
+}
+
+/// Forged departures with a prune, one for each pair of members, which all still run: `cases/pruned-alive.py`.
+#[test]
+fn members_that_were_pruned_while_they_run_find_each_other_again() {
+    for (seed, n) in [(97, 3), (98, 8)] {
+        let (mut world, ids) = cluster(seed, n, Network::default(), |_| {});
+        let stranger: SocketAddr = "127.0.0.250:7946".parse().unwrap();
+        let all = names(&ids);
+        for (at, &id) in ids.iter().enumerate() {
+            for (_, name) in all.iter().enumerate().filter(|(place, _)| *place != at) {
+                let mut bytes = Vec::new();
+                Dead { incarnation: Incarnation(7), node: name, from: name }.encode(&mut bytes);
+                world.with(id, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
+                let mut bytes = vec![thane_engine::wire::message::USER];
+                let ltime = thane_engine::wire::LamportTime(900);
+                LeaveIntent { ltime, node: name, prune: true }.encode(&mut bytes);
+                world.with(id, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
+            }
+        }
+        let whole = |w: &World| all.iter().all(|name| status_everywhere(w, &ids, name, MemberStatus::Alive));
+        assert!(!whole(&world), "they are apart");
+        let took = world.run_until(10 * SECOND, whole);
+        assert!(took.is_some(), "{n} members stay apart");
+    }
 }

@@ -6,6 +6,7 @@ mod admission;
 mod busy;
 mod delegates;
 mod departed;
+mod eager;
 mod early;
 mod events;
 mod keys;

@@ -76,6 +76,7 @@ impl<'a> Fleet<'a> {
             let bind = SocketAddr::from((addresses.ip(n), options.port));
             let mut config = RawConfig::lan(format!("node-{n:05}"), bind);
             config.compression = options.compress;
+            config.dissemination = options.policy;
             // No outlet reads the events: the fleet is watched by its views.
             let (handle, _) = engine
                 .add(NodeOptions::new(config, bind))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::io::DriverChoice;
 
 use crate::addresses::Addresses;
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     /// 1: every node joins through a random one that joined before it; more: all join the first node, so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: u32,
+    /// How news reaches all members: classic or eager
+    #[arg(long, value_name = "WORD", default_value = "classic")]
+    pub(crate) policy: DisseminationPolicy,
     /// Compresses streams, as agents do by default; on one machine it only costs
     #[arg(long)]
     pub(crate) compress: bool,
@@ -92,6 +96,8 @@ pub(super) mod tests {
         let options = parse("").unwrap();
         assert_eq!((options.nodes(), options.idle.as_secs(), options.within.as_secs()), (500, 10, 90));
         assert_eq!(options.driver, DriverChoice::Auto);
+        assert_eq!(options.policy, DisseminationPolicy::Classic);
+        assert_eq!(parse("--policy eager").unwrap().policy, DisseminationPolicy::Eager);
         assert_eq!(parse("--idle 0").unwrap().idle, Duration::ZERO);
     }
 
@@ -105,6 +111,7 @@ pub(super) mod tests {
             ("--nodes", "a value is required for '--nodes <N>'"),
             ("--port 70000", "70000 is not in 0..=65535"),
             ("--driver x", "unknown driver \"x\": use \"auto\", \"io_uring\" or \"portable\""),
+            ("--policy x", "unknown policy \"x\": use \"classic\" or \"eager\""),
             ("8", "unexpected argument '8'"),
         ] {
             let error = parse(line).unwrap_err();

@@ -79,8 +79,10 @@ impl Record {
     pub(super) fn new(options: &Options, driver: &str) -> Record {
         let nodes = options.nodes();
         let mut report = Report::new(format!("fleet, {nodes} nodes"), Made::here(crate::PROGRAM));
-        let mut subject = Subject::new("thane classic, fleet", Agents::Thane, Medium::Fleet, nodes as u64);
-        subject.policy = Some(Policy::Classic);
+        let policy = Policy::from(options.policy);
+        let name = format!("thane {}, fleet", policy.as_str());
+        let mut subject = Subject::new(name, Agents::Thane, Medium::Fleet, nodes as u64);
+        subject.policy = Some(policy);
         for (name, value) in [
             ("shards", options.shards.to_string()),
             ("passes", options.passes.to_string()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use thane_engine::config::DisseminationPolicy;
 
 use super::made::Made;
 use crate::spread::Spread;
@@ -104,6 +105,25 @@ pub enum Policy {
     Classic,
     /// Thane's segment graph.
     Eager,
+}
+
+impl Policy {
+    /// The word for it in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Classic => "classic",
+            Policy::Eager => "eager",
+        }
+    }
+}
+
+impl From<DisseminationPolicy> for Policy {
+    fn from(policy: DisseminationPolicy) -> Policy {
+        match policy {
+            DisseminationPolicy::Classic => Policy::Classic,
+            DisseminationPolicy::Eager => Policy::Eager,
+        }
+    }
 }
 
 /// One run.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
 use crate::arguments;
@@ -48,6 +49,15 @@ struct Changes {
     /// Nodes at the start
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
+    /// How news reaches all members: classic or eager
+    #[arg(long, value_name = "WORD")]
+    policy: Option<DisseminationPolicy>,
+    /// Share of the nodes that do as Serf's do all the same, 0 to 1: no extensions, policy classic
+    #[arg(long, value_name = "SHARE", value_parser = arguments::share)]
+    serf_share: Option<f64>,
+    /// Share of the others that each node does not know at a converged start, 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = arguments::share)]
+    views_missing: Option<f64>,
     /// Share of datagrams lost, 0 to 1
     #[arg(long, value_name = "SHARE", value_parser = arguments::share)]
     loss: Option<f64>,
@@ -95,17 +105,18 @@ impl Options {
     /// # Errors
     /// One line: the scenario is unknown or wrong, or the options don't fit.
     pub(crate) fn task(&self) -> Result<Task, String> {
-        let Changes { count, still, lasts, .. } = self.changes;
+        let Changes { count, still, lasts, policy, .. } = self.changes;
         match self.scenario.as_str() {
             SWEEP if self.changes == Changes::default() => Ok(Task::Sweep),
             SWEEP => {
                 Err("`sweep` draws everything from the seeds; it takes --seed and --seeds only".to_owned())
             }
-            LIFEGUARD if self.changes == (Changes { count, still, lasts, ..Changes::default() }) => {
+            LIFEGUARD if self.changes == (Changes { count, still, lasts, policy, ..Changes::default() }) => {
                 Ok(Task::Lifeguard(Box::new(self.changed("starved")?), count, still.map(Span)))
             }
             LIFEGUARD => {
-                Err("`lifeguard` takes --seed, --seeds, --lasts, --count and --still only".to_owned())
+                Err("`lifeguard` takes --seed, --seeds, --lasts, --policy, --count and --still only"
+                    .to_owned())
             }
             name => Ok(Task::Play(Box::new(self.changed(name)?))),
         }
@@ -124,7 +135,10 @@ impl Options {
         scenario.nodes = nodes.unwrap_or(scenario.nodes);
         scenario.network.loss = loss.unwrap_or(scenario.network.loss);
         scenario.lasts = lasts.map_or(scenario.lasts, Span);
+        scenario.views_missing = self.changes.views_missing.unwrap_or(scenario.views_missing);
         let settings = &mut scenario.settings;
+        settings.dissemination = self.changes.policy.unwrap_or(settings.dissemination);
+        settings.serf_share = self.changes.serf_share.unwrap_or(settings.serf_share);
         settings.push_pull_interval = push_pull.map(Span).or(settings.push_pull_interval);
         settings.suspicion_max_timeout_mult = suspicion_max.or(settings.suspicion_max_timeout_mult);
         settings.awareness_max_multiplier = awareness_max.or(settings.awareness_max_multiplier);
@@ -193,6 +207,13 @@ mod tests {
         assert_eq!(options.seeds(), 3..6);
         let Task::Play(scenario) = task else { panic!("a scenario was named") };
         assert_eq!((scenario.nodes, scenario.network.loss), (50, 0.25));
+        let (_, task) = parse("event --policy eager --views-missing 0.01 --serf-share 0.5").expect("valid");
+        let Task::Play(scenario) = task else { panic!("a scenario was named") };
+        let settings = &scenario.settings;
+        assert_eq!(
+            (settings.dissemination, settings.serf_share, scenario.views_missing),
+            (DisseminationPolicy::Eager, 0.5, 0.01)
+        );
         assert!(matches!(parse("sweep --seeds 0..10"), Ok((_, Task::Sweep))));
         let Ok((_, Task::Lifeguard(scenario, Some(16), Some(still)))) =
             parse("lifeguard --lasts 1h --count 16 --still 8s")
@@ -210,10 +231,11 @@ mod tests {
             ("evnt", "unknown scenario `evnt`; there are idle"),
             ("event --nodes 1000000", "1000000 is not in 1..=100000"),
             ("event --loss 2", "write a number from 0 to 1"),
+            ("event --policy x", "unknown policy \"x\": use \"classic\" or \"eager\""),
             ("event --nodes ten", "invalid value 'ten' for '--nodes <N>'"),
             ("sweep --seeds 9..3", "write a range"),
             ("sweep --nodes 3", "takes --seed and --seeds only"),
-            ("lifeguard --no-buddy", "--lasts, --count and --still only"),
+            ("lifeguard --no-buddy", "--lasts, --policy, --count and --still only"),
             ("missing.toml", "missing.toml: No such file"),
             ("event --bogus", "unexpected argument '--bogus'"),
         ] {

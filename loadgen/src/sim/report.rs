@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::sim::{Delays, Departures, Moment, Outcome, Scenario, Start, Traffic};
 
 use crate::report::kinds::{self, CurveKind, MeasureKind};
@@ -117,10 +118,15 @@ pub(crate) fn report(scenario: &Scenario, made: crate::report::Made) -> Report {
     let mut report = Report::new(format!("{}, {nodes} nodes", scenario.name), made);
     let (name, about) = (scenario.name.clone(), scenario.about.clone());
     report.scenario = Some(ScenarioText { name, about, toml: scenario.to_toml() });
-    let mut subject = Subject::new("thane classic, sim", Agents::Thane, Medium::Sim, nodes.into());
-    subject.policy = Some(Policy::Classic);
+    let settings = &scenario.settings;
+    let policy = Policy::from(settings.dissemination);
+    let name = format!("thane {}, sim", policy.as_str());
+    let mut subject = Subject::new(name, Agents::Thane, Medium::Sim, nodes.into());
+    subject.policy = Some(policy);
+    subject.settings.insert("serf share".to_owned(), settings.serf_share.to_string());
+    subject.settings.insert("views missing".to_owned(), scenario.views_missing.to_string());
     subject.settings.insert("loss".to_owned(), scenario.network.loss.to_string());
-    subject.settings.insert("compression".to_owned(), scenario.settings.compression.to_string());
+    subject.settings.insert("compression".to_owned(), settings.compression.to_string());
     report.subjects.push(subject);
     report
 }
@@ -256,6 +262,9 @@ pub(crate) fn drawn(scenario: &Scenario) -> BTreeSet<String> {
         (network.bytes_per_second > 0, "bandwidth cap"),
         (network.stream_cuts > 0.0, "stream cuts"),
         (scenario.settings.encrypted, "encryption"),
+        (scenario.settings.dissemination == DisseminationPolicy::Eager, "eager dissemination"),
+        (scenario.settings.serf_share > 0.0, "nodes without extensions"),
+        (scenario.views_missing > 0.0, "views that differ"),
         (scenario.settings.queue_depth_max.is_some(), "short queues"),
     ];
     let present = conditions.into_iter().filter(|(present, _)| *present).map(|(_, name)| name.to_owned());

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use thane_engine::config::{Profile, RawConfig};
+use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
 use super::values::{
-    check_sinks, check_sizes, given, handlers, io_driver, key, log_level, networks, profile, protocol, syslog,
+    check_sinks, check_sizes, dissemination, given, handlers, io_driver, key, log_level, networks, profile,
+    protocol, syslog,
 };
 use crate::agent::handlers::EventHandler;
 use crate::agent::level::Level;
@@ -65,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) syslog: Option<u8>,
     /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
+    /// How news reaches all members.
+    pub(crate) dissemination: DisseminationPolicy,
     /// Lines for the user, printed before the start.
     pub(crate) warnings: Vec<String>,
     /// Settings without effect, in Serf as well; for the log.
@@ -134,6 +137,7 @@ impl Config {
             compression: settings.enable_compression.unwrap_or(true),
             cidrs_allowed: networks(&settings.cidrs_allowed)?,
             syslog: syslog(&settings)?,
+            dissemination: dissemination(&settings.dissemination)?,
             io_driver: io_driver(&settings.io_driver)?,
             warnings,
             ineffective: ineffective(&settings),
@@ -172,6 +176,7 @@ impl Config {
         raw.extensions = settings.enable_extensions.unwrap_or(true);
         raw.resolve_name_conflicts = !settings.disable_name_resolution;
         raw.compression = self.compression;
+        raw.dissemination = self.dissemination;
         raw.broadcast_timeout = self.broadcast_timeout;
         raw.reconnect_interval = given(settings.reconnect_interval, raw.reconnect_interval);
         raw.reconnect_timeout = given(settings.reconnect_timeout, raw.reconnect_timeout);
@@ -314,7 +319,7 @@ mod tests {
             r#"{"tags": {"a": "b"}, "role": "web", "encrypt_key": "MTIzNDU2Nzg5MDEyMzQ1Ng==", "protocol": 3,
                 "profile": "wan", "query_size_limit": 11, "enable_compression": false,
                 "query_response_size_limit": 12, "user_event_size_limit": 9216, "broadcast_timeout": "7s", "disable_name_resolution": true,
-                "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
+                "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false, "dissemination": "eager",
                 "enable_extensions": false, "reconnect_interval": "1m", "reconnect_timeout": "2m", "tombstone_timeout": "3m"}"#,
         );
         let tags = [("a", "b"), ("role", "web")].map(|(k, v)| (k.to_owned(), v.to_owned()));
@@ -327,6 +332,7 @@ mod tests {
         assert_eq!((&raw.label[..], raw.cidrs_allowed.len()), (&b"blue"[..], 1));
         assert!(!raw.gossip_verify_incoming && raw.gossip_verify_outgoing);
         assert_eq!(raw.broadcast_timeout, Duration::from_secs(7));
+        assert_eq!(raw.dissemination, DisseminationPolicy::Eager);
         let minutes = [raw.reconnect_interval, raw.reconnect_timeout, raw.tombstone_timeout];
         assert_eq!(minutes.map(|duration| duration.as_secs()), [60, 120, 180]);
     }
@@ -359,6 +365,10 @@ mod tests {
             (
                 r#"{"encrypt_key": "Zm9v"}"#,
                 "Invalid encryption key: key size must be 16, 24 or 32 bytes, not 3; 'thane keygen' makes one",
+            ),
+            (
+                r#"{"dissemination": "x"}"#,
+                "'dissemination' (-dissemination): unknown policy \"x\": use \"classic\" or \"eager\"",
             ),
             (
                 r#"{"io_driver": "x"}"#,

@@ -176,6 +176,7 @@ mod tests {
         "retry_join": ["rj"], "retry_max_attempts": 5, "retry_interval": "4s", "rejoin_after_leave": true,
         "enable_compression": false, "statsite_addr": "sa", "statsd_addr": "sd", "broadcast_timeout": "5s",
         "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable",
+        "dissemination": "eager",
         "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
         "encrypt_verify_outgoing": false, "enable_extensions": false
     }"#;

@@ -11,13 +11,14 @@ use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
 /// Flags, and the keys of configuration files that they set.
-const FLAGS: [(&str, &str); 30] = [
+const FLAGS: [(&str, &str); 31] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
     ("broadcast-timeout", "broadcast_timeout"),
     ("disable-compression", "enable_compression"),
     ("disable-extensions", "enable_extensions"),
     ("discover", "discover"),
+    ("dissemination", "dissemination"),
     ("encrypt", "encrypt_key"),
     ("event-handler", "event_handlers"),
     ("iface", "interface"),
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn every_flag_sets_its_key() {
         let (_, settings) = parsed(
-            "-advertise=2.2.2.2 -bind 1.1.1.1 -broadcast-timeout=5s --disable-compression -disable-extensions -discover=d -encrypt=k
+            "-advertise=2.2.2.2 -bind 1.1.1.1 -broadcast-timeout=5s --disable-compression -disable-extensions -discover=d -dissemination=eager -encrypt=k
              -event-handler=h -iface=eth0 -io-driver=portable -join=j -keyring-file kf -log-level=debug
              -mdns-disable-ipv4 -mdns-disable-ipv6=true -mdns-iface=i --node=n -profile=wan -protocol=4 -rejoin
              -replay -retry-interval=4s -retry-join=rj -retry-max=5 -role=r -rpc-addr=3.3.3.3:1 -snapshot=s

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) encrypt_verify_incoming: Option<bool>,
     /// Thane's: off while a cluster changes to encryption, so that output is sent plain.
     pub(crate) encrypt_verify_outgoing: Option<bool>,
+    /// Thane's: `classic` or `eager`.
+    pub(crate) dissemination: String,
     /// Thane's: off, the node speaks to other Thane nodes as to Serf nodes.
     pub(crate) enable_extensions: Option<bool>,
     /// Thane's: `auto`, `io_uring` or `portable`.
@@ -103,7 +105,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 48] = [
+pub(crate) static KEYS: [Key; 49] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -150,6 +152,7 @@ pub(crate) static KEYS: [Key; 48] = [
     key("cidrs_allowed", Slot::List(|s| &mut s.cidrs_allowed)),
     key("encrypt_verify_incoming", Slot::OnSwitch(|s| &mut s.encrypt_verify_incoming)),
     key("encrypt_verify_outgoing", Slot::OnSwitch(|s| &mut s.encrypt_verify_outgoing)),
+    key("dissemination", Slot::Text(|s| &mut s.dissemination)),
     key("enable_extensions", Slot::OnSwitch(|s| &mut s.enable_extensions)),
     key("io_driver", Slot::Text(|s| &mut s.io_driver)),
 ];
@@ -287,6 +290,7 @@ pub(crate) mod tests {
             cidrs_allowed: vec!["10.0.0.0/8".to_owned()],
             encrypt_verify_incoming: Some(false),
             encrypt_verify_outgoing: Some(false),
+            dissemination: "eager".to_owned(),
             enable_extensions: Some(false),
             io_driver: "portable".to_owned(),
         }

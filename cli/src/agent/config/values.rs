@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use thane_engine::config::{Profile, RawConfig};
+use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
@@ -114,6 +114,13 @@ pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
         return Ok(DriverChoice::default());
     }
     text.parse().map_err(|error| format!("'io_driver' (-io-driver): {error}"))
+}
+
+pub(super) fn dissemination(text: &str) -> Result<DisseminationPolicy, String> {
+    if text.is_empty() {
+        return Ok(DisseminationPolicy::default());
+    }
+    text.parse().map_err(|error| format!("'dissemination' (-dissemination): {error}"))
 }
 
 /// Zero and less mean the newest, as in Serf.

@@ -90,6 +90,8 @@ fn a_file_that_grew_is_rewritten_and_says_the_same() {
     let path = dir.path().join("snap");
     let mut journal = open(&path).journal;
     journal.append(alive("a"));
+    journal.append(SnapshotRecord::EventClock(LamportTime(7)));
+    journal.append(SnapshotRecord::QueryClock(LamportTime(8)));
     for time in 0..20_000 {
         journal.append(SnapshotRecord::Clock(LamportTime(time)));
         if time % 100 == 0 {
@@ -101,6 +103,7 @@ fn a_file_that_grew_is_rewritten_and_says_the_same() {
     drop(journal);
     let restored = open(&path).restored;
     assert_eq!((restored.clock, restored.alive.len()), (19_999, 1));
+    assert_eq!((restored.event_clock, restored.query_clock), (7, 8), "SNP-4: no clock is lost");
 }
 
 #[test]
