@@ -109,11 +109,8 @@ impl Play {
             }
         }
         let join = |count| Step { action: Action::Join, count: Some(count), ..Step::default() };
-        match joins {
-            0 => {}
-            1..=JOINS_AT_ONCE => play.plan(Duration::ZERO, join(joins)),
-            _ => (0..joins).for_each(|turn| play.plan(START_SPAN * turn / joins, join(1))),
-        }
+        let (turns, each) = if joins > JOINS_AT_ONCE { (joins, 1) } else { (joins.min(1), joins) };
+        (0..turns).for_each(|turn| play.plan(START_SPAN * turn / turns, join(each)));
         play
     }
 
