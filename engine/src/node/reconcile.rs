@@ -55,6 +55,10 @@ const ASKING_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX.div_ceil(ANSWER_FACTOR);
 const ANSWER_BYTES_PER_SECOND: usize = 512 * 1024;
 /// A view that grew by so many members, and by an eighth, since the last look grows fast.
 const GROWTH_MIN: u32 = 64;
+/// In smaller clusters all news is gossiped, whatever grows.
+const QUIET_MIN: u32 = 16;
+/// Looks after a fast growth until single joins are gossiped again: those who start last come one by one.
+const FAST_LOOKS: u32 = 10;
 /// The wait between two looks grows to at most so many times the gossip interval; then the view has stopped growing.
 const GROWTH_WAIT_MAX: u32 = 16;
 /// Records applied in one input, so that no ack waits behind a long message: about a millisecond.
@@ -92,6 +96,8 @@ struct Growth {
     generation: u32,
     /// Members alive at the last look.
     count: u32,
+    /// Looks for which the view still counts as growing fast.
+    fast: u32,
 }
 
 /// A message from a stream, some of whose records are not applied yet.
@@ -261,6 +267,11 @@ impl Node {
             let growth = &mut self.reconciler.growth;
             growth.generation = growth.generation.wrapping_add(1);
             growth.wait = 1;
+            // A joiner that knows some members is one of many, as far as it can tell.
+            if self.shared.view.digest().alive().count >= QUIET_MIN {
+                growth.fast = FAST_LOOKS;
+                self.shared.dissemination.set_quiet(true);
+            }
             self.schedule_growth(ctx);
         }
     }
@@ -276,9 +287,12 @@ impl Node {
         growth.count = count;
         growth.wait = if grew > 0 { 1 } else { growth.wait * 2 };
         // News about others is left to exchanges while there is a lot of it.
-        self.shared.dissemination.set_quiet(grew >= GROWTH_MIN);
+        growth.fast = if grew >= GROWTH_MIN { FAST_LOOKS } else { growth.fast.saturating_sub(growth.wait) };
         if growth.wait > GROWTH_WAIT_MAX {
-            growth.wait = 0;
+            (growth.wait, growth.fast) = (0, 0);
+        }
+        self.shared.dissemination.set_quiet(growth.fast > 0);
+        if growth.wait == 0 {
             return;
         }
         let scope = &mut self.shared.scope(ctx);
@@ -293,10 +307,7 @@ impl Node {
     }
 
     fn schedule_growth(&mut self, ctx: &mut Context) {
-        let Growth { wait, generation, count } = self.reconciler.growth;
-        if wait == 1 && self.shared.view.digest().alive().count >= count + GROWTH_MIN {
-            self.shared.dissemination.set_quiet(true);
-        }
+        let Growth { wait, generation, .. } = self.reconciler.growth;
         let scope = &mut self.shared.scope(ctx);
         let wait = scope.config.gossip_interval * wait;
         let at = scope.now() + wait / 2 + scope.ctx.random.duration(wait);

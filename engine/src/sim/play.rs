@@ -67,6 +67,11 @@ pub struct Outcome {
     pub unsettled: Option<String>,
 }
 
+/// More nodes than this start one after the other within [`START_SPAN`]: no seed node has room for the streams of
+/// thousands in the same instant, and no fleet starts so.
+const JOINS_AT_ONCE: u32 = 128;
+const START_SPAN: Duration = Duration::from_millis(200);
+
 impl Play {
     /// A scenario and a seed from which everything follows.
     pub fn new(scenario: &Scenario, seed: u64) -> Play {
@@ -103,9 +108,9 @@ impl Play {
                 play.plan(step.at.0 + step.every.0 * turn, step.clone());
             }
         }
-        if joins > 0 {
-            play.plan(Duration::ZERO, Step { action: Action::Join, count: Some(joins), ..Step::default() });
-        }
+        let join = |count| Step { action: Action::Join, count: Some(count), ..Step::default() };
+        let (turns, each) = if joins > JOINS_AT_ONCE { (joins, 1) } else { (joins.min(1), joins) };
+        (0..turns).for_each(|turn| play.plan(START_SPAN * turn / turns, join(each)));
         play
     }
 
