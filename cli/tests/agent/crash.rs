@@ -65,11 +65,15 @@ fn a_killed_agent_starts_again_and_keeps_what_was_flushed() {
         std::thread::sleep(moment(round) / 6);
         early.signal("KILL");
         drop(early);
-        assert!(event_clock(&path) >= kept, "round {round}");
+        // The agent may have recorded the newest events just before either end: they do not come again either.
+        let known = event_clock(&path);
+        assert!(known >= kept, "round {round}");
         agent = Agent::start(THANE, ADDR, &flags);
         agent.wait_for("Re-joined to previously known node: peer");
-        agent.wait_for(&format!("user-event: event-{sent}"));
-        for old in 1..=kept {
+        if known < sent {
+            agent.wait_for(&format!("user-event: event-{sent}"));
+        }
+        for old in 1..=known {
             let again = format!("user-event: event-{old}");
             assert!(
                 !agent.lines.iter().any(|line| line.ends_with(&again)),
