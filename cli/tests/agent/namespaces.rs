@@ -3,18 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::process::{Agent, THANE, serf};
-
-/// Whether this process may make network namespaces. Without them a test can't run: under CI that is a failure.
-fn can_make_namespaces(test: &str) -> bool {
-    let made = Command::new("unshare").args(["-n", "-m", "true"]).stderr(Stdio::null()).status();
-    let can = made.is_ok_and(|status| status.success());
-    assert!(can || std::env::var("CI").is_err(), "{test}: no network namespaces, which need root");
-    if !can {
-        eprintln!("NOT RUN: {test}: no network namespaces, which need root");
-    }
-    can
-}
+use crate::process::{Agent, THANE, can_make_namespaces, serf};
 
 /// The address that an agent bound to 0.0.0.0 announces after these commands, or the words of its failure.
 fn announced(program: &str, layout: &str) -> String {

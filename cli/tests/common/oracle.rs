@@ -1,4 +1,4 @@
-//! Where real Serf is, for the tests of all packages.
+//! Where real Serf is, for the tests of all packages: integration tests, and by `#[path]` the agent's unit tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test crate takes what it needs")]
 
 use std::env;
@@ -44,8 +44,10 @@ fn is_serf(program: &Path) -> bool {
 }
 
 fn download_serf() -> Result<PathBuf, String> {
-    let target =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?.join("serf-oracle");
+    // Not CARGO_TARGET_TMPDIR, which unit tests lack.
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace folder")?.join("target");
+    fs::create_dir_all(&build).map_err(|error| format!("{}: {error}", build.display()))?;
+    let target = build.join("serf-oracle");
     let serf = target.join("usr/bin/serf");
     if is_serf(&serf) {
         return Ok(serf);
@@ -56,7 +58,7 @@ fn download_serf() -> Result<PathBuf, String> {
         Ok(output) => Err(fail(what, String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => Err(fail(what, error.to_string())),
     };
-    let parts = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+    let parts = TempDir::new_in(&build).map_err(|error| error.to_string())?;
     step("apt-get download serf", Command::new("apt-get").args(["download", "serf"]).current_dir(&parts))?;
     let package = fs::read_dir(&parts)
         .and_then(|mut entries| entries.next().ok_or(std::io::ErrorKind::NotFound)?)

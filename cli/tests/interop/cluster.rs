@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Mutex;
 
 use super::agent::{Agent, Kind, Member, wait_for};
 use super::refusals::assert_nothing_refused;
@@ -71,11 +72,22 @@ pub(crate) struct Cluster {
     agents: Vec<Agent>,
 }
 
+/// Which test has which subnet: a subnet that two tests have is a mistake in their numbers.
+static SUBNETS: Mutex<BTreeMap<u8, String>> = Mutex::new(BTreeMap::new());
+
+fn claim(subnet: u8, test: &str) {
+    let mut subnets = SUBNETS.lock().expect("the assertion below comes after the last use of the guard");
+    let owner = subnets.entry(subnet).or_insert_with(|| test.to_owned()).clone();
+    drop(subnets);
+    assert_eq!(owner, test, "two tests have the subnet {subnet}");
+}
+
 /// Runs one scenario on a subnet of its own, then checks that no agent refused what another sent.
 pub(crate) fn run(test: &str, variant: Variant, subnet: u8, scenario: impl FnOnce(&mut Cluster)) {
     if real_serf(test).is_none() {
         return;
     }
+    claim(subnet, test);
     let mut cluster = Cluster { variant, refusals_expected: false, subnet, agents: Vec::new() };
     scenario(&mut cluster);
     if !cluster.refusals_expected {

@@ -31,11 +31,11 @@ const DELAY: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_known_delay_is_estimated() {
-    run(concat!(module_path!(), "::a_known_delay_is_estimated"), Variant::Plain, 111, |cluster| {
+    run(concat!(module_path!(), "::a_known_delay_is_estimated"), Variant::Plain, 115, |cluster| {
         let mut advertised = Vec::new();
         for (kind, name, host) in [(Kind::Serf, "s1", 101), (Kind::Thane, "t1", 102)] {
             let back = cluster.add(kind, name).bind_addr();
-            let front = SocketAddr::from((Ipv4Addr::new(127, 14, 111, host), back.port()));
+            let front = SocketAddr::from((Ipv4Addr::new(127, 14, 115, host), back.port()));
             delay_path(front, back);
             advertised.push(front.to_string());
         }

@@ -12,6 +12,9 @@ mod members;
 #[cfg(test)]
 mod oracle;
 mod outbox;
+#[cfg(test)]
+#[path = "../../../tests/common/oracle.rs"]
+mod real_serf;
 mod session;
 mod streams;
 #[cfg(test)]

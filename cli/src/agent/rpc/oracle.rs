@@ -1,9 +1,9 @@
-//! Sends the same bytes to a real `serf agent` and to ours, and compares the answers. Skipped, with a line on stderr,
-//! if Serf is not installed.
+//! Sends the same bytes to a real `serf agent` and to ours, and compares the answers.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use thane_engine::ipc::{
 };
 
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
+use super::real_serf::serf;
 
-const SERF: &str = "/usr/bin/serf";
 /// The number of the request whose reply ends a case.
 const LAST: u64 = 9999;
 /// Lines of the log that are compared, the first ones: about the same refused requests.
@@ -46,9 +46,9 @@ struct Serf {
 }
 
 impl Serf {
-    async fn start(ip: &str, arguments: &[&str]) -> Serf {
+    async fn start(program: &Path, ip: &str, arguments: &[&str]) -> Serf {
         let [bind, rpc] = [free_port(ip), free_port(ip)];
-        let process = Command::new(SERF)
+        let process = Command::new(program)
             .args(["agent", "-node=n", &format!("-bind={bind}"), &format!("-rpc-addr={rpc}")])
             .args(arguments)
             .stdout(Stdio::null())
@@ -408,21 +408,11 @@ async fn differences(serf: SocketAddr, agent: SocketAddr, cases: Vec<Case>) -> V
     differences
 }
 
-fn installed() -> bool {
-    let installed = std::path::Path::new(SERF).exists();
-    if !installed {
-        eprintln!("skipped: {SERF} is not installed");
-    }
-    installed
-}
-
 #[test]
 fn answers_are_serfs() {
-    if !installed() {
-        return;
-    }
+    let Some(program) = serf() else { return };
     local(async {
-        let serf = Serf::start("127.16.1.1", &["-tag=role=web", "-event-handler=user:x=true"]).await;
+        let serf = Serf::start(program, "127.16.1.1", &["-tag=role=web", "-event-handler=user:x=true"]).await;
         let setup = Setup { tags: &[("role", "web")], handlers: &[("user:x", "true")], ..Setup::default() };
         let agent = Agent::start("n", "127.16.1.2", setup).await;
         let cases = gates().into_iter().chain(commands()).chain(records()).collect();
@@ -434,14 +424,12 @@ fn answers_are_serfs() {
 
 #[test]
 fn answers_are_serfs_where_a_token_is_needed() {
-    if !installed() {
-        return;
-    }
+    let Some(program) = serf() else { return };
     local(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("auth.json");
         std::fs::write(&file, r#"{"rpc_auth": "secret"}"#).unwrap();
-        let serf = Serf::start("127.16.1.3", &[&format!("-config-file={}", file.display())]).await;
+        let serf = Serf::start(program, "127.16.1.3", &[&format!("-config-file={}", file.display())]).await;
         let agent = Agent::start("n", "127.16.1.4", Setup { auth: "secret", ..Setup::default() }).await;
         let differences = differences(serf.rpc, agent.rpc, with_token()).await;
         assert!(differences.is_empty(), "{}", differences.concat());
