@@ -57,9 +57,7 @@ drop_reasons! {
     LamportTimeRefused = "lamport_time_refused",
     /// A query about keys that arrived unsealed at a node that has keys.
     UnsealedKeyQuery = "unsealed_key_query",
-    /// An ack from another address than the one that was pinged or asked to ping.
-    AckFromElsewhere = "ack_from_elsewhere",
-    /// A vote about a name, or an answer to a query, of a node that is no member.
+    /// A forged vote about a name, or a request to send to an address that is no member's.
     NotAMember = "not_a_member",
     /// A known name under another address.
     AddressConflict = "address_conflict",

@@ -125,21 +125,6 @@ fn an_unsealed_query_never_touches_keys() {
 }
 
 #[test]
-fn an_ack_counts_from_the_pinged_address_only() {
-    let mut lone = lone(|_| {});
-    let seq = (0..200).find_map(|_| {
-        lone.pass(Duration::from_millis(10));
-        let ping = sent(&mut lone).into_iter().find(|(to, text)| *to == PEER && text.starts_with("ping "))?;
-        ping.1["ping ".len()..].parse().ok()
-    });
-    let seq = SeqNo(seq.expect("the member is probed"));
-    hear_from(&mut lone, STRANGER, |out| Ack { seq, payload: b""[..].into(), ..Ack::default() }.encode(out));
-    assert_eq!(drops(&lone, DropReason::AckFromElsewhere), 1);
-    hear_from(&mut lone, PEER, |out| Ack { seq, payload: b""[..].into(), ..Ack::default() }.encode(out));
-    assert_eq!(drops(&lone, DropReason::UnknownSeq), 0, "the probe still waited for it");
-}
-
-#[test]
 fn sequence_numbers_cannot_be_counted_on() {
     let mut lone = lone(|_| {});
     let mut seqs = Vec::new();

@@ -342,7 +342,7 @@ impl Node {
             Err(error) => scope.drop_input(error, Some(from)),
             Ok(Message::Ping(ping)) => self.swim.on_ping(scope, &ping, from),
             Ok(Message::IndirectPing(request)) => self.swim.on_indirect_ping(scope, &request, from),
-            Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack, from),
+            Ok(Message::Ack(ack)) => self.swim.on_ack(scope, &ack),
             Ok(Message::Nack(nack)) => self.swim.on_nack(scope, nack),
             Ok(Message::Suspect(suspect)) => {
                 self.swim.on_suspect(scope, &suspect, Source::Gossip, Some(from))

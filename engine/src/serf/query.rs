@@ -276,8 +276,7 @@ impl Serf {
     }
 
     /// An ack of this node's query, or an answer to it.
-    /// `sender`: where the datagram came from; none for this node's own answer. Names that are no member's are
-    /// refused. A vote about a name counts only straight from the member that it names as its sender, since a
+    /// `sender`: where the datagram came from; none for this node's own answer. A vote about a name counts only straight from the member that it names as its sender, since a
     /// forged majority would end this node.
     pub(super) fn on_query_response(
         &mut self,
@@ -291,10 +290,7 @@ impl Serf {
             return scope.notice(Notice::LateResponse { from: response.from.to_owned() });
         };
         let is_vote = matches!(running.asker, Asker::NameVote(_));
-        let listed = scope.view.by_name(&scope.ctx.roster, response.from);
-        let is_member = listed.is_some_and(|(_, known)| known.status != MemberStatus::None);
-        let is_forged = is_vote && sender.is_some_and(|sender| !scope.is_member_at(response.from, sender));
-        if !is_member || is_forged {
+        if is_vote && sender.is_some_and(|sender| !scope.is_member_at(response.from, sender)) {
             return scope.drop_input(DropReason::NotAMember, sender);
         }
         let from = response.from.to_owned();

@@ -46,8 +46,6 @@ pub(super) struct Prober {
 /// A ping sent for the digest in its ack.
 struct Inquiry {
     seq: SeqNo,
-    /// Where the ping went: only it may ack.
-    to: SocketAddr,
     member: MemberIndex,
     asked: Asked,
     sent_at: Time,
@@ -60,15 +58,12 @@ struct Probe {
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
-    /// Where the ping went, and the members that were asked to ping too: only they may ack.
-    to: SocketAddr,
-    asked: Vec<SocketAddr>,
+    /// Others were asked to ping too, so the time of an ack is no round trip.
+    asked_others: bool,
 }
 
 /// A ping that this node sent on behalf of another member.
 struct Relay {
-    /// Where the ping went.
-    target: SocketAddr,
     requester: SocketAddr,
     requester_seq: SeqNo,
     nack: bool,
@@ -90,8 +85,7 @@ impl Swim {
                 nacks_expected: 0,
                 nacks: 0,
                 answered_over_stream: false,
-                to: scope.view.socket_addr(&scope.ctx.roster, target).expect("the target was just picked"),
-                asked: Vec::new(),
+                asked_others: false,
             });
             scope.stats.probes += 1;
             self.ping_member(scope, target, seq);
@@ -106,6 +100,7 @@ impl Swim {
         let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
             return;
         };
+        probe.asked_others = true;
         let (target, seq) = (probe.target, probe.seq);
         let Some(fact) = scope.view.fact(&scope.ctx.roster, target) else { return };
         let (addr, target_protocol) = (fact.socket_addr(), fact.versions().protocol_max());
@@ -121,7 +116,6 @@ impl Swim {
             let nack = fact.versions().protocol_max() >= NACK_PROTOCOL_MIN;
             probe.nacks_expected += u32::from(nack);
             let to = fact.socket_addr();
-            probe.asked.push(to);
             send_indirect_ping(scope, to, target, addr, seq, nack);
         }
         if scope.config.tcp_pings && target_protocol >= STREAM_PING_PROTOCOL_MIN {
@@ -191,7 +185,7 @@ impl Swim {
             }
             return;
         }
-        let relay = Relay { target, requester, requester_seq: request.seq, nack: request.nack };
+        let relay = Relay { requester, requester_seq: request.seq, nack: request.nack };
         self.prober.relays.insert(seq, relay);
         let deadline = scope.ctx.now + scope.config.probe_timeout;
         scope.schedule(deadline, TimerKind::RelayTimeout, seq.0, 0);
@@ -199,29 +193,16 @@ impl Swim {
     }
 
     /// An ack of this node's probe, or of a ping that it relayed for another member.
-    /// It counts from the address that was pinged or asked to ping only: no other node can keep a member alive.
-    pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>, from: SocketAddr) {
-        let current = self.prober.current.as_ref().filter(|probe| probe.seq == ack.seq);
-        let from_elsewhere = match (current, self.prober.relays.get(&ack.seq)) {
-            (Some(probe), _) => probe.to != from && !probe.asked.contains(&from),
-            (None, Some(relay)) => relay.target != from,
-            (None, None) => {
-                let mut inquiries = self.prober.inquiries.iter();
-                inquiries.any(|inquiry| inquiry.seq == ack.seq && inquiry.to != from)
-            }
-        };
-        if from_elsewhere {
-            return scope.drop_input(DropReason::AckFromElsewhere, Some(from));
-        }
+    /// Its sequence number proves that its sender got the ping: a member with several addresses may ack from another one.
+    pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
         if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
             self.awareness.apply(-1);
             self.unanswered.answered(probe.target);
             let round_trip = scope.ctx.now.since(probe.sent_at);
-            // With helpers asked, the time of an ack is no round trip.
-            if probe.asked.is_empty() && scope.delegate.is_some() {
+            if !probe.asked_others && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
-            if scope.config.extensions && probe.asked.is_empty() {
+            if scope.config.extensions && !probe.asked_others {
                 let (member, asked, extension) = (probe.target, Asked::Probe, ack.extension);
                 scope.defer(Deferred::Compared(Compared { member, asked, extension }));
             }
@@ -253,7 +234,7 @@ impl Swim {
         }
         let (name, seq) = (scope.ctx.roster.name(member).to_owned(), self.fresh_seq(scope));
         let sent_at = scope.ctx.now;
-        self.prober.inquiries.push(Inquiry { seq, to, member, asked, sent_at });
+        self.prober.inquiries.push(Inquiry { seq, member, asked, sent_at });
         scope.schedule(scope.ctx.now + scope.config.probe_timeout, TimerKind::InquiryEnd, seq.0, 0);
         send_ping(scope, to, &name, seq);
     }
