@@ -150,6 +150,7 @@ fn measures(outcome: &Outcome) -> Vec<Measure> {
     }
     all.extend(outcome.whole.map(|seconds| kinds::SETTLED.value(seconds)));
     all.push(kinds::FALSE_FAILURES.value(outcome.failures_reported as f64));
+    all.push(kinds::FALSE_SICK.value(outcome.failures_of_impaired as f64));
     all.push(kinds::FALSE_AT_HEALTHY.value(outcome.false_failures.len() as f64));
     all.extend(own("conflicts", "log lines about conflicts", "", Some(outcome.conflicts as f64)));
     if let Some(handled) = outcome.handled {
