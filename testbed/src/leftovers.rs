@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::docker::{LABEL, OWNER, docker};
 use crate::failure::Failure;
@@ -16,6 +17,8 @@ pub(crate) const PREFIX: &str = "ttb";
 /// What a run writes to its guard once it has cleaned up itself.
 const CLEAN: &[u8] = b"clean\n";
 
+/// How often the engine is asked again to remove a network, once a second.
+const NETWORK_ATTEMPTS: u32 = 5;
 /// The file in a run's folder that names its owner.
 const OWNER_FILE: &str = ".owner";
 /// Folders that are being made begin with this.
@@ -117,12 +120,15 @@ pub(crate) fn down(all: bool) -> Result<(), Failure> {
 /// Says what earlier runs left, and removes what no process uses any more.
 ///
 /// # Errors
-/// The engine can't be asked, or something can't be removed.
+/// The engine can't be asked.
 pub(crate) fn clear_before_start() -> Result<(), Failure> {
     for (id, leftover) in find()? {
         if !is_alive(&leftover.owner) {
             eprintln!("run {id} ended without cleaning up; removing {}", leftover.summary());
-            remove(&id)?;
+            // The new run does not need it gone.
+            if let Err(failure) = remove(&id) {
+                eprintln!("thane-testbed: {failure}; something of run {id} is left");
+            }
         }
     }
     Ok(())
@@ -147,6 +153,7 @@ pub(crate) fn remove(id: &str) -> Result<(), Failure> {
         }
     }
     let ids = list(&[])?;
+    let names = docker(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])?;
     let mut result = Ok(());
     let mut keep = |step: Result<(), Failure>| {
         if result.is_ok() {
@@ -158,7 +165,7 @@ pub(crate) fn remove(id: &str) -> Result<(), Failure> {
     }
     let networks = docker(["network", "ls", "-q", "--filter", &filter])?;
     for network in networks.split_whitespace() {
-        keep(docker(["network", "rm", network]).map(|_| ()));
+        keep(remove_network(network, names.split_whitespace()));
     }
     let _ = Program::new("nft").args(["delete", "table", "bridge", &table(id)]).print();
     remove_queue_rules(id);
@@ -170,6 +177,23 @@ pub(crate) fn remove(id: &str) -> Result<(), Failure> {
         _ => {}
     }
     result
+}
+
+/// Removes a network. Under load the engine can keep the endpoint of a container that is gone: that is cut off by its
+/// name, and the engine gets some time.
+fn remove_network<'a>(network: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Failure> {
+    let mut result = docker(["network", "rm", network]);
+    for _ in 0..NETWORK_ATTEMPTS {
+        if result.is_ok() {
+            break;
+        }
+        for name in names.clone() {
+            let _ = docker(["network", "disconnect", "-f", network, name]);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        result = docker(["network", "rm", network]);
+    }
+    result.map(|_| ())
 }
 
 /// Removes the rules in Docker's own chain that send packets of that run to a queue.
@@ -277,7 +301,7 @@ pub(crate) fn guard(id: &str) -> Result<(), Failure> {
     eprintln!("thane-testbed: run {id} ended without cleaning up; removing its containers");
     // A `docker run` that was under way may still add one.
     remove(id)?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     remove(id)
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) false_failures: Vec<String>,
     /// Reports about healthy members by impaired ones too.
     pub(crate) failures_reported: u64,
+    /// Reports about members that run, but are impaired.
+    pub(crate) failures_of_impaired: u64,
     /// From the last step until all lists were right; none if they were not, and what was still wrong.
     pub(crate) whole: Option<f64>,
     pub(crate) wrong: Option<String>,
@@ -144,7 +146,7 @@ impl Outcome {
         let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
         let mut each: Vec<f64> = facts.full_each.iter().map(|at| seconds(facts.last_start, *at)).collect();
         each.sort_by(f64::total_cmp);
-        let (false_failures, failures_reported) = false_failures(cluster, facts);
+        let Failures { false_failures, reported, of_impaired } = failures(cluster, facts);
         let split = facts.first_step.unwrap_or(facts.end);
         let (handled, lost) = handled(cluster, facts)?;
         let settled = facts.full.map_or(facts.zero, |full| full + Duration::from_secs(5)).min(split);
@@ -165,7 +167,8 @@ impl Outcome {
                 .collect(),
             leaves: facts.leaves.iter().map(|gone| departure(cluster, facts, *gone, Change::Leave)).collect(),
             false_failures,
-            failures_reported,
+            failures_reported: reported,
+            failures_of_impaired: of_impaired,
             whole: facts.whole.as_ref().ok().map(|at| seconds(facts.last_step, *at)),
             wrong: facts.whole.as_ref().err().cloned(),
             conflicts: conflicts(&cluster.all_logs()?),
@@ -219,11 +222,21 @@ fn departure(cluster: &Cluster, facts: &Facts, (at, gone): (Instant, usize), cha
     Spread::new(due.len(), at, due.iter().filter_map(|number| said.get(number).copied()))
 }
 
-/// Reports of healthy agents about healthy members, as text; and how many there are with those of impaired ones.
-fn false_failures(cluster: &Cluster, facts: &Facts) -> (Vec<String>, u64) {
+/// Reports of failed members that run.
+#[derive(Debug, Default)]
+struct Failures {
+    /// By healthy agents about healthy members, as text.
+    false_failures: Vec<String>,
+    /// By any agent about members that are not impaired.
+    reported: u64,
+    /// About impaired members.
+    of_impaired: u64,
+}
+
+fn failures(cluster: &Cluster, facts: &Facts) -> Failures {
     let numbers: HashMap<&str, usize> =
         cluster.nodes.iter().enumerate().map(|(number, node)| (node.name.as_str(), number)).collect();
-    let (mut found, mut all) = (Vec::new(), 0);
+    let mut found = Failures::default();
     for (at, observer, name, addr) in cluster.book.failures().filter(|(at, ..)| *at <= facts.end) {
         let Some(&subject) = numbers.get(name) else { continue };
         let (subject, observer) = (&cluster.nodes[subject], &cluster.nodes[observer]);
@@ -231,12 +244,15 @@ fn false_failures(cluster: &Cluster, facts: &Facts) -> (Vec<String>, u64) {
         if !healing && subject.history.is_false_failure(&observer.history, at, addr) {
             let after = at.saturating_duration_since(facts.zero).as_secs_f64();
             let software = subject.software.name();
-            found.push(format!("{} reported {name} ({software}) failed at {after:.1} s", observer.name));
+            let report = format!("{} reported {name} ({software}) failed at {after:.1} s", observer.name);
+            found.false_failures.push(report);
         }
         let now = subject.history.at(at);
-        all += u64::from(now.runs && !now.impaired && (addr.is_none() || addr == now.ip));
+        if now.runs && (addr.is_none() || addr == now.ip) {
+            *(if now.impaired { &mut found.of_impaired } else { &mut found.reported }) += 1;
+        }
     }
-    (found, all)
+    found
 }
 
 /// Members that all agents listed as alive, of all members of all views, while views filled.

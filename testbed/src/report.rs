@@ -114,7 +114,9 @@ fn criterion(criteria: &mut Vec<Criterion>, verdict: &judge::Verdict) {
 
 fn measures(outcome: &Outcome) -> Vec<Measure> {
     let mut all = Vec::new();
-    let from_first = outcome.full_views.map(|full| outcome.starting + full);
+    // From the first start it is a figure of the agents only where all were started at one moment.
+    let together = outcome.full_views.filter(|_| outcome.starting < 1.0);
+    let from_first = together.map(|full| outcome.starting + full);
     all.extend(from_first.map(|seconds| kinds::FULL_VIEWS.value(seconds)));
     let own = |id: &str, title: &str, unit: &str, value: Option<f64>| {
         value.filter(|value| value.is_finite()).map(|value| Measure {
@@ -150,6 +152,7 @@ fn measures(outcome: &Outcome) -> Vec<Measure> {
     }
     all.extend(outcome.whole.map(|seconds| kinds::SETTLED.value(seconds)));
     all.push(kinds::FALSE_FAILURES.value(outcome.failures_reported as f64));
+    all.push(kinds::FALSE_SICK.value(outcome.failures_of_impaired as f64));
     all.push(kinds::FALSE_AT_HEALTHY.value(outcome.false_failures.len() as f64));
     all.extend(own("conflicts", "log lines about conflicts", "", Some(outcome.conflicts as f64)));
     if let Some(handled) = outcome.handled {
@@ -220,7 +223,7 @@ mod tests {
         let scenario = Scenario::find("crash").unwrap();
         let outcome = Outcome {
             full_views: Some(0.5),
-            starting: 9.0,
+            starting: 0.25,
             crashes: vec![Spread { due: 3, after: vec![6.0, 6.1, 6.3] }],
             whole,
             curve: vec![(1.0, Usage { sent_bytes: 400.0, readings: 3, ..Usage::default() })],
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(names, ["serf, 4 containers", "thane, 4 containers"]);
         let serf = &report.subjects[0];
         assert_eq!(serf.measure("crash.all").unwrap().values, [6.3, 6.3]);
-        assert_eq!(serf.measure("views.full").unwrap().values[0], 9.5);
+        assert_eq!(serf.measure("views.full").unwrap().values[0], 0.75);
         let whole = serf.criteria.iter().find(|criterion| criterion.name.starts_with("whole")).unwrap();
         assert_eq!(whole.verdict, Verdict::Fail, "one run of two failed");
         assert_eq!(report.subjects[1].criteria.iter().filter(|one| one.verdict == Verdict::Fail).count(), 0);

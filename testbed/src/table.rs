@@ -116,6 +116,8 @@ pub(crate) fn figures(outcome: &Outcome) -> Vec<(&'static str, f64)> {
     add("false_failures", Some(outcome.false_failures.len() as f64));
     let reported = outcome.failures_reported;
     add("failures_reported", (reported > 0).then_some(reported as f64));
+    let impaired = outcome.failures_of_impaired;
+    add("failures_of_impaired", (impaired > 0).then_some(impaired as f64));
     add("conflicts", (outcome.conflicts > 0).then_some(outcome.conflicts as f64));
     if let Some(handled) = outcome.handled {
         let share = |count: u64| Some(count as f64 * 100.0 / handled.due.max(1) as f64);
