@@ -42,6 +42,10 @@ const BACKSTOP_INTERVALS: u32 = 8;
 const BACKSTOP_PER_MEMBER: Duration = Duration::from_secs(5);
 /// Exchanges without news double the wait for the next one, up to 2^so many times.
 const FRUITLESS_MAX: u32 = 6;
+/// After so many exchanges without news they go over streams, ...
+const FRUITLESS_STREAM: u32 = 2;
+/// ... and after so many whole states are exchanged at the times of periodic push/pulls.
+const FRUITLESS_STATES: u32 = 4;
 /// More members of difference than this, and than a sixteenth of the view, go over a stream.
 const STREAM_DIFFERENCE: u32 = 64;
 /// Ranges and records that may be left to the next exchange; more go over a stream at once.
@@ -168,6 +172,9 @@ impl Node {
             let both_settled = is_as_old_as(my_age, settled) && is_as_old_as(their_age, settled);
             starts[set] = asked != Asked::Probe || both_settled || for_long;
         }
+        if asked == Asked::Exchange && self.reconciler.fruitless >= FRUITLESS_STATES {
+            return self.exchange_states(ctx, member);
+        }
         if starts != [false; 2] {
             self.start_exchange(ctx, member, &theirs, starts);
         }
@@ -208,7 +215,9 @@ impl Node {
         }
         if members {
             let difference = mine.count.abs_diff(theirs.count);
-            if difference > STREAM_DIFFERENCE.max(mine.count / 16) {
+            // A peer that does not know this node, or not at its address, answers over streams only.
+            let fruitless = self.reconciler.fruitless >= FRUITLESS_STREAM;
+            if fruitless || difference > STREAM_DIFFERENCE.max(mine.count / 16) {
                 self.stream_exchange(ctx, member, ReconcileSet::Members);
             } else {
                 self.open_exchange(ctx, member, ReconcileSet::Members);
