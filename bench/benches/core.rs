@@ -2,10 +2,11 @@
 //! bytes of the answer.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::fixtures::{
     self, Joining, Lone, Member, envelope, event_packet, gossip_packet, members, ping_packet, push_pull,
 };
@@ -97,6 +98,38 @@ fn listing(c: &mut Criterion) {
     });
 }
 
+/// An event that is new among 10,000 members: queued for the rounds, or forwarded to some five members as well. What
+/// it costs afterwards is not measured.
+fn first_sights(c: &mut Criterion) {
+    for (name, policy, datagrams) in
+        [("classic", DisseminationPolicy::Classic, 0), ("eager", DisseminationPolicy::Eager, 2)]
+    {
+        let mut lone = Lone::quiet(|raw| raw.dissemination = policy);
+        lone.learn(&members(10_000));
+        (0..10).for_each(|_| lone.pass(Duration::from_secs(1)));
+        lone.ctx.out.clear();
+        let (mut ltime, mut packet) = (0, Vec::new());
+        c.bench_function(&format!("new user event among 10000, {name}"), |b| {
+            b.iter_custom(|runs| {
+                let mut took = Duration::ZERO;
+                for _ in 0..runs {
+                    ltime += 1;
+                    packet.clear();
+                    fixtures::event(ltime, 100, &mut packet);
+                    let mut received = packet.clone();
+                    let started = Instant::now();
+                    lone.receive(&mut received);
+                    took += started.elapsed();
+                    assert!(lone.ctx.out.datagrams.len() >= datagrams);
+                    (0..20).for_each(|_| lone.pass(Duration::from_millis(200)));
+                    lone.ctx.out.clear();
+                }
+                took
+            });
+        });
+    }
+}
+
 /// What is paid for once: a key's schedule, the buffer of the first user event, the first coordinate.
 fn first_uses(c: &mut Criterion) {
     c.bench_function("key schedule, aes-256", |b| {
@@ -125,6 +158,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = ping_to_ack, known_alive, duplicate_event, queue_fill, merges, listing, first_uses
+    targets = ping_to_ack, known_alive, duplicate_event, first_sights, queue_fill, merges, listing, first_uses
 }
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::context::StreamInput;
 use thane_engine::fixtures::{self, Joining, Lone, Member};
 use thane_engine::wire::envelope::Envelope;
@@ -126,6 +127,39 @@ fn gossip_and_piggyback_allocate_nothing() {
         gossip + alone.lone.clear()
     });
     assert_eq!(allocated, 0);
+}
+
+/// Allocations by events that are new, from the first sight to the last transmission, once the buffers have grown.
+fn of_new_events(policy: DisseminationPolicy) -> u64 {
+    let mut lone = Lone::quiet(|raw| raw.dissemination = policy);
+    lone.learn(&fixtures::members(60));
+    lone.pass(Duration::from_secs(60));
+    lone.clear();
+    let packets: Vec<Vec<u8>> = (0..1_200)
+        .map(|ltime| {
+            let mut packet = Vec::new();
+            fixtures::event(ltime, 100, &mut packet);
+            packet
+        })
+        .collect();
+    let at_once = if policy == DisseminationPolicy::Eager { 4.. } else { 0..1 };
+    let mut hear = |packets: &[Vec<u8>]| {
+        for packet in packets {
+            lone.receive(&mut packet.clone());
+            assert!(at_once.contains(&lone.clear()), "forwarded at first sight, or in the rounds");
+            lone.receive(&mut packet.clone());
+            (0..5).for_each(|_| lone.pass(Duration::from_millis(400)));
+            lone.clear();
+        }
+    };
+    // Each Lamport time has a slot of its own, which its first event makes.
+    hear(&packets[..600]);
+    allocation_counter::measure(|| hear(&packets[600..])).count_total
+}
+
+#[test]
+fn forwarding_an_event_allocates_no_more_than_queueing_it() {
+    assert_eq!(of_new_events(DisseminationPolicy::Eager), of_new_events(DisseminationPolicy::Classic));
 }
 
 /// The tags `dc=east`, `rack=r12` and `role=web`, encoded.

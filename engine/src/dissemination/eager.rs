@@ -192,9 +192,10 @@ impl Eager {
         self.rounds.send_round(broadcasts, sending);
     }
 
-    /// Forgets what waits: the queues were emptied.
+    /// Forgets what waits, and the size of the view: both were emptied.
     pub(super) fn clear(&mut self) {
         self.pending.clear();
+        self.growth = Growth::default();
     }
 
     /// Forwards all that waits.

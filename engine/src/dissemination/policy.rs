@@ -138,7 +138,7 @@ impl Policy {
         }
     }
 
-    /// Forgets what waits: the queues were emptied.
+    /// Forgets what waits, and the size of the view: both were emptied.
     pub(super) fn clear(&mut self) {
         match self {
             Policy::Classic(_) => {}
