@@ -142,7 +142,7 @@ fn of_new_events(policy: DisseminationPolicy) -> u64 {
             packet
         })
         .collect();
-    let at_once = if policy == DisseminationPolicy::Eager { 4.. } else { 0..1 };
+    let at_once = if policy == DisseminationPolicy::Eager { 1..=64 } else { 0..=0 };
     let mut hear = |packets: &[Vec<u8>]| {
         for packet in packets {
             lone.receive(&mut packet.clone());
