@@ -128,8 +128,9 @@ pub struct RawConfig {
     /// ceil(log2(n / 32)) + 1. Above 0; default 30 s (WAN 60 s, local 15 s). More: what gossip missed is
     /// repaired later. Less: more traffic; a state has some 128 bytes a member.
     pub push_pull_interval: Duration,
-    /// How news reaches all members. Default classic. Eager: an event reaches 10,000 members within milliseconds, with
-    /// a third of the packets; they leave at once and not spread over rounds.
+    /// How news reaches all members. Default classic, because eager was measured for single events only, and neither in
+    /// fleets nor in large mixed clusters (docs/convergence.md). Eager: an event reaches 10,000 members within
+    /// milliseconds, with a third of the packets; they leave at once and not spread over rounds.
     pub dissemination: DisseminationPolicy,
     /// Time between two gossip rounds while broadcasts are queued. Above 0; default 200 ms (WAN 500 ms, local
     /// 100 ms). More: news spreads more slowly. Less: more, and emptier, packets.
