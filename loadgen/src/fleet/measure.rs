@@ -108,7 +108,7 @@ impl<'a> Fleet<'a> {
         let sums = Sums::of(&self.look().await?);
         self.record.mark("full views");
         self.record.add(&kinds::FULL_VIEWS, start.elapsed().as_secs_f64());
-        let cpu = (sums.cpu - before.cpu).as_secs_f64() * 1e3 / count as f64;
+        let cpu = sums.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e3 / count as f64;
         self.record.add(&kinds::JOIN_CPU, cpu);
         self.record.add(&kinds::MEMORY, rss_mb("VmRSS:"));
         Ok(())
@@ -158,7 +158,7 @@ impl<'a> Fleet<'a> {
             return Ok(());
         }
         let per = seconds * self.nodes.len() as f64;
-        let cpu = (after.cpu - before.cpu).as_secs_f64();
+        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
         self.record.add(&kinds::IDLE_CPU, cpu * 6e4 / per);
         self.record.add(&kinds::IDLE_PACKETS, (after.sent - before.sent) as f64 / per);
         self.record.add(&kinds::IDLE_BYTES, (after.bytes_sent - before.bytes_sent) as f64 / per);
@@ -190,7 +190,7 @@ impl<'a> Fleet<'a> {
         while times.len() < count && start.elapsed() < self.options.within {
             self.stop.check()?;
             if let Ok(Some(at)) = tokio::time::timeout(SAMPLE, arrived.recv()).await {
-                times.push((at - start).as_secs_f64());
+                times.push(at.saturating_duration_since(start).as_secs_f64());
             }
             if self.record.wants_sample() {
                 let shards = self.look().await?;
@@ -281,7 +281,7 @@ impl<'a> Fleet<'a> {
             self.stop.check()?;
             let shards = self.look().await?;
             self.record.sample(&shards);
-            let (done, total) = ((span - left).as_secs_f64(), span.as_secs_f64());
+            let (done, total) = (span.saturating_sub(left).as_secs_f64(), span.as_secs_f64());
             self.progress.step(Step { done, total, unit: "s", detail: "" });
             tokio::time::sleep(left.min(SAMPLE)).await;
         }
