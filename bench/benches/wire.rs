@@ -13,9 +13,12 @@ use thane_engine::wire::{Message, lzw};
 const KEYS: [(&str, Option<&[u8]>); 3] =
     [("plain", None), ("aes-128", Some(&[1; 16])), ("aes-256", Some(&[1; 32]))];
 
-fn packet_of_ten(envelope: &Envelope) -> Vec<u8> {
+/// More alive messages than a packet within the size budget holds: only longer ones are compressed.
+const LONG: u32 = 20;
+
+fn packet_of(count: u32, envelope: &Envelope) -> Vec<u8> {
     let mut out = Vec::new();
-    gossip_packet(&mut Assembler::default(), envelope, &members(10), &mut out);
+    gossip_packet(&mut Assembler::default(), envelope, &members(count), &mut out);
     out
 }
 
@@ -25,7 +28,7 @@ fn gossip(c: &mut Criterion) {
     group.throughput(Throughput::Elements(10));
     for (name, key) in KEYS {
         let envelope = envelope(key);
-        let packet = packet_of_ten(&envelope);
+        let packet = packet_of(10, &envelope);
         let mut assembler = Assembler::default();
         let mut out = Vec::new();
         group.bench_function(format!("encode {name}"), |b| {
@@ -42,7 +45,7 @@ fn gossip(c: &mut Criterion) {
             });
         });
     }
-    let packet = packet_of_ten(&envelope(None));
+    let packet = packet_of(10, &envelope(None));
     let mut received = packet.clone();
     group.bench_function("copy", |b| {
         b.iter(|| {
@@ -79,11 +82,11 @@ fn pings(c: &mut Criterion) {
 }
 
 fn compression(c: &mut Criterion) {
-    let plain = packet_of_ten(&envelope(None));
+    let plain = packet_of(LONG, &envelope(None));
     let compressing = Envelope { compress: true, ..envelope(None) };
-    let packed = packet_of_ten(&compressing);
-    assert!(packed.len() < plain.len(), "ten alive messages compress");
-    let mut group = c.benchmark_group("lzw of ten alive");
+    let packed = packet_of(LONG, &compressing);
+    assert!(packed.len() < plain.len(), "a packet beyond the size budget is compressed");
+    let mut group = c.benchmark_group("lzw of twenty alive");
     group.throughput(Throughput::Bytes(plain.len() as u64));
     let (mut stream, mut raw) = (Vec::new(), Vec::new());
     lzw::compress(&plain, &mut stream);
@@ -104,7 +107,7 @@ fn compression(c: &mut Criterion) {
     group.bench_function("decode packet", |b| {
         b.iter(|| {
             received.copy_from_slice(black_box(&packed));
-            decode(&compressing, &mut received, &mut scratch, 10);
+            decode(&compressing, &mut received, &mut scratch, LONG as usize);
         });
     });
     group.finish();

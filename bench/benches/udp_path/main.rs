@@ -20,10 +20,22 @@ use crate::bare::{BATCH, Bare, OneByOne, Together, thread_time};
 use crate::bare_ring::{BareRing, Uses};
 use crate::ours::Ours;
 
-/// Visits of each contestant; the median counts.
-const VISITS: usize = 15;
-/// Batches of a visit.
-const ROUNDS: usize = 40;
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Visits of each contestant; the median counts.
+    visits: usize,
+    /// Batches of a visit.
+    rounds: usize,
+}
+
+impl Effort {
+    /// With `--test` everything runs once, to see that it runs; the figures mean nothing then.
+    fn of_arguments() -> Effort {
+        let tests = std::env::args().any(|argument| argument == "--test");
+        if tests { Effort { visits: 1, rounds: 1 } } else { Effort { visits: 15, rounds: 40 } }
+    }
+}
 
 /// What one contestant costs, ns for each datagram.
 #[derive(Clone, Copy, Default)]
@@ -167,11 +179,11 @@ fn ring(uses: Uses) -> Option<Box<dyn Contestant>> {
 }
 
 /// The medians of all contestants under a load.
-fn contest(contestants: &mut [(String, Box<dyn Contestant>)], load: &Load) -> Vec<Costs> {
+fn contest(effort: Effort, contestants: &mut [(String, Box<dyn Contestant>)], load: &Load) -> Vec<Costs> {
     let mut visits = vec![Vec::new(); contestants.len()];
-    for visit in 0..=VISITS {
+    for visit in 0..=effort.visits {
         for ((_, contestant), visits) in contestants.iter_mut().zip(&mut visits) {
-            let costs = contestant.visit(load, ROUNDS * BATCH / load.batch);
+            let costs = contestant.visit(load, effort.rounds * BATCH / load.batch);
             // The first visit warms up.
             visits.extend((visit > 0).then_some(costs));
         }
@@ -194,8 +206,8 @@ fn load(bytes: usize, key: Option<Vec<u8>>, batch: usize) -> Load {
 }
 
 /// All loads: the bare loops, then Thane beside the cheapest of them.
-fn beside_bare() {
-    println!("ns of processor time for each datagram, medians of {VISITS} visits\n");
+fn beside_bare(effort: Effort) {
+    println!("ns of processor time for each datagram, medians of {} visits\n", effort.visits);
     for (bytes, sealed) in [(100, false), (100, true), (1_400, false), (1_400, true)] {
         for batch in [BATCH, 1] {
             let key = sealed.then(|| vec![1; 16]);
@@ -221,7 +233,7 @@ fn beside_bare() {
                     contestants.push((format!("Thane, {driver}"), ours));
                 }
             }
-            let costs = contest(&mut contestants, &load);
+            let costs = contest(effort, &mut contestants, &load);
             let sealing = if sealed { "sealed" } else { "plain" };
             println!(
                 "{bytes} B {sealing}, {batch} at a time (ping {} B, ack {} B)",
@@ -247,7 +259,7 @@ fn beside_bare() {
 }
 
 /// What each way of calling the kernel brings, by itself.
-fn steps() {
+fn steps(effort: Effort) {
     let load = load(100, None, BATCH);
     let batches = [1, 8, 64].map(|batch| {
         let together = bare_loop(|near| Box::new(Together::new(near, batch)));
@@ -264,7 +276,7 @@ fn steps() {
         let ring = ring(Uses { registered_descriptor, provided_buffers });
         contestants.extend(ring.map(|ring| (format!("ring, {receive}{descriptor}"), ring)));
     }
-    let costs = contest(&mut contestants, &load);
+    let costs = contest(effort, &mut contestants, &load);
     println!("What each step brings, bare, 100 B plain, {BATCH} at a time");
     println!("| | send | receive | echo |\n| --- | --- | --- | --- |");
     for ((name, _), costs) in contestants.iter().zip(&costs) {
@@ -274,6 +286,7 @@ fn steps() {
 
 fn main() {
     println!("{}", Driver::detect().1);
-    beside_bare();
-    steps();
+    let effort = Effort::of_arguments();
+    beside_bare(effort);
+    steps(effort);
 }
