@@ -39,7 +39,21 @@ pub(crate) struct Scope<'a> {
     pub(crate) compared: &'a Compared,
     pub(crate) stats: &'a mut Stats,
     pub(crate) delegate: &'a mut Option<Box<dyn Delegate>>,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
 }
+
+/// Whether the node of a scope breaks a rule on purpose. Never, but in simulations.
+macro_rules! breaks {
+    ($scope:expr, $canary:ident) => {{
+        #[cfg(feature = "sim")]
+        let breaks = $scope.canary == $crate::canary::Canary::$canary;
+        #[cfg(not(feature = "sim"))]
+        let breaks = false;
+        breaks
+    }};
+}
+pub(crate) use breaks;
 
 impl Scope<'_> {
     /// The time of this input.
@@ -53,6 +67,7 @@ impl Scope<'_> {
     }
 
     /// Leaves something to do after the input.
+    #[inline]
     pub(crate) fn defer(&mut self, deferred: Deferred) {
         self.ctx.deferred.push_back(deferred);
     }
@@ -106,19 +121,21 @@ impl Scope<'_> {
     /// Disseminates a serf message (serf type byte first). Counts what a full queue loses.
     pub(crate) fn broadcast(&mut self, class: Class, message: Bytes, source: Source) -> BroadcastId {
         self.stats.broadcasts_new += 1;
-        let max = self.config.queue_depth_max;
+        let max = if breaks!(self, IgnoresQueueLimits) { usize::MAX } else { self.config.queue_depth_max };
         let (id, dropped) = self.dissemination.on_message(self.ctx, class, message, max, source);
         (0..dropped).for_each(|_| self.stats.count_drop(DropReason::QueueFull));
         id
     }
 
     /// A datagram repeats the state of a member that this node has seen before.
+    #[inline]
     pub(crate) fn member_repeated(&mut self, member: MemberIndex) {
         self.stats.broadcasts_repeated += 1;
         self.dissemination.on_repeated_member(self.ctx, member);
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
+    #[inline]
     pub(crate) fn message_repeated(&mut self, message: &[u8]) {
         self.stats.broadcasts_repeated += 1;
         self.dissemination.on_repeated_message(self.ctx, message);
@@ -155,10 +172,17 @@ impl Scope<'_> {
 
     /// Sends one memberlist message with as many queued broadcasts as fit.
     pub(crate) fn send_message(&mut self, to: SocketAddr, encode: impl FnOnce(&mut Vec<u8>)) {
+        let overfills = breaks!(self, OverfillsDatagrams);
         let (dissemination, mut sending) = self.split();
         sending.begin_packet();
         sending.ctx.assembler.push(encode);
         dissemination.piggyback(&mut sending);
+        if overfills {
+            sending
+                .ctx
+                .assembler
+                .push(|out| out.resize(out.len() + limits::UDP_PACKET_BYTES_MAX, message::USER));
+        }
         sending.finish_packet(to, false);
     }
 

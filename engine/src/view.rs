@@ -74,8 +74,15 @@ impl MemberStatus {
     ];
 }
 
-const SWIM_STATES: [SwimState; 5] =
-    [SwimState::Absent, SwimState::Alive, SwimState::Suspect, SwimState::Dead, SwimState::Left];
+/// By the three bits of an entry; the last three are never packed.
+const SWIM_STATES: [SwimState; 8] = {
+    use SwimState::{Absent, Alive, Dead, Left, Suspect};
+    [Absent, Alive, Suspect, Dead, Left, Absent, Absent, Absent]
+};
+const STATUSES: [MemberStatus; 8] = {
+    use MemberStatus::{Alive, Failed, Leaving, Left, None};
+    [None, Alive, Leaving, Left, Failed, None, None, None]
+};
 
 /// Layout of the packed half of an entry: 3 bits SWIM state, 3 bits Serf status, 26 bits Lamport time.
 const STATUS_SHIFT: u32 = 3;
@@ -138,7 +145,7 @@ impl View {
         Some(Known {
             fact: FactIndex(entry.fact),
             swim: SWIM_STATES[(entry.packed & 7) as usize],
-            status: MemberStatus::ALL[(entry.packed >> STATUS_SHIFT & 7) as usize],
+            status: STATUSES[(entry.packed >> STATUS_SHIFT & 7) as usize],
             status_ltime,
         })
     }
@@ -175,8 +182,8 @@ impl View {
         let entry = self.entries[place];
         let old = std::mem::replace(&mut self.entries[place].fact, fact.0);
         if is_here(entry.packed) {
-            let before = roster.fact(FactIndex(old)).incarnation;
-            let after = roster.fact(fact).incarnation;
+            let before = roster.incarnation(FactIndex(old));
+            let after = roster.incarnation(fact);
             if before != after {
                 let (point, leaving) = (roster.point(member), is_leaving(entry.packed));
                 self.digest.depart(point, member_version(before, leaving));
@@ -206,9 +213,7 @@ impl View {
             SwimState::Dead | SwimState::Left => {
                 self.swim_since.insert(member, now);
             }
-            _ => {
-                self.swim_since.remove(&member);
-            }
+            _ => forget(&mut self.swim_since, member),
         }
     }
 
@@ -228,9 +233,7 @@ impl View {
             MemberStatus::Left | MemberStatus::Failed | MemberStatus::None => {
                 self.status_since.insert(member, now);
             }
-            _ => {
-                self.status_since.remove(&member);
-            }
+            _ => forget(&mut self.status_since, member),
         }
     }
 
@@ -243,7 +246,7 @@ impl View {
         if packed == LTIME_OVERFLOW {
             self.huge_ltimes.insert(member, ltime);
         } else {
-            self.huge_ltimes.remove(&member);
+            forget(&mut self.huge_ltimes, member);
         }
         self.enter_gone(roster, member);
     }
@@ -265,9 +268,9 @@ impl View {
         self.count_in_digest(roster, member, entry, Entry { packed: 0, ..entry });
         self.swim_counts[(entry.packed & 7) as usize] -= 1;
         self.status_counts[(entry.packed >> STATUS_SHIFT & 7) as usize] -= 1;
-        self.swim_since.remove(&member);
-        self.status_since.remove(&member);
-        self.huge_ltimes.remove(&member);
+        forget(&mut self.swim_since, member);
+        forget(&mut self.status_since, member);
+        forget(&mut self.huge_ltimes, member);
         roster.release_fact(FactIndex(entry.fact));
     }
 
@@ -378,10 +381,21 @@ impl View {
     fn count_in_digest(&mut self, roster: &Roster, member: MemberIndex, before: Entry, after: Entry) {
         let [was, is] =
             [before, after].map(|entry| is_here(entry.packed).then_some(is_leaving(entry.packed)));
-        if was == is {
-            return;
+        if was != is {
+            self.change_in_digest(roster, member, before, was, is);
         }
-        let (point, incarnation) = (roster.point(member), roster.fact(FactIndex(before.fact)).incarnation);
+    }
+
+    /// Whether the member leaves, if it was or is in the digest.
+    fn change_in_digest(
+        &mut self,
+        roster: &Roster,
+        member: MemberIndex,
+        before: Entry,
+        was: Option<bool>,
+        is: Option<bool>,
+    ) {
+        let (point, incarnation) = (roster.point(member), roster.incarnation(FactIndex(before.fact)));
         if let Some(leaving) = was {
             self.digest.depart(point, member_version(incarnation, leaving));
         }
@@ -391,12 +405,14 @@ impl View {
     }
 
     /// Takes a member that failed or left out of the digest of those.
+    #[inline]
     fn depart_gone(&mut self, roster: &Roster, member: MemberIndex) {
         if let Some(fact) = self.gone_fact(member) {
             self.digest.depart_gone(roster.point(member), fact);
         }
     }
 
+    #[inline]
     fn enter_gone(&mut self, roster: &Roster, member: MemberIndex) {
         if let Some(fact) = self.gone_fact(member) {
             self.digest.enter_gone(roster.point(member), fact);
@@ -404,20 +420,30 @@ impl View {
     }
 
     /// What counts of a member that failed or left.
+    #[inline]
     fn gone_fact(&self, member: MemberIndex) -> Option<u64> {
+        let entry = self.entries.get(member.0 as usize)?;
+        let status = entry.packed >> STATUS_SHIFT & 7;
+        let failed = status == MemberStatus::Failed as u32;
+        if !failed && status != MemberStatus::Left as u32 {
+            return None;
+        }
         let known = self.get(member)?;
-        let failed = match known.status {
-            MemberStatus::Failed => 1,
-            MemberStatus::Left => 0,
-            _ => return None,
-        };
-        Some(known.status_ltime.0.wrapping_mul(2).wrapping_add(failed))
+        Some(known.status_ltime.0.wrapping_mul(2).wrapping_add(u64::from(failed)))
     }
 
     fn known_entry(&mut self, member: MemberIndex) -> &mut Entry {
         let entry = &mut self.entries[member.0 as usize];
         assert!(entry.fact != 0, "only known members have a state");
         entry
+    }
+}
+
+/// Removes a member from a side table. Mostly there is nothing in it.
+#[inline]
+fn forget<T>(table: &mut HashMap<MemberIndex, T, foldhash::fast::FixedState>, member: MemberIndex) {
+    if !table.is_empty() {
+        table.remove(&member);
     }
 }
 

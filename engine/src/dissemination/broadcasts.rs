@@ -109,7 +109,14 @@ impl Broadcasts {
     }
 
     /// Drops what is queued about a member: it became stale or the member is gone.
+    #[inline]
     pub(super) fn forget_member(&mut self, ctx: &mut Context, member: MemberIndex) {
+        if !self.places.is_empty() {
+            self.take_member(ctx, member);
+        }
+    }
+
+    fn take_member(&mut self, ctx: &mut Context, member: MemberIndex) {
         if let Some(place) = self.places.remove(&member) {
             ctx.roster.release_name(self.news.remove(place).from);
             self.finish(&mut ctx.deferred, Finished::Member(member));
@@ -257,10 +264,14 @@ impl Broadcasts {
         dropped
     }
 
+    /// One more packet is about to be filled, or there is nothing to fill it with.
+    pub(super) fn count_packet(&mut self) {
+        self.packets = self.packets.wrapping_add(1);
+    }
+
     /// Fills the packet under assembly: members first, then intents, queries and events. Every fourth packet
     /// begins with one of the latter, in turn, so that a flood about members does not hold them up for good.
     pub(super) fn fill(&mut self, ctx: &mut Context, view: &View, limits: Limits) {
-        self.packets = self.packets.wrapping_add(1);
         self.fill_user(ctx, Class::OwnLeave, limits);
         if self.packets.is_multiple_of(PACKETS_IN_TURN) {
             let turn = (self.packets / PACKETS_IN_TURN) as usize % Class::ALL.len();

@@ -65,7 +65,7 @@ impl Classic {
         let mut full = false;
         for &target in &targets {
             sending.begin_packet();
-            piggyback(broadcasts, self.limits(sending), sending);
+            piggyback(broadcasts, |sending| self.limits(sending), sending);
             full = sending.ctx.assembler.remaining() < ROOM_MIN;
             if sending.ctx.assembler.is_empty() {
                 break;

@@ -95,11 +95,13 @@ impl Dissemination {
     }
 
     /// A datagram repeats the state of a member that this node has seen before.
+    #[inline]
     pub(crate) fn on_repeated_member(&mut self, ctx: &mut Context, member: MemberIndex) {
         self.policy.on_repeated_member(&mut self.broadcasts, ctx, member);
     }
 
     /// A datagram repeats a serf message (serf type byte first) that this node has seen before.
+    #[inline]
     pub(crate) fn on_repeated_message(&mut self, ctx: &mut Context, message: &[u8]) {
         self.policy.on_repeated_message(&mut self.broadcasts, ctx, message);
     }
@@ -131,7 +133,7 @@ impl Dissemination {
 
     /// Fills the packet under assembly, which goes out anyway, with queued broadcasts.
     pub(crate) fn piggyback(&mut self, sending: &mut Sending<'_>) {
-        piggyback(&mut self.broadcasts, self.policy.limits(sending), sending);
+        piggyback(&mut self.broadcasts, |sending| self.policy.limits(sending), sending);
     }
 
     /// Serf messages of a class that wait.
@@ -166,8 +168,16 @@ fn is_alive(view: &View, member: MemberIndex) -> bool {
 }
 
 /// Fills the packet under assembly with queued broadcasts, then with those of the delegate.
-fn piggyback(broadcasts: &mut Broadcasts, limits: Limits, sending: &mut Sending<'_>) {
-    broadcasts.fill(sending.ctx, sending.view, limits);
+fn piggyback(
+    broadcasts: &mut Broadcasts,
+    limits: impl FnOnce(&Sending<'_>) -> Limits,
+    sending: &mut Sending<'_>,
+) {
+    broadcasts.count_packet();
+    if !broadcasts.is_empty() {
+        let limits = limits(sending);
+        broadcasts.fill(sending.ctx, sending.view, limits);
+    }
     if !sending.asks_broadcasts() {
         return;
     }

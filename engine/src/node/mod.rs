@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) compared: Compared,
     pub(crate) stats: Stats,
     pub(crate) delegate: Option<Box<dyn Delegate>>,
+    #[cfg(feature = "sim")]
+    pub(crate) canary: crate::canary::Canary,
 }
 
 impl Shared {
@@ -95,6 +97,8 @@ impl Shared {
             compared: &self.compared,
             stats: &mut self.stats,
             delegate: &mut self.delegate,
+            #[cfg(feature = "sim")]
+            canary: self.canary,
         }
     }
 }
@@ -119,6 +123,8 @@ impl Node {
             compared: Compared::default(),
             stats,
             delegate: None,
+            #[cfg(feature = "sim")]
+            canary: crate::canary::Canary::None,
         };
         Node {
             shared,
@@ -172,12 +178,15 @@ impl Node {
         match opened {
             Ok(plain) => {
                 ctx.arrived_plain = !sealed;
+                let alone = packet::is_one_message(plain);
                 let mut scratch = std::mem::take(&mut ctx.scratch);
                 packet::for_each_message(plain, &mut scratch, &mut |message| {
-                    self.on_message(ctx, from, message)
+                    self.on_message(ctx, from, message, alone)
                 });
                 ctx.scratch = scratch;
-                self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
+                if !alone {
+                    self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
+                }
             }
             Err(reason) => self.shared.scope(ctx).drop_input(reason, Some(from)),
         }
@@ -336,7 +345,14 @@ impl Node {
         (end < view.index_end()).then_some(MemberIndex(end))
     }
 
-    fn on_message(&mut self, ctx: &mut Context, from: SocketAddr, message: Result<Message<'_>, DecodeError>) {
+    /// A message of a datagram; `alone`: it is the only one.
+    fn on_message(
+        &mut self,
+        ctx: &mut Context,
+        from: SocketAddr,
+        message: Result<Message<'_>, DecodeError>,
+        alone: bool,
+    ) {
         let scope = &mut self.shared.scope(ctx);
         match message {
             Err(error) => scope.drop_input(error, Some(from)),
@@ -347,8 +363,9 @@ impl Node {
             Ok(Message::Suspect(suspect)) => {
                 self.swim.on_suspect(scope, &suspect, Source::Gossip, Some(from))
             }
-            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, &alive, Source::Gossip, Some(from)),
+            Ok(Message::Alive(alive)) => self.swim.on_alive(scope, alive, Source::Gossip, Some(from)),
             Ok(Message::Dead(dead)) => self.swim.on_dead(scope, &dead, Source::Gossip, Some(from)),
+            Ok(Message::User(bytes)) if alone => self.top.on_message(scope, Some(from), bytes),
             Ok(Message::User(bytes)) => self.top.on_datagram_message(scope, from, bytes),
             Ok(Message::Reconcile(step)) => self.on_reconcile(ctx, from, &step),
             Ok(Message::Err(_)) => scope.drop_input(DecodeError::MisplacedType, Some(from)),

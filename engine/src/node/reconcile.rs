@@ -255,7 +255,7 @@ impl Node {
             return;
         }
         #[cfg(feature = "sim")]
-        if self.swim.canary == crate::canary::Canary::AnnouncesAnOldDigest {
+        if self.shared.canary == crate::canary::Canary::AnnouncesAnOldDigest {
             return;
         }
         let messages = self.top.messages_digest();
@@ -492,7 +492,7 @@ fn apply_member(
             state,
             versions: record.versions.into(),
         };
-        swim.merge_state(scope, &state, source);
+        swim.merge_state(scope, state, source);
     }
     let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, record.name) else { return };
     let status = MemberStatus::from_number(record.status);

@@ -43,9 +43,6 @@ impl Node {
 
     /// Makes the node break a rule, for tests of the checkers.
     pub(crate) fn set_canary(&mut self, canary: Canary) {
-        self.swim.canary = canary;
-        if let Ok(serf) = self.top.serf() {
-            serf.canary = canary;
-        }
+        self.shared.canary = canary;
     }
 }

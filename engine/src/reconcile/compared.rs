@@ -19,7 +19,16 @@ const AGE_UNIT: Duration = Duration::from_millis(100);
 
 impl Compared {
     /// Takes the digests of view and messages after an input.
+    #[inline]
     pub(crate) fn observe(&mut self, view: &Digest, messages: u64, now: Time) {
+        let Extension { members, count, messages: before, gone, .. } = self.extension;
+        let (alive, is_gone) = (view.alive(), (view.gone() >> 32) as u32);
+        if (members, count, before, gone) != (alive.sum, alive.count, messages, is_gone) {
+            self.change(view, messages, now);
+        }
+    }
+
+    fn change(&mut self, view: &Digest, messages: u64, now: Time) {
         let alive = view.alive();
         if self.extension.members != alive.sum {
             self.members_changed_at = now;

@@ -294,6 +294,12 @@ impl Roster {
         self.facts[fact.0 as usize].read(&self.bytes)
     }
 
+    /// The incarnation of such a fact.
+    #[inline]
+    pub(crate) fn incarnation(&self, fact: FactIndex) -> Incarnation {
+        self.facts[fact.0 as usize].incarnation
+    }
+
     /// Takes one more reference to a fact.
     pub fn retain_fact(&mut self, fact: FactIndex) {
         self.facts[fact.0 as usize].references += 1;

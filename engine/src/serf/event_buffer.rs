@@ -18,6 +18,8 @@ use crate::wire::serf::SlotRef;
 /// Events of one Lamport time that are carried. More of them are only possible if that many nodes send at the
 /// same moment; further ones are recognised, but not carried.
 const SLOT_EVENTS_MAX: usize = 256;
+/// Events of one time that are compared byte by byte with one that arrives; further ones are recognised by their hash.
+const COMPARED_MAX: usize = 4;
 /// Bytes of the events that are carried, each with [`EVENT_EXTRA_BYTES`]: room for 512 events of the largest size
 /// that Serf lets a user send, and with the members of a large cluster less than any peer takes.
 pub(crate) const EVENT_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -56,6 +58,14 @@ struct Slot {
 }
 
 impl Slot {
+    fn knows(&self, name: &str, payload: &[u8]) -> bool {
+        // Mostly a time has one event or two, and comparing them takes less than a hash.
+        let compared = self.events.iter().take(COMPARED_MAX);
+        compared.into_iter().any(|(known, data)| known == name && data[..] == *payload)
+            || self.events.len().min(COMPARED_MAX) < self.seen.len()
+                && self.seen.contains(&hash(name, payload))
+    }
+
     fn encoded_bytes(&self) -> usize {
         self.events.iter().map(|(name, payload)| name.len() + payload.len() + EVENT_ENCODED_BYTES).sum()
     }
@@ -70,7 +80,7 @@ impl EventBuffer {
     /// Whether an event is remembered.
     pub(crate) fn knows(&self, ltime: LamportTime, name: &str, payload: &[u8]) -> bool {
         let slot = self.slots.get(place(ltime)).and_then(Option::as_ref);
-        slot.is_some_and(|slot| slot.ltime == ltime && slot.seen.contains(&hash(name, payload)))
+        slot.is_some_and(|slot| slot.ltime == ltime && slot.knows(name, payload))
     }
 
     /// Remembers an event. Returns false if it is known.
@@ -145,10 +155,14 @@ impl EventBuffer {
     }
 
     /// The clock moved on: forgets what became too old.
+    #[inline]
     pub(crate) fn advance(&mut self, clock: LamportTime) {
-        if self.slots.is_empty() || clock <= self.advanced_to {
-            return;
+        if clock > self.advanced_to && !self.slots.is_empty() {
+            self.advance_to(clock);
         }
+    }
+
+    fn advance_to(&mut self, clock: LamportTime) {
         let steps = clock.0 - self.advanced_to.0;
         self.advanced_to = clock;
         let slots = EVENT_SLOTS as u64;

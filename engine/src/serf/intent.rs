@@ -146,6 +146,9 @@ impl Serf {
 
     /// Takes the intent that waited for a member which just came. Returns the member's first status.
     pub(super) fn apply_buffered(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> MemberStatus {
+        if self.intents.waiting.is_empty() {
+            return MemberStatus::Alive;
+        }
         let seen = scope.view.get(member).map(|known| known.status_ltime).unwrap_or_default();
         match self.intents.waiting.remove(scope.ctx.roster.name(member)) {
             Some(waiting) if waiting.ltime > seen => {

@@ -53,7 +53,12 @@ impl LamportClock {
 
     /// Takes note of the time of a message: the clock is then later. False if the time is refused; the clock is
     /// then unchanged.
+    #[inline]
     pub(crate) fn witness(&mut self, seen: LamportTime, now: Time) -> bool {
+        seen.0 < self.time && is_valid(seen.0) || self.advance(seen, now)
+    }
+
+    fn advance(&mut self, seen: LamportTime, now: Time) -> bool {
         let step = seen.0.saturating_sub(self.time);
         if !is_valid(seen.0) || step > STEP_MAX || step > LARGE_STEP && !self.takes_large_step(now) {
             return false;

@@ -35,7 +35,7 @@ use crate::dissemination::{Class, Source};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Member, MemberEventKind, MemberRef, Notice, SnapshotRecord};
 use crate::roster::{MemberIndex, Roster};
-use crate::scope::Scope;
+use crate::scope::{Scope, breaks};
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
@@ -69,8 +69,6 @@ pub(crate) struct Serf {
     prune_when_gone: BTreeSet<MemberIndex>,
     /// The newest Lamport times in the snapshot.
     recorded: Recorded,
-    #[cfg(feature = "sim")]
-    pub(crate) canary: crate::canary::Canary,
     /// A vote about this node's name is under way.
     defending: bool,
     /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
@@ -109,8 +107,6 @@ impl Serf {
                 events: recorded(restored.event_clock),
                 queries: recorded(restored.query_clock),
             },
-            #[cfg(feature = "sim")]
-            canary: crate::canary::Canary::None,
             defending: false,
             hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
@@ -167,6 +163,7 @@ impl Serf {
     /// A serf message arrived.
     pub(crate) fn on_message(&mut self, scope: &mut Scope<'_>, from: Option<SocketAddr>, bytes: &[u8]) {
         match SerfMessage::decode(bytes) {
+            Ok(SerfMessage::Leave(leave)) if leave.prune && breaks!(scope, IgnoresPrunes) => {}
             Ok(SerfMessage::Leave(leave)) => {
                 let sight = self.on_leave_intent(scope, &leave);
                 pass_on(scope, Class::Intent, bytes, sight);
@@ -234,6 +231,9 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
+        if breaks!(scope, SetsItsClockBack) {
+            self.event_clock = LamportClock::restored(event.ltime.0);
+        }
         self.events.advance(self.event_clock.time());
         if self.events.is_too_old(self.event_clock.time(), event.ltime) {
             scope.stats.count_drop(DropReason::EventTooOld);
@@ -248,9 +248,7 @@ impl Serf {
         }
         let known = self.events.knows(event.ltime, event.name, &event.payload);
         let sight = if known { Sight::Repeated } else { Sight::First };
-        #[cfg(feature = "sim")]
-        let known = known && self.canary != crate::canary::Canary::ForgetsEvents;
-        if known {
+        if known && !breaks!(scope, ForgetsEvents) {
             return sight;
         }
         let payload = Bytes::copy_from_slice(&event.payload);
@@ -277,6 +275,9 @@ impl Serf {
     fn on_gone_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let Some(known) = scope.view.get(member) else { return };
         let (status, kind) = match (known.status, known.swim) {
+            (MemberStatus::Leaving, _) if breaks!(scope, ForgetsLeaves) => {
+                (MemberStatus::Failed, MemberEventKind::Failed)
+            }
             (MemberStatus::Leaving, _) | (MemberStatus::Alive, SwimState::Left) => {
                 (MemberStatus::Left, MemberEventKind::Leave)
             }
@@ -407,6 +408,7 @@ enum Sight {
 }
 
 /// Passes a message on that was seen for the first time.
+#[inline]
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
         // No packet has room for a longer one: it would wait for ever.

@@ -11,7 +11,7 @@ use crate::dissemination::{Class, Source, ceil_log10};
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
-use crate::scope::Scope;
+use crate::scope::{Scope, breaks};
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{PING, PREFIX, Votes, is_about_keys};
 use crate::serf::seen_queries::SeenQueries;
@@ -319,7 +319,21 @@ impl Serf {
 
     /// A query of this node is over.
     pub(crate) fn on_query_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
+        if breaks!(scope, NeverEndsQueries) {
+            return;
+        }
         let ltime = LamportTime(u64::from(key.generation) << 32 | u64::from(key.subject));
+        if breaks!(scope, EndsQueriesTwice)
+            && let Some(Running { asker: Asker::Application(ticket), .. }) = self.queries.running.get(&ltime)
+        {
+            scope.ctx.out.completions.push((scope.node, *ticket, Completion::QueryDone));
+            return scope.schedule(
+                scope.now() + Duration::from_secs(1),
+                key.kind,
+                key.subject,
+                key.generation,
+            );
+        }
         if let Some(running) = self.queries.running.remove(&ltime) {
             match running.asker {
                 Asker::Application(ticket) => {

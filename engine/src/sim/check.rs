@@ -28,6 +28,67 @@ const DIRECT_BYTES_MAX: usize = 2048;
 /// The checksum is not part of the packet budget, as in memberlist.
 const CHECKSUM_BYTES: usize = 5;
 
+/// A rule that is checked on every transition.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Lamport clocks never fall.
+    ClocksNeverFall,
+    /// Queues stay within their limit.
+    QueuesStayShort,
+    /// Only the owner raises its incarnation.
+    OwnersRaise,
+    /// Who left or was pruned does not come back as it was.
+    DepartedStayGone,
+    /// An incarnation never falls.
+    IncarnationsNeverFall,
+    /// Nobody comes back without a higher incarnation.
+    ReturnsAreAnnounced,
+    /// Who announced that it leaves is not shown as failed.
+    LeaversDoNotFail,
+    /// A node announces the digest of its view.
+    DigestsAreTrue,
+    /// Datagrams stay within the size limit.
+    DatagramsFit,
+    /// No event is delivered twice.
+    EventsComeOnce,
+    /// A query ends once and for all.
+    QueriesEndOnce,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Rule; 11] = [
+        Rule::ClocksNeverFall,
+        Rule::QueuesStayShort,
+        Rule::OwnersRaise,
+        Rule::DepartedStayGone,
+        Rule::IncarnationsNeverFall,
+        Rule::ReturnsAreAnnounced,
+        Rule::LeaversDoNotFail,
+        Rule::DigestsAreTrue,
+        Rule::DatagramsFit,
+        Rule::EventsComeOnce,
+        Rule::QueriesEndOnce,
+    ];
+
+    /// The rule in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rule::ClocksNeverFall => "Lamport clocks never fall",
+            Rule::QueuesStayShort => "queues stay within their limit",
+            Rule::OwnersRaise => "only the owner raises its incarnation",
+            Rule::DepartedStayGone => "who left or was pruned does not come back as it was",
+            Rule::IncarnationsNeverFall => "an incarnation never falls",
+            Rule::ReturnsAreAnnounced => "nobody comes back without a higher incarnation",
+            Rule::LeaversDoNotFail => "who announced that it leaves is not shown as failed",
+            Rule::DigestsAreTrue => "a node announces the digest of its view",
+            Rule::DatagramsFit => "datagrams stay within the size limit",
+            Rule::EventsComeOnce => "no event is delivered twice",
+            Rule::QueriesEndOnce => "a query ends once and for all",
+        }
+    }
+}
+
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -36,14 +97,14 @@ pub struct Violation {
     /// Which node broke it.
     pub node: NodeId,
     /// The rule.
-    pub rule: &'static str,
+    pub rule: Rule,
     /// What happened.
     pub detail: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} n{}: {}: {}", self.at, self.node.0 + 1, self.rule, self.detail)
+        write!(f, "{} n{}: {}: {}", self.at, self.node.0 + 1, self.rule.as_str(), self.detail)
     }
 }
 
@@ -97,12 +158,12 @@ impl Checker {
         let clocks = node.clocks();
         if (0..3).any(|place| clocks[place] < shadow.clocks[place]) {
             let detail = format!("{:?} after {:?}", clocks, shadow.clocks);
-            self.broken(at, id, "Lamport clocks never fall", detail);
+            self.broken(at, id, Rule::ClocksNeverFall, detail);
         }
         shadow.clocks = clocks;
         let (depths, max) = (node.queue_depths(), node.config().queue_depth_max);
         if depths.iter().any(|&depth| depth > max) {
-            self.broken(at, id, "queues stay within their limit", format!("{depths:?} above {max}"));
+            self.broken(at, id, Rule::QueuesStayShort, format!("{depths:?} above {max}"));
         }
         shadow.entries.resize(node.view().index_end() as usize, None);
         for (place, before) in shadow.entries.iter_mut().enumerate() {
@@ -119,12 +180,12 @@ impl Checker {
                 *owned = incarnation.max(*owned);
             } else if incarnation > self.owned.get(&member).copied().unwrap_or_default() {
                 let detail = format!("{} at {}", roster.name(member), incarnation.0);
-                self.broken(at, id, "only the owner raises its incarnation", detail);
+                self.broken(at, id, Rule::OwnersRaise, detail);
             }
             let moved = |old: &Held| old.known.swim == SwimState::Left && old.addr != now.addr;
             if let Some(old) = old.filter(|old| is_revived(old, &now)) {
                 let name = roster.name(member);
-                let rule = "who left or was pruned does not come back as it was";
+                let rule = Rule::DepartedStayGone;
                 self.broken(at, id, rule, format!("{name}: {} became {}", old.text(), now.text()));
             }
             if let Some(old) = old.filter(|old| !moved(old))
@@ -138,7 +199,7 @@ impl Checker {
         if node.config().extensions && !node.has_left() && node.announced_digest() != digest_of(node, roster)
         {
             let detail = format!("{:016x}", node.announced_digest());
-            self.broken(at, id, "a node announces the digest of its view", detail);
+            self.broken(at, id, Rule::DigestsAreTrue, detail);
         }
     }
 
@@ -148,7 +209,7 @@ impl Checker {
         let max = if direct { DIRECT_BYTES_MAX } else { UDP_PACKET_BYTES_MAX + CHECKSUM_BYTES };
         if bytes.len() > max {
             let detail = format!("{} bytes", bytes.len());
-            self.broken(at, node.shared.id, "datagrams stay within the size limit", detail);
+            self.broken(at, node.shared.id, Rule::DatagramsFit, detail);
         }
     }
 
@@ -157,7 +218,7 @@ impl Checker {
         let Event::User { ltime, name, payload, .. } = event else { return };
         let shadow = self.shadows.entry(id).or_default();
         if !shadow.delivered.insert((ltime.0, name.clone(), payload.to_vec())) {
-            self.broken(at, id, "no event is delivered twice", format!("{name} of {}", ltime.0));
+            self.broken(at, id, Rule::EventsComeOnce, format!("{name} of {}", ltime.0));
         }
     }
 
@@ -171,11 +232,11 @@ impl Checker {
             _ => false,
         };
         if is_over {
-            self.broken(at, id, "a query ends once and for all", format!("{completion:?}"));
+            self.broken(at, id, Rule::QueriesEndOnce, format!("{completion:?}"));
         }
     }
 
-    fn broken(&mut self, at: Time, node: NodeId, rule: &'static str, detail: String) {
+    fn broken(&mut self, at: Time, node: NodeId, rule: Rule, detail: String) {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(Violation { at, node, rule, detail });
         }
@@ -216,21 +277,21 @@ fn held(node: &Node, roster: &Roster, member: MemberIndex) -> Option<Held> {
 }
 
 /// Which rule a step of one entry breaks.
-fn broken_rule(old: Known, before: Incarnation, new: Known, now: Incarnation) -> Option<&'static str> {
+fn broken_rule(old: Known, before: Incarnation, new: Known, now: Incarnation) -> Option<Rule> {
     use MemberStatus::{Failed, Leaving, Left};
     if old.swim == SwimState::Absent {
         // Forgotten by SWIM: it may come back with any incarnation.
         return None;
     }
     if now < before {
-        return Some("an incarnation never falls");
+        return Some(Rule::IncarnationsNeverFall);
     }
     let accused = matches!(old.swim, SwimState::Suspect | SwimState::Dead | SwimState::Left);
     if accused && new.swim == SwimState::Alive && now <= before {
-        return Some("nobody comes back without a higher incarnation");
+        return Some(Rule::ReturnsAreAnnounced);
     }
     if matches!(old.status, Leaving | Left) && new.status == Failed {
-        return Some("who announced that it leaves is not shown as failed");
+        return Some(Rule::LeaversDoNotFail);
     }
     None
 }

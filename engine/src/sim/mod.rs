@@ -24,7 +24,7 @@ mod watch;
 pub use crate::canary::Canary;
 pub use crate::duration::Span;
 pub use crate::swim::push_pull_scale;
-pub use check::{Violation, settle_bound};
+pub use check::{Rule, Violation, settle_bound};
 pub use delays::Delays;
 pub use measure::{Departures, Measures, Traffic};
 pub use moment::Moment;

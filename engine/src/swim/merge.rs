@@ -29,26 +29,26 @@ impl Swim {
             }
             let Some(state) = frame.next_node(offset) else { return true };
             if !next.is_known(scope, &state) {
-                self.merge_state(scope, &state, source);
+                self.merge_state(scope, state, source);
             }
         }
         false
     }
 
     /// Merges one record of a state.
-    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, state: &NodeState<'_>, source: Source) {
+    pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, state: NodeState<'_>, source: Source) {
         let (node, incarnation) = (state.name, state.incarnation);
         match state.state {
             WireState::Alive => {
                 let alive = Alive {
                     incarnation,
                     node,
-                    addr: state.addr.clone(),
+                    addr: state.addr,
                     port: state.port,
-                    meta: state.meta.clone(),
-                    versions: state.versions.clone(),
+                    meta: state.meta,
+                    versions: state.versions,
                 };
-                self.on_alive(scope, &alive, source, None);
+                self.on_alive(scope, alive, source, None);
             }
             WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source, None),
             // Others may be wrong about a dead member: it gets the chance to refute.

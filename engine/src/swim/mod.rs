@@ -44,8 +44,6 @@ pub(crate) struct Swim {
     prober: Prober,
     suspicions: HashMap<MemberIndex, Suspicion, foldhash::fast::FixedState>,
     suspicion_generation: u32,
-    #[cfg(feature = "sim")]
-    pub(crate) canary: crate::canary::Canary,
     /// Tombstones sent since the last probe to members that announced themselves as they were before they left.
     challenges: u32,
     unanswered: Unanswered,
@@ -64,8 +62,6 @@ impl Swim {
             prober: Prober::default(),
             suspicions: HashMap::default(),
             suspicion_generation: 0,
-            #[cfg(feature = "sim")]
-            canary: crate::canary::Canary::None,
             challenges: 0,
             unanswered: Unanswered::default(),
             steps: IncarnationSteps::default(),

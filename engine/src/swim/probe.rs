@@ -14,7 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::random::Permutation;
 use crate::roster::MemberIndex;
-use crate::scope::Scope;
+use crate::scope::{Scope, breaks};
 use crate::swim::Swim;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -135,8 +135,14 @@ impl Swim {
         // connection, not against the target.
         let missed = probe.nacks_expected.saturating_sub(probe.nacks);
         self.awareness.apply(if probe.nacks_expected > 0 { missed as i32 } else { 1 });
-        let Some(incarnation) = scope.view.incarnation(&scope.ctx.roster, probe.target) else { return };
+        let Some(mut incarnation) = scope.view.incarnation(&scope.ctx.roster, probe.target) else { return };
         scope.stats.probes_failed += 1;
+        if breaks!(scope, IgnoresFailedProbes) {
+            return;
+        }
+        if breaks!(scope, RaisesOthersIncarnations) {
+            incarnation.0 += 1;
+        }
         scope.notice(Notice::SuspectNoAck { name: name.clone() });
         let from = scope.config.node_name.clone();
         self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own, None);
@@ -152,7 +158,7 @@ impl Swim {
         }
         let to = reply_address(scope, ping.source_node, (&ping.source_addr, ping.source_port), from);
         let payload = scope.take_ack_payload();
-        let extension = ping.extension.and(scope.extension());
+        let extension = ping.extension.and_then(|_| scope.extension());
         let ack = Ack { seq: ping.seq, payload: (&payload[..]).into(), extension };
         scope.send_message(to, |out| ack.encode(out));
         *scope.ack_payload = payload;
@@ -383,5 +389,6 @@ fn send_indirect_ping(
 /// datagram came from. Nobody can have replies sent to a third address.
 fn reply_address(scope: &Scope<'_>, node: &str, (addr, port): (&[u8], u16), from: SocketAddr) -> SocketAddr {
     let named = ip_from_bytes(addr).filter(|_| port != 0).map(|ip| SocketAddr::new(ip, port));
-    named.filter(|&named| scope.is_member_at(node, named)).unwrap_or(from)
+    // Mostly it is the same address, and no member needs to be looked up.
+    named.filter(|&named| named != from && scope.is_member_at(node, named)).unwrap_or(from)
 }

@@ -10,8 +10,9 @@ use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::Notice;
 use crate::roster::MemberIndex;
-use crate::scope::Scope;
+use crate::scope::{Scope, breaks};
 use crate::swim::Swim;
+use crate::swim::incarnation::INCARNATION_MAX;
 use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, MemberStatus, SwimState};
@@ -57,11 +58,10 @@ impl Swim {
     pub(crate) fn on_alive(
         &mut self,
         scope: &mut Scope<'_>,
-        alive: &Alive<'_>,
+        mut alive: Alive<'_>,
         source: Source,
         from: Option<SocketAddr>,
     ) {
-        let mut alive = alive.clone();
         if alive.port == 0 {
             // A peer of protocol 1 sends no port: memberlist then takes the receiver's.
             alive.port = scope.config.advertise.port();
@@ -74,7 +74,9 @@ impl Swim {
             return scope.drop_input(DecodeError::BadVersions, from);
         }
         let is_allowed = |ip| scope.config.allows(ip);
-        if !is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())) {
+        if !scope.config.allows_all()
+            && (!is_allowed(address_of(&alive)) || from.is_some_and(|from| !is_allowed(from.ip())))
+        {
             return scope.drop_input(DropReason::AddressNotAllowed, from);
         }
         if !scope.config.allows_name(alive.node) {
@@ -93,8 +95,9 @@ impl Swim {
             return;
         }
         if let Some((_, known)) = listed
+            && known.swim == SwimState::Absent
             && is_older_than_tombstone(scope, known, &alive)
-            && !self.revives_the_departed()
+            && !breaks!(scope, RevivesTheDeparted)
         {
             return self.send_tombstone(scope, known, &alive);
         }
@@ -138,10 +141,9 @@ impl Swim {
             return;
         }
         let took_new_address = moved && known.swim == SwimState::Left;
-        #[cfg(feature = "sim")]
-        let took_new_address = took_new_address
-            || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
-        if alive.incarnation <= incarnation && !took_new_address {
+        let errs = breaks!(scope, RevivesTheDead) && known.swim == SwimState::Dead
+            || breaks!(scope, BelievesOldNews) && alive.incarnation < incarnation;
+        if alive.incarnation <= incarnation && !took_new_address && !errs {
             if alive.incarnation == incarnation && known.swim == SwimState::Alive {
                 repeated(scope, member, source);
             }
@@ -280,15 +282,6 @@ impl Swim {
         may
     }
 
-    /// For simulations: whether this node breaks the rule of tombstones.
-    fn revives_the_departed(&self) -> bool {
-        #[cfg(feature = "sim")]
-        let revives = self.canary == crate::canary::Canary::RevivesTheDeparted;
-        #[cfg(not(feature = "sim"))]
-        let revives = false;
-        revives
-    }
-
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
         self.incarnation = incarnation;
         let addr = scope.config.advertised_ip();
@@ -308,6 +301,7 @@ impl Swim {
     }
 
     /// Whether a message may name this incarnation of a member; counts it if not.
+    #[inline]
     fn believes(
         &mut self,
         scope: &mut Scope<'_>,
@@ -315,7 +309,11 @@ impl Swim {
         named: Incarnation,
         source: Source,
     ) -> bool {
-        let known = known.map(|known| scope.ctx.roster.fact(known.fact).incarnation);
+        let known = known.map(|known| scope.ctx.roster.incarnation(known.fact));
+        // Most messages say nothing new.
+        if known.is_some_and(|known| named <= known && known.0 <= INCARNATION_MAX) {
+            return true;
+        }
         let believed = source == Source::Own || self.steps.believe(known, named, source, scope.now());
         if !believed {
             scope.drop_input(DropReason::IncarnationRefused, None);
@@ -333,8 +331,7 @@ impl Swim {
         from: &str,
         sender: Option<SocketAddr>,
     ) {
-        #[cfg(feature = "sim")]
-        if self.canary == crate::canary::Canary::IgnoresAccusations {
+        if breaks!(scope, IgnoresAccusations) {
             return;
         }
         self.incarnation = Incarnation(accused.max(self.incarnation).0 + 1);
@@ -436,19 +433,19 @@ impl Swim {
 }
 
 /// A message says what the view has already.
+#[inline]
 fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
     if source == Source::Gossip {
         scope.member_repeated(member);
     }
 }
 
-/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
+/// Whether a member that SWIM has dropped, because it left or was erased, is announced as it was before.
 /// Under another address it is a new member.
 fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
     let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
     let fact = scope.ctx.roster.fact(known.fact);
-    known.swim == SwimState::Absent
-        && departed
+    departed
         && alive.incarnation <= fact.incarnation
         && fact.socket_addr() == SocketAddr::new(address_of(alive), alive.port)
 }

@@ -277,10 +277,10 @@ impl<'a> Reader<'a> {
             Struct::Map(pairs) => {
                 for _ in 0..pairs {
                     let name = self.raw()?;
-                    // Lengths and first letters distinguish nearly all names; comparing whole names costs a call.
+                    // Lengths and last letters distinguish nearly all names; comparing whole names costs a call.
                     let is_it = |known: &&str| {
                         let known = known.as_bytes();
-                        known.len() == name.len() && known.first() == name.first() && known == name
+                        known.len() == name.len() && known.last() == name.last() && known == name
                     };
                     match names.iter().position(is_it) {
                         Some(place) => field(self, place)?,

@@ -29,6 +29,11 @@ pub struct Scratch {
     buffers: Vec<Vec<u8>>,
 }
 
+/// Whether an opened packet is one message, neither a compound nor compressed.
+pub fn is_one_message(plain: &[u8]) -> bool {
+    !matches!(plain.first(), Some(&COMPOUND | &COMPRESS))
+}
+
 /// Calls `visit` with every message of an opened packet, or with why a part of it is refused. Whole parts
 /// of a compound that is cut are visited.
 pub fn for_each_message(
@@ -64,7 +69,7 @@ struct Walk<'s, F> {
 
 impl<F: FnMut(Step<'_>)> Walk<'_, F> {
     fn walk(&mut self, bytes: &[u8], depth: u32) {
-        if !matches!(bytes.first(), Some(&COMPOUND | &COMPRESS)) {
+        if is_one_message(bytes) {
             let message = match Message::decode(bytes) {
                 Ok(Message::Err(_)) => Err(DecodeError::MisplacedType),
                 message => message,

@@ -54,7 +54,9 @@ impl<'a> Ping<'a> {
         write_str_field(out, "Node", self.node);
         write_uint_field(out, "SeqNo", u64::from(self.seq.0));
         write_source(out, &self.source_addr, self.source_port, self.source_node);
-        write_extension(out, self.extension);
+        if let Some(extension) = &self.extension {
+            write_extension(out, extension);
+        }
     }
 }
 
@@ -146,15 +148,15 @@ impl<'a> Ack<'a> {
         write_raw(out, b"Payload");
         write_raw_or_nil(out, &self.payload);
         write_uint_field(out, "SeqNo", u64::from(self.seq.0));
-        write_extension(out, self.extension);
+        if let Some(extension) = &self.extension {
+            write_extension(out, extension);
+        }
     }
 }
 
-fn write_extension(out: &mut Vec<u8>, extension: Option<Extension>) {
-    if let Some(extension) = extension {
-        write_raw(out, EXTENSION_KEY.as_bytes());
-        write_raw(out, &extension.encode());
-    }
+fn write_extension(out: &mut Vec<u8>, extension: &Extension) {
+    write_raw(out, EXTENSION_KEY.as_bytes());
+    write_raw(out, &extension.encode());
 }
 
 /// I got no answer either.
