@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use oracle::serf;
-use thane_loadgen::report::Report;
+use thane_loadgen::report::{Policy, Report, Verdict};
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ fn a_small_cluster_is_measured_beside_its_simulation() {
         let subject = report.subjects.iter().find(|subject| subject.name == side).unwrap();
         subject.measure(id).map(|measure| measure.values.clone()).unwrap_or_default()
     };
-    for side in ["serf", "simulated"] {
+    for side in ["serf", "simulated as serf"] {
         assert_eq!(values("event.missed", side), [0.0, 0.0], "{table}");
         assert_eq!(values("crash.missed", side), [0.0], "{table}");
         // A suspicion takes at least one protocol period, and its confirmation four.
@@ -81,8 +81,17 @@ fn a_small_cluster_is_measured_beside_its_simulation() {
             _ => assert!((0.9..2.6).contains(&rate[0]), "{side}: a ping and an ack a second: {rate:?}"),
         }
     }
-    let simulated = report.subjects.iter().find(|subject| subject.name == "simulated").unwrap();
+    let simulated = report.subjects.iter().find(|subject| subject.name == "simulated as serf").unwrap();
     assert!(simulated.criteria.iter().any(|criterion| criterion.name.starts_with("agrees with serf: event")));
+    let verdict = |row: &str| {
+        let name = format!("agrees with serf: {row}");
+        simulated.criteria.iter().find(|criterion| criterion.name == name).map(|criterion| criterion.verdict)
+    };
+    for row in ["event: agents not reached", "kill: agents that did not report it"] {
+        assert_eq!(verdict(row), Some(Verdict::Pass), "{table}");
+    }
+    assert!(simulated.criteria.iter().all(|criterion| criterion.verdict != Verdict::Fail), "{table}");
+    assert!(report.subjects.iter().all(|subject| subject.policy == Some(Policy::Classic)));
     assert!(report.subjects.iter().all(|subject| subject.curves.len() == 2), "events and kills");
     assert_eq!(processes_with("127.42.202."), 0, "all agents have ended");
 }

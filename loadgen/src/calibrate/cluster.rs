@@ -3,12 +3,14 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use thane_engine::config::DisseminationPolicy;
 use thane_engine::ipc::{EventRequest, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
 use thane_engine::random::Random;
 
 use super::options::Options;
 use crate::addresses::Addresses;
 use crate::agent::{Agent, Launch, program, title};
+use crate::report::Policy;
 use crate::stop::Stop;
 
 /// Time for agents to know each other, at most.
@@ -142,6 +144,10 @@ impl<'a> Cluster<'a> {
         }
         if !self.options.compression() {
             flags.push("-disable-compression".to_owned());
+        }
+        // Serf has no such flag.
+        if self.options.policy != DisseminationPolicy::Classic && title(self.word) != "serf" {
+            flags.push(format!("-dissemination={}", Policy::from(self.options.policy).as_str()));
         }
         let agent = Agent::start(&Launch {
             title: title(self.word),

@@ -1,5 +1,6 @@
 //! `thane-loadgen calibrate`: real agents and the simulator, measured in the same way.
 
+mod agreement;
 mod capture;
 mod cluster;
 mod namespace;
@@ -9,11 +10,12 @@ mod report;
 mod samples;
 mod simulated;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 pub(crate) use self::options::Options;
 use self::real::{Counted, Run};
-use self::report::{SIMULATED, Side, Sides};
+use self::report::{Kind, Side, Sides};
 use self::samples::Samples;
 use crate::agent::title;
 use crate::arguments::Failure;
@@ -44,9 +46,11 @@ fn measure(sides: &mut Sides<'_>, stop: &Stop) -> Result<(), String> {
     let (options, counts) = (sides.options, sides.not_counted.is_none());
     let progress = Progress::default();
     progress.phase("calibrate");
-    let total = (options.runs * (options.agents.len() as u64 + 1)) as f64;
-    for word in options.agents.iter().map(Some).chain([None]) {
-        let name = word.map_or(SIMULATED.to_owned(), |word| title(word));
+    let kinds: BTreeSet<Kind> = options.agents.iter().map(|word| Kind::of(&title(word))).collect();
+    let total = (options.runs * (options.agents.len() + kinds.len()) as u64) as f64;
+    let reals = options.agents.iter().map(|word| (Some(word), Kind::of(&title(word))));
+    for (word, kind) in reals.chain(kinds.iter().map(|&kind| (None, kind))) {
+        let name = word.map_or(kind.simulated().to_owned(), |word| title(word));
         let done = (sides.sides.len() as u64 * options.runs) as f64;
         let (mut samples, mut counted, started) = (Samples::default(), Counted::default(), Instant::now());
         let mut measured = 0;
@@ -67,7 +71,7 @@ fn measure(sides: &mut Sides<'_>, stop: &Stop) -> Result<(), String> {
                 }
                 None => {
                     tell("playing");
-                    simulated::measure(options, seed, stop, samples)?;
+                    simulated::measure(options, kind, seed, stop, samples)?;
                 }
             }
             measured += 1;
@@ -81,7 +85,8 @@ fn measure(sides: &mut Sides<'_>, stop: &Stop) -> Result<(), String> {
             Err(_) => Ended::Failed,
         };
         let seconds = started.elapsed().as_secs_f64() / f64::from(measured.max(1));
-        sides.sides.push(Side { title: name, samples, counted, seconds, ended });
+        let simulated = word.is_none();
+        sides.sides.push(Side { title: name, kind, simulated, samples, counted, seconds, ended });
         result?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use thane_engine::config::RawConfig;
+use thane_engine::config::{DisseminationPolicy, RawConfig};
 use thane_engine::sim::push_pull_scale;
 
 use crate::addresses::Addresses;
@@ -50,6 +50,10 @@ pub(crate) struct Options {
     /// Real agents run with -disable-compression, simulated ones without compression too
     #[arg(long)]
     no_compression: bool,
+    /// How news reaches all members: classic or eager; of Thane's agents and of the simulated nodes. Serf's agents do
+    /// as they do
+    #[arg(long, value_name = "WORD", default_value = "classic")]
+    pub(crate) policy: DisseminationPolicy,
     /// The seed of the first run; choices of the real runs follow from it too
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
@@ -138,6 +142,7 @@ mod tests {
             ("--agent serf,", "for '--agent <LIST>'"),
             ("--first 10.0.0.1", "10 addresses from 10.0.0.1 on leave 127.0.0.0/8"),
             ("--idle 5x", "write a duration"),
+            ("--policy x", "unknown policy \"x\": use \"classic\" or \"eager\""),
             ("--bogus", "unexpected argument '--bogus'"),
             ("10", "unexpected argument '10'"),
         ] {

@@ -5,19 +5,43 @@ use std::fmt::Write;
 
 use thane_engine::duration::Span;
 
+use super::agreement::Agreement;
 use super::options::Options;
 use super::real::Counted;
-use super::samples::{self, Row, Samples};
+use super::samples::{Row, Samples};
 use crate::report::{Agents, Criterion, Ended, Made, Medium, Policy, Report, Run, Subject, Verdict};
 use crate::spread::Spread;
 
-/// The title of the simulated side.
-pub(crate) const SIMULATED: &str = "simulated";
+/// Whose ways a side has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Serf's: no extensions, policy classic.
+    Serf,
+    /// Thane's.
+    Thane,
+}
+
+impl Kind {
+    /// The kind of the agent of that title.
+    pub(crate) fn of(title: &str) -> Kind {
+        if title == "serf" { Kind::Serf } else { Kind::Thane }
+    }
+
+    /// The title of the simulated side.
+    pub(crate) fn simulated(self) -> &'static str {
+        match self {
+            Kind::Serf => "simulated as serf",
+            Kind::Thane => "simulated",
+        }
+    }
+}
 
 /// One side of the comparison.
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) title: String,
+    pub(crate) kind: Kind,
+    pub(crate) simulated: bool,
     pub(crate) samples: Samples,
     /// Of real agents.
     pub(crate) counted: Counted,
@@ -26,7 +50,7 @@ pub(crate) struct Side {
     pub(crate) ended: Ended,
 }
 
-/// Everything that was measured; the simulator is the last side.
+/// Everything that was measured; the simulated sides come last.
 #[derive(Debug)]
 pub(crate) struct Sides<'a> {
     pub(crate) options: &'a Options,
@@ -78,7 +102,7 @@ impl Sides<'_> {
     fn lines(&self) -> Vec<Vec<String>> {
         let mut heading = vec![String::new()];
         heading.extend(self.sides.iter().map(|side| side.title.clone()));
-        heading.extend(self.reals().map(|real| format!("{} and {SIMULATED}", real.title)));
+        heading.extend(self.reals().map(|real| format!("{} and {}", real.title, real.kind.simulated())));
         let mut lines = vec![heading];
         for row in self.rows() {
             let mut line = vec![row.name().to_owned()];
@@ -95,13 +119,14 @@ impl Sides<'_> {
         let (options, nodes) = (self.options, self.options.nodes());
         let mut report = Report::new(format!("calibration, {nodes} nodes"), self.made.clone());
         for side in &self.sides {
-            let (agents, medium) = match side.title.as_str() {
-                SIMULATED => (Agents::Thane, Medium::Sim),
-                "serf" => (Agents::Serf, Medium::Processes),
-                _ => (Agents::Thane, Medium::Processes),
-            };
+            let agents =
+                if side.kind == Kind::Serf && !side.simulated { Agents::Serf } else { Agents::Thane };
+            let medium = if side.simulated { Medium::Sim } else { Medium::Processes };
             let mut subject = Subject::new(&side.title, agents, medium, nodes as u64);
-            subject.policy = Some(Policy::Classic);
+            subject.policy = Some(match side.kind {
+                Kind::Serf => Policy::Classic,
+                Kind::Thane => Policy::from(options.policy),
+            });
             for (name, value) in [
                 ("compression", options.compression().to_string()),
                 ("events", options.events.to_string()),
@@ -117,7 +142,7 @@ impl Sides<'_> {
                 subject.add(row.measure(spread.values().to_vec()));
             }
             subject.curves = side.samples.curves();
-            if side.title == SIMULATED {
+            if side.simulated {
                 subject.criteria = self.criteria(side);
             }
             report.subjects.push(subject);
@@ -130,15 +155,15 @@ impl Sides<'_> {
 
     fn criteria(&self, simulated: &Side) -> Vec<Criterion> {
         let mut criteria = Vec::new();
-        for real in self.reals() {
+        for real in self.reals().filter(|real| real.kind == simulated.kind) {
             for (row, spread) in &real.samples.rows {
-                let simulated = simulated.samples.rows.get(row).and_then(Spread::range);
-                let agrees = spread.range().zip(simulated).map(|(real, sim)| samples::agree(real, sim));
+                let simulated = simulated.samples.rows.get(row);
+                let agreement = simulated.and_then(|simulated| Agreement::of(spread, simulated));
                 criteria.push(Criterion {
                     name: format!("agrees with {}: {}", real.title, row.name()),
-                    value: simulated.map(|range| range.median),
+                    value: simulated.and_then(Spread::range).map(|range| range.median),
                     unit: String::new(),
-                    verdict: match agrees {
+                    verdict: match agreement.and_then(Agreement::agrees) {
                         Some(true) => Verdict::Pass,
                         Some(false) => Verdict::Fail,
                         None => Verdict::NotMeasured,
@@ -150,7 +175,7 @@ impl Sides<'_> {
     }
 
     fn reals(&self) -> impl Iterator<Item = &Side> {
-        self.sides.iter().filter(|side| side.title != SIMULATED)
+        self.sides.iter().filter(|side| !side.simulated)
     }
 
     fn rows(&self) -> BTreeSet<Row> {
@@ -158,11 +183,9 @@ impl Sides<'_> {
     }
 
     fn verdict(&self, real: &Side, row: Row) -> String {
-        let simulated = self.sides.iter().find(|side| side.title == SIMULATED);
-        let range = |side: &Side| side.samples.rows.get(&row).and_then(Spread::range);
-        match (range(real), simulated.and_then(range)) {
-            (Some(real), Some(simulated)) => samples::verdict(real, simulated),
-            _ => "-".to_owned(),
-        }
+        let simulated = self.sides.iter().find(|side| side.simulated && side.kind == real.kind);
+        let spread = |side: &'_ Side| side.samples.rows.get(&row).cloned().unwrap_or_default();
+        let agreement = simulated.and_then(|simulated| Agreement::of(&spread(real), &spread(simulated)));
+        agreement.map_or("-".to_owned(), |agreement| agreement.to_string())
     }
 }

@@ -8,12 +8,10 @@ use super::capture::{Counts, OTHER};
 use super::options::Options;
 use crate::report::kinds::{self, CurveKind};
 use crate::report::{Better, Curve, Line, Measure};
-use crate::spread::{Range, Spread, short};
+use crate::spread::Spread;
 
 /// Bytes of the IPv4 and UDP headers of a datagram.
 const HEADERS: u64 = 28;
-/// Medians that differ by less are called equal even where no two runs are.
-const EQUAL_WITHIN: f64 = 0.02;
 
 /// A row of the table, and a measure of the report.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,24 +87,6 @@ impl Row {
             Row::AllFailed => "kill: reported as failed by all, s",
             Row::FailedMissed => "kill: agents that did not report it",
         }
-    }
-}
-
-/// Whether the values of a real side and the simulated ones agree: their ranges overlap, or their medians are equal.
-pub(crate) fn agree(real: Range, simulated: Range) -> bool {
-    (real.min <= simulated.max && simulated.min <= real.max)
-        || (simulated.median - real.median).abs() <= real.median.abs() * EQUAL_WITHIN
-}
-
-/// The comparison of simulated values with those of a real side, in words.
-pub(crate) fn verdict(real: Range, simulated: Range) -> String {
-    let apart = simulated.median - real.median;
-    if agree(real, simulated) {
-        "agree".to_owned()
-    } else if real.median == 0.0 {
-        format!("differ: simulated {} more", short(apart))
-    } else {
-        format!("differ: simulated {:+.0} %", apart / real.median * 100.0)
     }
 }
 
@@ -187,25 +167,4 @@ impl Samples {
 /// The delay of each hundredth, seconds.
 fn hundredths(delays: &Delays) -> impl Iterator<Item = f64> + '_ {
     (1..=100).filter_map(|part| Some(delays.quantile(f64::from(part) / 100.0)?.as_secs_f64()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_that_overlap_agree() {
-        let range = |median, min, max| Range { median, min, max };
-        let real = range(100.0, 90.0, 110.0);
-        for (simulated, expected) in [
-            (range(115.0, 110.0, 120.0), "agree"),
-            (range(130.0, 111.0, 140.0), "differ: simulated +30 %"),
-            (range(50.0, 40.0, 89.0), "differ: simulated -50 %"),
-        ] {
-            assert_eq!(verdict(real, simulated), expected);
-        }
-        let same = range(100.0, 100.0, 100.0);
-        assert_eq!(verdict(same, range(101.0, 101.0, 101.0)), "agree", "within two percent");
-        assert_eq!(verdict(range(0.0, 0.0, 0.0), range(3.0, 2.0, 4.0)), "differ: simulated 3 more");
-    }
 }
