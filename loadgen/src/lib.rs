@@ -14,6 +14,7 @@ pub mod report;
 mod sim;
 pub mod spread;
 pub mod stop;
+mod tables;
 mod target;
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ enum Command {
     Compare(Compare),
     Fleet(fleet::Options),
     Sim(sim::Options),
+    Tables(tables::Options),
     Target(target::Options),
     #[command(name = target::sender::COMMAND, hide = true)]
     Sender(target::sender::Flood),
@@ -78,6 +80,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Calibrate(options) => ("calibrate", calibrate::run(options)),
         Command::Compare(options) => ("compare", options.run()),
         Command::Fleet(options) => ("fleet", fleet::run(options)),
+        Command::Tables(options) => ("tables", tables::run(options)),
         Command::Target(options) => ("target", target::run(options)),
         Command::Sender(flood) => (target::sender::COMMAND, flood.run()),
         Command::Bare(options) => (target::bare::COMMAND, options.run()),

@@ -84,6 +84,8 @@ measures! {
     EVENT_P99 = ("event.p99", "event: p99", "s", Lower);
     /// The same, 99.9 %.
     EVENT_P999 = ("event.p999", "event: p99.9", "s", Lower);
+    /// The same, 99.99 %.
+    EVENT_P9999 = ("event.p9999", "event: p99.99", "s", Lower);
     /// The same, all.
     EVENT_ALL = ("event.all", "event: all", "s", Lower);
     /// Deliveries of user events that did not happen.

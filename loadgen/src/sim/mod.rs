@@ -19,7 +19,8 @@ use crate::arguments::Failure;
 use crate::process;
 use crate::progress::{Progress, Step};
 use crate::report::{Made, table};
-use crate::stop::Stop;
+use crate::spread::Spread;
+use crate::stop::{STOPPED, Stop};
 
 /// What a seed that failed is replayed by.
 const REPLAY: &str = "replay: cargo run --release -p thane-loadgen -- sim sweep --seed";
@@ -80,6 +81,40 @@ fn play_all(scenario: &Scenario, options: &Options, stop: &Stop) -> Result<ExitC
         println!("\nwritten: {} and {}", paths[0].display(), paths[1].display());
     }
     Ok(ExitCode::from(code))
+}
+
+/// The measures of a command line by their ids, over its seeds; of Lifeguard's experiment by what is off in them.
+///
+/// # Errors
+/// One line: the command is wrong or measures nothing, a run failed, or an end is wanted.
+pub(crate) fn spreads(options: &Options, stop: &Stop) -> Result<BTreeMap<String, Spread>, String> {
+    match options.task()? {
+        Task::Play(scenario) => {
+            let mut report = report::report(&scenario, Made::here(crate::PROGRAM));
+            for seed in options.seeds() {
+                let mut play = Play::new(&scenario, seed);
+                play.sample_compression(options.sample_compression);
+                let (outcome, timeline) = watched(play, &format!("{} seed {seed}", scenario.name), stop);
+                if outcome.stopped {
+                    return Err(STOPPED.to_owned());
+                }
+                if exit_code(&outcome) != 0 {
+                    return Err(report::faults(&outcome).trim_end().replace('\n', "; "));
+                }
+                let subject = &mut report.subjects[0];
+                report::add(subject, &scenario, seed, &outcome, &timeline, Cost::default());
+            }
+            let measures = report.subjects.remove(0).measures;
+            Ok(measures.into_iter().map(|measure| (measure.id.clone(), measure.spread())).collect())
+        }
+        Task::Lifeguard(scenario, count, still) => {
+            let [row] = lifeguard::rows(count, still)[..] else {
+                return Err("one row of the matrix takes --count and --still".to_owned());
+            };
+            lifeguard::measure(&scenario, row, options, stop, &mut || {}).map(lifeguard::by_id)
+        }
+        Task::Sweep => Err("`sweep` checks rules and measures nothing".to_owned()),
+    }
 }
 
 /// Draws, plays and checks a scenario for each seed; stops at the first that fails.

@@ -8,6 +8,7 @@ use clap::Args;
 use thane_engine::config::DisseminationPolicy;
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
+use super::lifeguard;
 use crate::arguments;
 
 /// The word for scenarios drawn from seeds.
@@ -122,6 +123,23 @@ impl Options {
         }
     }
 
+    /// The size of the work: nodes, times virtual seconds, times runs. A sweep has none.
+    ///
+    /// # Errors
+    /// Those of [`task`](Self::task).
+    pub(crate) fn cost(&self) -> Result<u64, String> {
+        let seeds = self.seeds();
+        let runs = seeds.end.saturating_sub(seeds.start);
+        let of = |scenario: &Scenario| u64::from(scenario.nodes) * scenario.lasts.0.as_secs().max(1);
+        Ok(match self.task()? {
+            Task::Play(scenario) => of(&scenario) * runs,
+            Task::Lifeguard(scenario, count, still) => {
+                of(&scenario) * runs * lifeguard::RUNS * lifeguard::rows(count, still).len() as u64
+            }
+            Task::Sweep => 0,
+        })
+    }
+
     /// The seeds of the runs.
     pub(crate) fn seeds(&self) -> Range<u64> {
         self.seeds.clone().unwrap_or(self.seed..self.seed.saturating_add(1))
@@ -222,6 +240,14 @@ mod tests {
         };
         assert_eq!((scenario.lasts.0, still.0), (Duration::from_secs(3600), Duration::from_secs(8)));
         assert!(scenario.steps.iter().all(|step| step.count == Some(16)));
+    }
+
+    #[test]
+    fn the_cost_of_a_line_is_its_node_seconds() {
+        let cost = |line: &str| parse(line).and_then(|(options, _)| options.cost());
+        assert_eq!(cost("event --nodes 50 --lasts 10s --seeds 3..6"), Ok(50 * 10 * 3));
+        assert_eq!(cost("lifeguard --count 4 --still 8s --lasts 60s"), Ok(128 * 60 * 5));
+        assert_eq!(cost("sweep --seeds 0..10"), Ok(0));
     }
 
     #[test]

@@ -195,6 +195,7 @@ fn delays(subject: &mut Subject, outcome: &Outcome) {
         (kinds::EVENT_P50, 0.5),
         (kinds::EVENT_P99, 0.99),
         (kinds::EVENT_P999, 0.999),
+        (kinds::EVENT_P9999, 0.9999),
         (kinds::EVENT_ALL, 1.0),
     ];
     add(&events, &measures.events);
