@@ -209,12 +209,13 @@ pub struct RawConfig {
     /// Default timeout of a query: the gossip interval times this times ceil(log10(n + 1)). Any; default 16. More:
     /// queries take longer. Less: late answers are missed.
     pub query_timeout_mult: u32,
-    /// Longest encoded query, bytes. Any; default 1,024. A query above some 1,350 bytes fits no gossip packet.
+    /// Longest encoded query, bytes. Any; default 1,024. A query above some 1,350 bytes fits no gossip packet and is
+    /// refused whatever the limit.
     pub query_size_limit: usize,
     /// Longest encoded query response, bytes. Any; default 1,024. Longer responses travel as several IP fragments.
     pub query_response_size_limit: usize,
     /// Longest user event, bytes: name and payload, and also the encoded event. At most 9,216; default 512. An
-    /// event above some 1,350 bytes fits no gossip packet and spreads by push/pull only.
+    /// event above some 1,350 bytes fits no gossip packet and spreads by push/pulls only, in seconds.
     pub user_event_size_limit: usize,
     /// Coalesces member events: the longest wait and the quiet period that ends it. Default 0: every event is
     /// reported at once. More: fewer, larger and later events.

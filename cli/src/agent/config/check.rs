@@ -430,6 +430,13 @@ mod tests {
         ];
         assert_eq!(config.unwrap().warnings, expected);
         assert_eq!(engine(r#"{"query_size_limit": -2}"#).query_size_limit, 0);
+        let config = check(r#"{"user_event_size_limit": 9000, "query_size_limit": 4096}"#).unwrap();
+        let expected = [
+            "Warning: 'query_size_limit' is 4096: queries that fit no gossip packet are refused (some 1350 bytes fit)",
+            "Warning: 'user_event_size_limit' is 9000: user events that fit no gossip packet spread by push/pulls, \
+            which takes seconds (some 1350 bytes fit)",
+        ];
+        assert_eq!(config.warnings, expected);
     }
 
     #[test]
