@@ -79,8 +79,8 @@ impl Classic {
 
 /// Whether the table has a member other than this node, in whatever state.
 fn others_in_table(sending: &Sending<'_>) -> bool {
-    let me = sending.view.get(sending.me).is_some_and(|known| known.swim != SwimState::Absent);
-    sending.view.table_count() > usize::from(me)
+    let count = sending.view.table_count();
+    count > 1 || count == 1 && sending.view.get(sending.me).is_none_or(|me| me.swim == SwimState::Absent)
 }
 
 /// Adds `count` random members that gossip goes to: alive, suspect, or dead so recently that they may refute.

@@ -94,10 +94,11 @@ impl Holdings for Naive {
     }
 
     fn rebuts(&self, record: &[u8]) -> Option<Held> {
-        let point = u64::from_be_bytes(record[..8].try_into().unwrap());
-        let incarnation = u32::from_be_bytes(record[8..12].try_into().unwrap());
+        let (point, rest) = record.split_first_chunk()?;
+        let (incarnation, rest) = rest.split_first_chunk()?;
+        let (point, incarnation) = (u64::from_be_bytes(*point), u32::from_be_bytes(*incarnation));
         let &(known, state) = self.members.get(&point)?;
-        let better = state >= FAILED && known >= incarnation && record[12] < FAILED;
+        let better = state >= FAILED && known >= incarnation && *rest.first()? < FAILED;
         better.then_some(Held { point, version: 0, presence: Presence::Gone, handle: 0 })
     }
 }

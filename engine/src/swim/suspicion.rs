@@ -27,6 +27,7 @@ pub(crate) struct Suspicion {
     /// Comes on top of the timeout.
     delay: Duration,
     postponed: u32,
+    due: Time,
     /// The first accuser, then those that confirmed. The suspicion holds a reference to each name.
     accusers: Vec<MemberIndex>,
 }
@@ -51,7 +52,8 @@ impl Suspicion {
             min = config.probe_interval * FAST_INTERVALS;
         }
         let (delay, postponed) = (Duration::ZERO, 0);
-        Suspicion { generation, started: now, min, max, wanted, delay, postponed, accusers: vec![from] }
+        let accusers = vec![from];
+        Suspicion { generation, started: now, min, max, wanted, delay, postponed, due: now, accusers }
     }
 
     /// Makes it last longer by that much. Where all members' suspicions end at one time, all would announce the death.
@@ -88,8 +90,18 @@ impl Suspicion {
         &self.accusers
     }
 
-    /// When it runs out.
-    pub(crate) fn deadline(&self) -> Time {
+    /// When it runs out, as seen now: at once if a confirmation takes the deadline before this moment.
+    pub(crate) fn arm(&mut self, now: Time) -> Time {
+        self.due = self.deadline().max(now);
+        self.due
+    }
+
+    /// For when it was armed last.
+    pub(crate) fn due(&self) -> Time {
+        self.due
+    }
+
+    fn deadline(&self) -> Time {
         self.started + self.delay + timeout(self.confirmations(), self.wanted, self.min, self.max)
     }
 }

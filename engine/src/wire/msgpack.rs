@@ -175,6 +175,11 @@ impl<'a> Reader<'a> {
     }
 
     fn long_raw(&mut self) -> Result<&'a [u8]> {
+        // All that is longer than 31 bytes, as gossip writes it.
+        if let Some(&[0xda, high, low, ..]) = self.bytes.get(self.at..) {
+            self.at += 3;
+            return self.take(usize::from(u16::from_be_bytes([high, low])));
+        }
         let len = match self.marker()? {
             0xc0 => 0,
             0xc4 | 0xd9 => self.big_endian(1)?,

@@ -54,7 +54,7 @@ fn scenario(name: &str, options: &Options, kind: Kind) -> Scenario {
     scenario.nodes = options.nodes() as u32;
     scenario.settings.push_pull_interval = None;
     scenario.settings.compression = options.compression();
-    scenario.settings.dissemination = options.policy;
+    scenario.settings.dissemination = Some(options.policy);
     scenario.settings.serf_share = if kind == Kind::Serf { 1.0 } else { 0.0 };
     scenario.lasts.0 = scenario.lasts.0.max(Duration::from_secs(90));
     scenario
