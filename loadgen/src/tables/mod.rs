@@ -97,8 +97,8 @@ fn measured(row: &Row, command: &sim::Options, stop: &Stop) -> Result<String, St
 mod tests {
     use super::*;
 
-    /// Two seconds in a debug build; rows of this size are 100 nodes for a minute with five seeds.
-    const COST_MAX: u64 = 70_000;
+    /// Rows of this size are 100 nodes for half a minute with five seeds: seconds in a debug build.
+    const COST_MAX: u64 = 15_000;
 
     #[test]
     fn rows_of_the_document_come_out_as_they_stand() {
@@ -117,6 +117,6 @@ mod tests {
                 played += 1;
             }
         }
-        assert!(played >= 2, "{played} rows are cheap enough");
+        assert!(played >= 4, "{played} rows are cheap enough");
     }
 }
