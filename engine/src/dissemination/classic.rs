@@ -32,7 +32,7 @@ impl Classic {
 
     /// mult * ceil(log10(n + 1)) (PROTOCOL 9.1). With mult 4: n = 9: 4, n = 10: 8, n = 1000: 16.
     pub(super) fn limits(&self, sending: &Sending<'_>) -> Limits {
-        let limit = |n: usize| sending.config.retransmit_mult * ceil_log10(n + 1);
+        let limit = |n: usize| sending.config.retransmit_mult.saturating_mul(ceil_log10(n + 1));
         Limits { member: limit(sending.view.table_count()), user: limit(sending.view.members_count()) }
     }
 

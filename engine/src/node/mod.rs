@@ -178,13 +178,14 @@ impl Node {
         match opened {
             Ok(plain) => {
                 ctx.arrived_plain = !sealed;
-                let alone = packet::is_one_message(plain);
-                let mut scratch = std::mem::take(&mut ctx.scratch);
-                packet::for_each_message(plain, &mut scratch, &mut |message| {
-                    self.on_message(ctx, from, message, alone)
-                });
-                ctx.scratch = scratch;
-                if !alone {
+                if packet::is_one_message(plain) {
+                    self.on_message(ctx, from, Message::decode(plain), true);
+                } else {
+                    let mut scratch = std::mem::take(&mut ctx.scratch);
+                    packet::for_each_message(plain, &mut scratch, &mut |message| {
+                        self.on_message(ctx, from, message, false)
+                    });
+                    ctx.scratch = scratch;
                     self.top.on_datagram_end(&mut self.shared.scope(ctx), from);
                 }
             }
