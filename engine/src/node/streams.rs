@@ -16,6 +16,7 @@ use crate::delegate::Announcements;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::event::{Completion, Notice};
+use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::OwnJoin;
 use crate::swim::{Swim, verify_versions};
@@ -86,6 +87,8 @@ pub(super) enum Cause {
     Reconnect,
     /// The snapshot names this member.
     Rejoin,
+    /// The old address of this member, whose name is claimed, is to say what it is.
+    Confirm(MemberIndex),
     /// The target at that place of the join in that slot.
     Join(u32, usize),
 }
@@ -154,6 +157,11 @@ impl Streams {
     /// Tries a member of the snapshot; [`Deferred::Rejoined`] reports the outcome.
     pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
         self.exchange(scope, addr, Cause::Rejoin);
+    }
+
+    /// Exchanges states with the old address of a member whose name is claimed.
+    pub(crate) fn confirm(&mut self, scope: &mut Scope<'_>, member: MemberIndex, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Confirm(member));
     }
 
     /// Opens a probe.
@@ -399,6 +407,9 @@ impl Streams {
             }
             (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
+                if let Cause::Confirm(member) = cause {
+                    confirm(scope, swim, member, &frame);
+                }
                 // Two clusters that merge have news for each other; a lone joiner has none.
                 let lone_joiner = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
                 let source = if lone_joiner { Source::JoinAnswer } else { Source::Exchange };
@@ -511,6 +522,16 @@ impl Streams {
             let errors = join.errors.into_values().collect();
             let joined = Completion::Joined { contacted: join.contacted, errors };
             scope.ctx.out.completions.push((scope.node, join.ticket, joined));
+        }
+    }
+}
+
+/// Finds what a state says of a member whose name is claimed.
+fn confirm(scope: &mut Scope<'_>, swim: &mut Swim, member: MemberIndex, frame: &PushPullFrame) {
+    let mut offset = 0;
+    while let Some(state) = frame.next_node(&mut offset) {
+        if scope.ctx.roster.member(state.name) == Some(member) {
+            return swim.on_confirmation(scope, member, &state);
         }
     }
 }
