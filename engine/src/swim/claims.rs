@@ -17,7 +17,7 @@ use crate::event::Notice;
 use crate::roster::{FactIndex, MemberIndex};
 use crate::scope::Scope;
 use crate::swim::Swim;
-use crate::swim::probe::send_ping;
+use crate::swim::probe::ask_for_name;
 use crate::swim::state::address_of;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -177,7 +177,7 @@ impl Swim {
             Phase::Granted | Phase::Refused => return,
         };
         let name = scope.ctx.roster.name(claim.member).to_owned();
-        send_ping(scope, to, &name, claim.seq);
+        ask_for_name(scope, to, &name, claim.seq);
     }
 
     /// The time for an answer, or for the next step, is over.

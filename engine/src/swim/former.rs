@@ -18,7 +18,7 @@ use crate::roster::{FactIndex, MemberIndex};
 use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::swim::claims::{ASKS, report_conflict};
-use crate::swim::probe::send_ping;
+use crate::swim::probe::ask_for_name;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
 use crate::wire::{Alive, Dead, Incarnation, SeqNo};
@@ -153,7 +153,7 @@ impl Swim {
     fn ask_rival(&self, scope: &mut Scope<'_>) {
         let (Some(rival), Some(inquest)) = (&self.former.rival, &self.former.inquest) else { return };
         let to = scope.ctx.roster.fact(rival.fact).socket_addr();
-        send_ping(scope, to, &scope.config.node_name, inquest.seq);
+        ask_for_name(scope, to, &scope.config.node_name, inquest.seq);
     }
 
     /// An ack came. Returns whether it is the other address's: then the name is taken, and this node ends unless it is

@@ -44,7 +44,7 @@ impl Swim {
         }
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         let dead = Dead { incarnation, node: alive.node, from: alive.node };
-        scope.send_message(socket_addr_of(alive), |out| dead.encode(out));
+        scope.send_bare(socket_addr_of(alive), |out| dead.encode(out));
     }
 
     /// Counts a departure that is sent to its member. False if there were too many since the last probe.
@@ -102,7 +102,7 @@ impl Swim {
         {
             let mut message = Vec::new();
             fact.alive(ping.source_node).encode(&mut message);
-            scope.send_message(from, |out| out.extend_from_slice(&message));
+            scope.send_bare(from, |out| out.extend_from_slice(&message));
         }
     }
 
@@ -124,7 +124,7 @@ impl Swim {
         let (to, incarnation): (SocketAddr, _) = (fact.socket_addr(), fact.incarnation);
         let name = scope.ctx.roster.name(member).to_owned();
         let dead = Dead { incarnation, node: &name, from: &name };
-        scope.send_message(to, |out| dead.encode(out));
+        scope.send_bare(to, |out| dead.encode(out));
     }
 }
 

@@ -354,9 +354,15 @@ fn own_ping<'a>(config: &'a Config, extension: Option<Extension>, node: &'a str,
     }
 }
 
-pub(super) fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
+fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
     let ping = own_ping(scope.config, scope.extension(), node, seq);
     scope.send_message(to, |out| ping.encode(out));
+}
+
+/// Pings an address under a name which may be another one's.
+pub(super) fn ask_for_name(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
+    let ping = own_ping(scope.config, None, node, seq);
+    scope.send_bare(to, |out| ping.encode(out));
 }
 
 fn send_indirect_ping(
