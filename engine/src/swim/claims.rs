@@ -54,6 +54,8 @@ pub(super) struct Claim {
     source: Source,
     seq: SeqNo,
     phase: Phase,
+    /// The old address was asked over a stream what it is, or will be.
+    is_confirmed: bool,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -116,17 +118,19 @@ impl Swim {
         let Some(place) = claims.iter().position(|claim| claim.member == member) else {
             return self.open_claim(scope, (member, known), alive, source, from);
         };
-        let claimed = scope.ctx.roster.fact(claims[place].fact);
-        if claims[place].phase == Phase::Refused || claimed.socket_addr() != socket_addr_of(alive) {
+        let Claim { id, fact, phase, .. } = claims[place];
+        let claimed = scope.ctx.roster.fact(fact);
+        if claimed.socket_addr() != socket_addr_of(alive) {
             return scope.stats.count_drop(DropReason::NameHeld);
         }
-        if alive.incarnation <= claimed.incarnation {
-            return;
+        if alive.incarnation > claimed.incarnation {
+            claims[place].fact = scope.ctx.roster.intern_fact_of(Some(member), alive);
+            scope.ctx.roster.release_fact(fact);
         }
-        let newer = scope.ctx.roster.intern_fact_of(Some(member), alive);
-        let older = std::mem::replace(&mut claims[place].fact, newer);
-        scope.ctx.roster.release_fact(older);
-        if claims[place].phase == Phase::AskingNew && self.is_due(scope, place) {
+        if phase == Phase::Refused {
+            scope.stats.count_drop(DropReason::NameHeld);
+            self.plan_confirmation(scope, id);
+        } else if phase == Phase::AskingNew && self.is_due(scope, place) {
             self.take_claim(scope, place);
         }
     }
@@ -155,7 +159,16 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(Some(member), alive);
         self.claims.next_id = self.claims.next_id.wrapping_add(1);
         let (id, seq) = (self.claims.next_id, self.fresh_seq(scope));
-        self.claims.claims.push(Claim { id, member, old, fact, source, seq, phase: Phase::AskingOld });
+        self.claims.claims.push(Claim {
+            id,
+            member,
+            old,
+            fact,
+            source,
+            seq,
+            phase: Phase::AskingOld,
+            is_confirmed: false,
+        });
         self.ask(scope, id, DECIDE);
     }
 
@@ -214,11 +227,7 @@ impl Swim {
                 self.claims.claims[place].phase = Phase::Refused;
                 scope.stats.count_drop(DropReason::NameHeld);
                 scope.defer(Deferred::Claimed(member));
-                let mut spread = Duration::ZERO;
-                if scope.view.get(member).is_some_and(has_departed) {
-                    self.send_obituary(scope, member);
-                    spread = self.plan_confirmation(scope, id);
-                }
+                let spread = self.plan_confirmation(scope, id);
                 scope.schedule(scope.now() + spread + REFUSED_FOR, TimerKind::Claim, id, FORGET);
             }
             Phase::AskingNew if scope.view.get(member).is_none_or(has_departed) => {
@@ -234,18 +243,25 @@ impl Swim {
         true
     }
 
-    /// The old address of a member that has left answers. It did not leave, or is about to end, or is at the new address
-    /// and has both: an exchange of states over a stream tells, since nobody else can answer it. Returns the time until
-    /// it begins.
+    /// The old address of a member answers. If the member has left, it did not really, or is about to end, or is at the
+    /// new address and has both: it is sent its departure, and an exchange of states over a stream tells, since nobody
+    /// else can answer that. Returns the time until it begins.
     fn plan_confirmation(&mut self, scope: &mut Scope<'_>, id: u32) -> Duration {
         let now = scope.now();
-        if self.claims.confirmed_at.is_some_and(|last| now < last + CONFIRM_EVERY) {
+        let Some(claim) = self.claims.claims.iter_mut().find(|claim| claim.id == id) else {
+            return Duration::ZERO;
+        };
+        let member = claim.member;
+        let is_too_soon = self.claims.confirmed_at.is_some_and(|last| now < last + CONFIRM_EVERY);
+        if claim.is_confirmed || is_too_soon || !scope.view.get(member).is_some_and(has_departed) {
             return Duration::ZERO;
         }
+        claim.is_confirmed = true;
         let members = u32::try_from(scope.view.table_count()).unwrap_or(u32::MAX);
         let spread = scope.ctx.random.duration(CONFIRM_SPREAD * members);
         self.claims.confirmed_at = Some(now + spread);
         scope.schedule(now + spread, TimerKind::Claim, id, CONFIRM);
+        self.send_obituary(scope, member);
         spread
     }
 
