@@ -33,9 +33,10 @@ use crate::wire::{DecodeError, NodeState, WireState};
 
 /// News has had time to travel after so many gossip intervals: with 200 ms, one second.
 const SETTLED_ROUNDS: u32 = 5;
-/// Under constant news two views may never be settled; a difference to everybody for that many times as long counts
-/// too.
-const DIFFERS_FACTOR: u32 = 3;
+/// Under constant news two views may never be settled; a difference to everybody for so many gossip intervals counts too.
+/// Of members, as a list that differs is no harm for some seconds: 3 s. Of messages, which are remembered for the time of
+/// 512 of them: less than the time between two probes.
+const DIFFERS_ROUNDS: [u32; 2] = [15, 4];
 /// Thane nodes whose digests are equal exchange whole states all the same after so many periods, ...
 const BACKSTOP_INTERVALS: u32 = 8;
 /// ... or after so long for each member, whichever is later: a state of 100 bytes for each costs 40 bytes a second.
@@ -92,7 +93,7 @@ pub(super) struct Reconciler {
     waiting: VecDeque<Waiting>,
 }
 
-/// Looks at random members while the view grows.
+/// Looks at random members while the view grows, or messages are missing.
 #[derive(Default)]
 struct Growth {
     /// In gossip intervals; 0: the view does not grow.
@@ -168,9 +169,15 @@ impl Node {
                 *since = None;
                 continue;
             }
-            let for_long = now.since(*since.get_or_insert(now)) >= settled * DIFFERS_FACTOR;
+            let long = scope.config.gossip_interval * DIFFERS_ROUNDS[set];
+            let for_long = now.since(*since.get_or_insert(now)) >= long;
             let both_settled = is_as_old_as(my_age, settled) && is_as_old_as(their_age, settled);
             starts[set] = asked != Asked::Probe || both_settled || for_long;
+        }
+        let [_, misses_messages] = starts;
+        if misses_messages && self.reconciler.growth.wait == 0 {
+            // The exchange may lose a packet, and the next probe may come too late.
+            self.start_looks(ctx);
         }
         if asked == Asked::Exchange && self.reconciler.fruitless >= FRUITLESS_STATES {
             return self.exchange_states(ctx, member);
@@ -273,16 +280,22 @@ impl Node {
     /// The view grows, or is about to: looks at random members until it stops.
     pub(super) fn start_growth(&mut self, ctx: &mut Context) {
         if self.shared.config.extensions {
+            self.start_looks(ctx);
             let growth = &mut self.reconciler.growth;
-            growth.generation = growth.generation.wrapping_add(1);
-            growth.wait = 1;
             // A joiner that knows some members is one of many, as far as it can tell.
             if self.shared.view.digest().alive().count >= QUIET_MIN {
                 growth.fast = FAST_LOOKS;
                 self.shared.dissemination.set_quiet(true);
             }
-            self.schedule_growth(ctx);
         }
+    }
+
+    /// Compares with random members, again and again until the view has not grown for some time.
+    fn start_looks(&mut self, ctx: &mut Context) {
+        let growth = &mut self.reconciler.growth;
+        growth.generation = growth.generation.wrapping_add(1);
+        growth.wait = 1;
+        self.schedule_growth(ctx);
     }
 
     /// The next look is due.
