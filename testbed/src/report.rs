@@ -17,13 +17,24 @@ use crate::table;
 /// Program and version, for reports.
 const PROGRAM: &str = concat!("thane-testbed ", env!("CARGO_PKG_VERSION"));
 
-/// Writes a JSON file and a page for each scenario, and the tables of all as `verdicts.md`, into that folder, which is
-/// made if it is not there. Returns the pages.
+/// Makes the folder for reports, before hours are spent on what they would say.
 ///
 /// # Errors
-/// The folder or a file can't be written; files before it are there.
+/// It can't be made or written to.
+pub(crate) fn require_folder(folder: &Path) -> Result<(), Failure> {
+    let probe = folder.join(".thane-testbed");
+    let probed = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&probe, "may be removed\n"))
+        .and_then(|()| std::fs::remove_file(&probe));
+    probed.map_err(|error| Failure::file(folder, &error))
+}
+
+/// Writes a JSON file and a page for each scenario, and the tables of all as `verdicts.md`, into that folder.
+/// Returns the pages.
+///
+/// # Errors
+/// A file can't be written; files before it are there.
 pub(crate) fn write(folder: &Path, played: &[Played], notes: &[String]) -> Result<Vec<PathBuf>, Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| Failure::file(folder, &error))?;
     let mut pages = Vec::new();
     for report in reports(played, notes) {
         let stem = report.scenario.as_ref().map_or("report", |scenario| scenario.name.as_str()).to_owned();
