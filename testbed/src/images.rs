@@ -119,10 +119,11 @@ fn build_thane(folder: &Path) -> Result<PathBuf, Failure> {
 
 /// The program that cargo names in its messages, a JSON object a line.
 fn executable(messages: &str) -> Option<PathBuf> {
-    let object = |line| serde_json::from_str::<serde_json::Value>(line).ok();
-    let named =
-        messages.lines().filter_map(object).filter_map(|it| Some(it.get("executable")?.as_str()?.into()));
-    named.last()
+    let named = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(message.get("executable")?.as_str()?.into())
+    };
+    messages.lines().rev().find_map(named)
 }
 
 /// A binary with a program interpreter would not start in an image without libraries.
