@@ -7,6 +7,7 @@
 mod accepted;
 mod command;
 mod exchange;
+mod growth;
 mod layers;
 mod listing;
 mod reconcile;
