@@ -199,6 +199,7 @@ impl Swim {
             self.awareness.apply(-1);
             self.unanswered.answered(probe.target);
             let round_trip = scope.ctx.now.since(probe.sent_at);
+            scope.stats.probe_round_trips.add(round_trip);
             if !probe.asked_others && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
