@@ -1,6 +1,6 @@
 //! A client that sends what it is told, and reads what comes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 

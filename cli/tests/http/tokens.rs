@@ -28,20 +28,22 @@ fn with_a_token_only_health_and_the_page_are_open_and_wrong_tokens_count() {
     {
         assert_eq!(with(right).status, 200, "{right}");
     }
-    for wrong in ["Bearer secres", "Bearer ", "Bearer secret2", "Bearer sécret"] {
+    for wrong in ["Bearer secres", "Bearer secret2", "Bearer sécret"] {
         let refused = with(&format!("Authorization: {wrong}"));
         assert_eq!((refused.status, refused.header("WWW-Authenticate")), (401, "Bearer"), "{wrong}");
     }
-    assert_eq!(with("Authorization: Basic c2VjcmV0").status, 401);
-    assert_eq!(counter(addr, "secret", "thane_http_wrong_tokens_total"), 4);
-    assert_eq!(counter(addr, "secret", "thane_http_without_token_total"), 3);
+    for none in ["Basic c2VjcmV0", "Bearer ", "secret"] {
+        assert_eq!(with(&format!("Authorization: {none}")).status, 401, "{none}");
+    }
+    assert_eq!(counter(addr, "secret", "thane_http_wrong_tokens_total"), 3);
+    assert_eq!(counter(addr, "secret", "thane_http_without_token_total"), 5);
     agent.wait_for("[WARN] agent.ipc: Wrong RPC token from 127.0.0.1:");
     let info = std::process::Command::new(THANE)
         .args(["info", "-rpc-addr=127.15.105.1:7373", "-rpc-auth=secret"])
         .output()
         .unwrap();
     let info = String::from_utf8(info.stdout).unwrap();
-    assert!(info.contains("wrong_tokens = 4"), "{info}");
+    assert!(info.contains("wrong_tokens = 3"), "{info}");
 }
 
 #[test]
