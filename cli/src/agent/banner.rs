@@ -2,28 +2,23 @@
 //! The lines are Serf's, with Serf's name, because scripts wait for them.
 
 use std::fmt::{self, Display};
-use std::io::Write;
 use std::net::SocketAddr;
 
-/// Prints a line with Serf's arrow. A closed stdout must not end the agent.
+use super::printer::STDOUT;
+
+/// Prints a line with Serf's arrow.
 pub(crate) fn heading(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "==> {text}");
-    let _ = stdout.flush();
+    STDOUT.print(&format!("==> {text}\n"));
 }
 
 /// Prints an indented line.
 pub(crate) fn detail(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "    {text}");
-    let _ = stdout.flush();
+    STDOUT.print(&format!("    {text}\n"));
 }
 
 /// Prints an empty line.
 pub(crate) fn gap() {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout);
-    let _ = stdout.flush();
+    STDOUT.print("\n");
 }
 
 /// The settings of a running agent that the banner shows.
@@ -73,9 +68,7 @@ impl Display for Banner<'_> {
 impl Banner<'_> {
     /// Prints it.
     pub(crate) fn print(&self) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = write!(stdout, "==> Serf agent running!\n{self}");
-        let _ = stdout.flush();
+        STDOUT.print(&format!("==> Serf agent running!\n{self}"));
     }
 }
 

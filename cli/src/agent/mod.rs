@@ -16,6 +16,9 @@ mod level;
 mod log;
 mod notices;
 mod numbers;
+#[cfg(unix)]
+mod orphans;
+mod printer;
 mod reload;
 mod rpc;
 mod run;

@@ -82,6 +82,8 @@ impl Agent {
             tags_turn: Mutex::new(()),
         });
         spawn_local(handler_loop.run());
+        #[cfg(unix)]
+        spawn_local(super::orphans::reap(handlers.clone(), log.clone()));
         let forwarding = spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters));
         spawn_local(telemetry::push(
             statsd,

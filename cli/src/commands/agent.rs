@@ -18,7 +18,10 @@ pub(crate) const COMMAND: Command = Command {
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
         ("-disable-extensions", "Speak to other Thane nodes as to Serf nodes"),
-        ("-dissemination=classic", "How news reaches all members: classic (as Serf) or eager"),
+        (
+            "-dissemination=classic",
+            "How news reaches all members: classic (as Serf) or eager; profile fast: eager",
+        ),
         ("-encrypt=KEY", "Encrypt gossip with this base64 key; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",
@@ -38,7 +41,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-keyring-file=FILE", "Read and keep the gossip keys in this file; excludes -encrypt"),
         ("-log-level=info", "trace, debug, info, warn or err"),
         ("-node=NAME", "Node name, unique in the cluster; default: the host name"),
-        ("-profile=lan", "Timing for the network: lan, wan or local"),
+        ("-profile=lan", "Timing for the network: lan, wan, local, or fast (Thane members)"),
         ("-protocol=5", "Version of Serf's protocol to speak, from 2 to 5"),
         ("-rejoin", "Rejoin the members of the snapshot even after a leave"),
         ("-replay", "Deliver user events that were sent before the join"),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use super::dial::{Socket, dial};
+use super::dial::{Socket, TIMEOUT, dial};
 use crate::ipc::{
     AuthRequest, Command, Container, FrameError, Frames, HandshakeRequest, IPC_VERSION, KeyResponse,
     LogRecord, MembersRequest, QueryRecord, RESPONSE_BYTES_MAX, ReceivedMember, Request, ResponseHeader,
@@ -28,6 +29,8 @@ pub struct Client {
     /// Streams, monitors and queries that were started, by the `Seq` of their request.
     begun: BTreeMap<u64, Command>,
     waiting: VecDeque<(u64, Record)>,
+    /// The longest silence of the agent; zero: any.
+    silence: Duration,
 }
 
 /// A record of a stream, monitor or query.
@@ -47,6 +50,9 @@ pub enum ClientError {
     /// No connection: the address and the reason, in the words of Serf's client. Nothing was sent.
     #[error("dial {0}")]
     Dial(String),
+    /// The agent sent nothing for that long: it hangs, or is suspended. It may carry the request out later.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
     /// The connection ended, or the received bytes can't be decoded. The agent may have carried the request out.
     #[error("client closed")]
     Closed,
@@ -56,12 +62,24 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Connects to `addr`, `host:port` or `unix:PATH`, and authenticates with `token` unless it is empty.
+    /// Connects to `addr`, `host:port` or `unix:PATH`, and authenticates with `token` unless it is empty. Later requests wait without
+    /// a limit, because the duration of a leave or a query depends on the agent's settings;
+    /// [`wait_at_most`](Self::wait_at_most) sets one.
     ///
     /// # Errors
-    /// There is no connection within 10 s, or the agent refuses handshake or token. The connection is closed.
+    /// There is no connection within 10 s and no answer in 10 s more, or the agent refuses handshake or token. The
+    /// connection is closed.
     pub fn connect(addr: &str, token: &str) -> Result<Client, ClientError> {
-        let stream = dial(addr).map_err(ClientError::Dial)?;
+        Client::connect_within(addr, token, TIMEOUT)
+    }
+
+    /// [`connect`](Self::connect) with another limit. Zero: none.
+    ///
+    /// # Errors
+    /// As those of [`connect`](Self::connect).
+    pub fn connect_within(addr: &str, token: &str, within: Duration) -> Result<Client, ClientError> {
+        let stream =
+            dial(addr, if within.is_zero() { TIMEOUT } else { within }).map_err(ClientError::Dial)?;
         let mut client = Client {
             stream,
             frames: Frames::new(RESPONSE_BYTES_MAX),
@@ -69,12 +87,23 @@ impl Client {
             seq: 0,
             begun: BTreeMap::new(),
             waiting: VecDeque::new(),
+            silence: Duration::ZERO,
         };
+        client.wait_at_most(within);
         client.call(&Request::Handshake(HandshakeRequest { version: IPC_VERSION }))?;
         if !token.is_empty() {
             client.call(&Request::Auth(AuthRequest { auth_key: token.to_owned() }))?;
         }
+        client.wait_at_most(Duration::ZERO);
         Ok(client)
+    }
+
+    /// Sets how long the agent may be silent while something is expected of it: an answer, the rest of one, or a
+    /// record. Zero: any time.
+    pub fn wait_at_most(&mut self, silence: Duration) {
+        // The system refuses no timeout but zero.
+        let _ = self.stream.set_read_timeout((!silence.is_zero()).then_some(silence));
+        self.silence = silence;
     }
 
     /// Sends a request whose reply has no body, and waits for the reply.
@@ -237,8 +266,13 @@ impl Client {
             match self.stream.read(&mut self.part) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(len) => self.frames.feed(&self.part[..len]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(ClientError::Closed),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        return Err(ClientError::NoAnswer(self.silence));
+                    }
+                    _ => return Err(ClientError::Closed),
+                },
             }
         }
     }
@@ -299,6 +333,18 @@ mod tests {
     fn with<B: Value>(mut header: Vec<u8>, body: B) -> Vec<u8> {
         body.encode(&mut header);
         header
+    }
+
+    #[test]
+    fn an_agent_that_stays_silent_is_no_longer_waited_for() {
+        let within = Duration::from_millis(50);
+        let addr = agent(|_, _| Vec::new());
+        let refused = Client::connect_within(&addr, "", within).unwrap_err();
+        assert_eq!(refused.to_string(), "no answer within 50ms");
+        let addr = agent(|seq, command| if command == Command::Handshake { header(seq, "") } else { vec![] });
+        let mut client = Client::connect(&addr, "").unwrap();
+        client.wait_at_most(within);
+        assert!(matches!(client.call(&Request::Leave), Err(ClientError::NoAnswer(after)) if after == within));
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs}
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The longest time to open a connection, and for each write. Reads have no limit, because the duration of a leave
-/// or a query depends on the agent's settings.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time to open a connection, for the handshake, and for each write.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection.
 #[derive(Debug)]
@@ -16,6 +15,16 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+}
+
+impl Socket {
+    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_read_timeout(timeout),
+            #[cfg(unix)]
+            Socket::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
 }
 
 impl Read for Socket {
@@ -50,7 +59,7 @@ impl Write for Socket {
 ///
 /// # Errors
 /// The address and the reason, in the words of Serf's client.
-pub(super) fn dial(addr: &str) -> Result<Socket, String> {
+pub(super) fn dial(addr: &str, within: Duration) -> Result<Socket, String> {
     #[cfg(unix)]
     if let Some(path) = addr.strip_prefix("unix:") {
         let connected = UnixStream::connect(path).and_then(|stream| {
@@ -59,14 +68,14 @@ pub(super) fn dial(addr: &str) -> Result<Socket, String> {
         });
         return connected.map_err(|error| format!("unix {path}: connect: {}", reason(&error)));
     }
-    dial_tcp(addr).map(Socket::Tcp).map_err(|why| format!("tcp{why}"))
+    dial_tcp(addr, within).map(Socket::Tcp).map_err(|why| format!("tcp{why}"))
 }
 
-fn dial_tcp(addr: &str) -> Result<TcpStream, String> {
+fn dial_tcp(addr: &str, within: Duration) -> Result<TcpStream, String> {
     let (host, port) = split(addr).map_err(|why| format!(": {why}"))?;
     let mut error = None;
     for target in resolve(host, port)? {
-        match TcpStream::connect_timeout(&target, TIMEOUT) {
+        match TcpStream::connect_timeout(&target, within) {
             Ok(stream) => {
                 let ready = stream.set_write_timeout(Some(TIMEOUT)).and_then(|()| stream.set_nodelay(true));
                 return ready.map(|()| stream).map_err(|error| format!(": {}", reason(&error)));
@@ -157,11 +166,11 @@ mod tests {
         let path = folder.path().join("s");
         let addr = format!("unix:{}", path.display());
         assert_eq!(
-            dial(&addr).unwrap_err(),
+            dial(&addr, TIMEOUT).unwrap_err(),
             format!("unix {}: connect: no such file or directory", path.display())
         );
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let mut client = dial(&addr).unwrap();
+        let mut client = dial(&addr, TIMEOUT).unwrap();
         client.write_all(b"x").unwrap();
         let mut received = [0];
         listener.accept().unwrap().0.read_exact(&mut received).unwrap();

@@ -4,10 +4,12 @@
 //! suspect may refute, `merge` exchanges whole states.
 
 pub(crate) mod awareness;
+mod corroborate;
 mod incarnation;
 mod merge;
 mod obituary;
 mod probe;
+mod round_trip;
 mod state;
 mod suspicion;
 mod unanswered;
