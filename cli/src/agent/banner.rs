@@ -82,6 +82,7 @@ mod tests {
         bind: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 15, 0, 86)), 7946),
         advertise: None,
         rpc_addr: "127.15.0.86:7373",
+        http_addr: None,
         encrypted: false,
         snapshot: false,
         profile: "lan",
