@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,12 +117,37 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 }
 
 /// What is wrong with a request, or went wrong with it.
-pub(super) fn error(status: StatusCode, text: impl ToString) -> Reply {
-    #[derive(Serialize)]
-    struct Error {
-        error: String,
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    text: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    pub(super) fn with(mut self, name: HeaderName, value: &'static str) -> Refusal {
+        self.header = Some((name, value));
+        self
     }
-    json(status, &Error { error: text.to_string() })
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Reply {
+        #[derive(Serialize)]
+        struct Error {
+            error: String,
+        }
+        let mut reply = json(refusal.status, &Error { error: refusal.text });
+        if let Some((name, value)) = refusal.header {
+            reply.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        reply
+    }
+}
+
+/// A refusal of a request.
+pub(super) fn error(status: StatusCode, text: impl ToString) -> Refusal {
+    Refusal { status, text: text.to_string(), header: None }
 }
 
 /// Done, and nothing to say about it.
@@ -136,13 +161,13 @@ pub(super) fn done() -> Reply {
 ///
 /// # Errors
 /// The response: the body is too long, too slow, or not of that form.
-pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Reply> {
+pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Refusal> {
     let bytes = read_bytes(body).await?;
     serde_json::from_slice(&bytes)
         .map_err(|wrong| error(StatusCode::BAD_REQUEST, format!("the body is not as expected: {wrong}")))
 }
 
-async fn read_bytes(mut body: Incoming) -> Result<Bytes, Reply> {
+async fn read_bytes(mut body: Incoming) -> Result<Bytes, Refusal> {
     let too_long = || {
         let text = format!("the body is longer than {REQUEST_BYTES_MAX} bytes");
         error(StatusCode::PAYLOAD_TOO_LARGE, text)

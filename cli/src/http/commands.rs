@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use thane_engine::command::KeyOperation;
 
-use super::body::{self, Reply};
+use super::body::{self, Refusal, Reply};
 use super::json::refusal;
 use super::site::{Site, TagsRefused};
 
@@ -19,7 +19,7 @@ struct Join {
     replay: bool,
 }
 
-pub(super) async fn join(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn join(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     #[derive(Serialize)]
     struct Joined {
         joined: usize,
@@ -39,7 +39,7 @@ pub(super) async fn join(site: &dyn Site, request: Incoming) -> Result<Reply, Re
 struct Nothing {}
 
 /// Leaves. After the response the agent ends.
-pub(super) async fn leave(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn leave(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     let Nothing {} = body::read(request).await?;
     site.leave().await.map_err(|error| refusal(&error))?;
     Ok(body::done())
@@ -53,13 +53,13 @@ struct ForceLeave {
     prune: bool,
 }
 
-pub(super) async fn force_leave(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn force_leave(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     let ForceLeave { name, prune } = body::read(request).await?;
     site.force_leave(&name, prune).await.map_err(|error| refusal(&error))?;
     Ok(body::done())
 }
 
-pub(super) async fn tags(site: &dyn Site) -> Result<Reply, Reply> {
+pub(super) async fn tags(site: &dyn Site) -> Result<Reply, Refusal> {
     #[derive(Serialize)]
     struct Tags {
         tags: BTreeMap<String, String>,
@@ -77,7 +77,7 @@ struct ChangeTags {
     delete: Vec<String>,
 }
 
-pub(super) async fn change_tags(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn change_tags(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     let ChangeTags { set, delete } = body::read(request).await?;
     match site.change_tags(set, delete).await {
         Ok(()) => Ok(body::done()),
@@ -101,11 +101,11 @@ enum Change {
     Remove,
 }
 
-pub(super) async fn list_keys(site: &dyn Site) -> Result<Reply, Reply> {
+pub(super) async fn list_keys(site: &dyn Site) -> Result<Reply, Refusal> {
     keys(site, KeyOperation::List, Vec::new()).await
 }
 
-pub(super) async fn change_keys(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn change_keys(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     let ChangeKeys { operation, key } = body::read(request).await?;
     let key = crate::base64::decode(&key)
         .map_err(|error| body::error(StatusCode::BAD_REQUEST, format!("the key is not base64: {error}")))?;
@@ -118,7 +118,7 @@ pub(super) async fn change_keys(site: &dyn Site, request: Incoming) -> Result<Re
 }
 
 /// 502 if a member did not do it: the report says which.
-async fn keys(site: &dyn Site, operation: KeyOperation, key: Vec<u8>) -> Result<Reply, Reply> {
+async fn keys(site: &dyn Site, operation: KeyOperation, key: Vec<u8>) -> Result<Reply, Refusal> {
     #[derive(Serialize)]
     struct Report {
         error: Option<String>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thane_engine::event::Event;
 use tokio::sync::mpsc;
 
-use super::body::{self, Body, Reply};
+use super::body::{self, Body, Refusal, Reply};
 use super::counters::add;
 use super::json::{Member, Payload, given_payload, refusal};
 use super::port::{Port, Slot};
@@ -70,7 +70,7 @@ fn shown(event: &Event) -> (&'static str, Shown<'_>) {
 }
 
 /// A stream of events from the position on that the client names.
-pub(super) fn stream(port: &Rc<Port>, last_id: Option<&str>) -> Result<Reply, Reply> {
+pub(super) fn stream(port: &Rc<Port>, last_id: Option<&str>) -> Result<Reply, Refusal> {
     let Some(slot) = Slot::take(&port.streams, STREAMS_MAX) else {
         let text = format!("{STREAMS_MAX} event streams are open, the limit");
         return Err(body::error(StatusCode::SERVICE_UNAVAILABLE, text));
@@ -135,7 +135,7 @@ struct NewEvent {
 }
 
 /// Sends a user event.
-pub(super) async fn fire(site: &dyn Site, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn fire(site: &dyn Site, request: Incoming) -> Result<Reply, Refusal> {
     let NewEvent { name, payload, payload_base64, coalesce } = body::read(request).await?;
     let payload = given_payload(payload, payload_base64)?;
     site.user_event(&name, payload, coalesce).await.map_err(|error| refusal(&error))?;

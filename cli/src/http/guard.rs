@@ -9,7 +9,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use super::body::{self, Reply};
+use super::body::{self, Refusal};
 use super::counters::add;
 use super::site::Site;
 use crate::clients::{Client, equal_in_constant_time};
@@ -24,16 +24,13 @@ pub(super) async fn check_token(
     client: &Client,
     wrong: &Cell<u32>,
     headers: &HeaderMap,
-) -> Result<(), Reply> {
+) -> Result<(), Refusal> {
     let right = site.token();
     if right.is_empty() {
         return Ok(());
     }
-    let unauthorized = |text: &str| {
-        let mut reply = body::error(StatusCode::UNAUTHORIZED, text);
-        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(reply)
-    };
+    let unauthorized =
+        |text: &str| Err(body::error(StatusCode::UNAUTHORIZED, text).with(WWW_AUTHENTICATE, "Bearer"));
     let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let bearer = given.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     let Some((_, token)) = bearer else {
@@ -56,7 +53,7 @@ pub(super) async fn check_token(
 ///
 /// # Errors
 /// The response.
-pub(super) fn check_origin(site: &dyn Site, head: &Parts) -> Result<(), Reply> {
+pub(super) fn check_origin(site: &dyn Site, head: &Parts) -> Result<(), Refusal> {
     if head.method != Method::POST {
         return Ok(());
     }

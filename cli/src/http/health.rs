@@ -23,7 +23,7 @@ struct Health {
 pub(super) async fn health(site: &dyn Site, only_live: bool) -> Reply {
     let (own, stats) = match (site.handle().local_member().await, site.handle().stats().await) {
         (Ok(own), Ok(stats)) => (own, stats),
-        (Err(error), _) | (_, Err(error)) => return super::json::refusal(&error),
+        (Err(error), _) | (_, Err(error)) => return super::json::refusal(&error).into(),
     };
     let reason = match own.status {
         MemberStatus::Alive if site.has_joined() => None,

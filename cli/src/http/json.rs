@@ -11,7 +11,7 @@ use thane_engine::command::CommandError;
 use thane_engine::event::MemberRef;
 use thane_engine::wire::coordinate::Coordinate;
 
-use super::body::{self, Reply};
+use super::body::{self, Refusal};
 use crate::base64;
 
 #[derive(Serialize)]
@@ -80,7 +80,7 @@ impl<'a> From<&'a Bytes> for Payload<'a> {
 ///
 /// # Errors
 /// The response.
-pub(super) fn given_payload(text: Option<String>, encoded: Option<String>) -> Result<Bytes, Reply> {
+pub(super) fn given_payload(text: Option<String>, encoded: Option<String>) -> Result<Bytes, Refusal> {
     let refused = |text: &str| Err(body::error(StatusCode::BAD_REQUEST, text));
     match (text, encoded) {
         (None, None) => Ok(Bytes::new()),
@@ -94,7 +94,7 @@ pub(super) fn given_payload(text: Option<String>, encoded: Option<String>) -> Re
 }
 
 /// The response for what a node refused.
-pub(super) fn refusal(error: &ApiError) -> Reply {
+pub(super) fn refusal(error: &ApiError) -> Refusal {
     let status = match error {
         ApiError::Command(CommandError::LeaveInProgress | CommandError::JoinAfterLeave) => {
             StatusCode::CONFLICT

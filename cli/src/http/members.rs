@@ -10,7 +10,7 @@ use thane_engine::event::{MemberRef, Members};
 use thane_engine::pattern::Pattern;
 use tokio::sync::mpsc;
 
-use super::body::{self, Body, Reply};
+use super::body::{self, Body, Refusal, Reply};
 use super::json::{Member, Place, refusal};
 use super::site::Site;
 
@@ -23,7 +23,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn of(parameters: &[(String, String)]) -> Result<Filter, Reply> {
+    fn of(parameters: &[(String, String)]) -> Result<Filter, Refusal> {
         let refused = |text: String| body::error(StatusCode::BAD_REQUEST, text);
         let mut filter = Filter::default();
         for (name, expression) in parameters {
@@ -57,7 +57,7 @@ impl Filter {
 }
 
 /// All members that the parameters select.
-pub(super) async fn members(site: &dyn Site, parameters: &[(String, String)]) -> Result<Reply, Reply> {
+pub(super) async fn members(site: &dyn Site, parameters: &[(String, String)]) -> Result<Reply, Refusal> {
     let filter = Filter::of(parameters)?;
     let listing = site.handle().list().await.map_err(|error| refusal(&error))?;
     let (source, body) = Body::pieces();
@@ -72,7 +72,7 @@ pub(super) async fn members(site: &dyn Site, parameters: &[(String, String)]) ->
 }
 
 /// The coordinates that the node knows: its own, and those of members that it has probed.
-pub(super) async fn coordinates(site: Rc<dyn Site>) -> Result<Reply, Reply> {
+pub(super) async fn coordinates(site: Rc<dyn Site>) -> Result<Reply, Refusal> {
     #[derive(Serialize)]
     struct Known<'a> {
         name: &'a str,
@@ -139,7 +139,7 @@ async fn stream(
 }
 
 /// One member, with its coordinate and the estimated round trip to it, if they are known.
-pub(super) async fn member(site: &dyn Site, name: &str) -> Result<Reply, Reply> {
+pub(super) async fn member(site: &dyn Site, name: &str) -> Result<Reply, Refusal> {
     #[derive(Serialize)]
     struct Found<'a> {
         #[serde(flatten)]

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 
-use super::body::{self, Body, Reply};
+use super::body::{self, Body, Refusal, Reply};
 use crate::base64;
 
 /// The page. `NONCE` stands where its style and its script name the number that the policy allows.
@@ -11,10 +11,11 @@ const PAGE: &str = include_str!("page.html");
 const NONCE: &str = "{{nonce}}";
 
 /// The page, with a policy that lets it run its own style and script, and talk to this port only.
-pub(super) fn page() -> Reply {
+pub(super) fn page() -> Result<Reply, Refusal> {
     let mut random = [0; 16];
     if getrandom::fill(&mut random).is_err() {
-        return body::error(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random bytes");
+        let text = "the system gives no random bytes";
+        return Err(body::error(StatusCode::INTERNAL_SERVER_ERROR, text));
     }
     let nonce = base64::encode(&random);
     let policy = format!(
@@ -27,5 +28,5 @@ pub(super) fn page() -> Reply {
     let policy = HeaderValue::from_str(&policy).expect("base64 is visible ASCII");
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    reply
+    Ok(reply)
 }

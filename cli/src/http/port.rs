@@ -10,7 +10,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYP
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 
-use super::body::{self, InUse, Reply};
+use super::body::{self, InUse, Refusal, Reply};
 use super::counters::add;
 use super::io::{Clock, Connection};
 use super::ring::Ring;
@@ -150,9 +150,7 @@ async fn connection(port: Rc<Port>, stream: Stream, client: Client) {
 impl Session {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         let in_use = InUse::new(&self.client.standing);
-        let mut reply = match self.dispatch(request).await {
-            Ok(reply) | Err(reply) => reply,
-        };
+        let mut reply = self.dispatch(request).await.unwrap_or_else(Reply::from);
         let counters = self.port.site.counters();
         counters.answered(reply.status());
         match reply.status() {
@@ -166,7 +164,7 @@ impl Session {
         reply.map(|body| body.holding(in_use))
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Result<Reply, Reply> {
+    async fn dispatch(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let (port, site) = (&self.port, &*self.port.site);
         let endpoint = Endpoint::of(head.uri.path()).map_err(|status| match status {
@@ -175,9 +173,7 @@ impl Session {
         })?;
         if !endpoint.allows(&head.method) {
             let text = format!("the methods here are {}", endpoint.allowed());
-            let mut reply = body::error(StatusCode::METHOD_NOT_ALLOWED, text);
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(endpoint.allowed()));
-            return Err(reply);
+            return Err(body::error(StatusCode::METHOD_NOT_ALLOWED, text).with(ALLOW, endpoint.allowed()));
         }
         if !endpoint.is_open() {
             guard::check_token(site, &self.client, &self.wrong, &head.headers).await?;
@@ -191,7 +187,7 @@ impl Session {
             .map_err(|status| body::error(status, "a parameter is not UTF-8 in percent signs"))?;
         let posted = head.method == Method::POST;
         match endpoint {
-            Endpoint::Page => Ok(page::page()),
+            Endpoint::Page => page::page(),
             Endpoint::Health => Ok(health::health(site, given.iter().any(|(name, _)| name == "live")).await),
             Endpoint::Metrics => metrics::metrics(site).await,
             Endpoint::Members => members::members(site, &given).await,

@@ -12,7 +12,7 @@ use thane_engine::api::{Answer, Answers};
 use thane_engine::command::QueryParams;
 use tokio::sync::mpsc;
 
-use super::body::{self, Body, Reply};
+use super::body::{self, Body, Refusal, Reply};
 use super::json::{Payload, given_payload, refusal};
 use super::port::{Port, Slot};
 
@@ -59,7 +59,7 @@ enum Line<'a> {
 }
 
 /// Asks, and answers with a line of JSON for each ack and response, and one at the end.
-pub(super) async fn ask(port: &Rc<Port>, request: Incoming) -> Result<Reply, Reply> {
+pub(super) async fn ask(port: &Rc<Port>, request: Incoming) -> Result<Reply, Refusal> {
     let query: NewQuery = body::read(request).await?;
     let Some(slot) = Slot::take(&port.queries, QUERIES_MAX) else {
         let text = format!("{QUERIES_MAX} queries are under way, the limit");

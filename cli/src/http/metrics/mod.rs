@@ -11,14 +11,14 @@ use thane_engine::io::UdpCounters;
 use thane_engine::wire::keyring::BACKEND;
 
 pub(crate) use self::exposition::{Exposition, Kind};
-use super::body::{self, Body, Reply};
+use super::body::{self, Body, Refusal, Reply};
 use super::json::refusal;
 use super::site::Site;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All numbers of the port's node, of its owner, and of the process.
-pub(super) async fn metrics(site: &dyn Site) -> Result<Reply, Reply> {
+pub(super) async fn metrics(site: &dyn Site) -> Result<Reply, Refusal> {
     let node = site.handle().stats().await.map_err(|error| refusal(&error))?;
     let udp = site.handle().udp_counters().await.map_err(|error| refusal(&error))?;
     let mut out = Exposition::default();
