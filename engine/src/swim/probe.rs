@@ -279,6 +279,7 @@ impl Swim {
             self.awareness.apply(-1);
             self.unanswered.answered(probe.target);
             let round_trip = scope.ctx.now.since(probe.sent_at);
+            scope.stats.probe_round_trips.add(round_trip);
             if !probe.asked_others {
                 self.prober.round_trips.add(round_trip);
             }
