@@ -19,6 +19,7 @@ use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{SwimState, View};
 use crate::wire::envelope::Envelope;
+use crate::wire::packet::Assembler;
 use crate::wire::{Extension, limits, message};
 
 /// How many of the last notices [`Scope::drop_input`] searches for one that a further refusal can join.
@@ -110,6 +111,12 @@ impl Scope<'_> {
         let (id, dropped) = self.dissemination.on_message(self.ctx, class, message, max, source);
         (0..dropped).for_each(|_| self.stats.count_drop(DropReason::QueueFull));
         id
+    }
+
+    /// The longest serf message (serf type byte first) that gossip carries: memberlist's type byte goes before it.
+    pub(crate) fn gossip_bytes_max(&self) -> usize {
+        let budget = limits::UDP_PACKET_BYTES_MAX - self.envelope.overhead();
+        Assembler::message_bytes_max(budget).saturating_sub(1)
     }
 
     /// A datagram repeats the state of a member that this node has seen before.

@@ -7,6 +7,7 @@
 mod accepted;
 mod command;
 mod exchange;
+mod growth;
 mod joins;
 mod layers;
 mod listing;

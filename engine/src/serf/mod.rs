@@ -47,7 +47,7 @@ use crate::serf::query::{Queries, ReplyTo};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
-use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_EVENT_BYTES_HARD_MAX};
+use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
@@ -200,14 +200,15 @@ impl Serf {
         }
     }
 
-    /// Sends a user event: delivers it on this node and queues it for the others.
+    /// Sends a user event: delivers it on this node and queues it for the others. Returns whether gossip carries it;
+    /// if not, it is not queued, and push/pulls have to carry it.
     pub(crate) fn user_event(
         &mut self,
         scope: &mut Scope<'_>,
         name: &str,
         payload: &Bytes,
         coalesce: bool,
-    ) -> Result<(), CommandError> {
+    ) -> Result<bool, CommandError> {
         if self.event_clock.is_exhausted() {
             return Err(CommandError::ClockExhausted("event"));
         }
@@ -223,8 +224,11 @@ impl Serf {
         }
         self.event_clock.increment();
         self.on_user_event(scope, &event);
-        scope.broadcast(Class::Event, bytes.into(), Source::Own);
-        Ok(())
+        let carried = bytes.len() <= scope.gossip_bytes_max();
+        if carried {
+            scope.broadcast(Class::Event, bytes.into(), Source::Own);
+        }
+        Ok(carried)
     }
 
     /// A user event (PROTOCOL 5.10).
@@ -413,7 +417,7 @@ enum Sight {
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
         // No packet has room for a longer one: it would wait for ever.
-        Sight::First if message.len() >= UDP_PACKET_BYTES_MAX => {}
+        Sight::First if message.len() > scope.gossip_bytes_max() => {}
         Sight::First => {
             scope.broadcast(class, Bytes::copy_from_slice(message), Source::Gossip);
         }

@@ -195,6 +195,10 @@ impl Serf {
         if bytes.len() > scope.config.query_size_limit {
             return Err(CommandError::QueryTooLong(scope.config.query_size_limit));
         }
+        let bytes_max = scope.gossip_bytes_max();
+        if bytes.len() > bytes_max {
+            return Err(CommandError::QueryFitsNoPacket { bytes: bytes.len(), bytes_max });
+        }
         let running = Running {
             asker,
             id: query.id,

@@ -17,7 +17,7 @@ use crate::event::Notice;
 use crate::roster::{FactIndex, MemberIndex};
 use crate::scope::Scope;
 use crate::swim::Swim;
-use crate::swim::probe::ask_for_name;
+use crate::swim::probe::{ask_for_name, is_late};
 use crate::swim::state::address_of;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
@@ -54,6 +54,8 @@ pub(super) struct Claim {
     source: Source,
     seq: SeqNo,
     phase: Phase,
+    /// Until when the address that is asked may answer.
+    answers_until: Time,
     /// The old address was asked over a stream what it is, or will be.
     is_confirmed: bool,
 }
@@ -159,6 +161,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(Some(member), alive);
         self.claims.next_id = self.claims.next_id.wrapping_add(1);
         let (id, seq) = (self.claims.next_id, self.fresh_seq(scope));
+        let answers_until = scope.now();
         self.claims.claims.push(Claim {
             id,
             member,
@@ -167,18 +170,23 @@ impl Swim {
             source,
             seq,
             phase: Phase::AskingOld,
+            answers_until,
             is_confirmed: false,
         });
-        self.ask(scope, id, DECIDE);
+        self.ask_address(scope, id, DECIDE);
     }
 
     /// Pings the address that is in question, and arms the timers for the further pings and for what follows.
-    fn ask(&mut self, scope: &mut Scope<'_>, id: u32, then: u32) {
+    fn ask_address(&mut self, scope: &mut Scope<'_>, id: u32, then: u32) {
         let step = scope.config.probe_timeout / ASKS;
         for turn in 1..ASKS {
             scope.schedule(scope.now() + step * turn, TimerKind::Claim, id, turn);
         }
-        scope.schedule(scope.now() + scope.config.probe_timeout, TimerKind::Claim, id, then);
+        let until = scope.now() + scope.config.probe_timeout;
+        scope.schedule(until, TimerKind::Claim, id, then);
+        if let Some(claim) = self.claims.claims.iter_mut().find(|claim| claim.id == id) {
+            claim.answers_until = until;
+        }
         self.ask_again(scope, id);
     }
 
@@ -198,6 +206,10 @@ impl Swim {
         let id = key.subject;
         let Some(place) = self.claims.claims.iter().position(|claim| claim.id == id) else { return };
         match (key.generation, self.claims.claims[place].phase) {
+            // This node stood still, and the answer may wait unread.
+            (DECIDE, Phase::AskingOld) if is_late(scope, self.claims.claims[place].answers_until) => {
+                self.ask_address(scope, id, DECIDE);
+            }
             (DECIDE, Phase::AskingOld) => {
                 if self.is_due(scope, place) {
                     return self.take_claim(scope, place);
@@ -205,7 +217,7 @@ impl Swim {
                 let seq = self.fresh_seq(scope);
                 let claim = &mut self.claims.claims[place];
                 (claim.phase, claim.seq) = (Phase::AskingNew, seq);
-                self.ask(scope, id, GIVE_UP);
+                self.ask_address(scope, id, GIVE_UP);
             }
             (GIVE_UP, Phase::AskingNew) | (FORGET, Phase::Refused) => self.end_claim(scope, place),
             (CONFIRM, Phase::Refused) => {

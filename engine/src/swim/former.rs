@@ -18,7 +18,8 @@ use crate::roster::{FactIndex, MemberIndex};
 use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::swim::claims::{ASKS, report_conflict};
-use crate::swim::probe::ask_for_name;
+use crate::swim::probe::{ask_for_name, is_late};
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
 use crate::wire::{Alive, Dead, Incarnation, SeqNo};
@@ -48,6 +49,8 @@ struct Rival {
 struct Inquest {
     generation: u32,
     seq: SeqNo,
+    /// Until when the other address may answer.
+    answers_until: Time,
     /// An ack changes nothing any more: it came too late, or the other address is this node's, too.
     decided: bool,
     /// The vote that was lost: answers, and those for this node.
@@ -108,7 +111,7 @@ impl Swim {
 
     /// The members voted for another address under this node's name.
     pub(crate) fn on_vote_lost(&mut self, scope: &mut Scope<'_>, votes: (u32, u32)) {
-        if self.former.inquest.is_none() && !self.leaving {
+        if self.former.inquest.is_none() && self.former.rival.is_some() && !self.leaving {
             self.begin_inquest(scope, Some(votes), ASK);
         }
     }
@@ -116,8 +119,9 @@ impl Swim {
     fn begin_inquest(&mut self, scope: &mut Scope<'_>, votes: Option<(u32, u32)>, step: u32) {
         self.former.generation = self.former.generation.wrapping_add(1);
         let (generation, seq) = (self.former.generation, self.fresh_seq(scope));
-        let departs_at = Incarnation(0);
-        self.former.inquest = Some(Inquest { generation, seq, decided: false, votes, departs_at });
+        let (answers_until, departs_at) = (scope.now(), Incarnation(0));
+        self.former.inquest =
+            Some(Inquest { generation, seq, answers_until, decided: false, votes, departs_at });
         let wait = if votes.is_some() { AFTER_VOTE } else { Duration::ZERO };
         self.step_after(scope, wait, step);
     }
@@ -132,13 +136,11 @@ impl Swim {
         if !self.former.inquest.as_ref().is_some_and(is_under_way) || self.leaving {
             return;
         }
+        // If this node stood still, the answer may wait unread.
+        let asks_again = |inquest: &Inquest| is_late(scope, inquest.answers_until) && !inquest.decided;
         match key.subject {
-            ASK => {
-                let step = scope.config.probe_timeout / ASKS;
-                (1..ASKS).for_each(|turn| self.step_after(scope, step * turn, turn));
-                self.step_after(scope, scope.config.probe_timeout, RECLAIM);
-                self.ask_rival(scope);
-            }
+            ASK => self.ask_other(scope),
+            RECLAIM if self.former.inquest.as_ref().is_some_and(asks_again) => self.ask_other(scope),
             RECLAIM => self.reclaim(scope),
             DEPART => self.declare_former_departed(scope),
             ANNOUNCE => {
@@ -148,6 +150,17 @@ impl Swim {
             }
             _ => self.ask_rival(scope),
         }
+    }
+
+    /// Pings the other address, and arms the timers for the further pings and for what follows.
+    fn ask_other(&mut self, scope: &mut Scope<'_>) {
+        let step = scope.config.probe_timeout / ASKS;
+        (1..ASKS).for_each(|turn| self.step_after(scope, step * turn, turn));
+        self.step_after(scope, scope.config.probe_timeout, RECLAIM);
+        if let Some(inquest) = &mut self.former.inquest {
+            inquest.answers_until = scope.now() + scope.config.probe_timeout;
+        }
+        self.ask_rival(scope);
     }
 
     fn ask_rival(&self, scope: &mut Scope<'_>) {

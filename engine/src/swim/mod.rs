@@ -5,11 +5,13 @@
 
 pub(crate) mod awareness;
 mod claims;
+mod corroborate;
 mod former;
 mod incarnation;
 mod merge;
 mod obituary;
 mod probe;
+mod round_trip;
 mod state;
 mod suspicion;
 mod unanswered;

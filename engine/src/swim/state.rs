@@ -14,6 +14,7 @@ use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::swim::claims::socket_addr_of;
 use crate::swim::obituary::is_older_than_tombstone;
+use crate::swim::probe::is_late;
 use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{Known, SwimState};
@@ -187,10 +188,16 @@ impl Swim {
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let from = scope.ctx.roster.intern_name(suspect.from);
         let n = scope.view.table_count();
-        let suspicion = Suspicion::new(from, self.suspicion_generation, scope.ctx.now, n, scope.config);
+        let mut suspicion = Suspicion::new(from, self.suspicion_generation, scope.ctx.now, n, scope.config);
+        if scope.config.fast_detection {
+            suspicion.delay(scope.ctx.random.duration(scope.config.probe_interval / 2));
+        }
         let deadline = suspicion.deadline();
         self.suspicions.insert(member, suspicion);
         scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
+        if source != Source::Own {
+            self.corroborate(scope, member);
+        }
     }
 
     /// A message says that a member is dead, or, if the member says so itself, that it left.
@@ -229,9 +236,16 @@ impl Swim {
     /// A suspicion ran out.
     pub(crate) fn on_suspicion_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let member = MemberIndex(key.subject);
-        let Some(suspicion) = self.suspicions.get(&member) else { return };
+        let Some(suspicion) = self.suspicions.get_mut(&member) else { return };
         if suspicion.generation != key.generation {
             return;
+        }
+        let late = scope.now().since(suspicion.deadline());
+        if is_late(scope, suspicion.deadline()) && suspicion.postpone(late + scope.config.probe_timeout) {
+            // This node stood still, and a refutation may wait unread.
+            let deadline = suspicion.deadline();
+            scope.schedule(deadline, TimerKind::Suspicion, member.0, key.generation);
+            return self.awareness.apply(1);
         }
         let confirmations = suspicion.confirmations();
         let name = scope.ctx.roster.name(member).to_owned();
