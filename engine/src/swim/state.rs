@@ -123,7 +123,7 @@ impl Swim {
                     alive.addr = fact.addr().to_vec().into();
                 }
             } else {
-                return self.conflict(scope, member, &alive, from);
+                return self.conflict(scope, member, &alive);
             }
         }
         let incarnation = fact.incarnation;
@@ -415,17 +415,22 @@ impl Swim {
         }
     }
 
-    fn conflict(
-        &mut self,
-        scope: &mut Scope<'_>,
-        member: MemberIndex,
-        alive: &Alive<'_>,
-        from: Option<SocketAddr>,
-    ) {
+    fn conflict(&mut self, scope: &mut Scope<'_>, member: MemberIndex, alive: &Alive<'_>) {
         let addr = SocketAddr::new(address_of(alive), alive.port);
         let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
-        scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
-        scope.drop_input(DropReason::AddressConflict, from);
+        let state = match scope.view.get(member).map(|known| known.swim) {
+            Some(SwimState::Suspect) => 1,
+            Some(SwimState::Dead) => 2,
+            Some(SwimState::Left) => 3,
+            Some(SwimState::Alive | SwimState::Absent) | None => 0,
+        };
+        let name = || alive.node.to_owned();
+        scope.notice(Notice::AddressConflict { name: name(), mine, theirs: addr, state });
+        if scope.config.serf {
+            let own = (member == scope.me).then_some(scope.config.resolve_name_conflicts);
+            scope.notice(Notice::NameConflict { name: name(), mine, theirs: addr, own });
+        }
+        scope.stats.count_drop(DropReason::AddressConflict);
         scope.defer(Deferred::Change(Change::Conflict(member)));
         let Scope { ctx, view, delegate, .. } = scope;
         if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
