@@ -57,6 +57,8 @@ drop_reasons! {
     FiltersTooCostly = "filters_too_costly": "query filters that cost too much to compile",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name": "meant for a node of another name",
+    /// A name that is announced at another address: its old address answers, or yet another one is being looked into.
+    NameHeld = "name_held": "a name at another address, while the old one answers or is asked",
     /// An ack or nack that no probe waits for, mostly late ones.
     UnknownSeq = "unknown_seq": "an ack that no probe waits for",
     /// An incarnation above the ceiling, or too far above what this node knows.

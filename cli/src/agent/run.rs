@@ -108,13 +108,13 @@ impl Agent {
                     self.shut_down(false).await;
                     return ExitCode::FAILURE;
                 }
-                _ = &mut self.forwarding => {
+                name_taken = &mut self.forwarding => {
                     let log = &self.backend.log;
                     log.add(Level::Warn, "serf", "Shutdown without a Leave");
                     log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
                     log.add(Level::Info, "agent", "requesting serf shutdown");
                     log.add(Level::Info, "agent", "shutdown complete");
-                    return ExitCode::SUCCESS;
+                    return if name_taken.unwrap_or(true) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
                 }
             };
             match signal {

@@ -116,12 +116,10 @@ pub(super) fn handlers(specs: &[String]) -> Result<Vec<EventHandler>, String> {
 }
 
 pub(super) fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "" | "lan" => Ok(Profile::Lan),
-        "wan" => Ok(Profile::Wan),
-        "local" => Ok(Profile::Local),
-        other => Err(format!("Unknown profile: {other}")),
+    if text.is_empty() {
+        return Ok(Profile::default());
     }
+    text.parse().map_err(|_| format!("Unknown profile: {text}"))
 }
 
 pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
@@ -131,11 +129,11 @@ pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
     text.parse().map_err(|error| format!("'io_driver' (-io-driver): {error}"))
 }
 
-pub(super) fn dissemination(text: &str) -> Result<DisseminationPolicy, String> {
+pub(super) fn dissemination(text: &str) -> Result<Option<DisseminationPolicy>, String> {
     if text.is_empty() {
-        return Ok(DisseminationPolicy::default());
+        return Ok(None);
     }
-    text.parse().map_err(|error| format!("'dissemination' (-dissemination): {error}"))
+    text.parse().map(Some).map_err(|error| format!("'dissemination' (-dissemination): {error}"))
 }
 
 /// Zero and less mean the newest, as in Serf.
