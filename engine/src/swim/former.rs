@@ -7,7 +7,6 @@
 //! a departure in its own name, and then announces itself. Serf takes another address after a departure only, and
 //! handles an alive message before a departure that comes soon after it, so these are sent one after the other.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::context::Context;
