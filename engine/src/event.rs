@@ -251,6 +251,19 @@ pub enum Notice {
         mine: SocketAddr,
         /// The address announced.
         theirs: SocketAddr,
+        /// The member's state in memberlist's numbers: alive 0, suspect 1, dead 2, left 3.
+        state: u8,
+    },
+    /// What Serf makes of it.
+    NameConflict {
+        /// The member.
+        name: String,
+        /// The address the view has.
+        mine: SocketAddr,
+        /// The address announced.
+        theirs: SocketAddr,
+        /// The name is this node's: whether a vote decides (`resolve_name_conflicts`).
+        own: Option<bool>,
     },
     /// A failed member is tried again.
     Reconnecting {
@@ -268,8 +281,8 @@ pub enum Notice {
     },
     /// The rejoin from the snapshot is over.
     Rejoined {
-        /// The member that answered; `None` if none did.
-        name: Option<String>,
+        /// The member that answered, and its address; `None` if none did.
+        member: Option<(String, SocketAddr)>,
     },
     /// A push/pull failed.
     PushPullFailed {
@@ -293,6 +306,8 @@ pub enum Notice {
         from: Option<SocketAddr>,
         /// How many inputs in a row, at least 1: a flood of junk makes few notices.
         count: u64,
+        /// The first of it came over a stream.
+        stream: bool,
     },
     /// The delegate refused to believe that a member is alive (also counted).
     AliveVetoed {
@@ -354,6 +369,18 @@ pub enum Notice {
         for_me: u32,
         /// Whether that is the majority.
         kept: bool,
+    },
+    /// A node asks this one to list or change its keys.
+    KeyQuery {
+        /// What is asked.
+        operation: crate::command::KeyOperation,
+    },
+    /// This node does not do that.
+    KeyRefused {
+        /// What is asked.
+        operation: crate::command::KeyOperation,
+        /// Why not, as the answer says.
+        reason: String,
     },
     /// Another address has this node's name and answers: this node ends.
     NameTaken {

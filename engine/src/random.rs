@@ -1,7 +1,7 @@
 //! Randomness. Protocol choices come from one seeded generator, nonces from another source, so that a replayed seed
 //! can't repeat a nonce under a real key, and nonces on the wire reveal nothing about protocol choices.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -48,15 +48,18 @@ impl Random {
     }
 }
 
-/// The source of AES-GCM nonces: the operating system's entropy for real keys, a seed in simulation.
+/// The source of AES-GCM nonces: the operating system's entropy for real keys, a seed in simulation. Of the system's
+/// entropy nothing is kept, so a process that was forked or restored from a copy of its memory has nothing to repeat.
 #[derive(Debug)]
-pub struct Nonces {
-    seeded: Option<Random>,
-    pool: Vec<u8>,
-}
+#[cfg_attr(test, derive(Clone))]
+pub struct Nonces(Source);
 
-/// Bytes fetched from the operating system at once: one system call for 64 packets.
-const POOL_BYTES: usize = 64 * 12;
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+enum Source {
+    Os,
+    Seeded(Random),
+}
 
 /// A seed for protocol choices from the operating system.
 ///
@@ -71,12 +74,12 @@ pub fn os_seed() -> std::io::Result<u64> {
 impl Nonces {
     /// Nonces from the operating system.
     pub fn from_os() -> Nonces {
-        Nonces { seeded: None, pool: Vec::with_capacity(POOL_BYTES) }
+        Nonces(Source::Os)
     }
 
     /// Reproducible nonces. For simulation only: two runs of one seed repeat every nonce.
     pub fn seeded(seed: u64) -> Nonces {
-        Nonces { seeded: Some(Random::new(seed)), pool: Vec::with_capacity(POOL_BYTES) }
+        Nonces(Source::Seeded(Random::new(seed)))
     }
 
     /// The next nonce.
@@ -84,16 +87,18 @@ impl Nonces {
     /// # Panics
     /// If the operating system provides no entropy; a predictable nonce would be worse.
     pub fn take(&mut self) -> [u8; 12] {
-        if self.pool.len() < 12 {
-            self.pool.resize(POOL_BYTES, 0);
-            match &mut self.seeded {
-                Some(random) => random.0.fill_bytes(&mut self.pool),
-                None => getrandom::fill(&mut self.pool).expect("the operating system gives entropy"),
+        let mut nonce = [0; 12];
+        match &mut self.0 {
+            Source::Seeded(random) => random.0.fill_bytes(&mut nonce),
+            Source::Os => {
+                getrandom::fill(&mut nonce).expect("the operating system gives entropy");
+                // Two copies of a virtual machine may get the same from a kernel that does not know that it was copied.
+                // They do not ask in the same nanosecond.
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let now = (now.as_nanos() as u64).to_le_bytes();
+                nonce.iter_mut().zip(now).for_each(|(byte, of_time)| *byte ^= of_time);
             }
         }
-        let mut nonce = [0; 12];
-        nonce.copy_from_slice(&self.pool[self.pool.len() - 12..]);
-        self.pool.truncate(self.pool.len() - 12);
         nonce
     }
 }
@@ -182,6 +187,17 @@ mod tests {
             counts[random.below(7) as usize] += 1;
         }
         assert!(counts.iter().all(|&c| (9_500..10_500).contains(&c)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_copy_of_a_process_repeats_no_nonce() {
+        let mut nonces = Nonces::from_os();
+        for _ in 0..100 {
+            nonces.take();
+            // What a fork, or a virtual machine that is copied, has in memory.
+            let mut copy = nonces.clone();
+            assert_ne!(copy.take(), nonces.take());
+        }
     }
 
     #[test]

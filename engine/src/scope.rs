@@ -86,7 +86,15 @@ impl Scope<'_> {
 
     /// Refuses an input: counts it by reason and reports it to the log.
     pub(crate) fn drop_input(&mut self, reason: impl Into<DropReason>, from: Option<SocketAddr>) {
-        let reason = reason.into();
+        self.note_drop(reason.into(), from, false);
+    }
+
+    /// The same for what came over a stream.
+    pub(crate) fn drop_stream(&mut self, reason: impl Into<DropReason>, from: SocketAddr) {
+        self.note_drop(reason.into(), Some(from), true);
+    }
+
+    fn note_drop(&mut self, reason: DropReason, from: Option<SocketAddr>, stream: bool) {
         self.stats.count_drop(reason);
         let recent = self.ctx.out.notices.iter_mut().rev().take(NOTICES_SEARCHED);
         for (node, notice) in recent {
@@ -98,7 +106,7 @@ impl Scope<'_> {
                 return;
             }
         }
-        self.notice(Notice::Dropped { reason, from, count: 1 });
+        self.notice(Notice::Dropped { reason, from, count: 1, stream });
     }
 
     /// What pings and acks carry for other Thane nodes.

@@ -262,7 +262,12 @@ fn a_flood_of_junk_makes_few_notices() {
         node.handle_datagram(&mut ctx, PEER, &mut bytes);
     }
     let notices: Vec<Notice> = ctx.out.notices.drain(..).map(|(_, notice)| notice).collect();
-    let told = |error: DecodeError| Notice::Dropped { reason: error.into(), from: Some(PEER), count: 100 };
+    let told = |error: DecodeError| Notice::Dropped {
+        reason: error.into(),
+        from: Some(PEER),
+        count: 100,
+        stream: false,
+    };
     assert_eq!(notices, [told(DecodeError::Empty), told(DecodeError::BadChecksum)]);
 }
 

@@ -177,7 +177,8 @@ fn what_cannot_start_says_why() {
         let refused = engine.add(options("", [127, 22, third, 1])).await.unwrap_err();
         assert!(matches!(refused, StartError::Config(_)), "{refused}");
         let error = taken.join(&["127.22.9.9:9".to_owned()], false).await.unwrap_err();
-        assert_eq!(error.errors, ["Failed to join 127.22.9.9: connection refused"]);
+        let expected = "Failed to join 127.22.9.9: dial tcp 127.22.9.9:9: connect: connection refused";
+        assert_eq!(error.errors, [expected]);
         engine.stop().await;
     });
 }

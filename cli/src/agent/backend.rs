@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thane_engine::api::{Answers, ApiError, Handle, JoinError};
-use thane_engine::command::{CommandError, QueryParams};
+use thane_engine::api::{Answers, ApiError, Handle, JoinError, KeyReport};
+use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::event::Event;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
@@ -118,6 +118,21 @@ impl Backend {
         self.handle.force_leave(node_name, prune).await.inspect_err(|error| {
             self.log.add(Level::Warn, "agent", format_args!("failed to remove node: {error}"));
         })
+    }
+
+    /// Asks all members to list or change their keys; see [`Handle::keys`].
+    ///
+    /// # Errors
+    /// The query could not be sent. Nothing has changed.
+    pub(crate) async fn keys(&self, operation: KeyOperation, key: Vec<u8>) -> Result<KeyReport, ApiError> {
+        let what = match operation {
+            KeyOperation::Install => "key installation",
+            KeyOperation::Use => "primary key change",
+            KeyOperation::Remove => "key removal",
+            KeyOperation::List => "key listing",
+        };
+        self.log.add(Level::Info, "agent", format_args!("Initiating {what}"));
+        self.handle.keys(operation, key).await
     }
 
     /// Sends a user event to all members.

@@ -7,9 +7,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use thane_engine::command::KeyOperation;
 use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{MemberEventKind, MemberRef, Notice};
-use thane_engine::wire::DecodeError;
+use thane_engine::wire::stream::refusal_text;
 
 use super::level::Level;
 use super::log::Log;
@@ -128,11 +129,27 @@ impl Line {
                     shown(name)
                 ),
             ),
-            Notice::AddressConflict { name, mine, theirs } => Line::memberlist(
+            Notice::AddressConflict { name, mine, theirs, state } => Line::memberlist(
                 Err,
-                format!("Conflicting address for {}. Mine: {mine} Theirs: {theirs}", shown(name)),
+                format!(
+                    "Conflicting address for {}. Mine: {mine} Theirs: {theirs} Old state: {state}",
+                    shown(name)
+                ),
             )
             .limited("Conflicting addresses", REPEATS_PER_WINDOW),
+            Notice::NameConflict { theirs, own: Some(resolved), .. } => Line::serf(
+                Err,
+                format!(
+                    "Node name conflicts with another node at {theirs}. Names must be unique! (Resolution \
+                    enabled: {resolved})"
+                ),
+            )
+            .limited("Conflicts about the own name", REPEATS_PER_WINDOW),
+            Notice::NameConflict { name, mine, theirs, own: None } => Line::serf(
+                Warn,
+                format!("Name conflict for '{}' both {mine} and {theirs} are claiming", shown(name)),
+            )
+            .limited("Name conflicts", REPEATS_PER_WINDOW),
             Notice::Reconnecting { name, addr } => {
                 Line::serf(Info, format!("attempting reconnect to {} {addr}", shown(name)))
             }
@@ -140,10 +157,10 @@ impl Line {
                 Info,
                 format!("Attempting re-join to previously known node: {}: {addr}", shown(name)),
             ),
-            Notice::Rejoined { name: Some(name) } => {
-                Line::serf(Info, format!("Re-joined to previously known node: {}", shown(name)))
+            Notice::Rejoined { member: Some((name, addr)) } => {
+                Line::serf(Info, format!("Re-joined to previously known node: {}: {addr}", shown(name)))
             }
-            Notice::Rejoined { name: None } => {
+            Notice::Rejoined { member: None } => {
                 Line::serf(Warn, "Failed to re-join any previously known node".to_owned())
             }
             Notice::PushPullFailed { addr, reason } => {
@@ -153,7 +170,7 @@ impl Line {
             Notice::LargeState { bytes, bytes_max } => {
                 Line::memberlist(Warn, format!("Remote node state size is ({bytes}) limit is ({bytes_max})"))
             }
-            Notice::Dropped { reason, from, .. } => refusal(*reason, *from),
+            Notice::Dropped { reason, from, stream, .. } => refusal(*reason, *from, *stream),
             Notice::AliveVetoed { name, reason } => Line::memberlist(
                 Warn,
                 format!("ignoring alive message for '{}': {}", shown(name), shown(reason)),
@@ -186,10 +203,11 @@ impl Line {
                 Line::serf(Warn, format!("reply for non-running query From: {}", shown(from)))
                     .limited("Replies for non-running queries", REPEATS_PER_WINDOW)
             }
-            Notice::BadFilter { expr, reason } => {
-                Line::serf(Warn, format!("failed to compile filter regex ({}): {reason}", shown(expr)))
-                    .limited("Filters that do not compile", REPEATS_PER_WINDOW)
-            }
+            Notice::BadFilter { expr, reason } => Line::serf(
+                Warn,
+                format!("failed to compile filter regex ({}): error parsing regexp: {reason}", shown(expr)),
+            )
+            .limited("Filters that do not compile", REPEATS_PER_WINDOW),
             Notice::UnknownInternalQuery { name } => {
                 Line::serf(Warn, format!("Unhandled internal query '{}'", shown(name)))
                     .limited("Unhandled internal queries", REPEATS_PER_WINDOW)
@@ -199,6 +217,26 @@ impl Line {
             }
             Notice::NameVote { all, for_me, kept: false } => {
                 Line::serf(Warn, format!("minority in name conflict resolution, quitting [{for_me} / {all}]"))
+            }
+            Notice::KeyQuery { operation } => {
+                let query = match operation {
+                    KeyOperation::Install => "install-key",
+                    KeyOperation::Use => "use-key",
+                    KeyOperation::Remove => "remove-key",
+                    KeyOperation::List => "list-keys",
+                };
+                Line::serf(Info, format!("Received {query} query"))
+                    .limited("Queries about keys", REPEATS_PER_WINDOW)
+            }
+            Notice::KeyRefused { operation, reason } => {
+                let what = match operation {
+                    KeyOperation::Install => "install key",
+                    KeyOperation::Use => "change primary key",
+                    KeyOperation::Remove => "remove key",
+                    KeyOperation::List => "list keys",
+                };
+                Line::serf(Err, format!("Failed to {what}: {}", shown(reason)))
+                    .limited("Refused queries about keys", REPEATS_PER_WINDOW)
             }
             Notice::NameTaken { name, addr } => Line::serf(
                 Err,
@@ -259,12 +297,26 @@ impl fmt::Display for MemberLine<'_> {
     }
 }
 
-fn refusal(reason: DropReason, from: Option<SocketAddr>) -> Line {
-    let text = match from {
-        Some(from) => format!("Refused input from {from}: {reason}"),
-        None => format!("Refused input: {reason}"),
+/// Refused streams and what no key opens have Serf's lines, which operators search for; all have the name that `info`
+/// counts them under.
+fn refusal(reason: DropReason, from: Option<SocketAddr>, stream: bool) -> Line {
+    let undecodable = match reason {
+        DropReason::Undecodable(error) => Some(error),
+        _ => None,
     };
-    let level = if is_harmless(reason) { Level::Debug } else { Level::Warn };
+    let serfs_words = undecodable.and_then(refusal_text);
+    let words = serfs_words.unwrap_or(reason.words());
+    let (level, text) = match from {
+        Some(from) if stream && undecodable.is_some() => {
+            (Level::Err, format!("failed to receive: {words} from={from} ({reason})"))
+        }
+        Some(from) if serfs_words.is_some() => {
+            (Level::Err, format!("Decrypt packet failed: {words} from={from} ({reason})"))
+        }
+        Some(from) => (Level::Warn, format!("Refused input from {from}: {words} ({reason})")),
+        None => (Level::Warn, format!("Refused input: {words} ({reason})")),
+    };
+    let level = if is_harmless(reason) { Level::Debug } else { level };
     Line::memberlist(level, text).limited(reason.as_str(), REFUSALS_PER_WINDOW)
 }
 
@@ -278,7 +330,6 @@ fn is_harmless(reason: DropReason) -> bool {
             | DropReason::QueryTooOld
             | DropReason::QueryUnknown
             | DropReason::DuplicateResponse
-            | DropReason::Undecodable(DecodeError::StreamCut)
             | DropReason::StreamTimeout
             | DropReason::StreamIdle
     )
@@ -331,7 +382,7 @@ mod tests {
 
     fn refused(reason: impl Into<DropReason>) -> Notice {
         let reason = reason.into();
-        Notice::Dropped { reason, from: Some(addr()), count: 1 }
+        Notice::Dropped { reason, from: Some(addr()), count: 1, stream: false }
     }
 
     #[test]
@@ -380,8 +431,14 @@ mod tests {
                     name: name.clone(),
                     mine: addr,
                     theirs: "[::1]:1".parse().unwrap(),
+                    state: 2,
                 },
-                "[ERR] memberlist: Conflicting address for n1. Mine: 127.0.0.9:7946 Theirs: [::1]:1",
+                "[ERR] memberlist: Conflicting address for n1. Mine: 127.0.0.9:7946 Theirs: [::1]:1 Old state: 2",
+            ),
+            (Notice::KeyQuery { operation: KeyOperation::Use }, "[INFO] serf: Received use-key query"),
+            (
+                Notice::KeyRefused { operation: KeyOperation::Use, reason: "not there".to_owned() },
+                "[ERR] serf: Failed to change primary key: not there",
             ),
             (
                 Notice::AliveVetoed { name: name.clone(), reason: "no signature".to_owned() },
@@ -404,10 +461,10 @@ mod tests {
                 "[INFO] serf: Attempting re-join to previously known node: n1: 127.0.0.9:7946",
             ),
             (
-                Notice::Rejoined { name: Some(name.clone()) },
-                "[INFO] serf: Re-joined to previously known node: n1",
+                Notice::Rejoined { member: Some((name.clone(), addr)) },
+                "[INFO] serf: Re-joined to previously known node: n1: 127.0.0.9:7946",
             ),
-            (Notice::Rejoined { name: None }, "[WARN] serf: Failed to re-join any previously known node"),
+            (Notice::Rejoined { member: None }, "[WARN] serf: Failed to re-join any previously known node"),
             (
                 Notice::PushPullFailed { addr, reason: "timeout".to_owned() },
                 "[ERR] memberlist: Push/Pull with 127.0.0.9:7946 failed: timeout",
@@ -430,7 +487,7 @@ mod tests {
             ),
             (
                 Notice::BadFilter { expr: "(".to_owned(), reason: "missing closing ): `(`".to_owned() },
-                "[WARN] serf: failed to compile filter regex ((): missing closing ): `(`",
+                "[WARN] serf: failed to compile filter regex ((): error parsing regexp: missing closing ): `(`",
             ),
             (
                 Notice::UnknownInternalQuery { name: "_serf_x".to_owned() },
@@ -457,11 +514,20 @@ mod tests {
             (Notice::ReconnectSkipped, "[DEBUG] serf: forgoing reconnect for random throttling"),
             (
                 refused(DecodeError::BadMsgpack),
-                "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+                "[WARN] memberlist: Refused input from 127.0.0.9:7946: a message that is not the msgpack it should be (bad_msgpack)",
             ),
             (
-                Notice::Dropped { reason: DropReason::UnknownSeq, from: None, count: 1 },
-                "[DEBUG] memberlist: Refused input: unknown_seq",
+                Notice::Dropped { reason: DropReason::UnknownSeq, from: None, count: 1, stream: false },
+                "[DEBUG] memberlist: Refused input: an ack that no probe waits for (unknown_seq)",
+            ),
+            (
+                Notice::Dropped {
+                    reason: DecodeError::StreamCut.into(),
+                    from: Some(addr),
+                    count: 1,
+                    stream: true,
+                },
+                "[ERR] memberlist: failed to receive: EOF, the stream ended within a message from=127.0.0.9:7946 (stream_cut)",
             ),
         ];
         for (notice, expected) in cases {
@@ -483,17 +549,21 @@ mod tests {
         let bad = refused(DecodeError::BadMsgpack);
         let mut notices = vec![(0, bad.clone()), (1, refused(DecodeError::WrongKey))];
         notices.extend((0..900).map(|n| (n / 100, bad.clone())));
-        notices.push((9, Notice::Dropped { reason: DecodeError::BadMsgpack.into(), from: None, count: 100 }));
+        notices.push((
+            9,
+            Notice::Dropped { reason: DecodeError::BadMsgpack.into(), from: None, count: 100, stream: false },
+        ));
         notices.push((10, bad.clone()));
         notices.push((11, bad.clone()));
         notices.push((30, bad));
+        const BAD: &str = "[WARN] memberlist: Refused input from 127.0.0.9:7946: a message that is not the msgpack it should be (bad_msgpack)";
         let expected = [
-            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
-            "[WARN] memberlist: Refused input from 127.0.0.9:7946: wrong_key",
+            BAD,
+            "[ERR] memberlist: Decrypt packet failed: No installed keys could decrypt the message from=127.0.0.9:7946 (wrong_key)",
             "[WARN] memberlist: bad_msgpack: 1000 more in the last 10 s",
-            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+            BAD,
             "[WARN] memberlist: bad_msgpack: 1 more in the last 10 s",
-            "[WARN] memberlist: Refused input from 127.0.0.9:7946: bad_msgpack",
+            BAD,
         ];
         assert_eq!(lines(&notices), expected);
     }

@@ -109,7 +109,11 @@ impl Agent {
                     return ExitCode::FAILURE;
                 }
                 name_taken = &mut self.forwarding => {
-                    self.backend.log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
+                    let log = &self.backend.log;
+                    log.add(Level::Warn, "serf", "Shutdown without a Leave");
+                    log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
+                    log.add(Level::Info, "agent", "requesting serf shutdown");
+                    log.add(Level::Info, "agent", "shutdown complete");
                     return if name_taken.unwrap_or(true) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
                 }
             };
@@ -171,6 +175,7 @@ impl Agent {
                 log.add(Level::Warn, "serf", "Shutdown without a Leave");
             }
             handle.shutdown().await;
+            log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
             log.add(Level::Info, "agent", "shutdown complete");
         };
         if tokio::time::timeout(SHUTDOWN_WITHIN, close).await.is_err() {

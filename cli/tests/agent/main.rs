@@ -10,6 +10,7 @@ mod files;
 mod handlers;
 mod joins;
 mod lenient;
+mod logs;
 mod long_joins;
 #[cfg(target_os = "linux")]
 mod namespaces;

@@ -152,7 +152,15 @@ fn answer(name: &Name, result: std::io::Result<Vec<SocketAddr>>) -> Found {
     match result {
         Ok(addrs) if addrs.is_empty() => Err(failed(&name.entry, "no addresses")),
         Ok(addrs) => Ok(addrs),
-        Err(error) => Err(failed(&name.entry, &error.to_string())),
+        Err(error) => {
+            let text = error.to_string();
+            let reason = match text.strip_prefix("failed to lookup address information: ") {
+                Some("Name or service not known") => "no such host",
+                Some(reason) => reason,
+                None => &text,
+            };
+            Err(failed(&name.entry, &format!("lookup {}: {reason}", name.host)))
+        }
     }
 }
 

@@ -267,7 +267,9 @@ impl Task {
                 self.run(stream, operations).await;
             }
             Err(error) => {
-                self.send(StreamEvent::Failed(self.node, self.id, reason(&error))).await;
+                let step = if error.kind() == io::ErrorKind::TimedOut { "" } else { "connect: " };
+                let text = format!("dial tcp {to}: {step}{}", reason(&error));
+                self.send(StreamEvent::Failed(self.node, self.id, text)).await;
                 self.send(StreamEvent::Ended(self.node, self.id)).await;
             }
         }

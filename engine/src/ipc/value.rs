@@ -1,5 +1,6 @@
 //! Encoding and decoding of types in the RPC dialect of msgpack: strings as str, bytes as bin, structs as maps with
-//! sorted keys. Decodes what Serf's decoder accepts: every dialect, structs as arrays, nil for any type.
+//! sorted keys. Decodes what Serf's decoder accepts: every dialect, structs as arrays, lists and bytes as maps, nil for
+//! any type.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +16,8 @@ pub trait Value: Default {
     /// Appends the value.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Decodes a value over this one: a struct keeps the fields that are missing, any other type is replaced.
+    /// Decodes a value over this one: a struct keeps the fields that are missing, any other type is replaced, and nil
+    /// replaces a struct too.
     ///
     /// # Errors
     /// The bytes can't be decoded, with the reason. Some fields may have been replaced.
@@ -61,6 +63,10 @@ macro_rules! record {
                 reader: &mut $crate::wire::msgpack::Reader<'_>,
             ) -> std::result::Result<(), $crate::wire::DecodeError> {
                 const KEYS: &[&str] = &[$($key),*];
+                if reader.nil()? {
+                    *self = Self::default();
+                    return Ok(());
+                }
                 reader.fields(KEYS, |reader, place| match KEYS[place] {
                     $($key => self.$field.decode_over(reader),)*
                     _ => unreachable!("keys and fields are one list"),
@@ -237,7 +243,7 @@ macro_rules! lists {
 
             fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<()> {
                 self.clear();
-                let len = reader.array()?;
+                let len = reader.list()?;
                 if len > LIST_LEN_MAX {
                     return Err(DecodeError::BadMsgpack);
                 }
@@ -349,6 +355,22 @@ mod tests {
         let mut value = sample();
         value.decode_over(&mut Reader::new(b"\x81\xa5Alpha\xa1y")).unwrap();
         assert_eq!(value, Sample { alpha: "y".into(), ..sample() });
+    }
+
+    #[test]
+    fn nil_erases_a_struct_and_maps_are_lists_of_keys_and_values() {
+        let mut value = sample();
+        value.decode_over(&mut Reader::new(b"\xc0")).unwrap();
+        assert_eq!(value, Sample::default());
+        assert_eq!(
+            Vec::<String>::decode(b"\x82\xa1a\xa1b\xa1c\xc0"),
+            Ok(["a", "b", "c", ""].map(String::from).into())
+        );
+        assert_eq!(Vec::<String>::decode(b"\x80"), Ok(vec![]));
+        assert_eq!(Vec::<u8>::decode(b"\x82\x01\x02\x03\x04"), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(Vec::<u8>::decode(b"\x80"), Ok(vec![]));
+        assert_eq!(Vec::<u8>::decode(b"\x81\xa1a\xa1b"), Err(DecodeError::BadMsgpack));
+        assert_eq!(Vec::<u8>::decode(b"\xdf\xff\xff\xff\xff\x01"), Err(DecodeError::Truncated));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Stream {
     pub(super) purpose: Purpose,
     /// What arrived on it was sealed.
     pub(super) sealed: bool,
+    /// The address of the other side.
+    pub(super) peer: SocketAddr,
 }
 
 pub(super) enum Purpose {
@@ -148,6 +150,12 @@ impl Streams {
                 if self.ends_here(scope, id) {
                     return;
                 }
+                let silent = self.accepted.begun(id).is_none() && id.is_accepted();
+                if silent && self.open.remove(&id).is_some() {
+                    // A look whether the port is open.
+                    scope.stats.count_drop(DropReason::StreamIdle);
+                    close(scope, id);
+                }
                 if self.open.contains_key(&id) {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
@@ -225,7 +233,7 @@ impl Streams {
     ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
-        self.add(scope, id, Role::Dialler, purpose)?;
+        self.add(scope, id, Role::Dialler, purpose, addr)?;
         scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
         Some(id)
     }
@@ -242,11 +250,18 @@ impl Streams {
             }
             Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
-        self.add(scope, id, Role::Listener, Purpose::Serve);
+        self.add(scope, id, Role::Listener, Purpose::Serve, from);
     }
 
     /// Adds a stream; `None` if the node has opened too many.
-    fn add(&mut self, scope: &mut Scope<'_>, id: StreamId, role: Role, purpose: Purpose) -> Option<()> {
+    fn add(
+        &mut self,
+        scope: &mut Scope<'_>,
+        id: StreamId,
+        role: Role,
+        purpose: Purpose,
+        peer: SocketAddr,
+    ) -> Option<()> {
         let mut within = scope.config.tcp_timeout;
         if id.is_accepted() {
             within = within.min(FIRST_BYTE);
@@ -255,7 +270,7 @@ impl Streams {
         }
         let deadline = scope.now() + within;
         scope.schedule(deadline, TimerKind::StreamDeadline, id.0 as u32, (id.0 >> 32) as u32);
-        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose, sealed: false });
+        self.open.insert(id, Stream { decoder: StreamDecoder::new(role), purpose, sealed: false, peer });
         Some(())
     }
 
@@ -337,6 +352,7 @@ impl Streams {
         message: StreamMessage,
     ) {
         let Some(mut stream) = self.open.remove(&id) else { return };
+        let peer = stream.peer;
         match (stream.purpose, message) {
             (
                 purpose @ (Purpose::Serve | Purpose::Answer | Purpose::Reconcile(_)),
@@ -344,7 +360,7 @@ impl Streams {
             ) if scope.config.extensions => {
                 stream.decoder.go_on();
                 let purpose = if matches!(purpose, Purpose::Serve) { Purpose::Answer } else { purpose };
-                self.open.insert(id, Stream { decoder: stream.decoder, purpose, sealed: stream.sealed });
+                self.open.insert(id, Stream { purpose, ..stream });
                 scope.defer(Deferred::ReconcileStep(id, step));
             }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
@@ -354,7 +370,7 @@ impl Streams {
                     states::send(scope, top, id, Role::Listener, frame.join);
                 }
                 close(scope, id);
-                self.merge(scope, frame, Source::Exchange, Cause::Asked);
+                self.merge(scope, frame, Source::Exchange, Cause::Asked, peer);
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -362,7 +378,7 @@ impl Streams {
                     Ack { seq, ..Ack::default() }.encode(&mut raw);
                     send(scope, id, Role::Listener, raw);
                 } else {
-                    scope.drop_input(DropReason::WrongNodeName, None);
+                    scope.drop_stream(DropReason::WrongNodeName, peer);
                 }
                 close(scope, id);
             }
@@ -374,7 +390,7 @@ impl Streams {
                 // Two clusters that merge have news for each other; a lone joiner has none.
                 let lone_joiner = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
                 let source = if lone_joiner { Source::JoinAnswer } else { Source::Exchange };
-                self.merge(scope, frame, source, cause);
+                self.merge(scope, frame, source, cause, peer);
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
                 close(scope, id);
@@ -392,7 +408,7 @@ impl Streams {
                 self.fail(scope, purpose, format!("remote error: {text}"));
             }
             (purpose, _) => {
-                scope.drop_input(DecodeError::MisplacedType, None);
+                scope.drop_stream(DecodeError::MisplacedType, peer);
                 close(scope, id);
                 self.fail(scope, purpose, "unexpected message".to_owned());
             }
@@ -400,9 +416,16 @@ impl Streams {
     }
 
     /// Checks the whole push/pull, as Serf does, then merges it in slices.
-    fn merge(&mut self, scope: &mut Scope<'_>, frame: PushPullFrame, source: Source, cause: Cause) {
+    fn merge(
+        &mut self,
+        scope: &mut Scope<'_>,
+        frame: PushPullFrame,
+        source: Source,
+        cause: Cause,
+        peer: SocketAddr,
+    ) {
         if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
-            scope.drop_input(DropReason::IncompatibleVersions, None);
+            scope.drop_stream(DropReason::IncompatibleVersions, peer);
             return self.end_exchange(scope, cause, Err(text));
         }
         if frame.join
@@ -415,7 +438,7 @@ impl Streams {
             return self.end_exchange(scope, cause, Err(reason));
         }
         if self.merges.len() >= MERGES_MAX || self.held() + frame.len() > HELD_BYTES_MAX {
-            scope.drop_input(DropReason::QueueFull, None);
+            scope.drop_stream(DropReason::QueueFull, peer);
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
         }
         self.next_merge = self.next_merge.wrapping_add(1);
@@ -426,7 +449,7 @@ impl Streams {
     /// Ends a stream whose bytes are refused; sends the reason to the other side where Serf does.
     fn refuse(&mut self, scope: &mut Scope<'_>, id: StreamId, reason: DropReason) {
         let Some(stream) = self.open.remove(&id) else { return };
-        scope.drop_input(reason, None);
+        scope.drop_stream(reason, stream.peer);
         let text = match reason {
             DropReason::Undecodable(error) => refusal_text(error),
             _ => None,
@@ -437,7 +460,7 @@ impl Streams {
             send(scope, id, Role::Listener, raw);
         }
         close(scope, id);
-        let text = text.map_or_else(|| reason.to_string(), str::to_owned);
+        let text = text.unwrap_or(reason.words()).to_owned();
         self.fail(scope, stream.purpose, text);
     }
 

@@ -58,6 +58,7 @@ impl Serf {
             scope.notice(Notice::UnknownInternalQuery { name: name.to_owned() });
             return None;
         };
+        scope.notice(Notice::KeyQuery { operation });
         match operation {
             KeyOperation::List => Some(list_keys(scope)),
             change => self.change_keys(scope, reply_to, change, payload),
@@ -84,9 +85,9 @@ impl Serf {
 }
 
 /// This node's keys, the primary one first; as many as fit the answer.
-fn list_keys(scope: &Scope<'_>) -> Vec<u8> {
+fn list_keys(scope: &mut Scope<'_>) -> Vec<u8> {
     if scope.envelope.keyring.is_empty() {
-        return key_changes::answer(Err("Keyring is empty (encryption not enabled)".to_owned()));
+        return key_changes::refuse(scope, KeyOperation::List, "Keyring is empty (encryption not enabled)");
     }
     let mut out = Vec::new();
     let keys: Vec<String> = scope.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();

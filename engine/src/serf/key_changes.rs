@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::command::KeyOperation;
+use crate::event::Notice;
 use crate::scope::Scope;
 use crate::serf::Serf;
 use crate::serf::query::ReplyTo;
@@ -32,17 +33,19 @@ impl Serf {
         payload: &[u8],
     ) -> Option<Vec<u8>> {
         if scope.envelope.keyring.is_empty() {
-            return Some(answer(Err("No keyring to modify (encryption not enabled)".to_owned())));
+            return Some(refuse(scope, operation, "No keyring to modify (encryption not enabled)"));
         }
         let Ok(SerfMessage::KeyRequest(KeyRequest { key })) = SerfMessage::decode(payload) else {
-            return Some(answer(Err("Failed to decode key request".to_owned())));
+            return Some(refuse(scope, operation, "Failed to decode key request"));
         };
         if !scope.config.keyring_file {
-            let changed = change(&mut scope.envelope.keyring, operation, &key);
-            return Some(answer(changed.map_err(|error| error.to_string())));
+            return Some(match change(&mut scope.envelope.keyring, operation, &key) {
+                Ok(()) => answer(Ok(())),
+                Err(error) => refuse(scope, operation, &error.to_string()),
+            });
         }
         if self.key_changes.waiting.len() >= WAITING_MAX {
-            return Some(answer(Err("too many changes wait for the keyring file".to_owned())));
+            return Some(refuse(scope, operation, "too many changes wait for the keyring file"));
         }
         self.key_changes.waiting.push_back((reply_to.clone(), operation, key.to_vec()));
         self.write_keys(scope);
@@ -66,7 +69,8 @@ impl Serf {
         {
             let mut keyring = scope.envelope.keyring.clone();
             if let Err(error) = change(&mut keyring, operation, &key) {
-                self.send_response(scope, &reply_to, &answer(Err(error.to_string())));
+                let refusal = refuse(scope, operation, &error.to_string());
+                self.send_response(scope, &reply_to, &refusal);
                 continue;
             }
             scope.ctx.out.keyrings.push((scope.node, keyring.keys().map(<[u8]>::to_vec).collect()));
@@ -82,6 +86,12 @@ fn change(keyring: &mut Keyring, operation: KeyOperation, key: &[u8]) -> Result<
         KeyOperation::Remove => keyring.remove(key),
         KeyOperation::List => Ok(()),
     }
+}
+
+/// The answer of a node that does not do that, which the log tells too.
+pub(super) fn refuse(scope: &mut Scope<'_>, operation: KeyOperation, reason: &str) -> Vec<u8> {
+    scope.notice(Notice::KeyRefused { operation, reason: reason.to_owned() });
+    answer(Err(reason.to_owned()))
 }
 
 /// The answer of a node. The texts are memberlist's, because Serf's command line prints them.

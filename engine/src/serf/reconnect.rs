@@ -76,12 +76,12 @@ impl Serf {
 
     /// The member tried last answered or did not; in the latter case the next one is tried.
     pub(crate) fn on_rejoined(&mut self, scope: &mut Scope<'_>, answered: bool) {
-        let Some((name, _)) = self.rejoin.pop() else { return };
+        let Some(tried) = self.rejoin.pop() else { return };
         if answered {
             self.rejoin.clear();
-            scope.notice(Notice::Rejoined { name: Some(name) });
+            scope.notice(Notice::Rejoined { member: Some(tried) });
         } else if self.rejoin.is_empty() {
-            scope.notice(Notice::Rejoined { name: None });
+            scope.notice(Notice::Rejoined { member: None });
         }
         self.next_rejoin(scope);
     }

@@ -114,7 +114,7 @@ impl Swim {
             return;
         }
         if !has_departed(known) {
-            report_conflict(scope, member, alive, from);
+            report_conflict(scope, member, alive);
         }
         let claims = &mut self.claims.claims;
         let Some(place) = claims.iter().position(|claim| claim.member == member) else {
@@ -351,16 +351,22 @@ pub(super) fn socket_addr_of(alive: &Alive<'_>) -> SocketAddr {
 }
 
 /// A member that has not left is announced at another address.
-pub(super) fn report_conflict(
-    scope: &mut Scope<'_>,
-    member: MemberIndex,
-    alive: &Alive<'_>,
-    from: Option<SocketAddr>,
-) {
+pub(super) fn report_conflict(scope: &mut Scope<'_>, member: MemberIndex, alive: &Alive<'_>) {
     let theirs = socket_addr_of(alive);
     let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(theirs);
-    scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs });
-    scope.drop_input(DropReason::AddressConflict, from);
+    let state = match scope.view.get(member).map(|known| known.swim) {
+        Some(SwimState::Suspect) => 1,
+        Some(SwimState::Dead) => 2,
+        Some(SwimState::Left) => 3,
+        Some(SwimState::Alive | SwimState::Absent) | None => 0,
+    };
+    let name = || alive.node.to_owned();
+    scope.notice(Notice::AddressConflict { name: name(), mine, theirs, state });
+    if scope.config.serf {
+        let own = (member == scope.me).then_some(scope.config.resolve_name_conflicts);
+        scope.notice(Notice::NameConflict { name: name(), mine, theirs, own });
+    }
+    scope.stats.count_drop(DropReason::AddressConflict);
     let Scope { ctx, view, delegate, .. } = scope;
     if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
         let known = fact.alive(ctx.roster.name(member));

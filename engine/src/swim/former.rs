@@ -7,7 +7,6 @@
 //! a departure in its own name, and then announces itself. Serf takes another address after a departure only, and
 //! handles an alive message before a departure that comes soon after it, so these are sent one after the other.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -92,9 +91,8 @@ impl Swim {
         alive: &Alive<'_>,
         source: Source,
         accused: bool,
-        from: Option<SocketAddr>,
     ) {
-        report_conflict(scope, scope.me, alive, from);
+        report_conflict(scope, scope.me, alive);
         if self.former.inquest.is_some() || self.leaving {
             return;
         }

@@ -105,7 +105,7 @@ impl Swim {
             && !is_at(scope.ctx.roster.fact(known.fact), &alive)
         {
             if is_me {
-                return self.on_rival(scope, &alive, source, false, from);
+                return self.on_rival(scope, &alive, source, false);
             }
             return self.on_claim(scope, (member, known), &alive, source, from);
         }

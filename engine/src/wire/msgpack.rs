@@ -213,17 +213,17 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.raw()?).map_err(|_| DecodeError::BadUtf8)
     }
 
-    /// Bytes; an array of small integers counts too (Go accepts it; no implementation is known to send it).
+    /// Bytes; a [`list`](Self::list) of small integers counts too (Go accepts it).
     #[inline]
     pub fn bytes(&mut self) -> Result<Cow<'a, [u8]>> {
-        if !matches!(self.peek()?, 0x90..=0x9f | 0xdc | 0xdd) {
+        if !matches!(self.peek()?, 0x80..=0x9f | 0xdc..=0xdf) {
             return self.raw().map(Cow::Borrowed);
         }
-        self.bytes_in_array()
+        self.bytes_in_list()
     }
 
-    fn bytes_in_array(&mut self) -> Result<Cow<'a, [u8]>> {
-        let len = self.array()?;
+    fn bytes_in_list(&mut self) -> Result<Cow<'a, [u8]>> {
+        let len = self.list()?;
         // Each element takes a byte at least, so this can't reserve more than arrived.
         if len as usize > self.rest().len() {
             return Err(DecodeError::Truncated);
@@ -239,6 +239,15 @@ impl<'a> Reader<'a> {
             0xdc => Ok(self.big_endian(2)? as u32),
             0xdd => Ok(self.big_endian(4)? as u32),
             _ => Err(DecodeError::BadMsgpack),
+        }
+    }
+
+    /// The elements of a list: an array, or a map, whose keys and values count one after the other, as for Go; nil is
+    /// empty.
+    pub fn list(&mut self) -> Result<u32> {
+        match self.peek()? {
+            0x80..=0x8f | 0xde | 0xdf => self.map()?.checked_mul(2).ok_or(DecodeError::Truncated),
+            _ => self.array(),
         }
     }
 

@@ -75,7 +75,7 @@ fn a_restarted_node_rejoins_from_its_snapshot_and_hears_no_old_events() {
     let alive = |w: &World| status_everywhere(w, &ids[..4], "n5", MemberStatus::Alive);
     world.run_until(30 * SECOND, alive).expect("it is back");
     world.run(30 * SECOND);
-    let rejoined = |n: &Notice| matches!(n, Notice::Rejoined { name: Some(_) });
+    let rejoined = |n: &Notice| matches!(n, Notice::Rejoined { member: Some(_) });
     assert!(world.notices().iter().any(|(_, id, notice)| *id == back && rejoined(notice)));
     let heard: Vec<&str> = world.events()[events_before..]
         .iter()
@@ -96,7 +96,7 @@ fn a_rejoin_to_nobody_tries_all_and_says_so() {
     world.run(10 * SECOND);
     let count = |fits: fn(&Notice) -> bool| world.notices().iter().filter(|(_, _, n)| fits(n)).count();
     assert_eq!(count(|n| matches!(n, Notice::Rejoining { .. })), 3);
-    assert_eq!(count(|n| matches!(n, Notice::Rejoined { name: None })), 1);
+    assert_eq!(count(|n| matches!(n, Notice::Rejoined { member: None })), 1);
 }
 
 /// n1 to n4 fail one after the other, then n5: its snapshot lists no member as alive. All come back, n5 first, and

@@ -105,7 +105,7 @@ impl Session {
                 return self.reply_with(Err(text), &KeyResponse::default()).await;
             }
         };
-        let report = match self.backend.handle.keys(operation, key).await {
+        let report = match self.backend.keys(operation, key).await {
             Ok(report) => report,
             Err(error) => return self.reply_with(Err(error), &KeyResponse::default()).await,
         };

@@ -55,7 +55,10 @@ impl MemberFilter {
 /// Serf puts no group around the expression, so `a|b` means "begins with a, or ends with b"; scripts rely on it.
 fn whole_value(expr: &str) -> Result<Pattern, String> {
     let expr = format!("^{expr}$");
-    Pattern::new(&expr).map_err(|error| format!("Failed to compile regex: `{expr}`: {error}"))
+    Pattern::new(&expr).map_err(|error| {
+        let quoted = if error.to_string().contains('`') { String::new() } else { format!(": `{expr}`") };
+        format!("Failed to compile regex: error parsing regexp: {error}{quoted}")
+    })
 }
 
 /// The member in the form of RPC records.
@@ -154,7 +157,7 @@ mod tests {
             MembersRequest { tags: pairs(&[("nobody-has-it", "(")]), ..MembersRequest::default() },
         ] {
             let error = MemberFilter::new(&request).err().unwrap();
-            assert_eq!(error, "Failed to compile regex: `^($`: missing closing ): `^($`");
+            assert_eq!(error, "Failed to compile regex: error parsing regexp: missing closing ): `^($`");
         }
         let huge = MembersRequest { name: "(a{1000}){1000}".to_owned(), ..MembersRequest::default() };
         assert!(!MemberFilter::new(&huge).err().unwrap().contains('\n'));

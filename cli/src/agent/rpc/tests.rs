@@ -115,7 +115,7 @@ fn what_can_not_be_a_request_closes_the_connection() {
             .await;
         assert_eq!(client.next().await, None);
         eventually("a line about the expression", async || {
-            !agent.logged("Failed to evaluate request: Failed to compile regex: `^($`: ").is_empty()
+            !agent.logged("Failed to evaluate request: Failed to compile regex: error parsing regexp: missing closing ): `^($`").is_empty()
         })
         .await;
         agent.end().await;
