@@ -19,6 +19,7 @@ mod links;
 mod meter;
 mod node;
 mod outcome;
+mod parity;
 mod played;
 mod player;
 mod program;
@@ -53,6 +54,8 @@ enum Command {
     Smoke(run::CommonOptions),
     /// Plays scenarios on clusters of each kind, judges them and reports.
     Run(run::RunOptions),
+    /// Compares Thane with real Serf: command lines, RPC exchanges, flags and configuration files. Takes two minutes.
+    Parity(parity::ParityOptions),
     /// Names the scenarios and says what each shows.
     List,
     /// Removes containers, networks and packet rules of runs whose process is gone.
@@ -95,6 +98,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Images(options) => images::make(options),
         Command::Smoke(common) => run::smoke(common),
         Command::Run(options) => run::run(options),
+        Command::Parity(options) => parity::run(options),
         Command::List => {
             for scenario in scenario::catalog() {
                 println!("{:16} {}", scenario.name, scenario.about);
