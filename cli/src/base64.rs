@@ -1,4 +1,4 @@
-//! Keys in base64 as Go reads them.
+//! Base64: keys as Go reads them, payloads for HTTP.
 
 use base64::DecodeError;
 use base64::Engine as _;
@@ -24,6 +24,11 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>, String> {
         };
         format!("illegal base64 data at input byte {place}")
     })
+}
+
+/// Encodes with padding.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    LENIENT.encode(bytes)
 }
 
 #[cfg(test)]

@@ -217,6 +217,16 @@ impl FlagValue for Nanoseconds {
     }
 }
 
+/// A duration that has no value unless the flag is given.
+impl FlagValue for Option<Nanoseconds> {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        let mut given = Nanoseconds::default();
+        given.set(text)?;
+        *self = Some(given);
+        Ok(())
+    }
+}
+
 const NOT_UNDERSTOOD: &str = "parse error";
 
 /// Why a command line can't be read, in the words of Go's programs.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use thane_engine::ipc::{
     Coordinate, CoordinateResponse, KeyResponse, Member, MembersResponse, QueryRecord, Request,
@@ -192,6 +193,57 @@ fn records_without_a_sender_mean_nothing() {
     let expected =
         "Query 'x' dispatched\nAck from 'aa'\nResponse from 'bb': late\nTotal Acks: 1\nTotal Responses: 1\n";
     assert_eq!((shown.text().as_str(), shown.code), (expected, Some(0)));
+}
+
+/// An agent that takes force-leaves of all members but `cc`, and counts what it is asked for.
+fn pruned(requests: &Arc<Mutex<Vec<String>>>) -> String {
+    let requests = Arc::clone(requests);
+    scripted::start(move |request| {
+        let (asked, answer) = match request {
+            Request::MembersFiltered(filter) => (
+                format!("list {:?} {:?} {:?}", filter.name, filter.status, filter.tags),
+                Answer::body(&MembersResponse { members: members() }),
+            ),
+            Request::ForceLeave(leave) => (
+                format!("leave {} {}", leave.node, leave.prune),
+                if leave.node == "cc" { Answer::error("too many") } else { Answer::default() },
+            ),
+            other => panic!("{other:?}"),
+        };
+        requests.lock().unwrap().push(asked);
+        answer
+    })
+}
+
+#[test]
+fn force_leave_takes_the_filters_of_members_and_says_how_many_left() {
+    let requests = Arc::default();
+    let rpc = pruned(&requests);
+    let asked = |line: &str| {
+        let shown = run(thane(), &words(line), &[("SERF_RPC_ADDR", &rpc)]);
+        let mut requests = std::mem::take(&mut *requests.lock().unwrap());
+        requests.sort();
+        (shown.text(), shown.code, requests)
+    };
+    let leaves = |prune: bool| ["aa", "bb", "cc", "dddd", "éé"].map(|name| format!("leave {name} {prune}"));
+    let with = |list: &str, prune| [&leaves(prune)[..], &[list.to_owned()]].concat();
+    let text = |what: &str| format!("Error force leaving 'cc': too many\n{what}: 4 of 5 members\n");
+    assert_eq!(
+        asked("force-leave -name=x.* -tag=a=1"),
+        (text("Forced to leave"), Some(1), with(r#"list "x.*" "failed" {"a": "1"}"#, false))
+    );
+    assert_eq!(
+        asked("force-leave -prune -name=x"),
+        (text("Pruned"), Some(1), with(r#"list "x" "(failed|left)" {}"#, true))
+    );
+    let status = asked("force-leave -prune -status=alive");
+    assert_eq!(status, (text("Pruned"), Some(1), with(r#"list "" "alive" {}"#, true)));
+    // Nothing that may be a slip asks the agent for anything.
+    for line in ["force-leave", "force-leave -prune", "force-leave -name=", "force-leave -name=x y"] {
+        let (text, code, requests) = asked(line);
+        assert!(text.contains("Usage: thane force-leave"), "{text}");
+        assert_eq!((code, requests), (Some(1), vec![]), "{line}");
+    }
 }
 
 #[test]

@@ -59,6 +59,14 @@ pub enum CommandError {
     /// The encoded query is too long.
     #[error("query exceeds limit of {0} bytes")]
     QueryTooLong(usize),
+    /// The encoded query fits no gossip packet, and nothing else carries queries. The configured limit is higher.
+    #[error("query of {bytes} bytes fits no gossip packet, which carries {bytes_max}")]
+    QueryFitsNoPacket {
+        /// Bytes of the encoded query.
+        bytes: usize,
+        /// The longest query that gossip carries with the node's keys and label.
+        bytes_max: usize,
+    },
     /// The encoded response is too long.
     #[error("response exceeds limit of {0} bytes")]
     ResponseTooLong(usize),

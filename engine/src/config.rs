@@ -15,6 +15,7 @@ use crate::wire::{ip_to_bytes, limits};
 
 /// Timing profile of Serf: the kind of network that the defaults are for (PROTOCOL 8).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "sim", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Profile {
     /// A local network. Serf's default.
     #[default]
@@ -23,6 +24,30 @@ pub enum Profile {
     Wan,
     /// All nodes on one machine.
     Local,
+    /// A local network whose members are Thane nodes, and where failures must be known within seconds. Thane's own.
+    Fast,
+}
+
+impl Profile {
+    /// Its name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Lan => "lan",
+            Profile::Wan => "wan",
+            Profile::Local => "local",
+            Profile::Fast => "fast",
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Profile, String> {
+        let all = [Profile::Lan, Profile::Wan, Profile::Local, Profile::Fast];
+        let named = all.into_iter().find(|profile| profile.name() == text);
+        named.ok_or_else(|| format!("unknown profile {text:?}: use \"lan\", \"wan\", \"local\" or \"fast\""))
+    }
 }
 
 /// How news reaches all members. Both policies send ordinary gossip, and clusters may mix them, and real Serf.
@@ -117,6 +142,12 @@ pub struct RawConfig {
     /// system). Default true. Without it a suspect learns of the accusation by gossip: some bytes less a ping,
     /// more false positives.
     pub buddy_system: bool,
+    /// Detect failures as fast as measured round trips allow. The probe timeout is 50 ms to `probe_timeout`, from the
+    /// round trips of recent acks; a probe ends after four of these; eight members probe a suspect at once when they hear
+    /// of it; a suspicion that `suspicion_mult` - 2 of them confirm lasts two probe intervals whatever the cluster's size,
+    /// and other suspicions as long as without. Default false (fast true). Needs members that do the same: Serf nodes
+    /// do not corroborate, and a suspicion that nobody confirms lasts long.
+    pub fast_detection: bool,
     /// Ping over a stream too where a datagram got no ack. Default true. Without it a network that loses
     /// datagrams only makes healthy members fail.
     pub tcp_pings: bool,
@@ -178,12 +209,13 @@ pub struct RawConfig {
     /// Default timeout of a query: the gossip interval times this times ceil(log10(n + 1)). Any; default 16. More:
     /// queries take longer. Less: late answers are missed.
     pub query_timeout_mult: u32,
-    /// Longest encoded query, bytes. Any; default 1,024. A query above some 1,350 bytes fits no gossip packet.
+    /// Longest encoded query, bytes. Any; default 1,024. A query above some 1,350 bytes fits no gossip packet and is
+    /// refused whatever the limit.
     pub query_size_limit: usize,
     /// Longest encoded query response, bytes. Any; default 1,024. Longer responses travel as several IP fragments.
     pub query_response_size_limit: usize,
     /// Longest user event, bytes: name and payload, and also the encoded event. At most 9,216; default 512. An
-    /// event above some 1,350 bytes fits no gossip packet and spreads by push/pull only.
+    /// event above some 1,350 bytes fits no gossip packet and spreads by push/pulls only, in seconds.
     pub user_event_size_limit: usize,
     /// Coalesces member events: the longest wait and the quiet period that ends it. Default 0: every event is
     /// reported at once. More: fewer, larger and later events.
@@ -336,6 +368,7 @@ impl RawConfig {
             suspicion_max_timeout_mult: 6,
             awareness_max_multiplier: 8,
             buddy_system: true,
+            fast_detection: false,
             tcp_pings: true,
             tcp_timeout: seconds(10),
             push_pull_interval: seconds(30),
@@ -400,12 +433,27 @@ impl RawConfig {
         }
     }
 
+    /// Settings for a local network of Thane nodes, in which a crash is known everywhere within about two seconds
+    /// (docs/convergence.md). Idle traffic is twice that of [`RawConfig::lan`].
+    pub fn fast(node_name: impl Into<String>, advertise: SocketAddr) -> RawConfig {
+        RawConfig {
+            probe_interval: Duration::from_millis(500),
+            probe_timeout: Duration::from_millis(250),
+            suspicion_mult: 5,
+            suspicion_max_timeout_mult: 10,
+            fast_detection: true,
+            dissemination: DisseminationPolicy::Eager,
+            ..RawConfig::lan(node_name, advertise)
+        }
+    }
+
     /// The settings of a profile.
     pub fn of(profile: Profile, node_name: impl Into<String>, advertise: SocketAddr) -> RawConfig {
         match profile {
             Profile::Lan => RawConfig::lan(node_name, advertise),
             Profile::Wan => RawConfig::wan(node_name, advertise),
             Profile::Local => RawConfig::local(node_name, advertise),
+            Profile::Fast => RawConfig::fast(node_name, advertise),
         }
     }
 

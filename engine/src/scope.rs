@@ -19,6 +19,7 @@ use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{SwimState, View};
 use crate::wire::envelope::Envelope;
+use crate::wire::packet::Assembler;
 use crate::wire::{Extension, limits, message};
 
 /// How many of the last notices [`Scope::drop_input`] searches for one that a further refusal can join.
@@ -112,6 +113,12 @@ impl Scope<'_> {
         id
     }
 
+    /// The longest serf message (serf type byte first) that gossip carries: memberlist's type byte goes before it.
+    pub(crate) fn gossip_bytes_max(&self) -> usize {
+        let budget = limits::UDP_PACKET_BYTES_MAX - self.envelope.overhead();
+        Assembler::message_bytes_max(budget).saturating_sub(1)
+    }
+
     /// A datagram repeats the state of a member that this node has seen before.
     pub(crate) fn member_repeated(&mut self, member: MemberIndex) {
         self.stats.broadcasts_repeated += 1;
@@ -159,6 +166,14 @@ impl Scope<'_> {
         sending.begin_packet();
         sending.ctx.assembler.push(encode);
         dissemination.piggyback(&mut sending);
+        sending.finish_packet(to, false);
+    }
+
+    /// Sends one memberlist message and nothing with it: to an address that gossip does not go to.
+    pub(crate) fn send_bare(&mut self, to: SocketAddr, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut sending = self.sending();
+        sending.begin_packet();
+        sending.ctx.assembler.push(encode);
         sending.finish_packet(to, false);
     }
 

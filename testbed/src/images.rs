@@ -101,22 +101,29 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Builds the static binary in a target folder of its own: its flags differ from the workspace's, and would
-/// make cargo compile everything again there.
+/// Builds the static binary. Only its last step, which links the crates, differs from that of `cargo build --release`:
+/// the crates are compiled once for both.
 fn build_thane(folder: &Path) -> Result<PathBuf, Failure> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    println!("building thane for {target}, static; the first time takes some minutes");
-    Program::new("cargo")
-        .args(["build", "--release", "--locked", "--target", &target, "-p", "thane"])
+    println!("building thane, static; the first time takes some minutes");
+    let printed = Program::new("cargo")
+        .args(["rustc", "--release", "--locked", "-p", "thane", "--bin", "thane"])
+        .args(["--message-format=json-render-diagnostics", "--", "-C", "target-feature=+crt-static"])
         .folder(workspace())
-        .env("CARGO_TARGET_DIR", folder)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .within(BUILD_PATIENCE)
         .run()?;
+    let built = executable(&printed).ok_or_else(|| Failure::new("cargo named no executable of thane"))?;
     let stripped = folder.join("thane-stripped");
-    let built = folder.join(target).join("release/thane");
     Program::new("strip").args(["-o"]).args([&stripped, &built]).run()?;
     Ok(stripped)
+}
+
+/// The program that cargo names in its messages, a JSON object a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let named = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(message.get("executable")?.as_str()?.into())
+    };
+    messages.lines().rev().find_map(named)
 }
 
 /// A binary with a program interpreter would not start in an image without libraries.
@@ -127,7 +134,8 @@ fn require_static(binary: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "{} needs shared libraries: build it with RUSTFLAGS=\"-C target-feature=+crt-static\" and --target",
+        "{} needs shared libraries: build it with `cargo rustc --release -p thane --bin thane -- -C \
+         target-feature=+crt-static`",
         binary.display()
     )))
 }
@@ -228,6 +236,15 @@ fn import(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_built_program_is_named_by_cargo() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
+                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/release/thane\"}\n\
+                        {\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(executable(messages), Some("/t/release/thane".into()));
+        assert_eq!(executable("{\"executable\":null}\nno json"), None);
+    }
 
     #[test]
     fn libraries_are_read_from_ldd() {

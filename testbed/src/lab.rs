@@ -16,6 +16,8 @@ const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 201, 0, 0), 16);
 const SUBNET_PREFIX: u8 = 22;
 /// The first agent's place in the subnet; the engine takes the first address for itself.
 const FIRST_HOST: u32 = 10;
+/// Where the kernel keeps its limits for neighbours, below the family's name.
+const NEIGHBOUR_LIMITS: &str = "/proc/sys/net";
 /// The most containers that this kind of machine was tried with.
 pub(crate) const NODES_MAX: u32 = 150;
 
@@ -27,6 +29,8 @@ pub(crate) struct LabOptions {
     /// Adds an IPv6 subnet.
     pub(crate) ipv6: bool,
     pub(crate) mtu: Option<u32>,
+    /// So many clusters of this size share the kernel's table of neighbours; 0 counts as 1.
+    pub(crate) clusters: u32,
     /// Sets the kernel's limits for neighbours where they are too small.
     pub(crate) raise_neighbour_limits: bool,
 }
@@ -63,7 +67,8 @@ impl Lab {
                  172.16.0.0/12 or 192.168.0.0/16"
             )));
         }
-        require_neighbours(nodes, options.raise_neighbour_limits)?;
+        let needed = neighbours_needed(nodes) * options.clusters.max(1);
+        require_neighbours(Path::new(NEIGHBOUR_LIMITS), needed, options.raise_neighbour_limits)?;
         let number = getrandom::u32().map_err(|error| Failure::new(format!("random numbers: {error}")))?;
         let id = format!("{:06x}", number & 0xff_ffff);
         let folder = leftovers::make_folder(&id)?;
@@ -211,23 +216,24 @@ fn used_by(routes: &str, subnet: Ipv4Net) -> Option<String> {
 }
 
 /// The kernel has one table of neighbours for all containers; where it is full, packets are dropped and members
-/// fail that are well.
-fn require_neighbours(nodes: u32, raise: bool) -> Result<(), Failure> {
+/// fail that are well. `limits` is the folder with a folder for each family.
+fn require_neighbours(limits: &Path, needed: u32, raise: bool) -> Result<(), Failure> {
     for family in ["ipv4", "ipv6"] {
-        let file = |number: u32| format!("/proc/sys/net/{family}/neigh/default/gc_thresh{number}");
-        let limit = fs::read_to_string(file(3)).ok().and_then(|text| text.trim().parse().ok());
-        let (Some(limit), needed) = (limit, neighbours_needed(nodes)) else { continue };
-        if limit >= needed {
-            continue;
-        }
+        let file = |number: u32| limits.join(format!("{family}/neigh/default/gc_thresh{number}"));
+        let limit = fs::read_to_string(file(3)).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        let Some(limit) = limit.filter(|limit| *limit < needed) else { continue };
+        let enough = needed * 4;
         if !raise {
-            return Err(neighbours_failure(family, nodes, needed, limit));
+            return Err(Failure::new(format!(
+                "the neighbour table is too small for so many containers ({limit}, {needed} needed): \
+                 `sysctl -w net.{family}.neigh.default.gc_thresh3={enough}`, or give --raise-neighbour-limits"
+            )));
         }
-        for (number, value) in [(3, needed * 4), (2, needed * 2), (1, needed)] {
-            let path = PathBuf::from(file(number));
+        for (number, value) in [(3, enough), (2, needed * 2), (1, needed)] {
+            let path = file(number);
             fs::write(&path, value.to_string()).map_err(|error| Failure::file(&path, &error))?;
         }
-        eprintln!("net.{family}.neigh.default.gc_thresh3 is now {} (it was {limit})", needed * 4);
+        eprintln!("net.{family}.neigh.default.gc_thresh3 is now {enough} (it was {limit})");
     }
     Ok(())
 }
@@ -235,14 +241,6 @@ fn require_neighbours(nodes: u32, raise: bool) -> Result<(), Failure> {
 /// Every agent comes to know every other one and the gateway; a fifth more for what else runs.
 fn neighbours_needed(nodes: u32) -> u32 {
     nodes * (nodes + 1) * 6 / 5
-}
-
-fn neighbours_failure(family: &str, nodes: u32, needed: u32, limit: u32) -> Failure {
-    Failure::new(format!(
-        "the neighbour table is too small for {nodes} containers ({limit}, {needed} needed): \
-         `sysctl -w net.{family}.neigh.default.gc_thresh3={}`, or give --raise-neighbour-limits",
-        needed * 4
-    ))
 }
 
 #[cfg(test)]
@@ -265,8 +263,23 @@ mod tests {
     fn the_neighbour_table_must_hold_everybody_of_everybody() {
         assert!(neighbours_needed(20) <= 1024, "the kernel's default is enough for twenty");
         assert!(neighbours_needed(50) > 1024, "and was seen to overflow with fifty");
-        let line = neighbours_failure("ipv4", 50, 3060, 1024).to_string();
+        let limits = tempfile::tempdir().unwrap();
+        let folder = limits.path().join("ipv4/neigh/default");
+        fs::create_dir_all(&folder).unwrap();
+        let file = |number: u32| folder.join(format!("gc_thresh{number}"));
+        for (number, limit) in [(1, "128"), (2, "512"), (3, "1024\n")] {
+            fs::write(file(number), limit).unwrap();
+        }
+        let require = |needed, raise| require_neighbours(limits.path(), needed, raise);
+        assert_eq!(require(1024, false), Ok(()));
+        let line = require(3060, false).unwrap_err().to_string();
         assert!(line.contains("sysctl -w net.ipv4.neigh.default.gc_thresh3=12240"), "{line}");
+        assert_eq!(require(3060, true), Ok(()));
+        assert_eq!(
+            [1, 2, 3].map(|number| fs::read_to_string(file(number)).unwrap()),
+            ["3060", "6120", "12240"]
+        );
+        assert_eq!(require(3060, false), Ok(()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::docker::{LABEL, OWNER, docker};
 use crate::failure::Failure;
@@ -17,6 +17,8 @@ pub(crate) const PREFIX: &str = "ttb";
 /// What a run writes to its guard once it has cleaned up itself.
 const CLEAN: &[u8] = b"clean\n";
 
+/// How long killed containers may take to end before they are removed all the same.
+const END_PATIENCE: Duration = Duration::from_secs(20);
 /// How often the engine is asked again to remove a network, once a second.
 const NETWORK_ATTEMPTS: u32 = 5;
 /// The file in a run's folder that names its owner.
@@ -151,6 +153,11 @@ pub(crate) fn remove(id: &str) -> Result<(), Failure> {
         if !ids.is_empty() {
             let _ = docker([action.to_owned()].into_iter().chain(ids));
         }
+    }
+    // The engine takes an ended container's network away by itself; removing it meanwhile is a race.
+    let deadline = Instant::now() + END_PATIENCE;
+    while Instant::now() < deadline && !list(&["--filter", "status=running"])?.is_empty() {
+        std::thread::sleep(Duration::from_millis(200));
     }
     let ids = list(&[])?;
     let names = docker(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])?;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod backend;
+mod batch;
 mod book;
 mod call;
 mod cluster;

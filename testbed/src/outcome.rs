@@ -41,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) whole: Option<f64>,
     pub(crate) wrong: Option<String>,
     pub(crate) conflicts: u64,
+    /// The name and the log of each container.
+    pub(crate) logs: Vec<(String, String)>,
     pub(crate) ended: Vec<String>,
     pub(crate) refused: Vec<String>,
     pub(crate) handled: Option<Handled>,
@@ -149,6 +151,7 @@ impl Outcome {
         let Failures { false_failures, reported, of_impaired } = failures(cluster, facts);
         let split = facts.first_step.unwrap_or(facts.end);
         let (handled, lost) = handled(cluster, facts)?;
+        let logs = cluster.all_logs()?;
         let settled = facts.full.map_or(facts.zero, |full| full + Duration::from_secs(5)).min(split);
         Ok(Outcome {
             full_views: facts.full.map(|full| seconds(facts.last_start, full)),
@@ -171,7 +174,8 @@ impl Outcome {
             failures_of_impaired: of_impaired,
             whole: facts.whole.as_ref().ok().map(|at| seconds(facts.last_step, *at)),
             wrong: facts.whole.as_ref().err().cloned(),
-            conflicts: conflicts(&cluster.all_logs()?),
+            conflicts: conflicts(&logs),
+            logs,
             ended: cluster.ended()?,
             refused: facts.refused.clone(),
             handled,

@@ -1,6 +1,7 @@
 //! Runs as reports of the load generator's format: one for each scenario, a subject for each kind and size of
 //! cluster, so that simulated runs can be laid over them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use thane_loadgen::report::{
@@ -17,13 +18,24 @@ use crate::table;
 /// Program and version, for reports.
 const PROGRAM: &str = concat!("thane-testbed ", env!("CARGO_PKG_VERSION"));
 
-/// Writes a JSON file and a page for each scenario, and the tables of all as `verdicts.md`, into that folder, which is
-/// made if it is not there. Returns the pages.
+/// Makes the folder for reports, before hours are spent on what they would say.
 ///
 /// # Errors
-/// The folder or a file can't be written; files before it are there.
+/// It can't be made or written to.
+pub(crate) fn require_folder(folder: &Path) -> Result<(), Failure> {
+    let probe = folder.join(".thane-testbed");
+    let probed = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&probe, "may be removed\n"))
+        .and_then(|()| std::fs::remove_file(&probe));
+    probed.map_err(|error| Failure::file(folder, &error))
+}
+
+/// Writes a JSON file and a page for each scenario, the tables of all as `verdicts.md` and the logs of runs that have
+/// not passed, into that folder. Returns the pages.
+///
+/// # Errors
+/// A file can't be written; files before it are there.
 pub(crate) fn write(folder: &Path, played: &[Played], notes: &[String]) -> Result<Vec<PathBuf>, Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| Failure::file(folder, &error))?;
     let mut pages = Vec::new();
     for report in reports(played, notes) {
         let stem = report.scenario.as_ref().map_or("report", |scenario| scenario.name.as_str()).to_owned();
@@ -33,7 +45,27 @@ pub(crate) fn write(folder: &Path, played: &[Played], notes: &[String]) -> Resul
     let path = folder.join("verdicts.md");
     let text = format!("{}\n{}", table::verdicts(played), table::measures(played));
     std::fs::write(&path, text).map_err(|error| Failure::file(&path, &error))?;
+    for (number, one) in played.iter().enumerate().filter(|(_, one)| !judge::has_passed(&one.verdicts)) {
+        let name = format!("logs/{}-{}-{}-{}", one.scenario.name, one.against.name(), one.nodes, number + 1);
+        write_logs(&folder.join(name), &one.outcome.logs)?;
+    }
     Ok(pages)
+}
+
+/// A file for each agent; an agent that ran in several containers has their logs one after the other.
+fn write_logs(folder: &Path, logs: &[(String, String)]) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| Failure::file(folder, &error))?;
+    let mut texts: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, log) in logs {
+        let text = texts.entry(name).or_default();
+        text.push_str(log.trim());
+        text.push('\n');
+    }
+    for (name, text) in texts {
+        let path = folder.join(format!("{name}.log"));
+        std::fs::write(&path, text).map_err(|error| Failure::file(&path, &error))?;
+    }
+    Ok(())
 }
 
 fn reports(played: &[Played], notes: &[String]) -> Vec<Report> {
@@ -228,6 +260,9 @@ mod tests {
             whole,
             curve: vec![(1.0, Usage { sent_bytes: 400.0, readings: 3, ..Usage::default() })],
             marks: vec![(12.0, "crash".into())],
+            logs: [("n01", "first\n\n"), ("n02", "other"), ("n01", "again")]
+                .map(|(name, log)| (name.into(), log.into()))
+                .into(),
             lasted: 40.0,
             ..Outcome::default()
         };
@@ -258,6 +293,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pages = write(folder.path(), &all, &[]).unwrap();
         assert!(pages[0].ends_with("crash.html") && folder.path().join("verdicts.md").is_file());
+        let log = |run: &str| std::fs::read_to_string(folder.path().join(format!("logs/{run}/n01.log")));
+        assert_eq!(log("crash-serf-4-2").unwrap(), "first\nagain\n", "the run that failed");
+        assert!(log("crash-serf-4-1").is_err());
     }
 
     #[test]

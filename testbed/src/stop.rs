@@ -1,4 +1,4 @@
-//! Whether the user asked for the end. Every wait of the testbed looks at it.
+//! Whether the user, or a run that failed, asked for the end. Every wait of the testbed looks at it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,11 +9,16 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// Takes Ctrl-C, TERM and HUP as the request to clean up and end.
 pub(crate) fn listen() {
     // Fails only where a second handler is set; this is the only call.
-    let _ = ctrlc::set_handler(|| ASKED.store(true, Ordering::Relaxed));
+    let _ = ctrlc::set_handler(ask);
+}
+
+/// Asks for the end.
+pub(crate) fn ask() {
+    ASKED.store(true, Ordering::Relaxed);
 }
 
 /// # Errors
-/// The user asked for the end.
+/// Somebody asked for the end.
 pub(crate) fn check() -> Result<(), Failure> {
     if ASKED.load(Ordering::Relaxed) { Err(Failure::stopped()) } else { Ok(()) }
 }

@@ -2,28 +2,23 @@
 //! The lines are Serf's, with Serf's name, because scripts wait for them.
 
 use std::fmt::{self, Display};
-use std::io::Write;
 use std::net::SocketAddr;
 
-/// Prints a line with Serf's arrow. A closed stdout must not end the agent.
+use super::printer::STDOUT;
+
+/// Prints a line with Serf's arrow.
 pub(crate) fn heading(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "==> {text}");
-    let _ = stdout.flush();
+    STDOUT.print(&format!("==> {text}\n"));
 }
 
 /// Prints an indented line.
 pub(crate) fn detail(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "    {text}");
-    let _ = stdout.flush();
+    STDOUT.print(&format!("    {text}\n"));
 }
 
 /// Prints an empty line.
 pub(crate) fn gap() {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout);
-    let _ = stdout.flush();
+    STDOUT.print("\n");
 }
 
 /// The settings of a running agent that the banner shows.
@@ -36,6 +31,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) advertise: Option<SocketAddr>,
     /// As configured.
     pub(crate) rpc_addr: &'a str,
+    /// As configured, if it was.
+    pub(crate) http_addr: Option<&'a str>,
     /// Whether there is a key.
     pub(crate) encrypted: bool,
     /// Whether there is a snapshot.
@@ -58,6 +55,9 @@ impl Display for Banner<'_> {
             writeln!(f, "    Advertise addr: '{advertise}'")?;
         }
         line(f, "RPC addr", &format_args!("'{}'", self.rpc_addr))?;
+        if let Some(http_addr) = self.http_addr {
+            line(f, "HTTP addr", &format_args!("'{http_addr}'"))?;
+        }
         line(f, "Encrypted", &self.encrypted)?;
         line(f, "Snapshot", &self.snapshot)?;
         line(f, "Profile", &self.profile)?;
@@ -68,9 +68,7 @@ impl Display for Banner<'_> {
 impl Banner<'_> {
     /// Prints it.
     pub(crate) fn print(&self) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = write!(stdout, "==> Serf agent running!\n{self}");
-        let _ = stdout.flush();
+        STDOUT.print(&format!("==> Serf agent running!\n{self}"));
     }
 }
 
@@ -84,6 +82,7 @@ mod tests {
         bind: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 15, 0, 86)), 7946),
         advertise: None,
         rpc_addr: "127.15.0.86:7373",
+        http_addr: None,
         encrypted: false,
         snapshot: false,
         profile: "lan",

@@ -63,6 +63,8 @@ struct Shared {
     list: RefCell<Rc<Vec<EventHandler>>>,
     queue: mpsc::Sender<Arc<Event>>,
     lagging: Cell<bool>,
+    /// The process id of the script that runs.
+    running: Cell<Option<u32>>,
     log: Log,
 }
 
@@ -83,7 +85,8 @@ impl Handlers {
         log: Log,
     ) -> (Handlers, HandlerLoop<R>) {
         let (queue, events) = mpsc::channel(EVENTS_WAITING_MAX);
-        let shared = Shared { list: RefCell::new(Rc::new(list)), queue, lagging: Cell::new(false), log };
+        let list = RefCell::new(Rc::new(list));
+        let shared = Shared { list, queue, lagging: Cell::new(false), running: Cell::new(None), log };
         let handlers = Handlers(Rc::new(shared));
         let handler_loop = HandlerLoop { handlers: handlers.clone(), events, identity, responder };
         (handlers, handler_loop)
@@ -92,6 +95,12 @@ impl Handlers {
     /// Replaces the list of handlers, from the next event on.
     pub(crate) fn replace(&self, list: Vec<EventHandler>) {
         *self.0.list.borrow_mut() = Rc::new(list);
+    }
+
+    /// Whether that process is the script that runs.
+    #[cfg(unix)]
+    pub(crate) fn is_running(&self, process: u32) -> bool {
+        self.0.running.get() == Some(process)
     }
 
     /// Queues an event. Never waits: an event is dropped if the queue is full; the first of them gives a warning.
@@ -126,7 +135,7 @@ impl<R: Responder> HandlerLoop<R> {
     }
 
     async fn invoke(&self, command: &str, event: &Event) -> Result<(), String> {
-        let log = &self.handlers.0.log;
+        let Shared { log, running, .. } = &*self.handlers.0;
         let slow = async {
             tokio::time::sleep(SLOW_AFTER).await;
             let text = format!("Script '{command}' slow, execution exceeding {}s", SLOW_AFTER.as_secs());
@@ -134,7 +143,7 @@ impl<R: Responder> HandlerLoop<R> {
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
-            outcome = script::run(command, event, &self.identity) => outcome,
+            outcome = script::run(command, event, &self.identity, running) => outcome,
             () = slow => unreachable!("the slow warning never ends"),
         };
         let outcome = outcome.map_err(|error| error.to_string())?;
@@ -144,6 +153,13 @@ impl<R: Responder> HandlerLoop<R> {
             String::from_utf8_lossy(&outcome.output)
         );
         log.add(Level::Debug, "agent", text);
+        if outcome.held_open {
+            let text = format!(
+                "Script '{command}' left a process behind that keeps its output open, closed it after {}s",
+                script::OUTPUT_AFTER_END.as_secs()
+            );
+            log.add(Level::Warn, "agent", text);
+        }
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }
@@ -282,6 +298,17 @@ mod tests {
         let (answers, log) = run(&["user=kill -9 $$", "query=echo here"], vec![user(""), query(2)]);
         assert_eq!(answers.len(), 1);
         assert!(log.iter().any(|line| line.contains("ended by signal 9")), "{log:?}");
+    }
+
+    #[test]
+    fn a_process_that_a_script_leaves_behind_does_not_hold_up_its_answer_and_the_next_event() {
+        let scripts = ["query=sleep 300 & echo $!", "user:deploy=echo next >&2; exit 4"];
+        let (answers, log) = run(&scripts, vec![query(3), user("")]);
+        let left_behind = String::from_utf8(answers[0].1.to_vec()).unwrap();
+        let killed = std::process::Command::new("kill").arg(left_behind.trim()).status().unwrap();
+        assert!(killed.success(), "{left_behind:?} was waited for");
+        assert!(log.iter().any(|line| line.contains("left a process behind that keeps its output open")));
+        assert!(log.iter().any(|line| line.ends_with("exit status 4")), "{log:?}");
     }
 
     #[test]

@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 use std::rc::Rc;
 
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::mpsc;
 
 use super::level::Level;
+use super::printer::STDOUT;
 #[cfg(unix)]
 use super::syslog::{Record, Syslog};
 
@@ -37,6 +37,8 @@ struct State {
     subscribers: Vec<Subscriber>,
     /// Lines to write to stdout at the end of an addition, in one write.
     printed: String,
+    /// Lines that nobody read from stdout, since the last one that was printed.
+    lost: usize,
     #[cfg(unix)]
     syslog: Option<Syslog>,
     /// The second of the lines that are being added, in local time, and as it stands at their beginning.
@@ -83,6 +85,7 @@ impl Log {
             #[cfg(unix)]
             syslog: None,
             printed: String::new(),
+            lost: 0,
             now: OffsetDateTime::UNIX_EPOCH,
             stamp: String::new(),
             offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
@@ -243,13 +246,21 @@ impl State {
         }
     }
 
-    /// Writes the print buffer to stdout. A closed stdout must not end the agent.
+    /// Writes the print buffer to stdout. After lines that nobody read, a line counts them first.
     fn flush(&mut self) {
         if self.printed.is_empty() {
             return;
         }
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(self.printed.as_bytes()).and_then(|()| stdout.flush());
+        if self.lost > 0 && STDOUT.has_room() {
+            let text = format!("Lost {} lines of the log, because nobody read them", self.lost);
+            let line = self.line(Level::Warn, "agent", &text);
+            if STDOUT.print(&format!("    {}\n", line.text)) {
+                self.lost = 0;
+            }
+        }
+        if self.lost > 0 || !STDOUT.print(&self.printed) {
+            self.lost += self.printed.lines().count();
+        }
         self.printed.clear();
         self.printed.shrink_to(PRINTED_BYTES_KEPT);
     }

@@ -16,12 +16,16 @@ mod level;
 mod log;
 mod notices;
 mod numbers;
+#[cfg(unix)]
+mod orphans;
+mod printer;
 mod reload;
 mod rpc;
 mod run;
 mod running;
 mod script;
 mod signals;
+mod site;
 mod start;
 #[cfg(unix)]
 mod syslog;

@@ -1,13 +1,12 @@
 //! SIGHUP reads the configuration again; SIGUSR1 writes the numbers to stderr.
 
-use std::io::Write;
-
 use time::OffsetDateTime;
 use tokio::task::spawn_local;
 
 use super::banner::heading;
 use super::config;
 use super::level::Level;
+use super::printer::STDERR;
 use super::running::Agent;
 use crate::command::Failure;
 
@@ -70,10 +69,9 @@ impl Agent {
         let now = OffsetDateTime::now_utc();
         let stamp =
             format!("{} {:02}:{:02}:{:02} +0000 UTC", now.date(), now.hour(), now.minute(), now.second());
-        let mut stderr = std::io::stderr().lock();
-        for (section, name, count) in numbers.counts() {
-            // Nobody may be reading stderr.
-            let _ = writeln!(stderr, "[{stamp}][G] 'serf-agent.{section}.{name}': {:.3}", count as f64);
-        }
+        let line = |(section, name, count): (_, _, u64)| {
+            format!("[{stamp}][G] 'serf-agent.{section}.{name}': {:.3}\n", count as f64)
+        };
+        STDERR.print(&numbers.counts().map(line).collect::<String>());
     }
 }

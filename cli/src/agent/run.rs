@@ -13,6 +13,7 @@ use super::config::{self, Config};
 use super::interfaces::Interfaces;
 use super::level::Level;
 use super::log::Log;
+use super::printer::{STDERR, STDOUT};
 use super::running::Agent;
 use super::signals::Signal;
 use crate::command::Failure;
@@ -22,6 +23,8 @@ use crate::flags::Argument;
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for closing sockets and files, which takes milliseconds.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for the readers of stdout and stderr at the end.
+const PRINTED_WITHIN: Duration = Duration::from_secs(1);
 /// Threads for name lookups and files; they end when idle.
 const BLOCKING_THREADS_MAX: usize = 4;
 const THREAD_STACK_BYTES: usize = 256 << 10;
@@ -32,6 +35,12 @@ const THREAD_STACK_BYTES: usize = 256 << 10;
 /// An argument, a configuration file or an address can't be used. Nothing was started.
 pub(crate) fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     share_one_heap();
+    let result = configured(arguments);
+    [&STDOUT, &STDERR].into_iter().for_each(|printer| printer.finish(PRINTED_WITHIN));
+    result
+}
+
+fn configured(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let config = config::read_config(arguments).map_err(|failure| match failure {
         Failure::Message(text) => arrow(text),
         other => other,
@@ -99,9 +108,9 @@ impl Agent {
                     self.shut_down(false).await;
                     return ExitCode::FAILURE;
                 }
-                _ = &mut self.forwarding => {
+                name_taken = &mut self.forwarding => {
                     self.backend.log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
-                    return ExitCode::SUCCESS;
+                    return if name_taken.unwrap_or(true) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
                 }
             };
             match signal {

@@ -1,15 +1,22 @@
 //! One run of a script for one event: its environment, its input, its output.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::process::Stdio;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use thane_engine::event::{Event, MemberRef};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::identity::SelfIdentity;
 
 /// Output of a script that is kept: the last bytes.
 const OUTPUT_BYTES_MAX: usize = 8 * 1024;
+/// How long output is read after the script has ended. A process that it left behind may hold it open for ever.
+pub(super) const OUTPUT_AFTER_END: Duration = Duration::from_secs(1);
 
 /// The result of a script.
 pub(super) struct Outcome {
@@ -17,17 +24,24 @@ pub(super) struct Outcome {
     pub(super) output: Vec<u8>,
     /// The exit status or signal, unless the script succeeded.
     pub(super) failure: Option<String>,
+    /// A process that the script left behind held its output or input open: that was closed.
+    pub(super) held_open: bool,
 }
 
-/// Runs a script for an event, to its end and to the end of its output, which a child that it left behind may
-/// hold open.
+/// Runs a script for an event to its end, and reads its output to the end or for [`OUTPUT_AFTER_END`] more. While it
+/// runs, its process id is in `running`.
 ///
 /// # Errors
-/// The shell can't be started.
-pub(super) async fn run(script: &str, event: &Event, identity: &SelfIdentity) -> std::io::Result<Outcome> {
+/// The shell can't be started, or its output can't be read.
+pub(super) async fn run(
+    script: &str,
+    event: &Event,
+    identity: &SelfIdentity,
+    running: &Cell<Option<u32>>,
+) -> io::Result<Outcome> {
     let input = standard_input(event);
     // One pipe for both streams keeps their bytes in the order of arrival.
-    let (reader, writer) = std::io::pipe()?;
+    let (reader, writer) = io::pipe()?;
     let mut command = shell(script);
     command
         .envs(environment(event, identity))
@@ -35,6 +49,7 @@ pub(super) async fn run(script: &str, event: &Event, identity: &SelfIdentity) ->
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let mut child = command.spawn()?;
+    running.set(child.id());
     // The command holds the writing end of the pipe, which would keep the output from ending.
     drop(command);
 
@@ -45,8 +60,24 @@ pub(super) async fn run(script: &str, event: &Event, identity: &SelfIdentity) ->
             let _ = stdin.write_all(&input).await;
         }
     };
-    let (output, status, ()) = tokio::join!(read_last(reader), child.wait(), feed);
-    Ok(Outcome { output: output?, failure: failure(status?) })
+    let last = LastBytes::default();
+    let talk = async { tokio::join!(read(reader, last.clone()), feed).0 };
+    tokio::pin!(talk);
+    let wait = async {
+        let status = child.wait().await;
+        running.set(None);
+        status
+    };
+    tokio::pin!(wait);
+    let (status, talked): (ExitStatus, _) = tokio::select! {
+        status = &mut wait => (status?, timeout(OUTPUT_AFTER_END, talk).await),
+        talked = &mut talk => (wait.await?, Ok(talked)),
+    };
+    let held_open = talked.is_err();
+    if let Ok(read) = talked {
+        read?;
+    }
+    Ok(Outcome { output: last.take(), failure: failure(status), held_open })
 }
 
 #[cfg(unix)]
@@ -63,49 +94,54 @@ fn shell(script: &str) -> tokio::process::Command {
     command
 }
 
-/// Reads to the end and keeps the last [`OUTPUT_BYTES_MAX`].
+/// Reads to the end.
 #[cfg(unix)]
-async fn read_last(reader: std::io::PipeReader) -> std::io::Result<Vec<u8>> {
+async fn read(reader: io::PipeReader, last: LastBytes) -> io::Result<()> {
+    use tokio::io::AsyncReadExt;
     let mut reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
-    let mut last = LastBytes::default();
     let mut chunk = [0; 4096];
     loop {
         match reader.read(&mut chunk).await? {
-            0 => return Ok(last.0.into()),
+            0 => return Ok(()),
             read => last.extend(&chunk[..read]),
         }
     }
 }
 
-/// Reads to the end and keeps the last [`OUTPUT_BYTES_MAX`].
+/// Reads to the end.
 #[cfg(windows)]
-async fn read_last(mut reader: std::io::PipeReader) -> std::io::Result<Vec<u8>> {
+async fn read(mut reader: io::PipeReader, last: LastBytes) -> io::Result<()> {
     let read_all = move || {
-        let mut last = LastBytes::default();
         let mut chunk = [0; 4096];
         loop {
-            match std::io::Read::read(&mut reader, &mut chunk)? {
-                0 => return Ok(last.0.into()),
+            match io::Read::read(&mut reader, &mut chunk)? {
+                0 => return Ok(()),
                 read => last.extend(&chunk[..read]),
             }
         }
     };
-    tokio::task::spawn_blocking(read_all).await.map_err(std::io::Error::other)?
+    tokio::task::spawn_blocking(read_all).await.map_err(io::Error::other)?
 }
 
-#[derive(Default)]
-struct LastBytes(VecDeque<u8>);
+/// The last [`OUTPUT_BYTES_MAX`] of what was read. Clones share them.
+#[derive(Clone, Default)]
+struct LastBytes(Arc<Mutex<VecDeque<u8>>>);
 
 impl LastBytes {
-    fn extend(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-        let surplus = self.0.len().saturating_sub(OUTPUT_BYTES_MAX);
-        self.0.drain(..surplus);
+    fn extend(&self, bytes: &[u8]) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.extend(bytes);
+        let surplus = last.len().saturating_sub(OUTPUT_BYTES_MAX);
+        last.drain(..surplus);
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
     }
 }
 
 #[cfg(unix)]
-fn failure(status: std::process::ExitStatus) -> Option<String> {
+fn failure(status: ExitStatus) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
     match (status.success(), status.code(), status.signal()) {
         (true, ..) => None,
@@ -115,7 +151,7 @@ fn failure(status: std::process::ExitStatus) -> Option<String> {
 }
 
 #[cfg(windows)]
-fn failure(status: std::process::ExitStatus) -> Option<String> {
+fn failure(status: ExitStatus) -> Option<String> {
     (!status.success()).then(|| format!("exit status {}", status.code().unwrap_or_default()))
 }
 

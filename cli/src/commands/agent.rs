@@ -18,12 +18,19 @@ pub(crate) const COMMAND: Command = Command {
         ("-config-file=FILE", "Read a JSON file; can be given several times"),
         ("-disable-compression", "Don't compress gossip"),
         ("-disable-extensions", "Speak to other Thane nodes as to Serf nodes"),
-        ("-dissemination=classic", "How news reaches all members: classic (as Serf) or eager"),
+        (
+            "-dissemination=classic",
+            "How news reaches all members: classic (as Serf) or eager; profile fast: eager",
+        ),
         ("-encrypt=KEY", "Encrypt gossip with this base64 key; see 'thane keygen'"),
         (
             "-event-handler=HANDLER",
             "Script to run on every event, or EVENTS=SCRIPT, such as \
             member-join,user:deploy=x.sh; can be given several times",
+        ),
+        (
+            "-http-addr=ADDR",
+            "Serve HTTP here: metrics, events, commands, dashboard; 127.0.0.1:8500 or unix:PATH",
         ),
         ("-iface=NAME", "Bind this interface's address"),
         ("-io-driver=auto", "Datagram driver: auto, io_uring or portable"),
@@ -34,7 +41,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-keyring-file=FILE", "Read and keep the gossip keys in this file; excludes -encrypt"),
         ("-log-level=info", "trace, debug, info, warn or err"),
         ("-node=NAME", "Node name, unique in the cluster; default: the host name"),
-        ("-profile=lan", "Timing for the network: lan, wan or local"),
+        ("-profile=lan", "Timing for the network: lan, wan, local, or fast (Thane members)"),
         ("-protocol=5", "Version of Serf's protocol to speak, from 2 to 5"),
         ("-rejoin", "Rejoin the members of the snapshot even after a leave"),
         ("-replay", "Deliver user events that were sent before the join"),
@@ -42,7 +49,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-retry-join=ADDR", "Join through this member in the background; retry until it succeeds"),
         ("-retry-max=0", "Retries of -retry-join before the agent exits; 0: no limit"),
         ("-role=ROLE", "Deprecated: use -tag role=ROLE"),
-        ("-rpc-addr=127.0.0.1:7373", "RPC address, which the other commands connect to"),
+        ("-rpc-addr=127.0.0.1:7373", "RPC address, which the other commands connect to; or unix:PATH"),
         ("-snapshot=FILE", "Keep known members and clocks in this file, to rejoin after a restart"),
         ("-syslog", "Send log lines to syslog as well"),
         ("-tag=NAME=VALUE", "Tag of this node; can be given several times"),

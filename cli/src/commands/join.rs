@@ -7,7 +7,7 @@ use thane_engine::ipc::{JoinRequest, JoinResponse, Request};
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
     name: "join",
@@ -15,7 +15,12 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: "Make an agent join a cluster",
     about: "Makes an agent join the cluster of the members at these addresses. The agent tries all of them; the \
         command fails if none answers.",
-    options: &[("-replay", "Deliver user events that were sent before the join"), ADDR_OPTION, AUTH_OPTION],
+    options: &[
+        ("-replay", "Deliver user events that were sent before the join"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+        LONG_TIMEOUT_OPTION,
+    ],
     run,
 };
 
@@ -27,7 +32,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage("At least one address to join must be specified."));
     }
     let joined: JoinResponse = rpc
-        .connect()?
+        .connect_and_wait()?
         .fetch(&Request::Join(JoinRequest { existing, replay }))
         .map_err(|error| Failure::of("Error joining the cluster", error))?;
     say(format_args!("Successfully joined cluster by contacting {} nodes.", joined.num));

@@ -9,7 +9,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::{Columns, say};
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
     name: "keys",
@@ -24,6 +24,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-list", "List the keys, with the number of members that have each"),
         ADDR_OPTION,
         AUTH_OPTION,
+        LONG_TIMEOUT_OPTION,
     ],
     run,
 };
@@ -45,7 +46,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
             return Err(Failure::Message("Only one of -install, -use, -remove, or -list allowed".to_owned()));
         }
     }
-    let mut client = rpc.connect()?;
+    let mut client = rpc.connect_and_wait()?;
     if list {
         return list_keys(&mut client);
     }

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use thane_engine::ipc::{Client, ClientError, QueryRecord, Record};
+
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say_aside;
@@ -119,6 +121,18 @@ fn name_and_payload<'a>(
         _ => {
             Err(Failure::Usage("Too many command line arguments. Only a name and payload must be specified."))
         }
+    }
+}
+
+/// The next record of the query of this connection; `None` once the agent has closed the connection.
+///
+/// # Errors
+/// The agent stays silent.
+fn query_record(client: &mut Client) -> Result<Option<QueryRecord>, ClientError> {
+    match client.record() {
+        Ok((_, Record::Query(record))) => Ok(Some(record)),
+        Err(error @ ClientError::NoAnswer(_)) => Err(error),
+        Ok(_) | Err(_) => Ok(None),
     }
 }
 

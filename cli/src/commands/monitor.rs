@@ -1,6 +1,7 @@
 //! `thane monitor`: shows an agent's log and events live.
 
 use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use thane_engine::ipc::{Member, MonitorRequest, Record, Request, StreamRecord, StreamRequest};
 
@@ -9,7 +10,7 @@ use crate::commands::on_interrupt;
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "monitor",
@@ -21,6 +22,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-log-level=info", "Lowest level to show: trace, debug, info, warn or err"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TIMEOUT_OPTION,
     ],
     run,
 };
@@ -36,6 +38,8 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     client
         .begin(&Request::Monitor(MonitorRequest { log_level }))
         .map_err(|error| Failure::of("Error starting monitor", error))?;
+    // A quiet agent has nothing to show.
+    client.wait_at_most(Duration::ZERO);
     while let Ok((_, record)) = client.record() {
         match record {
             Record::Log(line) => say(escape::lines(&line.log)),

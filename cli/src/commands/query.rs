@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use serde::Serialize;
 use thane_engine::duration::Nanoseconds;
-use thane_engine::ipc::{Client, QueryRecord, QueryRequest, Record, Request};
+use thane_engine::ipc::{Client, ClientError, QueryRecord, QueryRequest, Request};
 
 use crate::command::{Command, Failure};
-use crate::commands::{name_and_payload, on_interrupt};
+use crate::commands::{name_and_payload, on_interrupt, query_record};
 use crate::escape;
 use crate::flags::Argument;
 use crate::json;
@@ -44,7 +45,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let (mut filter_nodes, mut tag, mut no_ack, mut relay_factor) = (Vec::new(), Vec::new(), false, 0);
     let (mut timeout, mut format) = (Nanoseconds::default(), "text".to_owned());
     let arguments = rpc
-        .flags()
+        .flags_without_timeout()
         .flag("node", &mut filter_nodes)
         .flag("tag", &mut tag)
         .flag("timeout", &mut timeout)
@@ -74,22 +75,29 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     };
     client.begin(&Request::Query(query)).map_err(|error| Failure::of("Error sending query", error))?;
     answers.begin(name);
-    gather(&mut client, &mut answers);
+    let lasts = Duration::from_nanos(u64::try_from(timeout.0).unwrap_or_default());
+    client.wait_at_most(Rpc::patience_with_query(lasts));
+    gather(&mut client, &mut answers)
+        .map_err(|error| Failure::of("Error waiting for the end of the query", error))?;
     answers.end();
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads records until the last one, or until the agent closes the connection. Some agents send records without a
 /// sender at the deadline; these are ignored.
-fn gather(client: &mut Client, answers: &mut Answers) {
-    while let Ok((_, Record::Query(record))) = client.record() {
+///
+/// # Errors
+/// The agent stays silent.
+fn gather(client: &mut Client, answers: &mut Answers) -> Result<(), ClientError> {
+    while let Some(record) = query_record(client)? {
         match record.kind.as_str() {
-            QueryRecord::DONE => return,
+            QueryRecord::DONE => break,
             QueryRecord::ACK if !record.from.is_empty() => answers.ack(record.from),
             QueryRecord::RESPONSE if !record.from.is_empty() => answers.response(record),
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// Acks and responses in the format of the output.

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::process::{self, ExitCode};
 use std::time::Instant;
 
-use thane_engine::ipc::{Client, Member, MembersResponse, QueryRecord, QueryRequest, Record, Request};
+use thane_engine::ipc::{Client, ClientError, Member, MembersResponse, QueryRecord, QueryRequest, Request};
 
 use crate::command::{Command, Failure};
-use crate::commands::on_interrupt;
+use crate::commands::{on_interrupt, query_record};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
 
 pub(crate) const COMMAND: Command = Command {
     name: "reachability",
@@ -20,7 +20,12 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: "Test whether all members can be reached",
     about: "Sends a query that every live member acknowledges, waits for its timeout, and compares the acks with \
         the live members. A difference points at the network or at wrongly configured addresses.",
-    options: &[("-verbose", "Show each ack and the time that the query took"), ADDR_OPTION, AUTH_OPTION],
+    options: &[
+        ("-verbose", "Show each ack and the time that the query took"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+        LONG_TIMEOUT_OPTION,
+    ],
     run,
 };
 
@@ -46,7 +51,9 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let ping = QueryRequest { request_ack: true, name: PING_QUERY.to_owned(), ..QueryRequest::default() };
     client.begin(&Request::Query(ping)).map_err(|error| Failure::of("Error sending query", error))?;
     say("Starting reachability test...");
-    let acks = gather(&mut client, started, verbose);
+    client.wait_at_most(rpc.patience());
+    let acks = gather(&mut client, started, verbose)
+        .map_err(|error| Failure::of("Error waiting for the end of the query", error))?;
     Ok(verdict(&acks, &live, &members))
 }
 
@@ -56,10 +63,12 @@ struct Acks {
     from: BTreeSet<String>,
 }
 
-fn gather(client: &mut Client, started: Instant, verbose: bool) -> Acks {
+/// # Errors
+/// The agent stays silent.
+fn gather(client: &mut Client, started: Instant, verbose: bool) -> Result<Acks, ClientError> {
     let mut acks = Acks { count: 0, from: BTreeSet::new() };
     let mut last = started;
-    while let Ok((_, Record::Query(record))) = client.record() {
+    while let Some(record) = query_record(client)? {
         if record.kind == QueryRecord::DONE {
             break;
         }
@@ -80,7 +89,7 @@ fn gather(client: &mut Client, started: Instant, verbose: bool) -> Acks {
         let (all, last) = (started.elapsed().as_secs_f64(), (last - started).as_secs_f64());
         say(format_args!("Query time: {all:.2} sec, time to last response: {last:.2} sec"));
     }
-    acks
+    Ok(acks)
 }
 
 /// Prints what the comparison shows. Success if every live member, and no other, acknowledged once.

@@ -7,7 +7,7 @@ use thane_engine::ipc::{Request, TagsRequest};
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
 use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
@@ -20,6 +20,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-delete=NAME", "Delete a tag; can be given several times"),
         ADDR_OPTION,
         AUTH_OPTION,
+        LONG_TIMEOUT_OPTION,
     ],
     run,
 };
@@ -30,7 +31,7 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     if set.is_empty() && delete_tags.is_empty() {
         return Err(Failure::Help);
     }
-    let mut client = rpc.connect()?;
+    let mut client = rpc.connect_and_wait()?;
     let request = Request::Tags(TagsRequest { tags: tags::parse(&set)?, delete_tags });
     client.call(&request).map_err(|error| Failure::of("Error setting tags", error))?;
     say("Successfully updated agent tags");

@@ -57,7 +57,7 @@ fn what_serf_starts_with_is_started_with() {
     let cases: Vec<(&str, Vec<OsString>, &str)> = vec![
         (
             "a whole number with a point",
-            written("a", br#"{"query_size_limit": 2048.0, "protocol": 4.0}"#),
+            written("a", br#"{"query_size_limit": 1024.0, "protocol": 4.0}"#),
             "",
         ),
         ("an exponent", written("b", br#"{"retry_max_attempts": 1e1}"#), ""),

@@ -14,8 +14,10 @@ mod long_joins;
 #[cfg(target_os = "linux")]
 mod namespaces;
 mod process;
+mod prunes;
 mod refusals;
 mod reload;
 mod signals;
+mod stalls;
 mod start;
 mod telemetry;

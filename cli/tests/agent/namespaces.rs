@@ -1,9 +1,9 @@
-//! Agents in network namespaces of their own (Linux, root): which address they announce, side by side with Serf, and
-//! joins whose name lookups hang.
+//! Agents in network namespaces of their own (Linux, root): which address they announce, side by side with Serf, joins
+//! whose name lookups hang, and an agent that is process 1.
 
 use std::process::{Command, Stdio};
 
-use crate::process::{Agent, THANE, can_make_namespaces, serf};
+use crate::process::{Agent, THANE, can_make_namespaces, poll, serf, wait_for_file};
 
 /// The address that an agent bound to 0.0.0.0 announces after these commands, or the words of its failure.
 fn announced(program: &str, layout: &str) -> String {
@@ -200,4 +200,40 @@ fn names_that_hang_delay_neither_their_own_join_nor_anything_else() {
     assert!(!agent.has("Join completed"), "the lookups hang: {:?}", agent.lines);
     // Ten seconds after the start they count as failed.
     agent.wait_for("[INFO] agent: Join completed. Synced with 1 initial agents");
+}
+
+/// The children of a process, zombies included.
+fn children(process: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    list.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+#[test]
+fn an_agent_that_is_process_1_leaves_no_zombies() {
+    if !can_make_namespaces("process 1") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orphans");
+    // Each script leaves a process behind that ends a moment later, and ends itself with an answer or a failure.
+    let orphan = format!("(sleep 0.1; echo ended >> {}) > /dev/null 2>&1 &", file.display());
+    let handlers = ["exit 0", "exit 3"].map(|end| format!("-event-handler=user={orphan} {end}"));
+    let addr = "127.32.12.1";
+    let mut agent = Agent::of_command(
+        "unshare",
+        &[
+            &["-p", "-f", "--kill-child", THANE, "agent", "-bind", addr, "-rpc-addr", "127.32.12.1:7373"],
+            &handlers.each_ref().map(String::as_str)[..],
+        ]
+        .concat(),
+        addr,
+    );
+    agent.wait_for("Log data will now stream in");
+    let agent_id = children(agent.id())[0];
+    for n in 1..=3 {
+        agent.rpc(THANE, "event", &["-coalesce=false", &format!("e{n}")]);
+        agent.wait_for_count("exit status 3", n);
+    }
+    wait_for_file(&file, |text| text.lines().count() == 6);
+    poll("the last child's end", || children(agent_id).is_empty().then_some(()));
 }

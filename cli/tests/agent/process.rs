@@ -20,13 +20,13 @@ pub(crate) fn serf() -> Option<&'static str> {
     Some(path.to_str().expect("the path of the oracle is UTF-8"))
 }
 
-/// Whether this process may make network namespaces. Without them a test can't run: under CI that is a failure.
+/// Whether this process may make namespaces of its own. Without them a test can't run: under CI that is a failure.
 pub(crate) fn can_make_namespaces(test: &str) -> bool {
-    let made = Command::new("unshare").args(["-n", "-m", "true"]).stderr(Stdio::null()).status();
+    let made = Command::new("unshare").args(["-n", "-m", "-p", "-f", "true"]).stderr(Stdio::null()).status();
     let can = made.is_ok_and(|status| status.success());
-    assert!(can || std::env::var("CI").is_err(), "{test}: no network namespaces, which need root");
+    assert!(can || std::env::var("CI").is_err(), "{test}: no namespaces, which need root");
     if !can {
-        eprintln!("NOT RUN: {test}: no network namespaces, which need root");
+        eprintln!("NOT RUN: {test}: no namespaces, which need root");
     }
     can
 }
@@ -95,6 +95,11 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `INT`.

@@ -231,7 +231,8 @@ impl Node {
         })
     }
 
-    /// Sends a user event to all nodes, this one included.
+    /// Sends a user event to all nodes, this one included. One that fits no gossip packet goes out by push/pulls, of
+    /// which this node starts some at once.
     ///
     /// # Errors
     /// If it is too long, or without the serf layer. Nothing was changed.
@@ -243,7 +244,11 @@ impl Node {
         coalesce: bool,
     ) -> Result<(), CommandError> {
         self.command(ctx, |node, ctx| {
-            node.top.serf()?.user_event(&mut node.shared.scope(ctx), name, payload, coalesce)
+            let scope = &mut node.shared.scope(ctx);
+            if !node.top.serf()?.user_event(scope, name, payload, coalesce)? {
+                node.early.spread(scope);
+            }
+            Ok(())
         })
     }
 
@@ -308,6 +313,7 @@ impl Node {
             (Leave::Departing(ticket), 1) => self.spread(ctx, ticket),
             (Leave::Spreading(ticket), 2) => {
                 self.leave = Leave::Left;
+                self.swim.has_left = true;
                 ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
             }
             _ => {}

@@ -15,17 +15,31 @@ const EARLY_GOSSIP_ROUNDS: u32 = 5;
 
 /// Push/pulls with random members soon after a join. Gossip alone leaves one of some thousand pairs without
 /// the news of a join storm until the next periodic exchange, half a minute later; and a joiner does not gossip
-/// on what its join taught it, as Serf does. They go on at doubling distances while there is news.
+/// on what its join taught it, as Serf does. They go on at doubling distances while there is news. What this node sends
+/// and gossip can't carry goes out the same way.
 #[derive(Default)]
 pub(super) struct EarlyExchanges {
     interval: Duration,
     generation: u32,
     heard_news: bool,
+    /// This node has something to tell: they go on until they are as far apart as the periodic ones.
+    tells: bool,
 }
 
 impl EarlyExchanges {
     /// This node came into a cluster: the first exchange is due soon.
     pub(super) fn start(&mut self, scope: &mut Scope<'_>) {
+        self.tells = false;
+        self.begin(scope);
+    }
+
+    /// This node has something that push/pulls alone carry.
+    pub(super) fn spread(&mut self, scope: &mut Scope<'_>) {
+        self.tells = true;
+        self.begin(scope);
+    }
+
+    fn begin(&mut self, scope: &mut Scope<'_>) {
         self.generation = self.generation.wrapping_add(1);
         self.interval = scope.config.gossip_interval * EARLY_GOSSIP_ROUNDS;
         self.schedule(scope);
@@ -36,10 +50,10 @@ impl EarlyExchanges {
         self.heard_news = true;
     }
 
-    /// An exchange was started. Arms the next one if there was news since this one was armed.
+    /// An exchange was started. Arms the next one if there was news since this one was armed, or is something to tell.
     fn go_on(&mut self, scope: &mut Scope<'_>) {
         self.interval *= 2;
-        if self.heard_news && self.interval < scope.config.push_pull_interval {
+        if (self.heard_news || self.tells) && self.interval < scope.config.push_pull_interval {
             self.schedule(scope);
         }
     }

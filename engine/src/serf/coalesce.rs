@@ -1,8 +1,8 @@
 //! Coalescing: a burst of events reaches the application as few events (PROTOCOL 5.10; Serf's agent: 3 s at the
 //! longest, after 1 s of quiet).
 //!
-//! Of each member only the last event counts; one that repeats the kind reported last is dropped unless it is an
-//! update. Of user events that allow it, only those of the newest Lamport time of each name count; they are reported by
+//! Of each member only the last event counts, and if that is an update, also what it came after: a join and an update
+//! are two events. One that repeats the kind reported last is dropped unless it is an update. Of user events that allow it, only those of the newest Lamport time of each name count; they are reported by
 //! Lamport time, equal times as they came.
 //! Queries and other user events pass at once.
 
@@ -61,6 +61,8 @@ struct Users {
 struct Waiting {
     member: MemberIndex,
     kind: MemberEventKind,
+    /// An update came after that event.
+    updated: bool,
     status: MemberStatus,
     fact: FactIndex,
 }
@@ -98,10 +100,14 @@ impl Coalescer {
             self.reported.remove(&member);
         }
         roster.retain_fact(fact);
-        let waiting = Waiting { member, kind, status, fact };
+        let waiting = Waiting { member, kind, updated: false, status, fact };
         match self.places.entry(member) {
             Entry::Occupied(place) => {
-                let before = std::mem::replace(&mut self.members[*place.get() as usize], waiting);
+                let place = &mut self.members[*place.get() as usize];
+                let before = std::mem::replace(place, waiting);
+                if kind == MemberEventKind::Update {
+                    (place.kind, place.updated) = (before.kind, before.kind != kind);
+                }
                 roster.release_fact(before.fact);
             }
             Entry::Vacant(place) => {
@@ -170,15 +176,18 @@ impl Coalescer {
         let mut by_kind: [Members; KINDS.len()] = Default::default();
         // Both are freed: a burst may have made them large.
         self.places = HashMap::default();
-        for Waiting { member, kind, status, fact } in std::mem::take(&mut self.members) {
-            let place = KINDS.iter().position(|&k| k == kind).expect("all kinds are listed");
-            let repeats = match kind {
-                MemberEventKind::Reap => false,
-                _ => self.reported.insert(member, kind) == Some(kind) && kind != MemberEventKind::Update,
-            };
+        for Waiting { member, kind, updated, status, fact } in std::mem::take(&mut self.members) {
             let roster = &mut scope.ctx.roster;
-            if !repeats {
-                by_kind[place].push(&MemberRef::of(roster, fact, status));
+            let update = updated.then_some(MemberEventKind::Update);
+            for kind in [kind].into_iter().chain(update) {
+                let place = KINDS.iter().position(|&k| k == kind).expect("all kinds are listed");
+                let repeats = match kind {
+                    MemberEventKind::Reap => false,
+                    _ => self.reported.insert(member, kind) == Some(kind) && kind != MemberEventKind::Update,
+                };
+                if !repeats {
+                    by_kind[place].push(&MemberRef::of(roster, fact, status));
+                }
             }
             roster.release_fact(fact);
         }

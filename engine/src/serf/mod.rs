@@ -12,6 +12,7 @@ mod internal;
 mod key_changes;
 mod lamport;
 mod messages;
+mod name_votes;
 mod query;
 mod reconnect;
 mod reminder;
@@ -42,11 +43,11 @@ use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
 use crate::serf::lamport::{LamportClock, is_valid};
-use crate::serf::query::Queries;
+use crate::serf::query::{Queries, ReplyTo};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
-use crate::wire::limits::{UDP_PACKET_BYTES_MAX, USER_EVENT_BYTES_HARD_MAX};
+use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
@@ -73,6 +74,8 @@ pub(crate) struct Serf {
     pub(crate) canary: crate::canary::Canary,
     /// A vote about this node's name is under way.
     defending: bool,
+    /// Votes about other nodes' names that wait until this node knows who has the name.
+    votes_waiting: Vec<(String, ReplyTo)>,
     /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
     pub(crate) hidden_tags: BTreeMap<String, String>,
     /// This node's graceful leave has begun: intents about it are not refuted.
@@ -112,6 +115,7 @@ impl Serf {
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             defending: false,
+            votes_waiting: Vec::new(),
             hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
         }
@@ -159,8 +163,7 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
-            Change::Conflict(member) if member == scope.me => self.defend_name(scope),
-            Change::Conflict(_) => {}
+            Change::Conflict => self.defend_name(scope),
         }
     }
 
@@ -197,14 +200,15 @@ impl Serf {
         }
     }
 
-    /// Sends a user event: delivers it on this node and queues it for the others.
+    /// Sends a user event: delivers it on this node and queues it for the others. Returns whether gossip carries it;
+    /// if not, it is not queued, and push/pulls have to carry it.
     pub(crate) fn user_event(
         &mut self,
         scope: &mut Scope<'_>,
         name: &str,
         payload: &Bytes,
         coalesce: bool,
-    ) -> Result<(), CommandError> {
+    ) -> Result<bool, CommandError> {
         if self.event_clock.is_exhausted() {
             return Err(CommandError::ClockExhausted("event"));
         }
@@ -220,8 +224,11 @@ impl Serf {
         }
         self.event_clock.increment();
         self.on_user_event(scope, &event);
-        scope.broadcast(Class::Event, bytes.into(), Source::Own);
-        Ok(())
+        let carried = bytes.len() <= scope.gossip_bytes_max();
+        if carried {
+            scope.broadcast(Class::Event, bytes.into(), Source::Own);
+        }
+        Ok(carried)
     }
 
     /// A user event (PROTOCOL 5.10).
@@ -410,7 +417,7 @@ enum Sight {
 fn pass_on(scope: &mut Scope<'_>, class: Class, message: &[u8], sight: Sight) {
     match sight {
         // No packet has room for a longer one: it would wait for ever.
-        Sight::First if message.len() >= UDP_PACKET_BYTES_MAX => {}
+        Sight::First if message.len() > scope.gossip_bytes_max() => {}
         Sight::First => {
             scope.broadcast(class, Bytes::copy_from_slice(message), Source::Gossip);
         }

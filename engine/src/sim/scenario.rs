@@ -2,13 +2,14 @@
 //! plays ([`super::Play`]) and which other drivers can play too.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::network::Network;
-use crate::config::{DisseminationPolicy, RawConfig};
+use crate::config::{DisseminationPolicy, Profile, RawConfig};
 use crate::duration::Span;
 
 /// More nodes than a World takes: 100,000 views of 100,000 members are 80 GB.
@@ -115,13 +116,16 @@ impl NetworkSpec {
     }
 }
 
-/// Settings that differ from Serf's for a local network.
+/// Settings that differ from the profile's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// How news reaches all members.
+    /// The profile of timings; default `lan`.
     #[serde(skip_serializing_if = "is_default")]
-    pub dissemination: DisseminationPolicy,
+    pub profile: Profile,
+    /// How news reaches all members; default the profile's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dissemination: Option<DisseminationPolicy>,
     /// Gossip is encrypted.
     pub encrypted: bool,
     /// LZW compression; off by default here, because it takes most of a simulation's time.
@@ -150,14 +154,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Applies them.
+    /// How news reaches all members.
+    pub fn policy(&self) -> DisseminationPolicy {
+        let unnamed = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.dissemination.unwrap_or_else(|| RawConfig::of(self.profile, "", unnamed).dissemination)
+    }
+
+    /// Applies them to the settings of profile `lan`.
     pub fn apply(&self, raw: &mut RawConfig) {
-        raw.compression = self.compression;
         // Spread evenly over the numbers in the names.
         let number = f64::from(raw.node_name.trim_start_matches('n').parse::<u32>().unwrap_or_default());
         raw.extensions = (number * GOLDEN_RATIO).fract() >= self.serf_share;
-        // Serf's nodes know one policy.
-        raw.dissemination = if raw.extensions { self.dissemination } else { DisseminationPolicy::Classic };
+        if raw.extensions {
+            *raw = RawConfig::of(self.profile, std::mem::take(&mut raw.node_name), raw.advertise);
+            raw.dissemination = self.policy();
+        } else {
+            // Serf's nodes know one policy, and no profile of ours.
+            raw.dissemination = DisseminationPolicy::Classic;
+        }
+        raw.compression = self.compression;
         if self.encrypted {
             raw.keys = vec![vec![7; 32]];
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::scenario::{Action, NetworkSpec, Scenario, Settings, Start, Step};
-use crate::config::DisseminationPolicy;
+use crate::config::{DisseminationPolicy, Profile};
 use crate::duration::Span;
 use crate::random::Random;
 
@@ -60,9 +60,12 @@ pub fn draw(seed: u64) -> Scenario {
     }
     // Drawn last, so that seeds keep the faults that they had before these draws.
     if draw.on(0.6) {
-        settings.dissemination = DisseminationPolicy::Eager;
+        settings.dissemination = Some(DisseminationPolicy::Eager);
     }
     let views_missing = if draw.on(0.2) { draw.share(0.1) } else { 0.0 };
+    if draw.on(0.2) {
+        settings.profile = Profile::Fast;
+    }
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
     let lasts = Span(LASTS);
     Scenario { name, about, nodes, start, views_missing, lasts, network, settings, steps, settle: true }

@@ -16,11 +16,14 @@ use crate::random::Permutation;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::swim::Swim;
+use crate::swim::corroborate::CORROBORATIONS_MAX;
+use crate::swim::round_trip::RoundTrips;
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::SwimState;
 use crate::wire::{
-    Ack, DecodeError, Extension, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes, ip_to_bytes,
+    Ack, DecodeError, Extension, Incarnation, IndirectPing, Nack, Ping, SeqNo, Suspect, ip_from_bytes,
+    ip_to_bytes,
 };
 
 /// Peers from memberlist protocol 4 on send nacks, from 3 on answer pings over a stream.
@@ -32,13 +35,18 @@ const RELAYS_MAX: usize = 1024;
 
 /// Inquiries under way at one time; each lasts one probe timeout.
 const INQUIRIES_MAX: usize = 16;
+/// With fast detection a probe ends after so many timeouts: one for the ping, one for the relays' pings, and as much
+/// again for what these and a ping over a stream take besides.
+const TIMEOUTS_PER_PROBE: u32 = 4;
 
-/// The probe under way, the pings relayed for others, and those sent for a digest.
+/// The probe under way, those of suspects of others, the pings relayed for others, and those sent for a digest.
 #[derive(Default)]
 pub(super) struct Prober {
     order: Option<Permutation>,
     position: u32,
     current: Option<Probe>,
+    corroborations: Vec<Probe>,
+    round_trips: RoundTrips,
     relays: HashMap<SeqNo, Relay, foldhash::fast::FixedState>,
     inquiries: Vec<Inquiry>,
 }
@@ -53,13 +61,41 @@ struct Inquiry {
 
 struct Probe {
     target: MemberIndex,
+    /// The target's when the probe began. If it has refuted since, the probe accuses it no more.
+    incarnation: Incarnation,
     seq: SeqNo,
     sent_at: Time,
+    /// When it ends. Its timer may run late.
+    ends_at: Time,
     nacks_expected: u32,
     nacks: u32,
     answered_over_stream: bool,
     /// Others were asked to ping too, so the time of an ack is no round trip.
     asked_others: bool,
+    /// Its end was late once.
+    was_late: bool,
+}
+
+impl Prober {
+    fn probe_mut(&mut self, seq: SeqNo) -> Option<&mut Probe> {
+        self.current.iter_mut().chain(&mut self.corroborations).find(|probe| probe.seq == seq)
+    }
+
+    fn take_probe(&mut self, seq: SeqNo) -> Option<Probe> {
+        let current = self.current.take_if(|probe| probe.seq == seq);
+        current.or_else(|| {
+            let place = self.corroborations.iter().position(|probe| probe.seq == seq)?;
+            Some(self.corroborations.swap_remove(place))
+        })
+    }
+
+    fn put_back(&mut self, probe: Probe, is_current: bool) {
+        if is_current {
+            self.current = Some(probe);
+        } else {
+            self.corroborations.push(probe);
+        }
+    }
 }
 
 /// A ping that this node sent on behalf of another member.
@@ -77,29 +113,64 @@ impl Swim {
         self.challenges = 0;
         self.send_obituaries(scope);
         if let Some(target) = self.next_target(scope) {
-            let seq = self.fresh_seq(scope);
-            self.prober.current = Some(Probe {
-                target,
-                seq,
-                sent_at: now,
-                nacks_expected: 0,
-                nacks: 0,
-                answered_over_stream: false,
-                asked_others: false,
-            });
-            scope.stats.probes += 1;
-            self.ping_member(scope, target, seq);
-            scope.schedule(now + scope.config.probe_timeout, TimerKind::ProbeTimeout, seq.0, 0);
-            scope.schedule(now + period, TimerKind::ProbeEnd, seq.0, 0);
+            self.prober.current = self.start_probe(scope, target, period);
         }
         scope.schedule(now + period, TimerKind::Probe, 0, 0);
     }
 
+    /// Whether a probe of that member is under way.
+    pub(super) fn probes(&self, member: MemberIndex) -> bool {
+        let mut probes = self.prober.current.iter().chain(&self.prober.corroborations);
+        probes.any(|probe| probe.target == member)
+    }
+
+    /// Probes a suspect of others, unless many are being probed.
+    pub(super) fn start_corroboration(&mut self, scope: &mut Scope<'_>, suspect: MemberIndex) {
+        if self.prober.corroborations.len() < CORROBORATIONS_MAX {
+            let period = self.awareness.scale(scope.config.probe_interval);
+            let probe = self.start_probe(scope, suspect, period);
+            self.prober.corroborations.extend(probe);
+        }
+    }
+
+    /// Pings a member and arms the timers of its probe, which lasts for `period` at most.
+    fn start_probe(&mut self, scope: &mut Scope<'_>, target: MemberIndex, period: Duration) -> Option<Probe> {
+        let incarnation = scope.view.incarnation(&scope.ctx.roster, target)?;
+        let (now, seq) = (scope.now(), self.fresh_seq(scope));
+        scope.stats.probes += 1;
+        self.ping_member(scope, target, seq);
+        let mut timeout = self.probe_timeout(scope);
+        let mut lasts = period;
+        if scope.config.fast_detection {
+            timeout = self.awareness.scale(timeout);
+            lasts = lasts.min(timeout * TIMEOUTS_PER_PROBE);
+        }
+        let ends_at = now + lasts;
+        scope.schedule(now + timeout, TimerKind::ProbeTimeout, seq.0, 0);
+        scope.schedule(ends_at, TimerKind::ProbeEnd, seq.0, 0);
+        Some(Probe {
+            target,
+            incarnation,
+            seq,
+            sent_at: now,
+            ends_at,
+            nacks_expected: 0,
+            nacks: 0,
+            answered_over_stream: false,
+            asked_others: false,
+            was_late: false,
+        })
+    }
+
+    /// How long to wait for the ack of a direct ping.
+    fn probe_timeout(&self, scope: &Scope<'_>) -> Duration {
+        let longest = scope.config.probe_timeout;
+        if scope.config.fast_detection { self.prober.round_trips.timeout(longest) } else { longest }
+    }
+
     /// The direct ping got no ack in time: asks other members to ping, and pings over a stream.
     pub(crate) fn on_probe_timeout(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
-        let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq.0 == key.subject) else {
-            return;
-        };
+        let Some(probe) = self.prober.probe_mut(SeqNo(key.subject)) else { return };
         probe.asked_others = true;
         let (target, seq) = (probe.target, probe.seq);
         let Some(fact) = scope.view.fact(&scope.ctx.roster, target) else { return };
@@ -125,7 +196,16 @@ impl Swim {
 
     /// The protocol period is over: a probe without an ack becomes a suspicion.
     pub(crate) fn on_probe_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
-        let Some(probe) = self.prober.current.take_if(|probe| probe.seq.0 == key.subject) else { return };
+        let seq = SeqNo(key.subject);
+        let is_current = self.prober.current.as_ref().is_some_and(|probe| probe.seq == seq);
+        let Some(mut probe) = self.prober.take_probe(seq) else { return };
+        if !probe.was_late && is_late(scope, probe.ends_at) {
+            // This node stood still, and the ack may wait unread.
+            self.awareness.apply(1);
+            (probe.was_late, probe.ends_at) = (true, scope.now() + self.probe_timeout(scope));
+            scope.schedule(probe.ends_at, TimerKind::ProbeEnd, seq.0, 0);
+            return self.prober.put_back(probe, is_current);
+        }
         let name = scope.ctx.roster.name(probe.target).to_owned();
         if probe.answered_over_stream {
             self.awareness.apply(-1);
@@ -135,11 +215,11 @@ impl Swim {
         // connection, not against the target.
         let missed = probe.nacks_expected.saturating_sub(probe.nacks);
         self.awareness.apply(if probe.nacks_expected > 0 { missed as i32 } else { 1 });
-        let Some(incarnation) = scope.view.incarnation(&scope.ctx.roster, probe.target) else { return };
         scope.stats.probes_failed += 1;
         scope.notice(Notice::SuspectNoAck { name: name.clone() });
         let from = scope.config.node_name.clone();
-        self.on_suspect(scope, &Suspect { incarnation, node: &name, from: &from }, Source::Own, None);
+        let suspect = Suspect { incarnation: probe.incarnation, node: &name, from: &from };
+        self.on_suspect(scope, &suspect, Source::Own, None);
     }
 
     /// A member pings this node.
@@ -147,8 +227,11 @@ impl Swim {
         if !ping.node.is_empty() && ping.node != scope.config.node_name {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
         }
+        if self.has_left || self.former.is_own_ping(ping.seq) {
+            return;
+        }
         if !ping.source_node.is_empty() {
-            self.challenge(scope, ping.source_node);
+            self.challenge(scope, ping, from);
         }
         let to = reply_address(scope, ping.source_node, (&ping.source_addr, ping.source_port), from);
         let payload = scope.take_ack_payload();
@@ -187,7 +270,7 @@ impl Swim {
         }
         let relay = Relay { requester, requester_seq: request.seq, nack: request.nack };
         self.prober.relays.insert(seq, relay);
-        let deadline = scope.ctx.now + scope.config.probe_timeout;
+        let deadline = scope.ctx.now + self.probe_timeout(scope);
         scope.schedule(deadline, TimerKind::RelayTimeout, seq.0, 0);
         send_ping(scope, target, request.node, seq);
     }
@@ -195,10 +278,14 @@ impl Swim {
     /// An ack of this node's probe, or of a ping that it relayed for another member.
     /// Its sequence number proves that its sender got the ping: a member with several addresses may ack from another one.
     pub(crate) fn on_ack(&mut self, scope: &mut Scope<'_>, ack: &Ack<'_>) {
-        if let Some(probe) = self.prober.current.take_if(|probe| probe.seq == ack.seq) {
+        if let Some(probe) = self.prober.take_probe(ack.seq) {
             self.awareness.apply(-1);
             self.unanswered.answered(probe.target);
             let round_trip = scope.ctx.now.since(probe.sent_at);
+            scope.stats.probe_round_trips.add(round_trip);
+            if !probe.asked_others {
+                self.prober.round_trips.add(round_trip);
+            }
             if !probe.asked_others && scope.delegate.is_some() {
                 report_round_trip(scope, probe.target, round_trip, &ack.payload);
             }
@@ -220,7 +307,7 @@ impl Swim {
                 report_round_trip(scope, member, round_trip, &ack.payload);
             }
             scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
-        } else {
+        } else if !self.answers_claim(scope, ack.seq) && !self.answers_inquest(scope, ack.seq) {
             // Late acks are normal; they are counted and not logged.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
@@ -251,7 +338,7 @@ impl Swim {
 
     /// A member that was asked to ping got no ack either, but is alive itself.
     pub(crate) fn on_nack(&mut self, scope: &mut Scope<'_>, nack: Nack) {
-        match self.prober.current.as_mut().filter(|probe| probe.seq == nack.seq) {
+        match self.prober.probe_mut(nack.seq) {
             Some(probe) => probe.nacks += 1,
             None => scope.stats.count_drop(DropReason::UnknownSeq),
         }
@@ -268,7 +355,7 @@ impl Swim {
 
     /// The probed member acked over a stream.
     pub(crate) fn on_stream_ack(&mut self, seq: SeqNo) {
-        if let Some(probe) = self.prober.current.as_mut().filter(|probe| probe.seq == seq) {
+        if let Some(probe) = self.prober.probe_mut(seq) {
             probe.answered_over_stream = true;
         }
     }
@@ -321,7 +408,7 @@ impl Swim {
     }
 
     /// A sequence number that nobody can guess and that no relay uses: an ack proves that its sender got the ping.
-    fn fresh_seq(&self, scope: &mut Scope<'_>) -> SeqNo {
+    pub(super) fn fresh_seq(&self, scope: &mut Scope<'_>) -> SeqNo {
         loop {
             let [a, b, c, d, ..] = scope.ctx.nonces.take();
             let seq = SeqNo(u32::from_le_bytes([a, b, c, d]));
@@ -330,6 +417,11 @@ impl Swim {
             }
         }
     }
+}
+
+/// Whether a timer that was due then runs so late that this node stood still: news may wait unread.
+pub(super) fn is_late(scope: &Scope<'_>, due: Time) -> bool {
+    scope.now().since(due) > scope.config.probe_timeout / 2
 }
 
 fn report_round_trip(scope: &mut Scope<'_>, member: MemberIndex, round_trip: Duration, payload: &[u8]) {
@@ -354,6 +446,12 @@ fn own_ping<'a>(config: &'a Config, extension: Option<Extension>, node: &'a str,
 fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
     let ping = own_ping(scope.config, scope.extension(), node, seq);
     scope.send_message(to, |out| ping.encode(out));
+}
+
+/// Pings an address under a name which may be another one's.
+pub(super) fn ask_for_name(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
+    let ping = own_ping(scope.config, None, node, seq);
+    scope.send_bare(to, |out| ping.encode(out));
 }
 
 fn send_indirect_ping(

@@ -8,6 +8,12 @@ use crate::time::Time;
 /// Accusers kept per suspicion. Serf's suspicion_mult - 2 stays far below it.
 const ACCUSERS_MAX: usize = 16;
 
+/// With fast detection: the timeout of a suspicion with all wanted confirmations, in probe intervals. News takes
+/// milliseconds to everybody, so that it does not grow with the cluster.
+const FAST_INTERVALS: u32 = 2;
+/// A suspicion whose timer runs late is postponed at most so many times.
+const POSTPONED_MAX: u32 = 3;
+
 /// One running suspicion.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspicion {
@@ -18,6 +24,9 @@ pub(crate) struct Suspicion {
     max: Duration,
     /// Confirmations after which the timeout is at its minimum; 0: it starts there.
     wanted: u32,
+    /// Comes on top of the timeout.
+    delay: Duration,
+    postponed: u32,
     /// The first accuser, then those that confirmed. The suspicion holds a reference to each name.
     accusers: Vec<MemberIndex>,
 }
@@ -31,14 +40,32 @@ impl Suspicion {
         n: usize,
         config: &crate::config::Config,
     ) -> Suspicion {
-        let min = timeout_min(config.suspicion_mult, n, config.probe_interval);
+        let mut min = timeout_min(config.suspicion_mult, n, config.probe_interval);
         let max = min * config.suspicion_max_timeout_mult;
         let mut wanted = config.suspicion_mult.saturating_sub(2).min(ACCUSERS_MAX as u32 - 1);
         // Too few other members to confirm: the timeout is the minimum from the start.
         if n < 2 + wanted as usize {
             wanted = 0;
         }
-        Suspicion { generation, started: now, min, max, wanted, accusers: vec![from] }
+        if config.fast_detection && wanted > 0 {
+            min = config.probe_interval * FAST_INTERVALS;
+        }
+        let (delay, postponed) = (Duration::ZERO, 0);
+        Suspicion { generation, started: now, min, max, wanted, delay, postponed, accusers: vec![from] }
+    }
+
+    /// Makes it last longer by that much. Where all members' suspicions end at one time, all would announce the death.
+    pub(crate) fn delay(&mut self, by: Duration) {
+        self.delay += by;
+    }
+
+    /// Makes it last longer by that much, unless that was done too often: false.
+    pub(crate) fn postpone(&mut self, by: Duration) -> bool {
+        let may = self.postponed < POSTPONED_MAX;
+        if may {
+            (self.postponed, self.delay) = (self.postponed + 1, self.delay + by);
+        }
+        may
     }
 
     /// Adds a confirmation. Returns true if it was new and wanted: then the suspicion takes over the caller's
@@ -63,7 +90,7 @@ impl Suspicion {
 
     /// When it runs out.
     pub(crate) fn deadline(&self) -> Time {
-        self.started + timeout(self.confirmations(), self.wanted, self.min, self.max)
+        self.started + self.delay + timeout(self.confirmations(), self.wanted, self.min, self.max)
     }
 }
 

@@ -22,6 +22,10 @@ use crate::wire::msgpack::{Reader, write_map, write_raw, write_raw_header};
 /// several pieces is compressed. Peers take both.
 const COMPRESS_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX + 1;
 
+/// What a compound takes besides its messages, and what each of them takes.
+const COMPOUND_BYTES: usize = 2;
+const PART_BYTES: usize = 2;
+
 /// Buffers for decompression, one per nesting level in use; kept for the next packet. All of them together
 /// never hold more than [`NESTING_MAX`] times [`DATAGRAM_DECOMPRESSED_BYTES_MAX`].
 #[derive(Debug, Default)]
@@ -200,8 +204,13 @@ impl Assembler {
         if self.lengths.len() >= COMPOUND_PARTS_MAX {
             return 0;
         }
-        let used = 2 + self.parts.len() + 2 * self.lengths.len() + 2;
+        let used = COMPOUND_BYTES + self.parts.len() + PART_BYTES * (self.lengths.len() + 1);
         self.budget.min(UDP_PACKET_BYTES_MAX).saturating_sub(used)
+    }
+
+    /// The longest message that a packet of at most `budget` bytes carries.
+    pub(crate) fn message_bytes_max(budget: usize) -> usize {
+        budget.min(UDP_PACKET_BYTES_MAX).saturating_sub(COMPOUND_BYTES + PART_BYTES)
     }
 
     /// Whether no message was pushed.

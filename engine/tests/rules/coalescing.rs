@@ -49,6 +49,33 @@ fn coa_3_the_kind_that_was_reported_last_of_a_member_is_not_reported_again() {
 }
 
 #[test]
+fn coa_3_a_join_and_an_update_in_one_window_are_both_reported_in_order() {
+    let with_meta =
+        |incarnation, meta: &'static [u8]| Alive { meta: meta.into(), ..announced(2, "n2", incarnation) };
+    let mut lone = quiet(|raw| raw.coalesce_members = WINDOW);
+    reported(&mut lone);
+    lone.hear(|out| announced(2, "n2", 1).encode(out));
+    lone.hear(|out| with_meta(2, b"\xff\x81\xa1a\xa1b").encode(out));
+    assert_eq!(reported(&mut lone), ["member-join n2", "member-update n2"]);
+    // A join that repeats what was reported last is not reported; its update is.
+    lone.bury("n2", 2, "n3");
+    lone.hear(|out| with_meta(3, b"\xff\x81\xa1a\xa1c").encode(out));
+    reported(&mut lone);
+    lone.bury("n2", 3, "n3");
+    lone.hear(|out| with_meta(4, b"\xff\x81\xa1a\xa1c").encode(out));
+    lone.hear(|out| with_meta(5, b"\xff\x81\xa1a\xa1d").encode(out));
+    assert_eq!(reported(&mut lone), ["member-update n2"]);
+    // Two updates are one.
+    lone.hear(|out| with_meta(6, b"\xff\x81\xa1a\xa1e").encode(out));
+    lone.hear(|out| with_meta(7, b"\xff\x81\xa1a\xa1f").encode(out));
+    assert_eq!(reported(&mut lone), ["member-update n2"]);
+    // What happens after an update replaces it.
+    lone.hear(|out| with_meta(8, b"\xff\x81\xa1a\xa1g").encode(out));
+    lone.bury("n2", 8, "n3");
+    assert_eq!(reported(&mut lone), ["member-failed n2"]);
+}
+
+#[test]
 fn coa_5_all_events_of_a_names_newest_lamport_time_are_kept() {
     let mut lone = quiet(|raw| raw.coalesce_users = WINDOW);
     lone.meet([2]);

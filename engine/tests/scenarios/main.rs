@@ -9,6 +9,7 @@ mod departed;
 mod eager;
 mod early;
 mod events;
+mod fast;
 mod keys;
 mod membership;
 mod names;

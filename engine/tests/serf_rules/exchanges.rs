@@ -157,3 +157,53 @@ fn the_state_that_a_node_sends_has_its_clocks_its_members_and_512_slots_of_event
     let slots = frame.user_state().windows(10).filter(|window| window == b"\xa6Events\xdc\x02\x00").count();
     assert_eq!(slots, 1, "an array of 512");
 }
+
+#[test]
+fn an_event_that_gossip_cannot_carry_goes_out_by_several_exchanges_soon() {
+    let mut lone = Lone::new(|raw| {
+        raw.probe_interval = Duration::from_secs(86_400);
+        raw.user_event_size_limit = 9_000;
+        raw.extensions = false;
+    });
+    lone.hear(|out| alive("n2").encode(out));
+    wait(&mut lone, 5_000);
+    lone.clear();
+    let payload = bytes::Bytes::from(vec![b'x'; 1_300]);
+    lone.node.user_event(&mut lone.ctx, "fits", &payload, false).unwrap();
+    assert_eq!(lone.node.queue_depths()[2], 1);
+    let payload = bytes::Bytes::from(vec![b'x'; 2_000]);
+    lone.node.user_event(&mut lone.ctx, "large", &payload, false).unwrap();
+    assert_eq!(
+        lone.node.queue_depths()[2],
+        1,
+        "a message that fits no packet would stay in the queue for ever"
+    );
+    wait(&mut lone, 8_000);
+    let opened = |(_, _, operation): &_| matches!(operation, StreamOperation::Open(PEER));
+    assert!(lone.ctx.out.streams.iter().filter(|operation| opened(operation)).count() >= 3);
+}
+
+#[test]
+fn a_query_that_gossip_cannot_carry_is_refused() {
+    for (key, bytes_max) in [(None, 1_395), (Some(vec![7; 16]), 1_366)] {
+        let mut lone = lone(|raw| {
+            raw.query_size_limit = 9_000;
+            raw.keys.extend(key);
+        });
+        let mut ask = |bytes| {
+            let params = QueryParams {
+                name: "q".to_owned(),
+                payload: vec![0; bytes].into(),
+                ..QueryParams::default()
+            };
+            lone.node.query(&mut lone.ctx, Ticket(1), &params)
+        };
+        let Err(CommandError::QueryFitsNoPacket { bytes, bytes_max: max }) = ask(3_000) else {
+            panic!("a query of 3,000 bytes was sent")
+        };
+        assert_eq!(max, bytes_max);
+        let overhead = bytes - 3_000;
+        assert!(ask(bytes_max - overhead).is_ok());
+        assert!(ask(bytes_max - overhead + 1).is_err());
+    }
+}

@@ -74,9 +74,9 @@ impl<'a> Fleet<'a> {
         let mut nodes = Vec::with_capacity(count);
         for n in 0..count {
             let bind = SocketAddr::from((addresses.ip(n), options.port));
-            let mut config = RawConfig::lan(format!("node-{n:05}"), bind);
+            let mut config = RawConfig::of(options.profile, format!("node-{n:05}"), bind);
             config.compression = options.compress;
-            config.dissemination = options.policy;
+            config.dissemination = options.policy();
             // No outlet reads the events: the fleet is watched by its views.
             let (handle, _) = engine
                 .add(NodeOptions::new(config, bind))

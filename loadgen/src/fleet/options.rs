@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use thane_engine::config::DisseminationPolicy;
+use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use crate::addresses::Addresses;
@@ -30,9 +30,12 @@ pub(crate) struct Options {
     /// 1: every node joins through a random one that joined before it; more: all join the first node, so many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: u32,
-    /// How news reaches all members: classic or eager
-    #[arg(long, value_name = "WORD", default_value = "classic")]
-    pub(crate) policy: DisseminationPolicy,
+    /// The profile of timings: lan, wan, local or fast
+    #[arg(long, value_name = "WORD", default_value = "lan")]
+    pub(crate) profile: Profile,
+    /// How news reaches all members: classic or eager; without it the profile's
+    #[arg(long, value_name = "WORD")]
+    policy: Option<DisseminationPolicy>,
     /// Compresses streams, as agents do by default; on one machine it only costs
     #[arg(long)]
     pub(crate) compress: bool,
@@ -60,6 +63,12 @@ impl Options {
     /// One line: they are not all loopback.
     pub(crate) fn addresses(&self) -> Result<Addresses, String> {
         Addresses::new(self.first, self.nodes())
+    }
+
+    /// How news reaches all members.
+    pub(crate) fn policy(&self) -> DisseminationPolicy {
+        let unnamed = (self.first, self.port).into();
+        self.policy.unwrap_or_else(|| RawConfig::of(self.profile, "", unnamed).dissemination)
     }
 
     /// How many nodes.
@@ -96,8 +105,9 @@ pub(super) mod tests {
         let options = parse("").unwrap();
         assert_eq!((options.nodes(), options.idle.as_secs(), options.within.as_secs()), (500, 10, 90));
         assert_eq!(options.driver, DriverChoice::Auto);
-        assert_eq!(options.policy, DisseminationPolicy::Classic);
-        assert_eq!(parse("--policy eager").unwrap().policy, DisseminationPolicy::Eager);
+        assert_eq!(options.policy(), DisseminationPolicy::Classic);
+        assert_eq!(parse("--policy eager").unwrap().policy(), DisseminationPolicy::Eager);
+        assert_eq!(parse("--profile fast").unwrap().policy(), DisseminationPolicy::Eager);
         assert_eq!(parse("--idle 0").unwrap().idle, Duration::ZERO);
     }
 

@@ -79,7 +79,7 @@ impl Record {
     pub(super) fn new(options: &Options, driver: &str) -> Record {
         let nodes = options.nodes();
         let mut report = Report::new(format!("fleet, {nodes} nodes"), Made::here(crate::PROGRAM));
-        let policy = Policy::from(options.policy);
+        let policy = Policy::from(options.policy());
         let name = format!("thane {}, fleet", policy.as_str());
         let mut subject = Subject::new(name, Agents::Thane, Medium::Fleet, nodes as u64);
         subject.policy = Some(policy);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use thane_engine::config::DisseminationPolicy;
+use thane_engine::config::{DisseminationPolicy, Profile};
 use thane_engine::sim::{NODES_MAX, Scenario, Span, catalog};
 
 use crate::arguments;
@@ -49,7 +49,10 @@ struct Changes {
     /// Nodes at the start
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u32>,
-    /// How news reaches all members: classic or eager
+    /// The profile of timings: lan, wan, local or fast
+    #[arg(long, value_name = "WORD")]
+    profile: Option<Profile>,
+    /// How news reaches all members: classic or eager; without it the profile's
     #[arg(long, value_name = "WORD")]
     policy: Option<DisseminationPolicy>,
     /// Share of the nodes that do as Serf's do all the same, 0 to 1: no extensions, policy classic
@@ -105,19 +108,22 @@ impl Options {
     /// # Errors
     /// One line: the scenario is unknown or wrong, or the options don't fit.
     pub(crate) fn task(&self) -> Result<Task, String> {
-        let Changes { count, still, lasts, policy, .. } = self.changes;
+        let Changes { count, still, lasts, policy, profile, .. } = self.changes;
         match self.scenario.as_str() {
             SWEEP if self.changes == Changes::default() => Ok(Task::Sweep),
             SWEEP => {
                 Err("`sweep` draws everything from the seeds; it takes --seed and --seeds only".to_owned())
             }
-            LIFEGUARD if self.changes == (Changes { count, still, lasts, policy, ..Changes::default() }) => {
+            LIFEGUARD
+                if self.changes
+                    == (Changes { count, still, lasts, policy, profile, ..Changes::default() }) =>
+            {
                 Ok(Task::Lifeguard(Box::new(self.changed("starved")?), count, still.map(Span)))
             }
-            LIFEGUARD => {
-                Err("`lifeguard` takes --seed, --seeds, --lasts, --policy, --count and --still only"
-                    .to_owned())
-            }
+            LIFEGUARD => Err(
+                "`lifeguard` takes --seed, --seeds, --lasts, --profile, --policy, --count and --still only"
+                    .to_owned(),
+            ),
             name => Ok(Task::Play(Box::new(self.changed(name)?))),
         }
     }
@@ -137,7 +143,8 @@ impl Options {
         scenario.lasts = lasts.map_or(scenario.lasts, Span);
         scenario.views_missing = self.changes.views_missing.unwrap_or(scenario.views_missing);
         let settings = &mut scenario.settings;
-        settings.dissemination = self.changes.policy.unwrap_or(settings.dissemination);
+        settings.profile = self.changes.profile.unwrap_or(settings.profile);
+        settings.dissemination = self.changes.policy.or(settings.dissemination);
         settings.serf_share = self.changes.serf_share.unwrap_or(settings.serf_share);
         settings.push_pull_interval = push_pull.map(Span).or(settings.push_pull_interval);
         settings.suspicion_max_timeout_mult = suspicion_max.or(settings.suspicion_max_timeout_mult);
@@ -212,7 +219,7 @@ mod tests {
         let settings = &scenario.settings;
         assert_eq!(
             (settings.dissemination, settings.serf_share, scenario.views_missing),
-            (DisseminationPolicy::Eager, 0.5, 0.01)
+            (Some(DisseminationPolicy::Eager), 0.5, 0.01)
         );
         assert!(matches!(parse("sweep --seeds 0..10"), Ok((_, Task::Sweep))));
         let Ok((_, Task::Lifeguard(scenario, Some(16), Some(still)))) =
@@ -235,7 +242,7 @@ mod tests {
             ("event --nodes ten", "invalid value 'ten' for '--nodes <N>'"),
             ("sweep --seeds 9..3", "write a range"),
             ("sweep --nodes 3", "takes --seed and --seeds only"),
-            ("lifeguard --no-buddy", "--lasts, --policy, --count and --still only"),
+            ("lifeguard --no-buddy", "--lasts, --profile, --policy, --count and --still only"),
             ("missing.toml", "missing.toml: No such file"),
             ("event --bogus", "unexpected argument '--bogus'"),
         ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-use thane_engine::config::DisseminationPolicy;
+use thane_engine::config::{DisseminationPolicy, Profile};
 use thane_engine::sim::{Delays, Departures, Moment, Outcome, Scenario, Start, Traffic};
 
 use crate::report::kinds::{self, CurveKind, MeasureKind};
@@ -119,7 +119,7 @@ pub(crate) fn report(scenario: &Scenario, made: crate::report::Made) -> Report {
     let (name, about) = (scenario.name.clone(), scenario.about.clone());
     report.scenario = Some(ScenarioText { name, about, toml: scenario.to_toml() });
     let settings = &scenario.settings;
-    let policy = Policy::from(settings.dissemination);
+    let policy = Policy::from(settings.policy());
     let name = format!("thane {}, sim", policy.as_str());
     let mut subject = Subject::new(name, Agents::Thane, Medium::Sim, nodes.into());
     subject.policy = Some(policy);
@@ -262,7 +262,8 @@ pub(crate) fn drawn(scenario: &Scenario) -> BTreeSet<String> {
         (network.bytes_per_second > 0, "bandwidth cap"),
         (network.stream_cuts > 0.0, "stream cuts"),
         (scenario.settings.encrypted, "encryption"),
-        (scenario.settings.dissemination == DisseminationPolicy::Eager, "eager dissemination"),
+        (scenario.settings.policy() == DisseminationPolicy::Eager, "eager dissemination"),
+        (scenario.settings.profile == Profile::Fast, "profile fast"),
         (scenario.settings.serf_share > 0.0, "nodes without extensions"),
         (scenario.views_missing > 0.0, "views that differ"),
         (scenario.settings.queue_depth_max.is_some(), "short queues"),

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) bind: String,
     /// RPC address, not resolved.
     pub(crate) rpc_addr: String,
+    /// Address of the HTTP port, not resolved; `None`: there is none.
+    pub(crate) http_addr: Option<String>,
     /// Gossip key, if one is configured.
     pub(crate) key: Option<Vec<u8>>,
     /// The keyring file.
@@ -66,8 +68,8 @@ pub(crate) struct Config {
     pub(crate) syslog: Option<u8>,
     /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
-    /// How news reaches all members.
-    pub(crate) dissemination: DisseminationPolicy,
+    /// How news reaches all members; without it the profile says.
+    pub(crate) dissemination: Option<DisseminationPolicy>,
     /// Lines for the user, printed before the start.
     pub(crate) warnings: Vec<String>,
     /// Settings without effect, in Serf as well; for the log.
@@ -127,6 +129,7 @@ impl Config {
             tags_file: path(&settings.tags_file),
             bind: given(settings.bind.clone(), BIND_DEFAULT.to_owned()),
             rpc_addr: given(settings.rpc_addr.clone(), RPC_ADDR_DEFAULT.to_owned()),
+            http_addr: Some(settings.http_addr.clone()).filter(|addr| !addr.is_empty()),
             key: key(&settings.encrypt_key)?,
             keyring_file: path(&settings.keyring_file),
             log_level: log_level(&settings.log_level)?,
@@ -149,11 +152,7 @@ impl Config {
 
     /// The name of the profile, as the banner shows it.
     pub(crate) fn profile_name(&self) -> &'static str {
-        match self.profile {
-            Profile::Lan => "lan",
-            Profile::Wan => "wan",
-            Profile::Local => "local",
-        }
+        self.profile.name()
     }
 
     /// The engine's configuration for a node with this name, announced address, tags and gossip keys.
@@ -176,7 +175,7 @@ impl Config {
         raw.extensions = settings.enable_extensions.unwrap_or(true);
         raw.resolve_name_conflicts = !settings.disable_name_resolution;
         raw.compression = self.compression;
-        raw.dissemination = self.dissemination;
+        raw.dissemination = self.dissemination.unwrap_or(raw.dissemination);
         raw.broadcast_timeout = self.broadcast_timeout;
         raw.reconnect_interval = given(settings.reconnect_interval, raw.reconnect_interval);
         raw.reconnect_timeout = given(settings.reconnect_timeout, raw.reconnect_timeout);
@@ -434,6 +433,13 @@ mod tests {
         ];
         assert_eq!(config.unwrap().warnings, expected);
         assert_eq!(engine(r#"{"query_size_limit": -2}"#).query_size_limit, 0);
+        let config = check(r#"{"user_event_size_limit": 9000, "query_size_limit": 4096}"#).unwrap();
+        let expected = [
+            "Warning: 'query_size_limit' is 4096: queries that fit no gossip packet are refused (some 1350 bytes fit)",
+            "Warning: 'user_event_size_limit' is 9000: user events that fit no gossip packet spread by push/pulls, \
+            which takes seconds (some 1350 bytes fit)",
+        ];
+        assert_eq!(config.warnings, expected);
     }
 
     #[test]

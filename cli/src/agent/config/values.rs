@@ -14,6 +14,8 @@ use crate::agent::telemetry;
 
 /// Upper limit of `user_event_size_limit`, bytes; the same on every member of a cluster.
 const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
+/// A message up to this length fits a gossip packet with any keys and most labels, bytes.
+const GOSSIP_BYTES: i64 = 1_350;
 /// Versions of Serf's protocol that can be configured.
 const PROTOCOLS: RangeInclusive<i64> = 2..=5;
 
@@ -50,7 +52,8 @@ pub(super) fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     texts.iter().map(network).collect()
 }
 
-/// Warns of negative limits, which Serf accepts and then refuses every message.
+/// Warns of negative limits, which Serf accepts and then refuses every message, and of limits beyond what gossip
+/// carries.
 ///
 /// # Errors
 /// The limit for user events is above the largest that all members accept.
@@ -62,6 +65,18 @@ pub(super) fn check_sizes(settings: &Settings, warnings: &mut Vec<String>) -> Re
     ];
     for (name, size, refused) in sizes.into_iter().filter(|(_, size, _)| *size < 0) {
         warnings.push(format!("Warning: '{name}' is {size}: no {refused} can be sent"));
+    }
+    for (name, size, what) in [
+        ("query_size_limit", settings.query_size_limit, "queries that fit no gossip packet are refused"),
+        (
+            "user_event_size_limit",
+            settings.user_event_size_limit,
+            "user events that fit no gossip packet spread by push/pulls, which takes seconds",
+        ),
+    ] {
+        if size > GOSSIP_BYTES {
+            warnings.push(format!("Warning: '{name}' is {size}: {what} (some {GOSSIP_BYTES} bytes fit)"));
+        }
     }
     if settings.user_event_size_limit > USER_EVENT_BYTES_MAX {
         return Err(format!("user event size limit exceeds limit of {USER_EVENT_BYTES_MAX} bytes"));
@@ -100,12 +115,10 @@ pub(super) fn handlers(specs: &[String]) -> Result<Vec<EventHandler>, String> {
 }
 
 pub(super) fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "" | "lan" => Ok(Profile::Lan),
-        "wan" => Ok(Profile::Wan),
-        "local" => Ok(Profile::Local),
-        other => Err(format!("Unknown profile: {other}")),
+    if text.is_empty() {
+        return Ok(Profile::default());
     }
+    text.parse().map_err(|_| format!("Unknown profile: {text}"))
 }
 
 pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
@@ -115,11 +128,11 @@ pub(super) fn io_driver(text: &str) -> Result<DriverChoice, String> {
     text.parse().map_err(|error| format!("'io_driver' (-io-driver): {error}"))
 }
 
-pub(super) fn dissemination(text: &str) -> Result<DisseminationPolicy, String> {
+pub(super) fn dissemination(text: &str) -> Result<Option<DisseminationPolicy>, String> {
     if text.is_empty() {
-        return Ok(DisseminationPolicy::default());
+        return Ok(None);
     }
-    text.parse().map_err(|error| format!("'dissemination' (-dissemination): {error}"))
+    text.parse().map(Some).map_err(|error| format!("'dissemination' (-dissemination): {error}"))
 }
 
 /// Zero and less mean the newest, as in Serf.
