@@ -6,6 +6,7 @@ mod backend;
 mod batch;
 mod book;
 mod call;
+mod cases;
 mod cluster;
 mod condition;
 mod docker;
@@ -55,6 +56,8 @@ enum Command {
     Smoke(run::CommonOptions),
     /// Plays scenarios on clusters of each kind, judges them and reports.
     Run(run::RunOptions),
+    /// Runs the scripts that reproduce attacks and mishaps, and judges what they print. Needs root and python3.
+    Cases(cases::CasesOptions),
     /// Compares Thane with real Serf: command lines, RPC exchanges, flags and configuration files. Takes two minutes.
     Parity(parity::ParityOptions),
     /// Names the scenarios and says what each shows.
@@ -99,6 +102,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Images(options) => images::make(options),
         Command::Smoke(common) => run::smoke(common),
         Command::Run(options) => run::run(options),
+        Command::Cases(options) => cases::run(options),
         Command::Parity(options) => parity::run(options),
         Command::List => {
             for scenario in scenario::catalog() {

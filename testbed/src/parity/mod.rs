@@ -20,6 +20,8 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+pub(crate) use self::programs::built_thane;
+
 use self::expected::Expected;
 use self::programs::Programs;
 use self::scene::Scene;
@@ -118,11 +120,9 @@ fn at_once(
         let play = &play;
         let scenes = scenes.iter().filter(|scene| scene.name.contains(wanted));
         let playing: Vec<_> = scenes.map(|scene| scope.spawn(move || play(scene))).collect();
-        playing
-            .into_iter()
-            .map(|scene| {
-                scene.join().unwrap_or_else(|_| Err(Failure::new("a thread of the harness panicked")))
-            })
-            .collect()
+        let join = |scene: thread::ScopedJoinHandle<'_, Result<(), Failure>>| {
+            scene.join().unwrap_or_else(|_| Err(Failure::new("a thread of the harness panicked")))
+        };
+        playing.into_iter().try_for_each(join)
     })
 }

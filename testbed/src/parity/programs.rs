@@ -55,7 +55,7 @@ impl Programs {
 ///
 /// # Errors
 /// There is none.
-fn built_thane(given: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn built_thane(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let thane = match given {
         Some(thane) => thane.to_owned(),
         None => {

@@ -88,10 +88,10 @@ pub(super) fn play(programs: &Programs, starts: &[Starts], verdicts: &Verdicts) 
     };
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
-        lanes
-            .into_iter()
-            .map(|lane| lane.join().unwrap_or_else(|_| Err(Failure::new("a thread of the harness panicked"))))
-            .collect()
+        let join = |lane: thread::ScopedJoinHandle<'_, Result<(), Failure>>| {
+            lane.join().unwrap_or_else(|_| Err(Failure::new("a thread of the harness panicked")))
+        };
+        lanes.into_iter().try_for_each(join)
     })
 }
 
