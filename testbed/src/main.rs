@@ -6,6 +6,7 @@ mod backend;
 mod batch;
 mod book;
 mod call;
+mod cases;
 mod cluster;
 mod condition;
 mod docker;
@@ -20,6 +21,7 @@ mod links;
 mod meter;
 mod node;
 mod outcome;
+mod parity;
 mod played;
 mod player;
 mod program;
@@ -54,6 +56,10 @@ enum Command {
     Smoke(run::CommonOptions),
     /// Plays scenarios on clusters of each kind, judges them and reports.
     Run(run::RunOptions),
+    /// Runs the scripts that reproduce attacks and mishaps, and judges what they print. Needs root and python3.
+    Cases(cases::CasesOptions),
+    /// Compares Thane with real Serf: command lines, RPC exchanges, flags and configuration files. Takes two minutes.
+    Parity(parity::ParityOptions),
     /// Names the scenarios and says what each shows.
     List,
     /// Removes containers, networks and packet rules of runs whose process is gone.
@@ -96,6 +102,8 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Images(options) => images::make(options),
         Command::Smoke(common) => run::smoke(common),
         Command::Run(options) => run::run(options),
+        Command::Cases(options) => cases::run(options),
+        Command::Parity(options) => parity::run(options),
         Command::List => {
             for scenario in scenario::catalog() {
                 println!("{:16} {}", scenario.name, scenario.about);

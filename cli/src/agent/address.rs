@@ -84,7 +84,8 @@ pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAdd
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => {
-            (host, port.parse::<u16>().map_err(|_| format!("address {port}: invalid port"))?)
+            let number = if port.is_empty() { Ok(0) } else { port.parse::<u16>() };
+            (host, number.map_err(|_| format!("address {port}: invalid port"))?)
         }
         None => (text, default_port.ok_or_else(missing_port)?),
     };
@@ -92,9 +93,20 @@ pub(crate) fn resolve(text: &str, default_port: Option<u16>) -> Result<SocketAdd
         return Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
     }
     let found: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().map_err(|error| format!("lookup {host}: {error}"))?.collect();
+        (host, port).to_socket_addrs().map_err(|error| lookup_error(host, &error))?.collect();
     let best = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
     best.copied().ok_or_else(|| format!("lookup {host}: no such host"))
+}
+
+/// Why a host name has no address.
+fn lookup_error(host: &str, error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("failed to lookup address information: ").unwrap_or(&text) {
+        "Name or service not known" | "No address associated with hostname" => {
+            format!("lookup {host}: no such host")
+        }
+        reason => format!("lookup {host}: {reason}"),
+    }
 }
 
 /// Whether the address is reachable from the internet: neither private nor for special use.
@@ -111,20 +123,19 @@ pub(crate) fn is_public(ip: IpAddr) -> bool {
 /// The address to bind on an interface: the requested one if the interface has it, otherwise the first one.
 fn address_of(name: &str, bind: IpAddr, local: &[InterfaceAddress]) -> Result<IpAddr, String> {
     let mut there = local.iter().filter(|address| address.interface == name).map(|address| address.ip);
-    if !bind.is_unspecified() {
-        return there
-            .any(|ip| ip == bind)
-            .then_some(bind)
-            .ok_or_else(|| format!("Interface '{name}' has no '{bind}' address"));
-    }
-    let known = local.iter().any(|address| address.interface == name);
-    if !known {
+    if !local.iter().any(|address| address.interface == name) {
         let mut names: Vec<&str> = local.iter().map(|address| address.interface.as_str()).collect();
         names.dedup();
         return Err(format!(
             "Invalid network interface: no interface '{name}' with an address; there are: {}",
             names.join(" ")
         ));
+    }
+    if !bind.is_unspecified() {
+        return there
+            .any(|ip| ip == bind)
+            .then_some(bind)
+            .ok_or_else(|| format!("Interface '{name}' has no '{bind}' address"));
     }
     there
         .find(|ip| !is_link_local(*ip))
@@ -178,6 +189,7 @@ mod tests {
             ("[::1]", "[::1]:7946"),
             ("[::1]:80", "[::1]:80"),
             (":80", "0.0.0.0:80"),
+            ("127.0.0.5:", "127.0.0.5:0"),
             ("localhost:7373", "127.0.0.1:7373"),
         ];
         for (text, expected) in cases {
@@ -190,9 +202,8 @@ mod tests {
         assert_eq!(resolve("1.2.3.4:99999", None), Err("address 99999: invalid port".to_owned()));
         assert_eq!(resolve("1.2.3.4", None), Err("address 1.2.3.4: missing port in address".to_owned()));
         assert_eq!(resolve("zz", None), Err("address zz: missing port in address".to_owned()));
-        assert!(
-            find("256.1.1.1", "", "").unwrap_err().starts_with("Invalid bind address: lookup 256.1.1.1: ")
-        );
+        let error = find("256.1.1.1", "", "").unwrap_err();
+        assert_eq!(error, "Invalid bind address: lookup 256.1.1.1: no such host");
         let error = find("127.0.0.1", "1.1.1.1:x", "").unwrap_err();
         assert_eq!(error, "Invalid advertise address: address x: invalid port");
     }

@@ -35,6 +35,8 @@ pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     dump: tokio::signal::unix::Signal,
+    /// Signals that would end a process that does not take them; Go's runtime ignores them.
+    _ignored: [tokio::signal::unix::Signal; 2],
 }
 
 #[cfg(unix)]
@@ -50,6 +52,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             dump: signal(SignalKind::user_defined1())?,
+            _ignored: [signal(SignalKind::user_defined2())?, signal(SignalKind::alarm())?],
         })
     }
 

@@ -152,15 +152,18 @@ fn answer(name: &Name, result: std::io::Result<Vec<SocketAddr>>) -> Found {
     match result {
         Ok(addrs) if addrs.is_empty() => Err(failed(&name.entry, "no addresses")),
         Ok(addrs) => Ok(addrs),
-        Err(error) => {
-            let text = error.to_string();
-            let reason = match text.strip_prefix("failed to lookup address information: ") {
-                Some("Name or service not known") => "no such host",
-                Some(reason) => reason,
-                None => &text,
-            };
-            Err(failed(&name.entry, &format!("lookup {}: {reason}", name.host)))
+        Err(error) => Err(failed(&name.entry, &lookup_error(&name.host, &error))),
+    }
+}
+
+/// Why a host name has no address.
+fn lookup_error(host: &str, error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("failed to lookup address information: ").unwrap_or(&text) {
+        "Name or service not known" | "No address associated with hostname" => {
+            format!("lookup {host}: no such host")
         }
+        reason => format!("lookup {host}: {reason}"),
     }
 }
 

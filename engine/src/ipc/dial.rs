@@ -104,7 +104,7 @@ fn split(addr: &str) -> Result<(&str, u16), String> {
         None if host.contains(':') => return Err(format!("address {addr}: too many colons in address")),
         None => host,
     };
-    match port.parse::<u64>() {
+    match port.parse::<i64>() {
         Ok(number) => u16::try_from(number)
             .map(|port| (host, port))
             .map_err(|_| format!("address {port}: invalid port")),
@@ -148,6 +148,7 @@ mod tests {
             ("host", ": address host: missing port in address"),
             ("a:b:c", ": address a:b:c: too many colons in address"),
             ("a:99999", ": address 99999: invalid port"),
+            ("a:-1", ": address -1: invalid port"),
             ("a:ssh2", ": address tcp/ssh2: unknown port"),
         ] {
             let error = Client::connect(addr, "").unwrap_err();

@@ -360,7 +360,7 @@ mod tests {
                 r#"{"cidrs_allowed": ["10.0.0.0/33"]}"#,
                 "'cidrs_allowed': \"10.0.0.0/33\" is no network such as 10.0.0.0/8 or fd00::/8",
             ),
-            (r#"{"encrypt_key": "zzz"}"#, "Invalid encryption key: not base64: Invalid padding"),
+            (r#"{"encrypt_key": "zzz"}"#, "Invalid encryption key: illegal base64 data at input byte 0"),
             (
                 r#"{"encrypt_key": "Zm9v"}"#,
                 "Invalid encryption key: key size must be 16, 24 or 32 bytes, not 3; 'thane keygen' makes one",

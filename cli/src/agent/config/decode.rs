@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Number, Value};
 
-use super::settings::{KEYS, Key, Settings, Slot, duration};
+use super::settings::{KEYS, Key, Settings, Slot, duration, raised_duration};
 
 impl Settings {
     /// Reads the text of a configuration file, as leniently as Serf: bytes that are not UTF-8 become U+FFFD, text after
@@ -80,7 +80,9 @@ impl Settings {
             }
             (Slot::Time(get), Value::String(text)) => {
                 if !text.is_empty() {
-                    *get(self) = duration(&text).map_err(|error| format!("'{name}': {error}"))?;
+                    let is_raised = ["retry_interval", "broadcast_timeout"].contains(&name);
+                    let read = if is_raised { raised_duration } else { duration };
+                    *get(self) = read(&text).map_err(|error| format!("'{name}': {error}"))?;
                 }
             }
             (Slot::List(get), Value::Array(entries)) => {
@@ -137,10 +139,11 @@ fn whole_number(number: &Number, name: &str, warnings: &mut Vec<String>) -> Resu
     Ok(value as i64)
 }
 
-/// Errors don't show the value: it may be a key or a token.
+/// As in Go, `null` among others is an empty text. Errors don't show the value: it may be a key or a token.
 fn text_of(name: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
+        Value::Null => Ok(String::new()),
         other => Err(format!("'{name}' must be a string, not {}", type_of(&other))),
     }
 }
@@ -286,6 +289,11 @@ mod tests {
         let quietly = decoded(r#"{"query_size_limit": 2048.0, "retry_max_attempts": 1e1}"#).unwrap();
         assert_eq!((quietly.query_size_limit, quietly.retry_max_attempts), (2048, 10));
         assert_eq!(decoded("null"), Ok(Settings::default()));
+        let nulls = decoded(r#"{"tags": {"a": null}, "event_handlers": [null]}"#).unwrap();
+        assert_eq!((nulls.tags["a"].as_str(), &nulls.event_handlers[..]), ("", &[String::new()][..]));
+        let soon = decoded(r#"{"retry_interval": "-1s", "broadcast_timeout": "-1h"}"#).unwrap();
+        assert!(!soon.retry_interval.is_zero() && soon.broadcast_timeout < std::time::Duration::from_secs(1));
+        assert_eq!(refused(r#"{"reconnect_interval": "-1s"}"#), "'reconnect_interval': \"-1s\" is negative");
     }
 
     #[test]

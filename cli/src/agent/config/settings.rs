@@ -227,6 +227,17 @@ fn replace_given<T: Default + PartialEq>(earlier: &mut T, later: &mut T) {
     }
 }
 
+/// Reads the duration of a setting that is raised to a second: a negative one is read as the shortest.
+///
+/// # Errors
+/// The text, and why it is not a duration.
+pub(crate) fn raised_duration(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(Nanoseconds(..0)) => Ok(Duration::from_nanos(1)),
+        _ => duration(text),
+    }
+}
+
 /// Reads the duration of a setting.
 ///
 /// # Errors

@@ -88,8 +88,7 @@ pub(super) fn key(text: &str) -> Result<Option<Vec<u8>>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let key = crate::base64::decode(text)
-        .map_err(|error| format!("Invalid encryption key: not base64: {error}"))?;
+    let key = crate::base64::decode(text).map_err(|error| format!("Invalid encryption key: {error}"))?;
     match key.len() {
         16 | 24 | 32 => Ok(Some(key)),
         length => Err(format!(

@@ -101,8 +101,7 @@ impl Session {
         let key = match crate::base64::decode(key) {
             Ok(key) => key,
             Err(error) => {
-                let text = format!("the key is not base64: {error}");
-                return self.reply_with(Err(text), &KeyResponse::default()).await;
+                return self.reply_with(Err(error), &KeyResponse::default()).await;
             }
         };
         let report = match self.backend.keys(operation, key).await {
@@ -233,7 +232,7 @@ impl Session {
         };
         let outcome = self.backend.handle.respond(token, request.payload.into()).await;
         let outcome = outcome.map_err(|error| match error {
-            ApiError::Command(CommandError::UnknownQuery) => unknown,
+            ApiError::Command(CommandError::UnknownQuery | CommandError::PastDeadline) => unknown,
             error => format!("failed to respond to key query: {error}"),
         });
         self.reply(outcome).await

@@ -4,12 +4,17 @@ use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::beside::{read_document, replace};
 
 /// A larger file is refused, bytes. 16,000 keys fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// As in Go, the bits that the last character has too many may be anything.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// Reads the keys of a keyring file, the primary key first.
 ///
@@ -31,7 +36,7 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     if encoded.is_empty() {
         return Err(format!("Keyring file contains no keys: {shown}"));
     }
-    let decode = |key: &String| STANDARD.decode(key);
+    let decode = |key: &String| LENIENT.decode(key.replace(['\r', '\n'], ""));
     let keys = encoded
         .iter()
         .map(decode)
@@ -51,7 +56,7 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
 /// # Errors
 /// The file can't be written. The old keys, or these, can be read from it.
 pub fn write(path: &Path, keys: &[Vec<u8>]) -> io::Result<()> {
-    let encoded: Vec<String> = keys.iter().map(|key| STANDARD.encode(key)).collect();
+    let encoded: Vec<String> = keys.iter().map(|key| LENIENT.encode(key)).collect();
     let text = serde_json::to_string_pretty(&encoded).expect("strings are valid JSON");
     replace(path, text.as_bytes())
 }
