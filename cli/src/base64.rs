@@ -1,4 +1,4 @@
-//! Keys in base64 as Go reads them.
+//! Base64: keys as Go reads them, payloads for HTTP.
 
 use base64::DecodeError;
 use base64::Engine as _;
@@ -10,6 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 /// The place and the kind of the first mistake, counted without line ends.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, DecodeError> {
     STANDARD.decode(text.replace(['\r', '\n'], ""))
+}
+
+/// Encodes with padding.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

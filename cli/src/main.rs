@@ -2,12 +2,14 @@
 
 mod agent;
 mod base64;
+mod clients;
 mod command;
 mod commands;
 mod decode;
 mod demo;
 mod escape;
 mod flags;
+mod http;
 mod json;
 mod output;
 mod rpc;

@@ -2,7 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
 const THANE: &str = env!("CARGO_BIN_EXE_thane");
@@ -33,6 +33,37 @@ fn the_smallest_demos_kill_one_agent_and_let_another_leave() {
         let survivors = agents - 2;
         assert!(text.contains(&format!("left for {survivors} of {survivors}")), "{text}");
     }
+}
+
+#[test]
+fn a_kept_demo_serves_its_dashboard_until_it_is_interrupted() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut child = Command::new(THANE)
+        .args(["demo", "-agents=3", "--http", "127.77.1.1:8500", "--keep"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut wait_for = |text: &str| {
+        let found = lines.any(|line| line.contains(text));
+        assert!(found, "{text:?} did not come");
+    };
+    wait_for("Dashboard of agent-01: http://127.77.1.1:8500/");
+    wait_for("The cluster stays until Ctrl-C.");
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect("127.77.1.1:8500").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        std::io::read_to_string(stream).unwrap()
+    };
+    assert!(get("/").contains("<title>Thane</title>"));
+    let metrics = get("/metrics");
+    for status in ["alive", "failed", "left"] {
+        assert!(metrics.contains(&format!("thane_members{{status=\"{status}\"}} 1\n")), "{metrics}");
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -1,9 +1,55 @@
 //! Counters of one Node.
 
+use std::time::Duration;
+
 use crate::drop_reason::DropReason;
 
+/// Durations counted by length. Of constant size, and cheap enough for the path of a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    counts: [u64; DURATION_BOUNDS.len() + 1],
+    total: Duration,
+}
+
+/// Upper bounds of the classes of [`Durations`], included; the last class has none.
+pub const DURATION_BOUNDS: [Duration; 14] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+impl Durations {
+    /// Counts one.
+    pub fn add(&mut self, duration: Duration) {
+        let class = DURATION_BOUNDS.iter().position(|bound| duration <= *bound);
+        self.counts[class.unwrap_or(DURATION_BOUNDS.len())] += 1;
+        self.total = self.total.saturating_add(duration);
+    }
+
+    /// How many there were of each class: of those up to the first bound, of those above it up to the second, and so on.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// All of them added up.
+    pub fn total(&self) -> Duration {
+        self.total
+    }
+}
+
 /// Counters of one Node since it started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     drops: [u64; DropReason::COUNT],
     /// Datagrams received, refused ones included.
@@ -18,6 +64,9 @@ pub struct Stats {
     pub probes: u64,
     /// Probes that ended in a suspicion.
     pub probes_failed: u64,
+    /// Time from the ping of a probe to its ack, of probes that ended with an ack, those that other members passed on
+    /// included.
+    pub probe_round_trips: Durations,
     /// Push/pulls merged.
     pub push_pulls: u64,
     /// Exchanges with other Thane nodes that this node started because their digests differed.
@@ -45,6 +94,7 @@ impl Default for Stats {
             bytes_sent: 0,
             probes: 0,
             probes_failed: 0,
+            probe_round_trips: Durations::default(),
             push_pulls: 0,
             reconciliations: 0,
             records_received: 0,
@@ -70,5 +120,26 @@ impl Stats {
     /// All reasons that occurred, with their counts.
     pub fn all_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::all().map(|reason| (reason, self.drops(reason))).filter(|&(_, count)| count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_counts_in_the_first_class_whose_bound_it_does_not_exceed() {
+        let mut durations = Durations::default();
+        let [ms, minute] = [Duration::from_millis(1), Duration::from_secs(60)];
+        for duration in [Duration::ZERO, ms, ms + Duration::from_nanos(1), minute] {
+            durations.add(duration);
+        }
+        assert!(DURATION_BOUNDS.is_sorted());
+        let class = |bound| DURATION_BOUNDS.iter().position(|known| *known == bound);
+        let at = class(ms).unwrap_or_default();
+        assert_eq!(durations.counts()[0], 1);
+        assert_eq!(durations.counts()[at..=at + 1], [1, 1]);
+        assert_eq!(durations.counts()[DURATION_BOUNDS.len()], 1);
+        assert_eq!(durations.total(), minute + ms * 2 + Duration::from_nanos(1));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each command logs Serf's line for it, whatever its source.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,6 +20,8 @@ use super::level::Level;
 use super::log::Log;
 use super::numbers::{Numbers, RpcCounters};
 use super::telemetry::Counters;
+use crate::clients::Guesses;
+use crate::http::HttpCounters;
 
 /// Events that [`Backend::events`] keeps for its slowest reader, which loses the oldest ones beyond it.
 pub(crate) const EVENTS_WAITING_MAX: usize = 512;
@@ -35,6 +38,12 @@ pub(crate) struct Backend {
     pub(crate) counters: Counters,
     /// What the RPC port counts, for `info`.
     pub(crate) rpc: RpcCounters,
+    /// The brake on clients that guess the token, of both ports.
+    pub(crate) guesses: Rc<Guesses>,
+    /// What the HTTP port counts; `None` while it is off.
+    pub(crate) http: Option<HttpCounters>,
+    /// Whether the joins of the start have succeeded.
+    pub(crate) joined: Cell<bool>,
     /// The node's own name and tags.
     pub(crate) identity: Rc<SelfIdentity>,
     /// The token that RPC clients must send; empty: none.
@@ -66,6 +75,12 @@ pub(crate) enum TagsError {
         /// The system's reason.
         error: std::io::Error,
     },
+}
+
+/// The brake on clients that guess the token; its lines go to the log.
+pub(crate) fn guesses(log: &Log) -> Rc<Guesses> {
+    let log = log.clone();
+    Guesses::new(move |line| log.add(Level::Warn, "agent.ipc", line))
 }
 
 impl Backend {
@@ -205,6 +220,6 @@ impl Backend {
         let udp = self.handle.udp_counters().await?;
         let SelfIdentity { name, tags } = &*self.identity;
         let numbers = Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver);
-        Ok(numbers.with_rpc(&self.rpc))
+        Ok(numbers.with_rpc(&self.rpc).with_http(self.http.as_ref()))
     }
 }

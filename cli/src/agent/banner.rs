@@ -31,6 +31,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) advertise: Option<SocketAddr>,
     /// As configured.
     pub(crate) rpc_addr: &'a str,
+    /// As configured, if it was.
+    pub(crate) http_addr: Option<&'a str>,
     /// Whether there is a key.
     pub(crate) encrypted: bool,
     /// Whether there is a snapshot.
@@ -53,6 +55,9 @@ impl Display for Banner<'_> {
             writeln!(f, "    Advertise addr: '{advertise}'")?;
         }
         line(f, "RPC addr", &format_args!("'{}'", self.rpc_addr))?;
+        if let Some(http_addr) = self.http_addr {
+            line(f, "HTTP addr", &format_args!("'{http_addr}'"))?;
+        }
         line(f, "Encrypted", &self.encrypted)?;
         line(f, "Snapshot", &self.snapshot)?;
         line(f, "Profile", &self.profile)?;
@@ -77,6 +82,7 @@ mod tests {
         bind: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 15, 0, 86)), 7946),
         advertise: None,
         rpc_addr: "127.15.0.86:7373",
+        http_addr: None,
         encrypted: false,
         snapshot: false,
         profile: "lan",

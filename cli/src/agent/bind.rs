@@ -1,4 +1,4 @@
-//! Binding at start: the RPC listener, and the patience for a port that an ended process still holds.
+//! Binding at start: the listeners for clients, and the patience for a port that an ended process still holds.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::address;
+use crate::clients::Listener;
 
 /// How long an address in use is tried again. A killed process takes some milliseconds to release its sockets, longer
 /// on a busy machine; its successor may start before.
@@ -37,15 +38,33 @@ pub(super) async fn while_in_use<T, E>(
     }
 }
 
-/// Binds the RPC listener. As in Serf, an address without host and the unspecified addresses mean IPv4 and IPv6.
+/// A port for clients: its name in messages, and its flag.
+pub(super) type Port = (&'static str, &'static str);
+pub(super) const RPC: Port = ("RPC", "-rpc-addr");
+pub(super) const HTTP: Port = ("HTTP", "-http-addr");
+
+/// Binds a listener for clients, TCP or `unix:PATH`. As in Serf, an address without host and the unspecified addresses
+/// mean IPv4 and IPv6.
 ///
 /// # Errors
 /// Serf's line with the reason and what to try. Nothing is bound.
-pub(super) async fn listen(rpc_addr: &str) -> Result<TcpListener, String> {
-    let failed = |error: &str| format!("Error starting RPC listener: listen tcp {rpc_addr}: {error}");
-    let addr = address::resolve(rpc_addr, None).map_err(|error| failed(&error))?;
-    let bound = while_in_use(async || bind_tcp(addr), |error: &io::Error| Some(error.kind())).await;
-    bound.map_err(|error| failed(&format!("{error}{}", advice(error.kind(), "-rpc-addr"))))
+pub(super) async fn listen(text: &str, (name, flag): Port) -> Result<Listener, String> {
+    let kind = |error: &io::Error| Some(error.kind());
+    #[cfg(unix)]
+    if let Some(path) = text.strip_prefix("unix:") {
+        let bound = while_in_use(async || Listener::unix(path.as_ref()), kind).await;
+        return bound.map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => ": another process listens there",
+                _ => "",
+            };
+            format!("Error starting {name} listener: listen unix {path}: {error}{advice}")
+        });
+    }
+    let failed = |error: &str| format!("Error starting {name} listener: listen tcp {text}: {error}");
+    let addr = address::resolve(text, None).map_err(|error| failed(&error))?;
+    let bound = while_in_use(async || bind_tcp(addr), kind).await;
+    bound.map(Listener::Tcp).map_err(|error| failed(&format!("{error}{}", advice(error.kind(), flag))))
 }
 
 /// What to try if an address can't be bound.
@@ -94,6 +113,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    async fn listen_tcp(text: &str) -> Result<TcpListener, String> {
+        match listen(text, RPC).await? {
+            Listener::Tcp(listener) => Ok(listener),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn run<T>(test: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -107,7 +133,7 @@ mod tests {
     fn unspecified_addresses_take_both_families() {
         run(async {
             for text in [":0", "0.0.0.0:0", "[::]:0"] {
-                let listener = listen(text).await.unwrap();
+                let listener = listen_tcp(text).await.unwrap();
                 let port = listener.local_addr().unwrap().port();
                 for host in ["127.0.0.1", "::1"] {
                     let client = std::net::TcpStream::connect((host, port));
@@ -124,10 +150,10 @@ mod tests {
         run(async {
             let held = std::net::TcpListener::bind("127.83.0.9:0").unwrap();
             let addr = held.local_addr().unwrap().to_string();
-            let error = listen(&addr).await.unwrap_err();
+            let error = listen_tcp(&addr).await.unwrap_err();
             assert!(error.contains("stop it or choose another with -rpc-addr"), "{error}");
             let free = tokio::time::sleep(BIND_WITHIN / 2);
-            let (bound, ()) = tokio::join!(listen(&addr), async {
+            let (bound, ()) = tokio::join!(listen_tcp(&addr), async {
                 free.await;
                 drop(held);
             });
@@ -139,7 +165,7 @@ mod tests {
     fn other_errors_are_returned_at_once() {
         run(async {
             let started = Instant::now();
-            let error = listen("203.0.113.1:7373").await.unwrap_err();
+            let error = listen_tcp("203.0.113.1:7373").await.unwrap_err();
             assert!(error.contains("no interface of this machine has this address"), "{error}");
             assert_eq!(started.elapsed(), Duration::ZERO);
         });

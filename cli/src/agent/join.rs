@@ -38,6 +38,9 @@ impl Agent {
             signal = ended => return Err(format!("Caught signal: {signal}")),
         };
         let count = joined.map_err(|error| error.to_string())?;
+        if self.config.retry.addresses.is_empty() {
+            self.backend.joined.set(true);
+        }
         detail(format_args!("Join completed. Synced with {count} initial agents"));
         Ok(())
     }
@@ -61,6 +64,7 @@ async fn retry_join(backend: Rc<Backend>, retry: Retry, replay: bool, gave_up: R
             // Serf stops once it has joined itself, and stays alone.
             Ok(_) if is_alone(&backend).await => "only this agent itself answered".to_owned(),
             Ok(count) => {
+                backend.joined.set(true);
                 let text = format!("Join completed. Synced with {count} initial agents");
                 return log.add(Level::Info, "agent", text);
             }

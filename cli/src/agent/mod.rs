@@ -25,6 +25,7 @@ mod run;
 mod running;
 mod script;
 mod signals;
+mod site;
 mod start;
 #[cfg(unix)]
 mod syslog;

@@ -10,7 +10,10 @@ use thane_engine::io::UdpCounters;
 use thane_engine::ipc::Stats;
 use thane_engine::wire::keyring::BACKEND;
 
-/// All numbers of an agent, by section. Sections `io`, `drops`, `caps` and `rpc` are Thane's, the others are Serf's.
+use crate::clients::Caps;
+use crate::http::HttpCounters;
+
+/// All numbers of an agent, by section. Sections `io`, `drops`, `caps`, `rpc` and `http` are Thane's, the others are Serf's.
 pub(crate) struct Numbers(Vec<Section>);
 
 /// What the RPC port counted.
@@ -22,22 +25,6 @@ pub(crate) struct RpcCounters {
     pub(crate) closed_idle: Cell<u64>,
     /// Wrong tokens.
     pub(crate) wrong_tokens: Cell<u64>,
-}
-
-impl RpcCounters {
-    /// Connections at one time. Each costs a few kilobytes, and a megabyte at most while it sends a request of that
-    /// size.
-    pub(crate) const CONNECTIONS_MAX: usize = 256;
-    /// Connections from other machines; the rest is a reserve for clients of this one.
-    pub(crate) const REMOTE_MAX: usize = 224;
-    /// Connections from one other machine.
-    pub(crate) const SOURCE_MAX: usize = 192;
-
-    const CAPS: [(&'static str, usize); 3] = [
-        ("connections_max", RpcCounters::CONNECTIONS_MAX),
-        ("connections_remote_max", RpcCounters::REMOTE_MAX),
-        ("connections_per_source_max", RpcCounters::SOURCE_MAX),
-    ];
 }
 
 struct Section {
@@ -87,8 +74,18 @@ impl Numbers {
         ];
         let mut values: Vec<(Cow<'static, str>, Value)> =
             values.map(|(name, counter)| (name.into(), count(counter.get()))).into();
-        values.extend(RpcCounters::CAPS.map(|(name, value)| (name.into(), Value::Text(value.to_string()))));
+        values.extend(Caps::ALL.map(|(name, value)| (name.into(), Value::Text(value.to_string()))));
         self.0.push(Section { name: "rpc", values });
+        self
+    }
+
+    /// The same with what the HTTP port counted, if there is one.
+    pub(crate) fn with_http(mut self, http: Option<&HttpCounters>) -> Numbers {
+        if let Some(http) = http {
+            let requests = http.requests().map(|(class, n)| (format!("requests_{class}").into(), count(n)));
+            let plain = http.plain().map(|(name, _, n)| (name.into(), count(n)));
+            self.0.push(Section { name: "http", values: requests.into_iter().chain(plain).collect() });
+        }
         self
     }
 

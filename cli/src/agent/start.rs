@@ -1,6 +1,6 @@
 //! Starts the agent in Serf's order: node, RPC port, banner, join, log.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
 
 use super::address::{self, Addresses};
-use super::backend::{Backend, EVENTS_WAITING_MAX};
+use super::backend::{Backend, EVENTS_WAITING_MAX, guesses};
 use super::banner::{Banner, gap, heading};
 use super::config::Config;
 use super::handlers::{EventHandler, Handlers, Responder};
@@ -25,6 +25,7 @@ use super::signals::Signals;
 use super::telemetry::Counters;
 use super::{bind, events, rpc, telemetry};
 use crate::flags::Argument;
+use crate::http;
 
 impl Agent {
     /// Starts node, handlers and RPC port, prints the banner, joins, and opens the log.
@@ -50,7 +51,11 @@ impl Agent {
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
-        let listener = bind::listen(&config.rpc_addr).await?;
+        let listener = bind::listen(&config.rpc_addr, bind::RPC).await?;
+        let http_listener = match &config.http_addr {
+            Some(addr) => Some(bind::listen(addr, bind::HTTP).await?),
+            None => None,
+        };
 
         let responder = NodeResponder(handle.clone());
         let (handlers, handler_loop) =
@@ -65,6 +70,9 @@ impl Agent {
             log: log.clone(),
             counters: counters.clone(),
             rpc: Default::default(),
+            guesses: guesses(&log),
+            http: http_listener.as_ref().map(|_| Default::default()),
+            joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
             identity,
             auth: config.settings.rpc_auth.clone(),
             handlers: scripts_by_key(&config.handlers),
@@ -85,6 +93,9 @@ impl Agent {
             backend.log.clone(),
         ));
         spawn_local(rpc::serve(listener, backend.clone()));
+        if let Some(listener) = http_listener {
+            spawn_local(http::serve(listener, backend.clone()));
+        }
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();
 
@@ -200,6 +211,7 @@ fn banner<'a>(config: &'a Config, addresses: &Addresses, node_name: &'a str, enc
         bind: addresses.bind,
         advertise: addresses.advertise,
         rpc_addr: &config.rpc_addr,
+        http_addr: config.http_addr.as_deref(),
         encrypted,
         snapshot: config.snapshot.is_some(),
         profile: config.profile_name(),

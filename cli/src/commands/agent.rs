@@ -28,6 +28,10 @@ pub(crate) const COMMAND: Command = Command {
             "Script to run on every event, or EVENTS=SCRIPT, such as \
             member-join,user:deploy=x.sh; can be given several times",
         ),
+        (
+            "-http-addr=ADDR",
+            "Serve HTTP here: metrics, events, commands, dashboard; 127.0.0.1:8500 or unix:PATH",
+        ),
         ("-iface=NAME", "Bind this interface's address"),
         ("-io-driver=auto", "Datagram driver: auto, io_uring or portable"),
         (
@@ -45,7 +49,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-retry-join=ADDR", "Join through this member in the background; retry until it succeeds"),
         ("-retry-max=0", "Retries of -retry-join before the agent exits; 0: no limit"),
         ("-role=ROLE", "Deprecated: use -tag role=ROLE"),
-        ("-rpc-addr=127.0.0.1:7373", "RPC address, which the other commands connect to"),
+        ("-rpc-addr=127.0.0.1:7373", "RPC address, which the other commands connect to; or unix:PATH"),
         ("-snapshot=FILE", "Keep known members and clocks in this file, to rejoin after a restart"),
         ("-syslog", "Send log lines to syslog as well"),
         ("-tag=NAME=VALUE", "Tag of this node; can be given several times"),

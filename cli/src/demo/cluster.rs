@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use thane_engine::command::QueryParams;
 use thane_engine::config::RawConfig;
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::DriverChoice;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::PATIENCE;
 use super::show::{Cell, Show};
@@ -18,11 +19,16 @@ use super::show::{Cell, Show};
 /// The addresses of the demo: 127.77.0.1 and up.
 const NETWORK: [u8; 3] = [127, 77, 0];
 
+/// Events that the HTTP port may be behind.
+const EVENTS_WAITING_MAX: usize = 512;
+
 /// The running agents.
 pub(super) struct Cluster {
     engine: Engine,
     agents: Vec<Handle>,
     reports: mpsc::UnboundedReceiver<Report>,
+    /// The events of the first agent, for the HTTP port.
+    events: broadcast::Sender<Arc<Event>>,
     started: Instant,
     started_in: Duration,
 }
@@ -70,6 +76,7 @@ impl Cluster {
         let started = Instant::now();
         let engine = Engine::start(driver).map_err(|error| format!("can't start the engine: {error}"))?;
         let (reports_in, reports) = mpsc::unbounded_channel();
+        let (events, _) = broadcast::channel(EVENTS_WAITING_MAX);
         let mut agents = Vec::with_capacity(count);
         for n in 0..count {
             let [a, b, c] = NETWORK;
@@ -77,11 +84,12 @@ impl Cluster {
             let config = RawConfig::lan(format!("agent-{:02}", n + 1), bind);
             let (handle, outlet) =
                 engine.add(NodeOptions::new(config, bind)).await.map_err(|error| error.to_string())?;
-            tokio::spawn(forward(n, handle.clone(), outlet, reports_in.clone()));
+            let shown = (n == 0).then(|| events.clone());
+            tokio::spawn(forward(n, handle.clone(), outlet, reports_in.clone(), shown));
             agents.push(handle);
         }
         let started_in = started.elapsed();
-        Ok(Cluster { engine, agents, reports, started, started_in })
+        Ok(Cluster { engine, agents, reports, events, started, started_in })
     }
 
     pub(super) fn name(&self, agent: usize) -> &str {
@@ -90,6 +98,15 @@ impl Cluster {
 
     pub(super) fn addr(&self, agent: usize) -> std::net::IpAddr {
         self.agents[agent].bound().ip()
+    }
+
+    /// The first agent, with its events.
+    pub(super) fn first(&self) -> (Handle, broadcast::Sender<Arc<Event>>) {
+        (self.agents[0].clone(), self.events.clone())
+    }
+
+    pub(super) fn driver(&self) -> String {
+        self.engine.driver().to_string()
     }
 
     pub(super) fn driver_reason(&self) -> &str {
@@ -217,6 +234,12 @@ impl Cluster {
         traffic
     }
 
+    /// Forgets the reports that nobody waits for any more.
+    pub(super) fn stop_reporting(&mut self) {
+        self.reports.close();
+        while self.reports.try_recv().is_ok() {}
+    }
+
     /// Stops all agents and the engine.
     pub(super) async fn stop(&self) {
         self.engine.stop().await;
@@ -275,7 +298,13 @@ fn is_about(event: &Event, what: MemberEventKind, name: &str) -> bool {
 }
 
 /// Forwards the events of an agent, and responds to queries with the agent's name.
-async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc::UnboundedSender<Report>) {
+async fn forward(
+    agent: usize,
+    handle: Handle,
+    mut outlet: Outlet,
+    reports: mpsc::UnboundedSender<Report>,
+    shown: Option<broadcast::Sender<Arc<Event>>>,
+) {
     while let Some(item) = outlet.next().await {
         let OutletItem::Event(event) = item else { continue };
         let at = Instant::now();
@@ -283,8 +312,11 @@ async fn forward(agent: usize, handle: Handle, mut outlet: Outlet, reports: mpsc
             // A refused response (after the timeout) shows in the count of responses.
             let _ = handle.respond(*token, Bytes::from(format!("{} is up", handle.name()))).await;
         }
-        if reports.send(Report { agent, at, event }).is_err() {
-            return;
+        if let Some(shown) = &shown {
+            // An error means that there is no HTTP port.
+            let _ = shown.send(Arc::new(event.clone()));
         }
+        // An error means that the steps are over.
+        let _ = reports.send(Report { agent, at, event });
     }
 }

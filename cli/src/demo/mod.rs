@@ -3,6 +3,7 @@
 
 mod cluster;
 mod show;
+mod site;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use thane_engine::io::DriverChoice;
 
 use crate::command::{Command, Failure};
 use crate::flags::{Argument, Flags};
+use crate::output::say;
 use cluster::{Cluster, Spread};
 use show::Show;
 
@@ -27,10 +29,16 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "[options]",
     synopsis: "Run a cluster on this machine for half a minute and show what it does",
     about: "Starts 25 agents in this process on real UDP and TCP sockets of 127.0.0.0/8 and measures a join, a \
-            user event, a query, the detection of a crash, and a leave. Leaves no files and no processes behind.",
+            user event, a query, the detection of a crash, and a leave. Leaves no files and no processes behind. With \
+            -http, a browser shows it; with -keep, the cluster stays until Ctrl-C.",
     options: &[
         ("-agents=25", "Number of agents, 3 to 200"),
+        (
+            "-http=ADDR",
+            "Serve the dashboard and the HTTP API of the first agent here, such as 127.0.0.1:8500",
+        ),
         ("-io-driver=auto", "Datagram driver: auto, io_uring or portable"),
+        ("-keep", "Keep the cluster after the last step until Ctrl-C"),
     ],
     run,
 };
@@ -38,8 +46,13 @@ pub(crate) const COMMAND: Command = Command {
 fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     let mut agents = 25;
     let mut driver = "auto".to_owned();
-    let rest =
-        Flags::default().flag("agents", &mut agents).flag("io-driver", &mut driver).parse(arguments)?;
+    let (mut http, mut keep) = (String::new(), false);
+    let rest = Flags::default()
+        .flag("agents", &mut agents)
+        .flag("http", &mut http)
+        .flag("io-driver", &mut driver)
+        .flag("keep", &mut keep)
+        .parse(arguments)?;
     if !rest.is_empty() {
         return Err(Failure::Usage("The demo takes no arguments."));
     }
@@ -52,7 +65,8 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::of("Error starting the demo", error))?;
-    let played = runtime.block_on(play(agents as usize, choice));
+    let options = Options { agents: agents as usize, driver: choice, http, keep };
+    let played = tokio::task::LocalSet::new().block_on(&runtime, play(&options));
     played.map_err(|error| Failure::of("The demo failed", error))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -73,9 +87,19 @@ impl Cast {
     }
 }
 
+struct Options {
+    agents: usize,
+    driver: DriverChoice,
+    /// Address of the HTTP port; empty: none.
+    http: String,
+    /// The cluster stays until Ctrl-C.
+    keep: bool,
+}
+
 /// The steps. Each time is measured from the command to the agents' events.
-async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
-    let mut cluster = Cluster::start(agents, driver).await?;
+async fn play(options: &Options) -> Result<(), String> {
+    let agents = options.agents;
+    let mut cluster = Cluster::start(agents, options.driver).await?;
     let mut show = Show::new(agents, 6);
     show.heading(&format!(
         "Thane demo: {agents} agents in this process, real UDP and TCP on {} to {}",
@@ -83,6 +107,10 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
         cluster.addr(agents - 1)
     ));
     show.heading(&format!("Serf's LAN timers; datagrams by {}", cluster.driver_reason()));
+    if !options.http.is_empty() {
+        let bound = site::serve(&options.http, &cluster).await?;
+        show.heading(&format!("Dashboard of {}: http://{bound}/", cluster.name(0)));
+    }
     show.done("start", &format!("{agents} agents listen"), cluster.started_in());
 
     let all: Vec<usize> = (0..agents).collect();
@@ -116,8 +144,17 @@ async fn play(agents: usize, driver: DriverChoice) -> Result<(), String> {
     show.done("leave", &format!("{}: {}", cluster.name(leaver), known.text("left for")), known.last);
 
     let traffic = cluster.traffic().await;
-    cluster.stop().await;
+    if !options.keep {
+        cluster.stop().await;
+    }
     show.end(&summary(agents, &traffic, &spread));
+    if options.keep {
+        say("\nThe cluster stays until Ctrl-C.");
+        cluster.stop_reporting();
+        let interrupted = tokio::signal::ctrl_c().await;
+        cluster.stop().await;
+        interrupted.map_err(|error| format!("can't wait for Ctrl-C: {error}"))?;
+    }
     Ok(())
 }
 

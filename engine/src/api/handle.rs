@@ -229,6 +229,15 @@ impl Handle {
         self.call(move |node, ctx| node.coordinate(ctx, &name)).await
     }
 
+    /// The network coordinates of some members, in the order of the names; `None` as for
+    /// [`coordinate`](Self::coordinate). The node handles no other input meanwhile: ask for hundreds, not for thousands.
+    ///
+    /// # Errors
+    /// The node has stopped, or the mailbox is full.
+    pub async fn coordinates(&self, node_names: Vec<String>) -> Result<Vec<Option<Coordinate>>, ApiError> {
+        self.call(move |node, ctx| node_names.iter().map(|name| node.coordinate(ctx, name)).collect()).await
+    }
+
     /// The counters of all sockets of the node's shard, those of its other nodes included.
     ///
     /// # Errors

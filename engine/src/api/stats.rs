@@ -1,7 +1,8 @@
 //! Counts and clocks of one node.
 
 use crate::node::Node;
-use crate::view::MemberStatus;
+use crate::stats::Stats;
+use crate::view::{MemberStatus, SwimState};
 use crate::wire::LamportTime;
 
 /// Counts and clocks of one node, as `info` and metrics show them.
@@ -13,6 +14,10 @@ pub struct NodeStats {
     pub failed: usize,
     /// Members listed as left.
     pub left: usize,
+    /// Members listed as leaving: they have announced it and still answer.
+    pub leaving: usize,
+    /// Members that are suspected; most of them are listed as alive.
+    pub suspected: usize,
     /// Local health score: 0 is healthy, the maximum is `awareness_max_multiplier` - 1.
     pub health_score: u32,
     /// Member clock.
@@ -39,6 +44,8 @@ pub struct NodeStats {
     pub datagrams: (u64, u64),
     /// Bytes of these datagrams, received and sent, without UDP and IP headers.
     pub datagram_bytes: (u64, u64),
+    /// All that the node counts of the protocol.
+    pub protocol: Stats,
 }
 
 impl NodeStats {
@@ -50,6 +57,8 @@ impl NodeStats {
             members: view.members_count(),
             failed: view.status_count(MemberStatus::Failed),
             left: view.status_count(MemberStatus::Left),
+            leaving: view.status_count(MemberStatus::Leaving),
+            suspected: view.swim_count(SwimState::Suspect),
             health_score: node.health_score(),
             member_time,
             event_time,
@@ -63,6 +72,7 @@ impl NodeStats {
             outlet_dropped,
             datagrams: (stats.datagrams_received, stats.datagrams_sent),
             datagram_bytes: (stats.bytes_received, stats.bytes_sent),
+            protocol: stats.clone(),
         }
     }
 }

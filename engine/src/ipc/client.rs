@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use super::dial::{Socket, TIMEOUT, dial};
 use crate::ipc::{
     AuthRequest, Command, Container, FrameError, Frames, HandshakeRequest, IPC_VERSION, KeyResponse,
     LogRecord, MembersRequest, QueryRecord, RESPONSE_BYTES_MAX, ReceivedMember, Request, ResponseHeader,
@@ -13,8 +13,6 @@ use crate::ipc::{
 use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 
-/// The longest time to open a connection, for the handshake, and for each write.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 /// Records kept while waiting for a reply. Later ones are dropped, as in Serf's client.
@@ -23,7 +21,7 @@ const RECORDS_WAITING_MAX: usize = 4096;
 /// A connection to an agent, after handshake and authentication.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Socket,
     frames: Frames,
     /// The buffer of reads.
     part: Vec<u8>,
@@ -50,7 +48,7 @@ pub enum Record {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection: the address and the reason, in the words of Serf's client. Nothing was sent.
-    #[error("dial tcp{0}")]
+    #[error("dial {0}")]
     Dial(String),
     /// The agent sent nothing for that long: it hangs, or is suspended. It may carry the request out later.
     #[error("no answer within {0:?}")]
@@ -64,7 +62,7 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Connects to `addr`, `host:port`, and authenticates with `token` unless it is empty. Later requests wait without
+    /// Connects to `addr`, `host:port` or `unix:PATH`, and authenticates with `token` unless it is empty. Later requests wait without
     /// a limit, because the duration of a leave or a query depends on the agent's settings;
     /// [`wait_at_most`](Self::wait_at_most) sets one.
     ///
@@ -285,68 +283,6 @@ fn refuses_command(error: &str) -> bool {
     ["Authentication required", "Handshake required", "Unsupported command"].contains(&error)
 }
 
-fn dial(addr: &str, within: Duration) -> Result<TcpStream, String> {
-    let (host, port) = split(addr).map_err(|why| format!(": {why}"))?;
-    let mut error = None;
-    for target in resolve(host, port)? {
-        match TcpStream::connect_timeout(&target, within) {
-            Ok(stream) => {
-                let ready = stream.set_write_timeout(Some(TIMEOUT)).and_then(|()| stream.set_nodelay(true));
-                return ready.map(|()| stream).map_err(|error| format!(": {}", reason(&error)));
-            }
-            Err(refusal) => {
-                let shown = if host.is_empty() { addr.to_owned() } else { target.to_string() };
-                let step = if refusal.kind() == io::ErrorKind::TimedOut { "" } else { "connect: " };
-                error.get_or_insert(format!(" {shown}: {step}{}", reason(&refusal)));
-            }
-        }
-    }
-    Err(error.unwrap_or_else(|| format!(": lookup {host}: no such host")))
-}
-
-/// Splits host and port. A host may be in brackets; one with colons must be.
-fn split(addr: &str) -> Result<(&str, u16), String> {
-    if addr.is_empty() {
-        return Err("missing address".to_owned());
-    }
-    let (host, port) =
-        addr.rsplit_once(':').ok_or_else(|| format!("address {addr}: missing port in address"))?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => {
-            rest.strip_suffix(']').ok_or_else(|| format!("address {addr}: missing port in address"))?
-        }
-        None if host.contains(':') => return Err(format!("address {addr}: too many colons in address")),
-        None => host,
-    };
-    match port.parse::<u64>() {
-        Ok(number) => u16::try_from(number)
-            .map(|port| (host, port))
-            .map_err(|_| format!("address {port}: invalid port")),
-        Err(_) => Err(format!("address tcp/{port}: unknown port")),
-    }
-}
-
-/// The addresses to try, in order. An empty host means this machine.
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    if host.is_empty() {
-        let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        return Ok(here.map(|ip| SocketAddr::new(ip, port)).to_vec());
-    }
-    let found = (host, port).to_socket_addrs().map_err(|_| format!(": lookup {host}: no such host"))?;
-    Ok(found.collect())
-}
-
-/// The system's error text in lower case, without the error number.
-fn reason(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return "i/o timeout".to_owned();
-    }
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -470,23 +406,5 @@ mod tests {
             });
             assert_eq!(Client::connect(&addr, "").unwrap_err().to_string(), "client closed", "{answer:x?}");
         }
-    }
-
-    #[test]
-    fn addresses_that_are_none_are_named() {
-        for (addr, why) in [
-            ("", ": missing address"),
-            ("host", ": address host: missing port in address"),
-            ("a:b:c", ": address a:b:c: too many colons in address"),
-            ("a:99999", ": address 99999: invalid port"),
-            ("a:ssh2", ": address tcp/ssh2: unknown port"),
-        ] {
-            let error = Client::connect(addr, "").unwrap_err();
-            assert_eq!(error.to_string(), format!("dial tcp{why}"));
-        }
-        assert_eq!(split("[::1]:7373"), Ok(("::1", 7373)));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = Client::connect(&free.to_string(), "").unwrap_err().to_string();
-        assert_eq!(error, format!("dial tcp {free}: connect: connection refused"));
     }
 }

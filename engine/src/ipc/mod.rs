@@ -11,6 +11,7 @@
 //! [`Frames`] splits a byte stream into whole values, [`Value`] decodes and encodes them.
 
 pub mod client;
+mod dial;
 pub mod frame;
 pub mod members;
 pub mod request;

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) bind: String,
     /// RPC address, not resolved.
     pub(crate) rpc_addr: String,
+    /// Address of the HTTP port, not resolved; `None`: there is none.
+    pub(crate) http_addr: Option<String>,
     /// Gossip key, if one is configured.
     pub(crate) key: Option<Vec<u8>>,
     /// The keyring file.
@@ -127,6 +129,7 @@ impl Config {
             tags_file: path(&settings.tags_file),
             bind: given(settings.bind.clone(), BIND_DEFAULT.to_owned()),
             rpc_addr: given(settings.rpc_addr.clone(), RPC_ADDR_DEFAULT.to_owned()),
+            http_addr: Some(settings.http_addr.clone()).filter(|addr| !addr.is_empty()),
             key: key(&settings.encrypt_key)?,
             keyring_file: path(&settings.keyring_file),
             log_level: log_level(&settings.log_level)?,

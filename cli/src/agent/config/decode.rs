@@ -178,7 +178,7 @@ mod tests {
         "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable",
         "dissemination": "eager",
         "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
-        "encrypt_verify_outgoing": false, "enable_extensions": false
+        "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2"
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

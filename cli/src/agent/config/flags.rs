@@ -11,7 +11,7 @@ use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
 /// Flags, and the keys of configuration files that they set.
-const FLAGS: [(&str, &str); 31] = [
+const FLAGS: [(&str, &str); 32] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
     ("broadcast-timeout", "broadcast_timeout"),
@@ -21,6 +21,7 @@ const FLAGS: [(&str, &str); 31] = [
     ("dissemination", "dissemination"),
     ("encrypt", "encrypt_key"),
     ("event-handler", "event_handlers"),
+    ("http-addr", "http_addr"),
     ("iface", "interface"),
     ("io-driver", "io_driver"),
     ("join", "start_join"),
@@ -220,7 +221,7 @@ mod tests {
     fn every_flag_sets_its_key() {
         let (_, settings) = parsed(
             "-advertise=2.2.2.2 -bind 1.1.1.1 -broadcast-timeout=5s --disable-compression -disable-extensions -discover=d -dissemination=eager -encrypt=k
-             -event-handler=h -iface=eth0 -io-driver=portable -join=j -keyring-file kf -log-level=debug
+             -event-handler=h -http-addr=4.4.4.4:2 -iface=eth0 -io-driver=portable -join=j -keyring-file kf -log-level=debug
              -mdns-disable-ipv4 -mdns-disable-ipv6=true -mdns-iface=i --node=n -profile=wan -protocol=4 -rejoin
              -replay -retry-interval=4s -retry-join=rj -retry-max=5 -role=r -rpc-addr=3.3.3.3:1 -snapshot=s
              -syslog -tag=a=b -tags-file=t",

@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) enable_extensions: Option<bool>,
     /// Thane's: `auto`, `io_uring` or `portable`.
     pub(crate) io_driver: String,
+    /// Thane's: the address of the HTTP port; empty: none.
+    pub(crate) http_addr: String,
 }
 
 /// A key of a configuration file and its setting.
@@ -105,7 +107,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 49] = [
+pub(crate) static KEYS: [Key; 50] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -155,6 +157,7 @@ pub(crate) static KEYS: [Key; 49] = [
     key("dissemination", Slot::Text(|s| &mut s.dissemination)),
     key("enable_extensions", Slot::OnSwitch(|s| &mut s.enable_extensions)),
     key("io_driver", Slot::Text(|s| &mut s.io_driver)),
+    key("http_addr", Slot::Text(|s| &mut s.http_addr)),
 ];
 
 /// The keys of the object `mdns`.
@@ -293,6 +296,7 @@ pub(crate) mod tests {
             dissemination: "eager".to_owned(),
             enable_extensions: Some(false),
             io_driver: "portable".to_owned(),
+            http_addr: "4.4.4.4:2".to_owned(),
         }
     }
 

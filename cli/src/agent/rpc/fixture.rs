@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::JoinSet;
 
 use super::serve;
-use crate::agent::backend::{Backend, EVENTS_WAITING_MAX};
+use crate::agent::backend::{Backend, EVENTS_WAITING_MAX, guesses};
 use crate::agent::identity::SelfIdentity;
 use crate::agent::level::Level;
 use crate::agent::log::Log;
@@ -56,10 +56,14 @@ impl Agent {
         config.coalesce_users = config.coalesce_members;
         let (handle, mut outlet) = engine.add(NodeOptions::new(config, bind)).await.unwrap();
         let identity = SelfIdentity { name: name.to_owned(), tags: pairs(setup.tags).into() };
+        let log = Log::new(Level::Err);
         let backend = Rc::new(Backend {
+            guesses: guesses(&log),
+            http: None,
+            joined: Default::default(),
             handle,
             events: broadcast::channel(EVENTS_WAITING_MAX).0,
-            log: Log::new(Level::Err),
+            log,
             counters: Default::default(),
             rpc: Default::default(),
             identity: Rc::new(identity),
@@ -73,7 +77,7 @@ impl Agent {
         let listener = TcpListener::bind(bind).await.unwrap();
         let rpc = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(serve(listener, backend.clone()));
+        tasks.spawn_local(serve(listener.into(), backend.clone()));
         let (events, log) = (backend.events.clone(), backend.log.clone());
         tasks.spawn_local(async move {
             while let Some(item) = outlet.next().await {

@@ -6,8 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use thane_engine::ipc::{ResponseHeader, Value};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -131,14 +130,14 @@ impl Outbox {
     ///
     /// # Errors
     /// The socket failed, or took no byte for [`STUCK_AFTER`]. The rest of the buffer is lost.
-    pub(super) async fn run(&self, mut socket: OwnedWriteHalf) -> io::Result<()> {
+    pub(super) async fn run(&self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
         let outcome = self.write_to(&mut socket).await;
         *self.state.borrow_mut() = State { phase: Phase::Ended, ..State::default() };
         self.emptied.notify_waiters();
         outcome
     }
 
-    async fn write_to(&self, socket: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn write_to(&self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         loop {
             let (bytes, phase) = {
                 let mut state = self.state.borrow_mut();
@@ -178,7 +177,7 @@ impl Drop for LongReply<'_> {
 }
 
 /// The time limit is per write, not for the whole: a list of all members can be many megabytes.
-async fn write_all(socket: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(socket: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = timeout(STUCK_AFTER, socket.write(bytes)).await.map_err(|_| {
             io::Error::new(

@@ -3,50 +3,35 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use thane_engine::ipc::{Command, Frames, REQUEST_BYTES_MAX, Request, RequestHeader, Value};
 use thane_engine::wire::msgpack::Reader;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::connections::{Source, Standing};
-use super::guesses::Guesses;
 use super::outbox::{Gone, Outbox};
 use super::streams::Asked;
 use crate::agent::backend::Backend;
 use crate::agent::level::Level;
+use crate::clients::{Client, Stream, equal_in_constant_time};
 
 /// Bytes per read from the socket.
 const READ_BYTES: usize = 8 * 1024;
-/// Idle time after which the system sends TCP keepalive probes.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// Time that a client has for its handshake, and for each further request until it has shown its token, if there is
 /// one.
 const UNPROVEN_WITHIN: Duration = Duration::from_secs(5);
 /// The longest request until then, bytes.
 const UNPROVEN_BYTES_MAX: usize = 16 * 1024;
 
-/// A client and what it shares with others.
-pub(super) struct Client {
-    pub(super) addr: SocketAddr,
-    pub(super) source: Source,
-    pub(super) standing: Rc<Standing>,
-    pub(super) guesses: Rc<Guesses>,
-}
-
 /// Serves one client until the connection ends.
-pub(super) async fn run(stream: TcpStream, from: Client, backend: Rc<Backend>) {
-    let client = from.addr;
+pub(super) async fn run(stream: Stream, from: Client, backend: Rc<Backend>) {
+    let client = from.peer;
     // An error means that the connection is broken, which the first read reports.
-    let _ = prepare(&stream);
-    let (reader, writer) = stream.into_split();
+    let _ = stream.prepare();
+    let (reader, writer) = tokio::io::split(stream);
     let outbox = Rc::new(Outbox::default());
     // Also if this task is aborted, so that the writing one ends.
     let _finish = FinishOnDrop(outbox.clone());
@@ -99,13 +84,6 @@ impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         self.0.finish();
     }
-}
-
-/// TCP keepalive finds a client that vanished without closing its connection, as in Serf.
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let probes = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 /// The state of a connection. Dropping it ends its streams.
@@ -228,12 +206,13 @@ impl Session {
 
     /// A wrong token does not revoke an earlier right one.
     pub(super) async fn authenticate(&mut self, token: &str) -> Result<(), &'static str> {
-        let Client { addr, source, guesses, .. } = &self.from;
-        guesses.turn(*source).await;
+        let Client { peer, source, .. } = self.from;
+        let guesses = &self.backend.guesses;
+        guesses.turn(source).await;
         if !equal_in_constant_time(token.as_bytes(), self.backend.auth.as_bytes()) {
             self.wrong_tokens = self.wrong_tokens.saturating_add(1);
             super::count(&self.backend.rpc.wrong_tokens);
-            guesses.wrong(*source, *addr, self.wrong_tokens).await;
+            guesses.wrong(source, peer, self.wrong_tokens).await;
             return Err("Invalid authentication token");
         }
         self.authenticated = true;
@@ -285,16 +264,8 @@ fn error_text(outcome: &Result<(), impl fmt::Display>) -> String {
     outcome.as_ref().err().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The duration reveals at most the length of the token.
-fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && std::hint::black_box(
-            left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)),
-        ) == 0
-}
-
 struct Input {
-    socket: OwnedReadHalf,
+    socket: ReadHalf<Stream>,
     frames: Frames,
 }
 

@@ -12,9 +12,9 @@ use thane_engine::ipc::{
 };
 use thane_engine::wire::LamportTime;
 
-use super::connections::CONNECTIONS_MAX;
 use super::fixture::{Agent, Client, Setup, Tree, eventually, local, pairs};
 use crate::agent::level::Level;
+use crate::clients::CONNECTIONS_MAX;
 
 fn stop(seq: u64) -> Request {
     Request::Stop(StopRequest { stop: seq })

@@ -2,18 +2,34 @@
 //! connections which nobody uses keep no administrator out.
 
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::agent::numbers::RpcCounters;
+use super::listener::Peer;
 
-pub(super) const CONNECTIONS_MAX: usize = RpcCounters::CONNECTIONS_MAX;
-const REMOTE_MAX: usize = RpcCounters::REMOTE_MAX;
-const SOURCE_MAX: usize = RpcCounters::SOURCE_MAX;
+/// Connections of one port at one time. Each costs a few kilobytes, and a megabyte at most while it sends an RPC request
+/// of that size.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
+/// Connections from other machines; the rest is a reserve for clients of this one.
+const REMOTE_MAX: usize = 224;
+/// Connections from one other machine.
+const SOURCE_MAX: usize = 192;
+
+/// The caps of a port, as `info` names them.
+pub(crate) struct Caps;
+
+impl Caps {
+    pub(crate) const ALL: [(&'static str, usize); 3] = [
+        ("connections_max", CONNECTIONS_MAX),
+        ("connections_remote_max", REMOTE_MAX),
+        ("connections_per_source_max", SOURCE_MAX),
+    ];
+}
+
 /// A client that has not shown its token (without tokens: has not made its handshake) makes room after this time.
 const UNPROVEN_IDLE: Duration = Duration::from_millis(250);
 /// One that has, and has no stream or monitor, makes room this long after its last request.
@@ -21,13 +37,13 @@ const PROVEN_IDLE: Duration = Duration::from_secs(5);
 
 /// What a connection is doing, shared with its session.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// The client made its handshake and showed its token, if there is one.
-    pub(super) proven: Cell<bool>,
+    pub(crate) proven: Cell<bool>,
     /// A request is being executed, or a stream or monitor runs.
-    pub(super) busy: Cell<bool>,
+    pub(crate) busy: Cell<bool>,
     /// When the last request ended; at first, when the client connected.
-    pub(super) last: Cell<Instant>,
+    pub(crate) last: Cell<Instant>,
 }
 
 impl Standing {
@@ -47,7 +63,7 @@ impl Standing {
 /// Where a client comes from: this machine, or another one's address. The 64 bits of an IPv6 address that name a
 /// network count, because one host may have all addresses of it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Here,
     There(IpAddr),
 }
@@ -70,7 +86,7 @@ pub(super) struct Connections(Vec<Connection>);
 
 #[derive(Debug)]
 struct Connection {
-    client: SocketAddr,
+    client: Peer,
     source: Source,
     since: Instant,
     standing: Rc<Standing>,
@@ -82,12 +98,12 @@ pub(super) struct Admitted {
     /// For its session.
     pub(super) standing: Rc<Standing>,
     /// The client whose connection was closed for it.
-    pub(super) instead_of: Option<SocketAddr>,
+    pub(super) instead_of: Option<Peer>,
 }
 
 impl Connections {
     /// Makes room for a client, or returns `None` if there is none.
-    pub(super) fn admit(&mut self, client: SocketAddr, source: Source, now: Instant) -> Option<Admitted> {
+    pub(super) fn admit(&mut self, client: Peer, source: Source, now: Instant) -> Option<Admitted> {
         self.0.retain(|open| open.task.as_ref().is_none_or(|task| !task.is_finished()));
         let count = |of: &dyn Fn(Source) -> bool| self.0.iter().filter(|open| of(open.source)).count();
         let remote = source != Source::Here;
@@ -144,8 +160,8 @@ mod tests {
         Source::There([10, 0, 0, n].into())
     }
 
-    fn client(port: usize) -> SocketAddr {
-        ([10, 0, 0, 1], port as u16).into()
+    fn client(port: usize) -> Peer {
+        Peer::Tcp(([10, 0, 0, 1], port as u16).into())
     }
 
     /// Admits so many; returns their standings.

@@ -1,8 +1,7 @@
-//! The brake on clients that guess the RPC token: per connection and per source, with one line in the log per window.
+//! The brake on clients that guess the token: per connection and per source, with one line in the log per window.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,8 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::connections::Source;
-use crate::agent::level::Level;
-use crate::agent::log::Log;
+use super::listener::Peer;
 
 /// Wrong tokens of one connection that are answered at once, and how long each further one waits for its answer.
 const FREE_OF_CONNECTION: u32 = 3;
@@ -26,8 +24,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 const SOURCES_MAX: usize = 1024;
 
 /// The wrong tokens of the current window.
-pub(super) struct Guesses {
-    log: Log,
+pub(crate) struct Guesses {
+    /// Takes the lines for the log.
+    warn: Box<dyn Fn(String)>,
     window: RefCell<Option<Window>>,
 }
 
@@ -38,7 +37,7 @@ struct Window {
     /// Wrong tokens after the first.
     further: u64,
     /// Who sent the last one.
-    last: Option<SocketAddr>,
+    last: Option<Peer>,
 }
 
 #[derive(Default)]
@@ -56,12 +55,12 @@ impl Window {
 }
 
 impl Guesses {
-    pub(super) fn new(log: Log) -> Rc<Guesses> {
-        Rc::new(Guesses { log, window: RefCell::default() })
+    pub(crate) fn new(warn: impl Fn(String) + 'static) -> Rc<Guesses> {
+        Rc::new(Guesses { warn: Box::new(warn), window: RefCell::default() })
     }
 
     /// To be awaited before a token of a client from there is compared.
-    pub(super) async fn turn(&self, source: Source) {
+    pub(crate) async fn turn(&self, source: Source) {
         let turn = match self.window.borrow_mut().as_mut().map(|window| window.of(source)) {
             Some(of) if of.wrong >= FREE_OF_SOURCE => of.turn.clone(),
             _ => return,
@@ -71,14 +70,14 @@ impl Guesses {
     }
 
     /// A wrong token came, the so-manieth on this connection; to be awaited before the answer.
-    pub(super) async fn wrong(self: &Rc<Self>, source: Source, client: SocketAddr, of_connection: u32) {
+    pub(crate) async fn wrong(self: &Rc<Self>, source: Source, client: Peer, of_connection: u32) {
         self.count(source, client);
         if of_connection > FREE_OF_CONNECTION {
             sleep(CONNECTION_WAITS).await;
         }
     }
 
-    fn count(self: &Rc<Self>, source: Source, client: SocketAddr) {
+    fn count(self: &Rc<Self>, source: Source, client: Peer) {
         let mut window = self.window.borrow_mut();
         match &mut *window {
             Some(window) => {
@@ -86,7 +85,7 @@ impl Guesses {
                 window.last = Some(client);
             }
             None => {
-                self.log.add(Level::Warn, "agent.ipc", format_args!("Wrong RPC token from {client}"));
+                (self.warn)(format!("Wrong RPC token from {client}"));
                 *window = Some(Window::default());
                 let guesses = self.clone();
                 tokio::task::spawn_local(async move {
@@ -103,12 +102,19 @@ impl Guesses {
         let Some(Window { sources, further, last }) = self.window.take() else { return };
         if let Some(last) = last {
             let (count, seconds) = (sources.len(), WINDOW.as_secs());
-            let text = format!(
+            (self.warn)(format!(
                 "{further} more wrong RPC tokens within {seconds}s from {count} addresses, the last from {last}"
-            );
-            self.log.add(Level::Warn, "agent.ipc", text);
+            ));
         }
     }
+}
+
+/// Compares a token with the right one. The duration reveals at most the length of the token.
+pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len()
+        && std::hint::black_box(
+            left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)),
+        ) == 0
 }
 
 #[cfg(test)]
@@ -129,14 +135,14 @@ mod tests {
         Source::There([10, 0, 0, n].into())
     }
 
-    fn client(n: u8) -> SocketAddr {
-        ([10, 0, 0, n], 9).into()
+    fn client(n: u8) -> Peer {
+        Peer::Tcp(([10, 0, 0, n], 9).into())
     }
 
     #[test]
     fn guesses_of_a_source_take_turns_and_others_do_not_wait() {
         local(async {
-            let guesses = Guesses::new(Log::new(Level::Err));
+            let guesses = Guesses::new(drop);
             let begun = Instant::now();
             // A new connection for each.
             for _ in 0..110 {
@@ -157,19 +163,20 @@ mod tests {
     #[test]
     fn a_window_has_two_lines_whatever_is_guessed() {
         local(async {
-            let log = Log::new(Level::Err);
-            let guesses = Guesses::new(log.clone());
+            let lines = Rc::new(RefCell::new(Vec::new()));
+            let guesses = {
+                let lines = lines.clone();
+                Guesses::new(move |line| lines.borrow_mut().push(line))
+            };
             for n in 0..=255 {
                 guesses.wrong(there(n), client(9), 1).await;
             }
             sleep(WINDOW * 2).await;
-            let lines = log.subscribe("a test", Level::Trace).backlog;
-            let lines: Vec<&str> = lines.iter().map(|line| &line.text[20..]).collect();
             assert_eq!(
-                lines,
+                *lines.borrow(),
                 [
-                    "[WARN] agent.ipc: Wrong RPC token from 10.0.0.9:9",
-                    "[WARN] agent.ipc: 255 more wrong RPC tokens within 10s from 256 addresses, the last from 10.0.0.9:9",
+                    "Wrong RPC token from 10.0.0.9:9",
+                    "255 more wrong RPC tokens within 10s from 256 addresses, the last from 10.0.0.9:9",
                 ]
             );
         });
