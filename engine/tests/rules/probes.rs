@@ -35,5 +35,5 @@ fn a_node_that_can_not_send_accuses_nobody() {
     let sent_nothing = said(true);
     assert_eq!(accusations(&sent_nothing), 0);
     let count = refusals(&sent_nothing);
-    assert!(count >= 6, "probes go on, {count} in ten seconds");
+    assert!(count >= 4, "probes go on, {count} in ten seconds");
 }
