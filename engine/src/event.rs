@@ -224,6 +224,13 @@ pub enum Notice {
         /// The member.
         name: String,
     },
+    /// The system did not send a probe's ping, which accuses nobody.
+    PingRefused {
+        /// The member.
+        name: String,
+        /// Its address.
+        addr: SocketAddr,
+    },
     /// A suspicion ran out.
     MarkingFailed {
         /// The member.

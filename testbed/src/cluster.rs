@@ -78,7 +78,7 @@ impl Cluster {
         let place = self.take_place()?;
         let is_seed = number < self.settings.seeds as usize;
         self.nodes.push(Node::new(number, self.make.software(number), is_seed, place));
-        self.start(number, true)?;
+        self.begin(number, true, self.starts_together())?;
         Ok(number)
     }
 
@@ -87,14 +87,14 @@ impl Cluster {
         self.settings.together && self.backend.can_wait()
     }
 
-    /// Starts all agents that wait, at one moment.
+    /// Starts these agents, which wait, at one moment.
     ///
     /// # Errors
     /// The backend can't.
-    pub(crate) fn release(&mut self) -> Result<(), Failure> {
-        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+    pub(crate) fn release(&mut self, numbers: &[usize]) -> Result<(), Failure> {
+        let names: Vec<String> = numbers.iter().map(|&number| self.nodes[number].name.clone()).collect();
         self.backend.release(&names)?;
-        (0..self.nodes.len()).try_for_each(|number| self.runs(number))
+        numbers.iter().try_for_each(|&number| self.runs(number))
     }
 
     fn take_place(&mut self) -> Result<u32, Failure> {
@@ -112,9 +112,23 @@ impl Cluster {
     /// # Errors
     /// It can't be started.
     pub(crate) fn start(&mut self, number: usize, joins: bool) -> Result<(), Failure> {
+        self.begin(number, joins, false)
+    }
+
+    /// Starts agents that do not run as [`Cluster::start`] does, at one moment if the settings say so.
+    ///
+    /// # Errors
+    /// One can't be started.
+    pub(crate) fn start_all(&mut self, numbers: &[usize], joins: bool) -> Result<(), Failure> {
+        let waits = self.starts_together();
+        numbers.iter().try_for_each(|&number| self.begin(number, joins, waits))?;
+        if waits { self.release(numbers) } else { Ok(()) }
+    }
+
+    fn begin(&mut self, number: usize, joins: bool, waits: bool) -> Result<(), Failure> {
         self.remove_container(number)?;
         let node = &self.nodes[number];
-        let (mut join, waits) = (Vec::new(), self.starts_together() && node.placed.is_none());
+        let mut join = Vec::new();
         if joins && (self.nodes.len() > 1 || waits) {
             join = self.backend.seeds(self.settings.seeds, self.settings.dns);
             // An agent that reaches itself counts that as a join and does not retry.

@@ -131,7 +131,10 @@ impl Backend for DockerBackend {
             arguments: if agent.waits { waiting(agent) } else { agent.arguments.clone() },
         };
         if agent.waits {
-            Program::new("mkfifo").args([lab.state(&agent.name)?.join(GATE)]).run()?;
+            let gate = lab.state(&agent.name)?.join(GATE);
+            // One of an earlier container.
+            let _ = fs::remove_file(&gate);
+            Program::new("mkfifo").args([gate]).run()?;
         }
         docker(container.run_arguments())?;
         let pid = self.inspect(&agent.name, "{{.State.Pid}}")?.trim().parse().unwrap_or(0);

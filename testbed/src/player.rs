@@ -134,7 +134,8 @@ impl<'a> Player<'a> {
         }
         if self.cluster.starts_together() {
             self.facts.first_start = Instant::now();
-            self.cluster.release()?;
+            let all: Vec<usize> = (0..self.cluster.nodes.len()).collect();
+            self.cluster.release(&all)?;
             self.facts.last_start = Instant::now();
         }
         let (all, deadline) = (self.cluster.running(), Instant::now() + BOOTSTRAP_PATIENCE);
@@ -324,13 +325,11 @@ impl<'a> Player<'a> {
                 !self.cluster.nodes[number].history.now().runs && !self.cluster.nodes[number].has_left
             })
             .collect();
-        for &number in &down {
-            if action == Action::Move {
-                self.cluster.relocate(number)?;
-            }
-            let joins = action == Action::Move || !self.scenario.settings.snapshot;
-            self.cluster.start(number, joins)?;
+        if action == Action::Move {
+            down.iter().try_for_each(|&number| self.cluster.relocate(number))?;
         }
+        let joins = action == Action::Move || !self.scenario.settings.snapshot;
+        self.cluster.start_all(&down, joins)?;
         // These crashes are over: no agent has to report them any more.
         self.facts.crashes.retain(|(_, number)| !down.contains(number));
         Ok(())

@@ -62,7 +62,8 @@ pub(crate) struct Settings {
     pub(crate) dns: bool,
     /// Agents that the others join: the first so many.
     pub(crate) seeds: u32,
-    /// All agents are started at one moment, once their containers are there, where the backend can.
+    /// All agents are started at one moment, once their containers are there, where the backend can; also by `restart`
+    /// and `move`.
     pub(crate) together: bool,
     /// io_uring is denied by the containers' seccomp profile.
     pub(crate) deny_io_uring: bool,

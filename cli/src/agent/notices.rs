@@ -110,6 +110,11 @@ impl Line {
             Notice::SuspectNoAck { name } => {
                 Line::memberlist(Info, format!("Suspect {} has failed, no acks received", shown(name)))
             }
+            Notice::PingRefused { name, addr } => Line::memberlist(
+                Err,
+                format!("Failed to send ping: to {} at {addr}: the system refused it", shown(name)),
+            )
+            .limited("Pings that the system refused", REPEATS_PER_WINDOW),
             Notice::MarkingFailed { name, confirmations } => Line::memberlist(
                 Info,
                 format!(
@@ -409,6 +414,10 @@ mod tests {
             (
                 Notice::SuspectNoAck { name: name.clone() },
                 "[INFO] memberlist: Suspect n1 has failed, no acks received",
+            ),
+            (
+                Notice::PingRefused { name: name.clone(), addr },
+                "[ERR] memberlist: Failed to send ping: to n1 at 127.0.0.9:7946: the system refused it",
             ),
             (
                 Notice::MarkingFailed { name: name.clone(), confirmations: 2 },

@@ -293,6 +293,12 @@ impl Node {
         });
     }
 
+    /// The system refused to send a datagram of this node to that address: there is no route. A probe of the member
+    /// there ends without an accusation, because it says nothing about the member.
+    pub fn datagram_refused(&mut self, ctx: &mut Context, to: SocketAddr) {
+        self.command(ctx, |node, ctx| node.swim.on_refused(&mut node.shared.scope(ctx), to));
+    }
+
     /// Answers a query that an event reported.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Carrying out what nodes put out: datagrams, streams, completions, events, snapshot lines.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,12 +69,25 @@ impl Shard {
     fn send_datagrams(&mut self) {
         let Shard { udp, ctx, nodes, .. } = self;
         let (datagrams, bytes) = (&ctx.out.datagrams, &ctx.out.send_buffer);
+        let hosted = |node: NodeId| nodes.get(node.0 as usize)?.as_ref();
         udp.send_departures(datagrams.iter().filter_map(|datagram| {
-            let sockets = &nodes.get(datagram.node.0 as usize)?.as_ref()?.sockets;
+            let sockets = &hosted(datagram.node)?.sockets;
             let bytes = &bytes[datagram.range.clone()];
             Some(Departure { socket: sockets.socket(), from: sockets.ip(), to: datagram.to, bytes })
         }));
+        // Empty, and so without memory, unless the network is gone.
+        let mut refused: Vec<(NodeId, SocketAddr)> = Vec::new();
+        if !udp.refused().is_empty() {
+            let sent = datagrams.iter().filter(|datagram| hosted(datagram.node).is_some());
+            let sent: Vec<_> = sent.map(|datagram| (datagram.node, datagram.to)).collect();
+            refused.extend(udp.refused().iter().filter_map(|&place| sent.get(place).copied()));
+        }
         ctx.out.clear_datagrams();
+        for (node, to) in refused {
+            if let Some(hosted) = hosted_node(&mut self.nodes, node) {
+                hosted.node.datagram_refused(&mut self.ctx, to);
+            }
+        }
     }
 
     fn write_records(&mut self) {

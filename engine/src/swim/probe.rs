@@ -194,6 +194,21 @@ impl Swim {
         }
     }
 
+    /// No datagram could be sent to that address: a probe of the member there, which nobody else was asked about yet,
+    /// ends as if it had not begun.
+    pub(crate) fn on_refused(&mut self, scope: &mut Scope<'_>, to: SocketAddr) {
+        let refused = |probe: &Probe| {
+            !probe.asked_others && scope.view.socket_addr(&scope.ctx.roster, probe.target) == Some(to)
+        };
+        let current = self.prober.current.take_if(|probe| refused(probe));
+        let others = self.prober.corroborations.extract_if(.., |probe| refused(probe));
+        let ended: Vec<Probe> = current.into_iter().chain(others).collect();
+        for probe in ended {
+            let name = scope.ctx.roster.name(probe.target).to_owned();
+            scope.notice(Notice::PingRefused { name, addr: to });
+        }
+    }
+
     /// The protocol period is over: a probe without an ack becomes a suspicion.
     pub(crate) fn on_probe_end(&mut self, scope: &mut Scope<'_>, key: TimerKey) {
         let seq = SeqNo(key.subject);

@@ -8,6 +8,7 @@ mod helpers;
 mod keys;
 mod labels;
 mod members;
+mod probes;
 mod queries;
 mod reconnects;
 

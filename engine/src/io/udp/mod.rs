@@ -257,6 +257,17 @@ impl Udp {
         }
     }
 
+    /// Places, counted from 0 and in no order, of the datagrams of the last batch that the system refused: there is no
+    /// route to their addresses, or they are too long. A full send buffer refuses none.
+    pub fn refused(&self) -> &[usize] {
+        match &self.plane {
+            #[cfg(target_os = "linux")]
+            Plane::Ring(_) | Plane::Epoll(_) => self.sender.refused(),
+            #[cfg(any(not(target_os = "linux"), test))]
+            Plane::Portable(portable) => portable.refused(),
+        }
+    }
+
     /// The counters so far. Makes one system call per socket.
     pub fn counters(&self) -> UdpCounters {
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux tells its drops"))]

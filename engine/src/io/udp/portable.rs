@@ -22,6 +22,8 @@ pub(super) struct Portable {
     buffer: Vec<u8>,
     /// The socket with which the next `receive` begins, so that none is always first.
     turn: usize,
+    /// Places of the datagrams of the last batch that the system refused.
+    refused: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,13 @@ struct AsyncSocket {
 impl Portable {
     pub(super) fn new(options: &UdpOptions) -> Portable {
         // One byte more than allowed, to tell a datagram that fits from one that was truncated.
-        Portable { sockets: SocketTable::default(), buffer: vec![0; options.datagram_bytes_max + 1], turn: 0 }
+        let buffer = vec![0; options.datagram_bytes_max + 1];
+        Portable { sockets: SocketTable::default(), buffer, turn: 0, refused: Vec::new() }
+    }
+
+    /// Places of the datagrams of the last batch that the system refused, except for want of space.
+    pub(super) fn refused(&self) -> &[usize] {
+        &self.refused
     }
 
     pub(super) fn add(&mut self, socket: Socket) -> io::Result<SocketIndex> {
@@ -102,16 +110,21 @@ impl Portable {
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
-        for Departure { socket, to, bytes, .. } in batch {
+        self.refused.clear();
+        for (place, Departure { socket, to, bytes, .. }) in batch.enumerate() {
             let Some(socket) = self.sockets.get(socket) else {
                 counters.send_errors += 1;
+                self.refused.push(place);
                 continue;
             };
             // Without tokio, whose send considers the socket writable only after a first wait.
             match SockRef::from(&socket.udp).send_to(bytes, &reachable(to, socket.ipv6).into()) {
                 Ok(_) => counters.sent += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.send_would_block += 1,
-                Err(_) => counters.send_errors += 1,
+                Err(_) => {
+                    counters.send_errors += 1;
+                    self.refused.push(place);
+                }
             }
         }
         (counters.sent - before) as usize

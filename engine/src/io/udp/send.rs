@@ -31,12 +31,16 @@ pub(super) struct Sender {
     headers: Box<[libc::mmsghdr; BATCH]>,
     /// Datagrams that were added; each has an iovec.
     datagrams: usize,
+    /// Their places in the batch.
+    places: Box<[usize; BATCH]>,
     /// Messages that they form; each has a header.
     messages: usize,
     /// The last message, if more datagrams may be added to it.
     run: Option<Run>,
     /// The kernel or the device does not split messages.
     segments_refused: bool,
+    /// Places of the datagrams of the last batch that the kernel refused.
+    refused: Vec<usize>,
 }
 
 /// Consecutive datagrams that become one message.
@@ -64,8 +68,23 @@ impl Sender {
         for (header, name) in headers.iter_mut().zip(names.iter_mut()) {
             header.msg_hdr.msg_name = name.0.as_mut_ptr().cast();
         }
-        let (datagrams, messages, run, segments_refused) = (0, 0, None, false);
-        Sender { names, controls, vectors, headers, datagrams, messages, run, segments_refused }
+        Sender {
+            names,
+            controls,
+            vectors,
+            headers,
+            datagrams: 0,
+            places: Box::new([0; BATCH]),
+            messages: 0,
+            run: None,
+            segments_refused: false,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Places of the datagrams of the last batch that the kernel refused, except for want of space.
+    pub(super) fn refused(&self) -> &[usize] {
+        &self.refused
     }
 
     /// Sends the batch, consecutive datagrams of one socket together, and returns how many the kernel accepted.
@@ -76,8 +95,9 @@ impl Sender {
         counters: &mut UdpCounters,
     ) -> usize {
         let before = counters.sent;
+        self.refused.clear();
         let mut open: Option<(SocketIndex, &Socket)> = None;
-        for departure in batch {
+        for (place, departure) in batch.enumerate() {
             let index = departure.socket;
             let socket = match open {
                 Some((same, socket)) if same == index && self.datagrams < BATCH => socket,
@@ -86,15 +106,15 @@ impl Sender {
                         self.flush(socket.udp.as_raw_fd(), counters);
                     }
                     let Some(socket) = sockets.get(index) else {
-                        counters.send_errors += 1;
+                        self.refuse(place, counters);
                         continue;
                     };
                     open = Some((index, socket));
                     socket
                 }
             };
-            if !self.push(socket, &departure) {
-                counters.send_errors += 1;
+            if !self.push(socket, &departure, place) {
+                self.refuse(place, counters);
             }
         }
         if let Some((_, socket)) = open {
@@ -103,11 +123,17 @@ impl Sender {
         (counters.sent - before) as usize
     }
 
+    fn refuse(&mut self, place: usize, counters: &mut UdpCounters) {
+        counters.send_errors += 1;
+        self.refused.push(place);
+    }
+
     /// Adds a datagram; false if a socket of this family can't reach the address. The bytes must outlive the next
     /// flush, which `send` guarantees: it borrows them for the whole call.
-    fn push(&mut self, socket: &Socket, departure: &Departure<'_>) -> bool {
+    fn push(&mut self, socket: &Socket, departure: &Departure<'_>, place: usize) -> bool {
         let &Departure { from, to, bytes, .. } = departure;
         let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        self.places[self.datagrams] = place;
         if self.joins_last(departure) {
             self.vectors[self.datagrams] = vector;
             self.datagrams += 1;
@@ -163,7 +189,8 @@ impl Sender {
     fn flush(&mut self, fd: RawFd, counters: &mut UdpCounters) {
         let count = std::mem::take(&mut self.messages);
         (self.datagrams, self.run) = (0, None);
-        let mut done = 0;
+        // Messages that are done, and the datagrams before the next one.
+        let (mut done, mut first) = (0, 0);
         while done < count {
             let headers = &mut self.headers[done..count];
             // SAFETY: the first `count` headers were filled by `push`: each points to a name, iovecs and perhaps
@@ -175,6 +202,7 @@ impl Sender {
             if taken > 0 {
                 for header in &headers[..taken as usize] {
                     let datagrams = datagrams_of(header);
+                    first += datagrams as usize;
                     counters.sent += datagrams;
                     counters.sent_as_segments += if datagrams > 1 { datagrams } else { 0 };
                 }
@@ -189,27 +217,30 @@ impl Sender {
                     return;
                 }
                 _ if datagrams_of(&headers[0]) > 1 => {
+                    let datagrams = datagrams_of(&headers[0]) as usize;
                     let may_be_segments =
                         matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE));
-                    self.send_one_by_one(fd, done, may_be_segments, counters);
+                    self.send_one_by_one(fd, (done, first), may_be_segments, counters);
                     done += 1;
+                    first += datagrams;
                 }
                 _ => {
-                    counters.send_errors += 1;
+                    self.refuse(self.places[first], counters);
                     done += 1;
+                    first += 1;
                 }
             }
         }
     }
 
-    /// Sends the datagrams of a refused message one by one. If the error may be due to its segments (a device without
+    /// Sends the datagrams of a refused message, given by its number and that of its first datagram, one by one. If the error may be due to its segments (a device without
     /// checksum offload, a path with a small MTU, an old kernel) and they are accepted one by one, no later message
     /// has segments.
     #[allow(clippy::unnecessary_cast, reason = "with musl a header's lengths are 32 bits long")]
     fn send_one_by_one(
         &mut self,
         fd: RawFd,
-        message: usize,
+        (message, first): (usize, usize),
         may_be_segments: bool,
         counters: &mut UdpCounters,
     ) {
@@ -217,7 +248,7 @@ impl Sender {
         let datagrams = header.msg_iovlen;
         header.msg_iovlen = 1;
         header.msg_controllen = SendControl::length_without_segments(header.msg_controllen) as _;
-        for _ in 0..datagrams {
+        for datagram in first..first + datagrams as usize {
             // SAFETY: as for sendmmsg; the header points to the next of the message's iovecs.
             let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
             if sent >= 0 {
@@ -227,7 +258,7 @@ impl Sender {
             } else if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
                 counters.send_would_block += 1;
             } else {
-                counters.send_errors += 1;
+                self.refuse(self.places[datagram], counters);
             }
             header.msg_iov = header.msg_iov.wrapping_add(1);
         }

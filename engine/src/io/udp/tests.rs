@@ -431,6 +431,13 @@ async fn a_bad_datagram_does_not_stop_its_batch(kind: Kind) {
     }
     batch.push((a, b_address, too_long));
     assert_eq!(udp.send(batch.iter().map(|(from, to, bytes)| (*from, *to, bytes.as_slice()))), 153);
+    let mut refused = udp.refused().to_vec();
+    refused.sort_unstable();
+    let bad = |(from, to, bytes): &(SocketIndex, SocketAddr, Vec<u8>)| {
+        *from == SocketIndex(77) || *to == nowhere || bytes.len() > 1
+    };
+    let expected: Vec<usize> = (0..batch.len()).filter(|&place| bad(&batch[place])).collect();
+    assert_eq!((refused.len(), &refused), (10, &expected));
     let heard = hear(&mut udp, 153).await;
     let to_b: Vec<u8> =
         heard.iter().filter(|(socket, ..)| *socket == b).map(|(_, _, bytes)| bytes[0]).collect();
