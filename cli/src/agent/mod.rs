@@ -29,6 +29,7 @@ mod site;
 mod start;
 #[cfg(unix)]
 mod syslog;
+mod systemd;
 mod telemetry;
 
 pub(crate) use run::run;

@@ -23,6 +23,7 @@ mod query;
 mod reachability;
 mod rtt;
 mod tags;
+mod top;
 mod version;
 
 /// All commands, sorted by name, as the usage lists them.
@@ -43,6 +44,7 @@ const ALL: &[Command] = &[
     reachability::COMMAND,
     rtt::COMMAND,
     tags::COMMAND,
+    top::COMMAND,
     version::COMMAND,
 ];
 

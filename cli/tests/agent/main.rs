@@ -20,4 +20,5 @@ mod reload;
 mod signals;
 mod stalls;
 mod start;
+mod systemd;
 mod telemetry;
