@@ -10,6 +10,7 @@ use crate::flags::Argument;
 use crate::output::say_aside;
 
 mod agent;
+mod doctor;
 mod event;
 mod force_leave;
 mod info;
@@ -31,6 +32,7 @@ const ALL: &[Command] = &[
     agent::COMMAND,
     crate::decode::COMMAND,
     crate::demo::COMMAND,
+    doctor::COMMAND,
     event::COMMAND,
     force_leave::COMMAND,
     info::COMMAND,

@@ -213,7 +213,7 @@ pub(super) mod tests {
         assert_eq!(names(&model), ["b", "c"]);
         model.search = Some("ROLE=w".to_owned());
         assert_eq!(names(&model), ["b"]);
-        assert_eq!(model.events, ["event: deploy \\x1b[2J"]);
+        assert_eq!(model.events, ["event: deploy \\u{1b}[2J"]);
         (0..4).for_each(|_| model.next_status());
         assert_eq!(model.status, None);
     }

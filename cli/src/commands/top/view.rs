@@ -123,7 +123,7 @@ mod tests {
             "Datagrams out/s 40",
             "Members 1 to 3 of 3",
             "role=web",
-            "event: deploy \\x1b[2J",
+            "event: deploy \\u{1b}[2J",
         ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
