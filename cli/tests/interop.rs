@@ -15,6 +15,7 @@ mod interop {
     mod clashes;
     mod commands;
     mod coordinates;
+    mod eager;
     mod encryption;
     mod events;
     mod expressions;

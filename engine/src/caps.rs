@@ -3,11 +3,11 @@
 
 use crate::node::{ACCEPTED_MAX, FIRST_BYTE, HELD_BYTES_MAX, SOURCE_MAX};
 use crate::serf::EVENT_BYTES_MAX;
-use crate::swim::UNANSWERED_MIN;
+use crate::swim::{CLAIMS_MAX, UNANSWERED_MIN};
 use crate::wire::limits;
 
 /// Every cap: its name and value; times in milliseconds.
-pub fn caps() -> [(&'static str, u64); 14] {
+pub fn caps() -> [(&'static str, u64); 15] {
     [
         ("streams", ACCEPTED_MAX as u64),
         ("streams_per_source", SOURCE_MAX as u64),
@@ -23,5 +23,6 @@ pub fn caps() -> [(&'static str, u64); 14] {
         ("node_name_bytes", limits::NODE_NAME_BYTES_MAX as u64),
         ("meta_bytes", limits::META_BYTES_MAX as u64),
         ("unanswered_members", UNANSWERED_MIN as u64),
+        ("name_claims", CLAIMS_MAX as u64),
     ]
 }

@@ -33,6 +33,14 @@ pub(crate) enum Deferred {
     Merged(u32),
     /// A prune erased a member.
     Erased(MemberIndex),
+    /// It is decided which address a member's name belongs to.
+    Claimed(MemberIndex),
+    /// A push/pull with the old address of a member, which says what it is.
+    Confirm(MemberIndex, SocketAddr),
+    /// A node asks which address has a member's name.
+    VoteAsked(MemberIndex),
+    /// The members voted for another node of this node's name: answers, and those for this node.
+    VoteLost(u32, u32),
     /// This node came into a cluster.
     Joined,
     /// A broadcast that a command may wait for needs no more transmissions.
@@ -56,8 +64,8 @@ pub(crate) enum Change {
     Gone(MemberIndex),
     /// A member's meta changed.
     Updated(MemberIndex),
-    /// A message announces a member's name under another address.
-    Conflict(MemberIndex),
+    /// This node's name is announced at another address.
+    Conflict,
 }
 
 /// A direct ack with a payload of the layer above.

@@ -49,6 +49,8 @@ drop_reasons! {
     FiltersTooCostly = "filters_too_costly",
     /// A ping for another name: the sender's picture of this address is old.
     WrongNodeName = "wrong_node_name",
+    /// A name that is announced at another address: its old address answers, or yet another one is being looked into.
+    NameHeld = "name_held",
     /// An ack or nack that no probe waits for, mostly late ones.
     UnknownSeq = "unknown_seq",
     /// An incarnation above the ceiling, or too far above what this node knows.

@@ -345,7 +345,8 @@ pub enum Notice {
         /// The member that answered; `None` if none did.
         from: String,
     },
-    /// The vote about this node's name, which another node claims, is over. A node that lost it ends.
+    /// The vote about this node's name, which another node claims, is over. A node that lost it ends; the vote of one that
+    /// goes on because the other node does not answer is not reported.
     NameVote {
         /// Answers.
         all: u32,
@@ -353,6 +354,20 @@ pub enum Notice {
         for_me: u32,
         /// Whether that is the majority.
         kept: bool,
+    },
+    /// Another address has this node's name and answers: this node ends.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        addr: SocketAddr,
+    },
+    /// Members listed this node's name at an address that does not answer: the name is this node's.
+    NameReclaimed {
+        /// The name.
+        name: String,
+        /// Where they listed it.
+        addr: SocketAddr,
     },
     /// The keyring file could not be written; the node's keys are unchanged, and the answer to the query says so.
     Keyring {

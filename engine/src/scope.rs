@@ -169,6 +169,14 @@ impl Scope<'_> {
         sending.finish_packet(to, false);
     }
 
+    /// Sends one memberlist message and nothing with it: to an address that gossip does not go to.
+    pub(crate) fn send_bare(&mut self, to: SocketAddr, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut sending = self.sending();
+        sending.begin_packet();
+        sending.ctx.assembler.push(encode);
+        sending.finish_packet(to, false);
+    }
+
     /// Sends a step of a reconciliation (type byte first) to a member of the view, alone in its datagram.
     pub(crate) fn send_reconcile(&mut self, member: MemberIndex, step: &[u8]) {
         self.ctx.assembler.begin(usize::MAX);

@@ -52,6 +52,10 @@ pub enum TimerKind {
     Suspicion,
     /// A relayed ping got no ack: send the nack. Subject: this node's sequence number.
     RelayTimeout,
+    /// The next step of a claim on a member's name. Subject: the claim's number.
+    Claim,
+    /// The next step of finding out who has this node's name. Subject: the step.
+    Former,
     /// A stream's deadline. Subject: the stream's slot in the node.
     StreamDeadline,
     /// Go on merging a push/pull. Subject: the merge's slot.

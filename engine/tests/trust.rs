@@ -283,3 +283,58 @@ fn a_huge_incarnation_is_refused_and_the_next_refutation_is_believed() {
     let known = lone.node.view().by_name(&lone.ctx.roster, "n2").unwrap().1;
     assert_eq!(known.status, MemberStatus::Alive);
 }
+
+/// Each claim on a name costs pings and memory for a while.
+#[test]
+fn claims_on_names_are_capped_and_only_the_address_in_question_is_asked() {
+    let mut lone = lone(|_| {});
+    let names: Vec<String> = (0..400).map(|n| format!("m{n}")).collect();
+    let at = |n: usize| SocketAddr::from(([127, 14, (n >> 8) as u8, n as u8], 7946));
+    for (n, name) in names.iter().enumerate() {
+        hear_from(&mut lone, PEER, |out| alive(name, 1, at(n)).encode(out));
+    }
+    for name in &names {
+        hear_from(&mut lone, STRANGER, |out| {
+            Dead { incarnation: Incarnation(1), node: name, from: name }.encode(out)
+        });
+    }
+    sent(&mut lone);
+    for name in names.iter().cycle().take(1000) {
+        hear_from(&mut lone, STRANGER, |out| alive(name, 2, STRANGER).encode(out));
+    }
+    let pings: Vec<_> = sent(&mut lone).into_iter().filter(|(_, text)| text.starts_with("ping")).collect();
+    assert_eq!(pings.len(), 128);
+    assert!(pings.iter().enumerate().all(|(n, (to, _))| *to == at(n)), "{pings:?}");
+    assert_eq!(drops(&lone, DropReason::QueueFull), (400 - 128) + (400 - 128) + (200 - 128));
+}
+
+#[test]
+fn an_answer_with_the_right_number_keeps_the_name_and_one_with_another_does_not() {
+    for answers in [true, false] {
+        let mut lone = lone(|_| {});
+        hear_from(&mut lone, STRANGER, |out| {
+            Dead { incarnation: Incarnation(1), node: "n2", from: "n2" }.encode(out)
+        });
+        sent(&mut lone);
+        hear_from(&mut lone, STRANGER, |out| alive("n2", 2, STRANGER).encode(out));
+        let asked = sent(&mut lone);
+        let seq = asked.iter().find_map(|(to, text)| (*to == PEER).then(|| text.strip_prefix("ping "))?);
+        let seq: u32 = seq.expect("the old address is asked").parse().unwrap();
+        let seq = SeqNo(if answers { seq } else { seq.wrapping_add(1) });
+        hear_from(&mut lone, PEER, |out| Ack { seq, ..Ack::default() }.encode(out));
+        let taken = |lone: &Lone| {
+            lone.node
+                .members(&lone.ctx)
+                .into_iter()
+                .find(|member| member.name == "n2")
+                .map(|member| (member.status, SocketAddr::new(member.addr, member.port)))
+        };
+        assert_eq!(taken(&lone), Some((MemberStatus::Left, PEER)), "nothing is given away yet");
+        for _ in 0..60 {
+            lone.pass(Duration::from_millis(10));
+        }
+        let expected = if answers { (MemberStatus::Left, PEER) } else { (MemberStatus::Alive, STRANGER) };
+        assert_eq!(taken(&lone), Some(expected));
+        assert_eq!(drops(&lone, DropReason::NameHeld), u64::from(answers));
+    }
+}

@@ -14,14 +14,16 @@ use super::notices::NoticeLog;
 use super::telemetry::Counters;
 use crate::escape::line as shown;
 
-/// Forwards until the node ends. Never waits: slow handlers and streams lose events, each with a warning.
+/// Forwards until the node ends; returns whether it ended because another node has its name. Never waits: slow handlers
+/// and streams lose events, each with a warning.
 pub(crate) async fn forward(
     mut outlet: Outlet,
     log: Log,
     handlers: Handlers,
     streams: broadcast::Sender<Arc<Event>>,
     counters: Counters,
-) {
+) -> bool {
+    let mut name_taken = false;
     let mut notices = NoticeLog::new(log.clone());
     loop {
         let due = notices.due();
@@ -37,6 +39,7 @@ pub(crate) async fn forward(
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());
                     }
+                    name_taken |= matches!(notice, Notice::NameTaken { .. });
                     notices.add(&notice, Instant::now());
                 }
                 Some(OutletItem::Event(event)) => {
@@ -47,7 +50,7 @@ pub(crate) async fn forward(
                     // An error means that no stream is open.
                     let _ = streams.send(event);
                 }
-                None => return,
+                None => return name_taken,
             },
             () = window_over => notices.report_left_out(Instant::now()),
         }

@@ -200,6 +200,17 @@ impl Line {
             Notice::NameVote { all, for_me, kept: false } => {
                 Line::serf(Warn, format!("minority in name conflict resolution, quitting [{for_me} / {all}]"))
             }
+            Notice::NameTaken { name, addr } => Line::serf(
+                Err,
+                format!("the name {} belongs to {addr}, which answers: quitting", shown(name)),
+            ),
+            Notice::NameReclaimed { name, addr } => Line::serf(
+                Info,
+                format!(
+                    "members list {} at {addr}, which does not answer: taking the name back",
+                    shown(name)
+                ),
+            ),
             Notice::Keyring { remark } => Line::serf(Err, shown(remark).into_owned()),
             Notice::Snapshot { remark } => Line::serf(Warn, shown(remark).into_owned()),
             Notice::ReconnectSkipped => {
@@ -432,6 +443,14 @@ mod tests {
             (
                 Notice::NameVote { all: 3, for_me: 1, kept: false },
                 "[WARN] serf: minority in name conflict resolution, quitting [1 / 3]",
+            ),
+            (
+                Notice::NameTaken { name: name.clone(), addr },
+                "[ERR] serf: the name n1 belongs to 127.0.0.9:7946, which answers: quitting",
+            ),
+            (
+                Notice::NameReclaimed { name: name.clone(), addr },
+                "[INFO] serf: members list n1 at 127.0.0.9:7946, which does not answer: taking the name back",
             ),
             (Notice::Keyring { remark: "disk full".to_owned() }, "[ERR] serf: disk full"),
             (Notice::Snapshot { remark: "bad line".to_owned() }, "[WARN] serf: bad line"),

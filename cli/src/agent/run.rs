@@ -112,9 +112,9 @@ impl Agent {
                     self.shut_down(false).await;
                     return ExitCode::FAILURE;
                 }
-                _ = &mut self.forwarding => {
+                name_taken = &mut self.forwarding => {
                     self.backend.log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
-                    return ExitCode::SUCCESS;
+                    return if name_taken.unwrap_or(true) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
                 }
             };
             match signal {

@@ -171,13 +171,13 @@ fn payloads(origin: &Agent) -> Vec<(&'static str, Vec<u8>)> {
     payloads
 }
 
-fn record_flag(names: &[String]) -> String {
+pub(super) fn record_flag(names: &[String]) -> String {
     let filters: Vec<String> = names.iter().map(|name| format!("user:{name}")).collect();
     format!("-event-handler={}=sh {{dir}}/record.sh {{dir}}/events", filters.join(","))
 }
 
 /// Dispatches an event with the command line of the other kind than the agent's.
-fn send(origin: &Agent, name: &str, payload: &[u8], coalesce: bool) {
+pub(super) fn send(origin: &Agent, name: &str, payload: &[u8], coalesce: bool) {
     let flag = format!("-coalesce={coalesce}");
     let args = [OsStr::new("event"), flag.as_ref(), name.as_ref(), OsStr::from_bytes(payload)];
     let said = origin.cross_ok(&args);
@@ -185,7 +185,7 @@ fn send(origin: &Agent, name: &str, payload: &[u8], coalesce: bool) {
 }
 
 /// Waits until every agent's handlers were run for exactly the events in `sent`, with the same Lamport times everywhere.
-fn wait_delivered(cluster: &Cluster, sent: &[(String, Vec<u8>)]) {
+pub(super) fn wait_delivered(cluster: &Cluster, sent: &[(String, Vec<u8>)]) {
     let mut expected: BTreeMap<(String, Vec<u8>), usize> = BTreeMap::new();
     for (name, payload) in sent.iter().filter(|(name, _)| name != "unheard") {
         *expected.entry((name.clone(), on_stdin(payload))).or_default() += 1;

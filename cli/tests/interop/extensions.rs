@@ -45,11 +45,11 @@ fn talk(cluster: &mut Cluster, thane_flags: &[&str]) -> BTreeSet<String> {
 }
 
 /// A log line without what differs from run to run: its words that hold a digit.
-fn kind_of(line: &str) -> String {
+pub(super) fn kind_of(line: &str) -> String {
     let words = line.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
     words.collect::<Vec<&str>>().join(" ")
 }
 
-fn is_warning(line: &str) -> bool {
+pub(super) fn is_warning(line: &str) -> bool {
     line.contains("[ERR]") || line.contains("[WARN]")
 }

@@ -313,6 +313,7 @@ impl Node {
             (Leave::Departing(ticket), 1) => self.spread(ctx, ticket),
             (Leave::Spreading(ticket), 2) => {
                 self.leave = Leave::Left;
+                self.swim.has_left = true;
                 ctx.out.completions.push((self.shared.id, ticket, Completion::Left));
             }
             _ => {}

@@ -87,7 +87,7 @@ impl TopLayer {
                 Some(SwimState::Left) => (MemberEventKind::Leave, member),
                 _ => (MemberEventKind::Failed, member),
             },
-            (TopLayer::Plain, Change::Conflict(_)) => return,
+            (TopLayer::Plain, Change::Conflict) => return,
         };
         let status = match kind {
             MemberEventKind::Leave => MemberStatus::Left,
@@ -129,6 +129,13 @@ impl TopLayer {
             && gossip_message(scope, Bytes::copy_from_slice(bytes), Source::Gossip).is_err()
         {
             scope.drop_input(DropReason::QueueFull, from);
+        }
+    }
+
+    /// It is known which address a member's name belongs to.
+    pub(crate) fn send_votes(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+        if let TopLayer::Serf(serf) = self {
+            serf.send_votes(scope, member);
         }
     }
 

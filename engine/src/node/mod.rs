@@ -7,6 +7,8 @@
 mod accepted;
 mod command;
 mod exchange;
+mod growth;
+mod joins;
 mod layers;
 mod listing;
 mod reconcile;
@@ -201,6 +203,8 @@ impl Node {
             TimerKind::ProbeTimeout => self.swim.on_probe_timeout(scope, key),
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
+            TimerKind::Claim => self.swim.on_claim_timer(scope, key),
+            TimerKind::Former => self.swim.on_former_timer(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),
             TimerKind::Gossip => scope.on_gossip_timer(key),
             TimerKind::PushPull => self.on_push_pull_timer(ctx),

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Node;
+use super::growth::Growth;
 use crate::context::{Context, StreamId};
 use crate::deferred::{Asked, Compared, Deferred, Told};
 #[cfg(feature = "sim")]
@@ -22,7 +23,7 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::time::Time;
-use crate::timers::{TimerKey, TimerKind};
+use crate::timers::TimerKind;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::extension::Extension;
 use crate::wire::limits::UDP_PACKET_BYTES_MAX;
@@ -33,9 +34,10 @@ use crate::wire::{DecodeError, NodeState, WireState};
 
 /// News has had time to travel after so many gossip intervals: with 200 ms, one second.
 const SETTLED_ROUNDS: u32 = 5;
-/// Under constant news two views may never be settled; a difference to everybody for that many times as long counts
-/// too.
-const DIFFERS_FACTOR: u32 = 3;
+/// Under constant news two views may never be settled; a difference to everybody for so many gossip intervals counts too.
+/// Of members, as a list that differs is no harm for some seconds: 3 s. Of messages, which are remembered for the time of
+/// 512 of them: less than the time between two probes.
+const DIFFERS_ROUNDS: [u32; 2] = [15, 4];
 /// Thane nodes whose digests are equal exchange whole states all the same after so many periods, ...
 const BACKSTOP_INTERVALS: u32 = 8;
 /// ... or after so long for each member, whichever is later: a state of 100 bytes for each costs 40 bytes a second.
@@ -57,14 +59,6 @@ const ANSWER_FACTOR: usize = 16;
 const ASKING_BYTES_MIN: usize = UDP_PACKET_BYTES_MAX.div_ceil(ANSWER_FACTOR);
 /// Bytes of answers by datagram in one second, to all senders together.
 const ANSWER_BYTES_PER_SECOND: usize = 512 * 1024;
-/// A view that grew by so many members, and by an eighth, since the last look grows fast.
-const GROWTH_MIN: u32 = 64;
-/// In smaller clusters all news is gossiped, whatever grows.
-const QUIET_MIN: u32 = 16;
-/// Looks after a fast growth until single joins are gossiped again: those who start last come one by one.
-const FAST_LOOKS: u32 = 10;
-/// The wait between two looks grows to at most so many times the gossip interval; then the view has stopped growing.
-const GROWTH_WAIT_MAX: u32 = 16;
 /// Records applied in one input, so that no ack waits behind a long message: about a millisecond.
 const SLICE_RECORDS: usize = 500;
 /// Messages from streams whose records wait to be applied.
@@ -83,25 +77,13 @@ pub(super) struct Reconciler {
     fruitless: u32,
     /// The view's sum when the last exchange started.
     started_with: u64,
-    growth: Growth,
+    pub(super) growth: Growth,
     /// When this node started a push/pull last.
     exchanged_at: Time,
     /// Bytes that answers by datagram may still have in this second.
     answer_bytes: usize,
     answer_second: u64,
     waiting: VecDeque<Waiting>,
-}
-
-/// Looks at random members while the view grows.
-#[derive(Default)]
-struct Growth {
-    /// In gossip intervals; 0: the view does not grow.
-    wait: u32,
-    generation: u32,
-    /// Members alive at the last look.
-    count: u32,
-    /// Looks for which the view still counts as growing fast.
-    fast: u32,
 }
 
 /// A message from a stream, some of whose records are not applied yet.
@@ -168,9 +150,15 @@ impl Node {
                 *since = None;
                 continue;
             }
-            let for_long = now.since(*since.get_or_insert(now)) >= settled * DIFFERS_FACTOR;
+            let long = scope.config.gossip_interval * DIFFERS_ROUNDS[set];
+            let for_long = now.since(*since.get_or_insert(now)) >= long;
             let both_settled = is_as_old_as(my_age, settled) && is_as_old_as(their_age, settled);
             starts[set] = asked != Asked::Probe || both_settled || for_long;
+        }
+        let [_, misses_messages] = starts;
+        if misses_messages && self.reconciler.growth.wait == 0 {
+            // The exchange may lose a packet, and the next probe may come too late.
+            self.start_looks(ctx);
         }
         if asked == Asked::Exchange && self.reconciler.fruitless >= FRUITLESS_STATES {
             return self.exchange_states(ctx, member);
@@ -261,66 +249,7 @@ impl Node {
         let messages = self.top.messages_digest();
         let alive = self.shared.view.digest().alive();
         self.shared.compared.observe(self.shared.view.digest(), messages, ctx.now);
-        let growth = &mut self.reconciler.growth;
-        if growth.wait == 0 {
-            growth.count = growth.count.min(alive.count);
-            if alive.count >= growth.count + GROWTH_MIN.max(growth.count / 8) {
-                self.start_growth(ctx);
-            }
-        }
-    }
-
-    /// The view grows, or is about to: looks at random members until it stops.
-    pub(super) fn start_growth(&mut self, ctx: &mut Context) {
-        if self.shared.config.extensions {
-            let growth = &mut self.reconciler.growth;
-            growth.generation = growth.generation.wrapping_add(1);
-            growth.wait = 1;
-            // A joiner that knows some members is one of many, as far as it can tell.
-            if self.shared.view.digest().alive().count >= QUIET_MIN {
-                growth.fast = FAST_LOOKS;
-                self.shared.dissemination.set_quiet(true);
-            }
-            self.schedule_growth(ctx);
-        }
-    }
-
-    /// The next look is due.
-    pub(super) fn on_growth_timer(&mut self, ctx: &mut Context, key: TimerKey) {
-        let growth = &mut self.reconciler.growth;
-        if key.generation != growth.generation {
-            return;
-        }
-        let count = self.shared.view.digest().alive().count;
-        let grew = count.saturating_sub(growth.count);
-        growth.count = count;
-        growth.wait = if grew > 0 { 1 } else { growth.wait * 2 };
-        // News about others is left to exchanges while there is a lot of it.
-        growth.fast = if grew >= GROWTH_MIN { FAST_LOOKS } else { growth.fast.saturating_sub(growth.wait) };
-        if growth.wait > GROWTH_WAIT_MAX {
-            (growth.wait, growth.fast) = (0, 0);
-        }
-        self.shared.dissemination.set_quiet(growth.fast > 0);
-        if growth.wait == 0 {
-            return;
-        }
-        let scope = &mut self.shared.scope(ctx);
-        let me = scope.me;
-        let picked = scope.view.random_member(&mut scope.ctx.random, |member, known| {
-            known.swim == SwimState::Alive && member != me
-        });
-        if let Some(member) = picked {
-            self.swim.inquire(scope, member, Asked::Growth);
-        }
-        self.schedule_growth(ctx);
-    }
-
-    fn schedule_growth(&mut self, ctx: &mut Context) {
-        let Growth { wait, generation, .. } = self.reconciler.growth;
-        let scope = &mut self.shared.scope(ctx);
-        let wait = scope.config.gossip_interval * wait;
-        let at = scope.now() + wait / 2 + scope.ctx.random.duration(wait);
-        scope.schedule(at, TimerKind::Growth, 0, generation);
+        self.watch_growth(ctx, alive.count);
     }
 
     /// Composes a message about one of the sets. None if there is nothing to say, or no such set.

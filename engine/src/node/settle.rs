@@ -42,6 +42,10 @@ impl Node {
             Deferred::Rejoined(answered) => self.top.on_rejoined(scope, answered),
             Deferred::Merged(slot) => self.streams.finish_merge(scope, &mut self.top, slot),
             Deferred::Erased(member) => self.swim.bury(scope, member),
+            Deferred::VoteAsked(member) if self.swim.is_claimed(member) => {}
+            Deferred::VoteAsked(member) | Deferred::Claimed(member) => self.top.send_votes(scope, member),
+            Deferred::Confirm(member, addr) => self.streams.confirm(scope, member, addr),
+            Deferred::VoteLost(all, for_me) => self.swim.on_vote_lost(scope, (all, for_me)),
             Deferred::Joined => {
                 self.early.start(scope);
                 self.start_growth(ctx);

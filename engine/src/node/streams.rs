@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
+use super::joins::Joins;
 use super::layers::TopLayer;
 use super::states::{self, Referrals};
 use super::steps::{abort, close, send};
-use crate::command::{CommandError, Ticket};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
-use crate::event::{Completion, Notice};
+use crate::event::Notice;
+use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::OwnJoin;
 use crate::swim::{Swim, verify_versions};
@@ -34,8 +35,6 @@ const OPENED_MAX: usize = 256;
 /// states of the largest clusters fit; one message alone has at most
 /// [`STREAM_PLAIN_BYTES_MAX`](crate::wire::limits::STREAM_PLAIN_BYTES_MAX).
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Joins under way at one time.
-const JOINS_MAX: usize = 64;
 /// Merges under way at one time. Beyond it the other side gets this node's state, and its state is dropped.
 const MERGES_MAX: usize = 128;
 
@@ -45,8 +44,7 @@ pub(crate) struct Streams {
     pub(super) open: StreamMap<Stream>,
     accepted: AcceptedStreams,
     next_opened: u64,
-    joins: BTreeMap<u32, Join>,
-    next_join: u32,
+    pub(super) joins: Joins,
     merges: BTreeMap<u32, Merge>,
     next_merge: u32,
     referrals: Referrals,
@@ -86,6 +84,8 @@ pub(super) enum Cause {
     Reconnect,
     /// The snapshot names this member.
     Rejoin,
+    /// The old address of this member, whose name is claimed, is to say what it is.
+    Confirm(MemberIndex),
     /// The target at that place of the join in that slot.
     Join(u32, usize),
 }
@@ -97,15 +97,6 @@ impl Cause {
     }
 }
 
-struct Join {
-    ticket: Ticket,
-    ignore_old: bool,
-    targets: Vec<SocketAddr>,
-    pending: usize,
-    contacted: usize,
-    errors: BTreeMap<usize, String>,
-}
-
 struct Merge {
     frame: PushPullFrame,
     offset: usize,
@@ -114,33 +105,6 @@ struct Merge {
 }
 
 impl Streams {
-    /// Opens a push/pull to every target.
-    pub(crate) fn join(
-        &mut self,
-        scope: &mut Scope<'_>,
-        ticket: Ticket,
-        targets: Vec<SocketAddr>,
-        ignore_old: bool,
-    ) -> Result<(), CommandError> {
-        if self.joins.len() >= JOINS_MAX {
-            return Err(CommandError::Busy("joins"));
-        }
-        self.next_join = self.next_join.wrapping_add(1);
-        let (slot, pending) = (self.next_join, targets.len());
-        let addrs = targets.clone();
-        self.joins.insert(
-            slot,
-            Join { ticket, ignore_old, targets, pending, contacted: 0, errors: BTreeMap::new() },
-        );
-        for (place, addr) in addrs.into_iter().enumerate() {
-            self.exchange(scope, addr, Cause::Join(slot, place));
-        }
-        if pending == 0 {
-            self.finish_join(scope, slot);
-        }
-        Ok(())
-    }
-
     /// Opens a periodic push/pull.
     pub(crate) fn push_pull(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
         self.exchange(scope, addr, Cause::Periodic);
@@ -154,6 +118,11 @@ impl Streams {
     /// Tries a member of the snapshot; [`Deferred::Rejoined`] reports the outcome.
     pub(crate) fn rejoin(&mut self, scope: &mut Scope<'_>, addr: SocketAddr) {
         self.exchange(scope, addr, Cause::Rejoin);
+    }
+
+    /// Exchanges states with the old address of a member whose name is claimed.
+    pub(crate) fn confirm(&mut self, scope: &mut Scope<'_>, member: MemberIndex, addr: SocketAddr) {
+        self.exchange(scope, addr, Cause::Confirm(member));
     }
 
     /// Opens a probe.
@@ -224,7 +193,7 @@ impl Streams {
         scope.stats.push_pulls += 1;
         if let Some(merge) = self.merges.remove(&slot) {
             let own_join = match merge.cause {
-                Cause::Join(slot, _) => self.joins.get(&slot).map(|join| join.ignore_old),
+                Cause::Join(slot, _) => self.joins.ignores_old(slot),
                 Cause::Rejoin => Some(false),
                 _ => None,
             };
@@ -241,7 +210,7 @@ impl Streams {
     }
 
     /// Opens a push/pull.
-    fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
+    pub(super) fn exchange(&mut self, scope: &mut Scope<'_>, addr: SocketAddr, cause: Cause) {
         if self.open(scope, addr, Purpose::PushPull { addr, cause }).is_none() {
             scope.stats.count_drop(DropReason::TooManyStreams);
             self.end_exchange(scope, cause, Err("too many streams".to_owned()));
@@ -399,6 +368,9 @@ impl Streams {
             }
             (Purpose::PushPull { cause, .. }, StreamMessage::PushPull(frame)) => {
                 close(scope, id);
+                if let Cause::Confirm(member) = cause {
+                    confirm(scope, swim, member, &frame);
+                }
                 // Two clusters that merge have news for each other; a lone joiner has none.
                 let lone_joiner = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
                 let source = if lone_joiner { Source::JoinAnswer } else { Source::Exchange };
@@ -480,37 +452,14 @@ impl Streams {
             Purpose::Serve | Purpose::Ping { .. } | Purpose::Reconcile(_) | Purpose::Answer => {}
         }
     }
+}
 
-    fn end_exchange(&mut self, scope: &mut Scope<'_>, cause: Cause, result: Result<(), String>) {
-        if cause == Cause::Rejoin {
-            if result.is_ok() {
-                scope.defer(Deferred::Joined);
-            }
-            scope.defer(Deferred::Rejoined(result.is_ok()));
-        }
-        let Cause::Join(slot, place) = cause else { return };
-        let Some(join) = self.joins.get_mut(&slot) else { return };
-        join.pending -= 1;
-        match result {
-            Ok(()) => {
-                join.contacted += 1;
-                scope.defer(Deferred::Joined);
-            }
-            Err(reason) => {
-                let ip = join.targets[place].ip();
-                join.errors.insert(place, format!("Failed to join {ip}: {reason}"));
-            }
-        }
-        if join.pending == 0 {
-            self.finish_join(scope, slot);
-        }
-    }
-
-    fn finish_join(&mut self, scope: &mut Scope<'_>, slot: u32) {
-        if let Some(join) = self.joins.remove(&slot) {
-            let errors = join.errors.into_values().collect();
-            let joined = Completion::Joined { contacted: join.contacted, errors };
-            scope.ctx.out.completions.push((scope.node, join.ticket, joined));
+/// Finds what a state says of a member whose name is claimed.
+fn confirm(scope: &mut Scope<'_>, swim: &mut Swim, member: MemberIndex, frame: &PushPullFrame) {
+    let mut offset = 0;
+    while let Some(state) = frame.next_node(&mut offset) {
+        if scope.ctx.roster.member(state.name) == Some(member) {
+            return swim.on_confirmation(scope, member, &state);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Internal queries: they change and list the keys of all nodes, and let the members vote which of two nodes keeps
-//! a name (PROTOCOL 5.6, 9.8).
+//! Internal queries: they change and list the keys of all nodes (PROTOCOL 5.6, 9.8), and ask for votes (`name_votes`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,24 +7,14 @@ use crate::command::{CommandError, KeyOperation, Ticket};
 use crate::event::Notice;
 use crate::scope::Scope;
 use crate::serf::query::{Asker, Question, ReplyTo};
-use crate::serf::{Serf, key_changes, member_record};
-use crate::view::MemberStatus;
-use crate::wire::serf::{KeyRequest, KeyResponse, MemberRecord};
-use crate::wire::{DecodeError, SerfMessage, ip_to_bytes};
+use crate::serf::{Serf, key_changes};
+use crate::wire::serf::{KeyRequest, KeyResponse};
 
 /// Names with this prefix never reach the application.
 pub(super) const PREFIX: &str = "_serf_";
 /// A query that all nodes ack and none answers.
 pub(super) const PING: &str = "_serf_ping";
-const CONFLICT: &str = "_serf_conflict";
-
-/// The votes about this node's name so far.
-#[derive(Copy, Clone, Debug, Default)]
-pub(super) struct Votes {
-    all: u32,
-    /// For this node's address.
-    for_me: u32,
-}
+pub(super) const CONFLICT: &str = "_serf_conflict";
 
 impl KeyOperation {
     fn query_name(self) -> &'static str {
@@ -62,8 +51,8 @@ impl Serf {
         }
         if name == CONFLICT {
             let claimed = str::from_utf8(payload).ok()?;
-            // The two nodes that claim the name have no vote.
-            return (claimed != scope.config.node_name).then(|| vote(scope, claimed));
+            self.asked_for_vote(scope, reply_to, claimed);
+            return None;
         }
         let Some(operation) = KeyOperation::of_query(name) else {
             scope.notice(Notice::UnknownInternalQuery { name: name.to_owned() });
@@ -92,62 +81,6 @@ impl Serf {
         let question = Question { name: operation.query_name(), payload: &payload, ..Question::default() };
         self.ask(scope, Asker::Application(ticket), &question)
     }
-
-    /// Another node claims this node's name: starts a vote, unless one is under way.
-    pub(super) fn defend_name(&mut self, scope: &mut Scope<'_>) {
-        if !scope.config.resolve_name_conflicts || self.defending {
-            return;
-        }
-        let name = scope.config.node_name.clone();
-        let question = Question { name: CONFLICT, payload: name.as_bytes(), ..Question::default() };
-        self.defending = self.ask(scope, Asker::NameVote(Votes::default()), &question).is_ok();
-    }
-
-    /// The vote is over: without a majority for its address this node ends.
-    pub(super) fn count_votes(&mut self, scope: &mut Scope<'_>, votes: Votes) {
-        self.defending = false;
-        let Votes { all, for_me } = votes;
-        let majority = all / 2 + 1;
-        scope.notice(Notice::NameVote { all, for_me, kept: for_me >= majority });
-        if for_me < majority {
-            scope.ctx.out.ended.push(scope.node);
-        }
-    }
-}
-
-impl Votes {
-    /// Counts an answer.
-    pub(super) fn add(&mut self, scope: &mut Scope<'_>, payload: &[u8]) {
-        match SerfMessage::decode(payload) {
-            Ok(SerfMessage::ConflictResponse(Some(record))) => {
-                let me = scope.config.advertise;
-                let ip = crate::wire::ip_from_bytes(&record.addr);
-                self.all += 1;
-                self.for_me += u32::from(ip == Some(me.ip()) && record.port == me.port());
-            }
-            Ok(SerfMessage::ConflictResponse(None)) => self.all += 1,
-            Ok(_) => scope.drop_input(DecodeError::MisplacedType, None),
-            Err(reason) => scope.drop_input(reason, None),
-        }
-    }
-}
-
-/// This node's vote: the member that it lists under the name.
-fn vote(scope: &Scope<'_>, name: &str) -> Vec<u8> {
-    let known = scope.view.by_name(&scope.ctx.roster, name);
-    let known = known.filter(|(_, known)| known.status != MemberStatus::None);
-    let record = known.and_then(|(member, _)| member_record(scope.view, &scope.ctx.roster, member));
-    let mut out = Vec::new();
-    let encoded = record.map(|record| MemberRecord {
-        name,
-        addr: ip_to_bytes(record.addr).into(),
-        port: record.port,
-        tags: record.tags,
-        status: record.status as u8,
-        versions: record.versions.0,
-    });
-    MemberRecord::encode_vote(encoded.as_ref(), &mut out);
-    out
 }
 
 /// This node's keys, the primary one first; as many as fit the answer.

@@ -12,6 +12,7 @@ mod internal;
 mod key_changes;
 mod lamport;
 mod messages;
+mod name_votes;
 mod query;
 mod reconnect;
 mod reminder;
@@ -42,7 +43,7 @@ use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
 use crate::serf::lamport::{LamportClock, is_valid};
-use crate::serf::query::Queries;
+use crate::serf::query::{Queries, ReplyTo};
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, SwimState, View};
 use crate::wire::coordinate::Coordinate;
@@ -73,6 +74,8 @@ pub(crate) struct Serf {
     pub(crate) canary: crate::canary::Canary,
     /// A vote about this node's name is under way.
     defending: bool,
+    /// Votes about other nodes' names that wait until this node knows who has the name.
+    votes_waiting: Vec<(String, ReplyTo)>,
     /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
     pub(crate) hidden_tags: BTreeMap<String, String>,
     /// This node's graceful leave has begun: intents about it are not refuted.
@@ -112,6 +115,7 @@ impl Serf {
             #[cfg(feature = "sim")]
             canary: crate::canary::Canary::None,
             defending: false,
+            votes_waiting: Vec::new(),
             hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,
         }
@@ -159,8 +163,7 @@ impl Serf {
             Change::Joined(member) => self.on_joined_member(scope, member),
             Change::Gone(member) => self.on_gone_member(scope, member),
             Change::Updated(member) => self.emit(scope, MemberEventKind::Update, member, false),
-            Change::Conflict(member) if member == scope.me => self.defend_name(scope),
-            Change::Conflict(_) => {}
+            Change::Conflict => self.defend_name(scope),
         }
     }
 

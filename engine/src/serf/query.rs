@@ -13,7 +13,8 @@ use crate::event::{Completion, Event, Notice, SnapshotRecord};
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::filters::{self, Filters};
-use crate::serf::internal::{PING, PREFIX, Votes, is_about_keys};
+use crate::serf::internal::{CONFLICT, PING, PREFIX, is_about_keys};
+use crate::serf::name_votes::Votes;
 use crate::serf::seen_queries::SeenQueries;
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
@@ -110,10 +111,15 @@ impl Queries {
     }
 
     /// Whether an answer may go to the address: to the asker's own, as far as it is known. An asker that this node
-    /// has not heard of yet is answered too, a few times a second.
-    fn may_answer(&mut self, scope: &Scope<'_>, asker: &str, to: SocketAddr) -> bool {
-        if scope.view.by_name(&scope.ctx.roster, asker).is_some() {
-            return scope.is_member_at(asker, to);
+    /// has not heard of yet is answered too, a few times a second, and so is one that asks who has its name.
+    fn may_answer(&mut self, scope: &Scope<'_>, query: &Query<'_>, to: SocketAddr) -> bool {
+        let asker = query.source_node;
+        if scope.is_member_at(asker, to) {
+            return true;
+        }
+        let is_known = scope.view.by_name(&scope.ctx.roster, asker).is_some();
+        if is_known && !(query.name == CONFLICT && *query.payload == *asker.as_bytes()) {
+            return false;
         }
         let second = scope.now().as_nanos() / 1_000_000_000;
         if self.strangers.0 != second {
@@ -354,7 +360,7 @@ impl Serf {
             return scope.drop_input(DecodeError::BadAddress, None);
         };
         let to = SocketAddr::new(ip, query.port);
-        if !self.queries.may_answer(scope, query.source_node, to) {
+        if !self.queries.may_answer(scope, query, to) {
             return scope.drop_input(DropReason::NotAMember, None);
         }
         if query.flags & FLAG_ACK != 0 {

@@ -192,6 +192,11 @@ impl World {
         id
     }
 
+    /// Gives a node another address, at which datagrams and streams reach it too.
+    pub fn add_address(&mut self, id: NodeId, addr: SocketAddr) {
+        self.by_addr.insert(addr, id);
+    }
+
     /// Calls a node with its context, then delivers what it puts out.
     pub fn with<T>(&mut self, id: NodeId, call: impl FnOnce(&mut Node, &mut Context) -> T) -> T {
         let result = self.lend(id, call).expect("the scenario uses a node that runs");
@@ -355,6 +360,13 @@ impl World {
         let view = self.node(id)?.view();
         let (member, _) = view.by_name(&self.ctx.roster, name)?;
         view.incarnation(&self.ctx.roster, member).map(|incarnation| incarnation.0)
+    }
+
+    /// The address under which a node holds another.
+    pub fn address(&self, id: NodeId, name: &str) -> Option<SocketAddr> {
+        let view = self.node(id)?.view();
+        let (member, _) = view.by_name(&self.ctx.roster, name)?;
+        view.socket_addr(&self.ctx.roster, member)
     }
 
     /// In what Serf status a node lists another, by name.

@@ -1,12 +1,14 @@
 //! Push/pull: exchanging whole states (PROTOCOL 4.3, 4.5, 7.2, 9.5).
 
+use std::net::SocketAddr;
+
 use crate::dissemination::Source;
 use crate::roster::{Fact, MemberIndex, Roster};
 use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::view::{Known, SwimState, View};
 use crate::wire::stream::PushPullFrame;
-use crate::wire::{Alive, Dead, NodeState, Suspect, WireState};
+use crate::wire::{Alive, Dead, NodeState, Suspect, WireState, ip_from_bytes};
 
 /// Records merged in one slice, so that no ack waits for a big merge: at 0.5 to 1 µs for a record that is
 /// known already and 2 µs for a new one, about a millisecond.
@@ -38,17 +40,18 @@ impl Swim {
     /// Merges one record of a state.
     pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, state: &NodeState<'_>, source: Source) {
         let (node, incarnation) = (state.name, state.incarnation);
+        let alive = || Alive {
+            incarnation,
+            node,
+            addr: state.addr.clone(),
+            port: state.port,
+            meta: state.meta.clone(),
+            versions: state.versions.clone(),
+        };
         match state.state {
-            WireState::Alive => {
-                let alive = Alive {
-                    incarnation,
-                    node,
-                    addr: state.addr.clone(),
-                    port: state.port,
-                    meta: state.meta.clone(),
-                    versions: state.versions.clone(),
-                };
-                self.on_alive(scope, &alive, source, None);
+            WireState::Alive => self.on_alive(scope, &alive(), source, None),
+            WireState::Dead | WireState::Suspect if is_rival(scope, state) => {
+                self.on_rival(scope, &alive(), source, true, None);
             }
             WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source, None),
             // Others may be wrong about a dead member: it gets the chance to refute.
@@ -104,6 +107,12 @@ impl Expected {
             && fact.versions_bytes() == &*state.versions
             && fact.meta() == &*state.meta
     }
+}
+
+/// Whether a record is about this node's name at another address.
+fn is_rival(scope: &Scope<'_>, state: &NodeState<'_>) -> bool {
+    let there = ip_from_bytes(&state.addr).map(|ip| SocketAddr::new(ip, state.port));
+    state.name == scope.config.node_name && there.is_some_and(|there| there != scope.config.advertise)
 }
 
 /// What a push/pull says about a member.

@@ -1,10 +1,12 @@
 //! The members of the cluster: SWIM with Lifeguard, as memberlist implements it.
 //!
 //! `probe` pings members, `state` decides what a message about a member changes, `suspicion` computes how long a
-//! suspect may refute, `merge` exchanges whole states.
+//! suspect may refute, `merge` exchanges whole states, `claims` and `former` decide which address a name belongs to.
 
 pub(crate) mod awareness;
+mod claims;
 mod corroborate;
+mod former;
 mod incarnation;
 mod merge;
 mod obituary;
@@ -14,6 +16,7 @@ mod state;
 mod suspicion;
 mod unanswered;
 
+pub(crate) use claims::CLAIMS_MAX;
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
 pub(crate) use state::encoded_meta;
@@ -27,6 +30,8 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::roster::MemberIndex;
 use crate::swim::awareness::Awareness;
+use crate::swim::claims::Claims;
+use crate::swim::former::Former;
 use crate::swim::incarnation::IncarnationSteps;
 use crate::swim::obituary::Obituary;
 use crate::swim::probe::Prober;
@@ -40,6 +45,8 @@ pub(crate) struct Swim {
     incarnation: Incarnation,
     /// This node has announced its departure: no message revives it.
     leaving: bool,
+    /// It has left: it does not answer to its name any more, which another node may have by now.
+    pub(crate) has_left: bool,
     /// The meta comes from the delegate and not from the tags.
     pub(crate) meta_is_delegates: bool,
     pub(crate) awareness: Awareness,
@@ -54,6 +61,8 @@ pub(crate) struct Swim {
     steps: IncarnationSteps,
     /// Departures that are still to be sent to the members that departed.
     obituaries: Vec<Obituary>,
+    claims: Claims,
+    former: Former,
 }
 
 impl Swim {
@@ -61,6 +70,7 @@ impl Swim {
         Swim {
             incarnation: Incarnation(0),
             leaving: false,
+            has_left: false,
             meta_is_delegates: false,
             awareness: Awareness::new(config.awareness_max_multiplier),
             prober: Prober::default(),
@@ -72,11 +82,15 @@ impl Swim {
             unanswered: Unanswered::default(),
             steps: IncarnationSteps::default(),
             obituaries: Vec::new(),
+            claims: Claims::default(),
+            former: Former::default(),
         }
     }
 
     /// Releases all references to names; the node ends.
     pub(crate) fn clear(&mut self, ctx: &mut Context) {
+        self.claims.clear(ctx);
+        self.former.clear(ctx);
         for (_, suspicion) in self.suspicions.drain() {
             for &accuser in suspicion.accusers() {
                 ctx.roster.release_name(accuser);

@@ -1,19 +1,23 @@
 //! Departures sent to the members that they are about.
 //!
 //! A tombstone keeps old news from bringing a member back. It must not keep out a member that is still there: a
-//! departure can be forged, or be a mistake of `force-leave -prune`. Gossip does not go to erased members, so they
-//! would never hear of it. Therefore the members that erased one send the departure to its address a few times, and
-//! once more whenever it pings them: if it lives, it refutes with a newer incarnation, to whoever sent it the
-//! departure, and is back.
+//! departure can be forged, or be a mistake of `force-leave -prune`. Gossip does not go to members that left or were
+//! erased, so they would never hear of it. Therefore the members that hear of one send the departure to its address a
+//! few times, and once more whenever it pings them: if it lives and does not leave, it refutes with a newer
+//! incarnation, to whoever sent it the departure, and is back.
 
 use std::net::SocketAddr;
 
+use crate::drop_reason::DropReason;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::swim::Swim;
-use crate::view::{MemberStatus, SwimState};
-use crate::wire::Dead;
+use crate::swim::claims::socket_addr_of;
+use crate::view::{Known, MemberStatus, SwimState};
+use crate::wire::{Alive, Dead, Ping, ip_from_bytes};
 
+/// Departures sent between two probes: a stale list of thousands must not become thousands of datagrams.
+const CHALLENGES_MAX: u32 = 32;
 /// How often a member's departure is sent, by about [`SENDERS`] members each time.
 const SENDS: u8 = 3;
 /// Members of the cluster that send one each time, on average.
@@ -31,13 +35,42 @@ pub(super) struct Obituary {
 }
 
 impl Swim {
-    /// A member was erased by a prune.
+    /// Refuses news from before a member's departure, and sends the departure to the member. A member that was
+    /// started again does not know its former incarnation: on the departure it refutes with a newer one.
+    pub(super) fn send_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
+        scope.stats.count_drop(DropReason::Departed);
+        if !self.may_challenge() {
+            return;
+        }
+        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
+        let dead = Dead { incarnation, node: alive.node, from: alive.node };
+        scope.send_bare(socket_addr_of(alive), |out| dead.encode(out));
+    }
+
+    /// Counts a departure that is sent to its member. False if there were too many since the last probe.
+    fn may_challenge(&mut self) -> bool {
+        let may = self.challenges < CHALLENGES_MAX;
+        self.challenges += u32::from(may);
+        may
+    }
+
+    /// For simulations: whether this node breaks the rule of tombstones.
+    pub(super) fn revives_the_departed(&self) -> bool {
+        #[cfg(feature = "sim")]
+        let revives = self.canary == crate::canary::Canary::RevivesTheDeparted;
+        #[cfg(not(feature = "sim"))]
+        let revives = false;
+        revives
+    }
+
+    /// A member was erased by a prune, or is said to have left.
     pub(crate) fn bury(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         if self.leaving {
             return;
         }
         self.send_by_chance(scope, member);
-        if self.obituaries.len() < WAITING_MAX {
+        let waits = self.obituaries.iter().any(|obituary| obituary.member == member);
+        if !waits && self.obituaries.len() < WAITING_MAX {
             self.obituaries.push(Obituary { member, sends: SENDS - 1 });
         }
     }
@@ -53,11 +86,23 @@ impl Swim {
         }
     }
 
-    /// A ping names its sender. If it was erased here, it is sent its departure.
-    pub(super) fn challenge(&mut self, scope: &mut Scope<'_>, name: &str) {
-        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, name) else { return };
-        if known.status == MemberStatus::None && matches!(known.swim, SwimState::Absent | SwimState::Left) {
-            self.send_obituary(scope, member);
+    /// A ping names its sender. If it left or was erased here, it is sent its departure; if another address has its
+    /// name, that is what it is sent.
+    pub(super) fn challenge(&mut self, scope: &mut Scope<'_>, ping: &Ping<'_>, from: SocketAddr) {
+        let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, ping.source_node) else { return };
+        let has_departed = matches!(known.status, MemberStatus::None | MemberStatus::Left);
+        if has_departed && matches!(known.swim, SwimState::Absent | SwimState::Left) {
+            return self.send_obituary(scope, member);
+        }
+        let there = ip_from_bytes(&ping.source_addr).map(|ip| SocketAddr::new(ip, ping.source_port));
+        let fact = scope.ctx.roster.fact(known.fact);
+        if member != scope.me
+            && there.is_some_and(|there| there != fact.socket_addr())
+            && self.may_challenge()
+        {
+            let mut message = Vec::new();
+            fact.alive(ping.source_node).encode(&mut message);
+            scope.send_bare(from, |out| out.extend_from_slice(&message));
         }
     }
 
@@ -69,7 +114,7 @@ impl Swim {
         }
     }
 
-    fn send_obituary(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+    pub(super) fn send_obituary(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let Some(known) = scope.view.get(member) else { return };
         let is_back = matches!(known.swim, SwimState::Alive | SwimState::Suspect);
         if is_back || !self.may_challenge() {
@@ -79,6 +124,17 @@ impl Swim {
         let (to, incarnation): (SocketAddr, _) = (fact.socket_addr(), fact.incarnation);
         let name = scope.ctx.roster.name(member).to_owned();
         let dead = Dead { incarnation, node: &name, from: &name };
-        scope.send_message(to, |out| dead.encode(out));
+        scope.send_bare(to, |out| dead.encode(out));
     }
+}
+
+/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
+/// Under another address it is a new member.
+pub(super) fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
+    let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
+    let fact = scope.ctx.roster.fact(known.fact);
+    known.swim == SwimState::Absent
+        && departed
+        && alive.incarnation <= fact.incarnation
+        && fact.socket_addr() == socket_addr_of(alive)
 }

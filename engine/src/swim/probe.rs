@@ -227,8 +227,11 @@ impl Swim {
         if !ping.node.is_empty() && ping.node != scope.config.node_name {
             return scope.drop_input(DropReason::WrongNodeName, Some(from));
         }
+        if self.has_left || self.former.is_own_ping(ping.seq) {
+            return;
+        }
         if !ping.source_node.is_empty() {
-            self.challenge(scope, ping.source_node);
+            self.challenge(scope, ping, from);
         }
         let to = reply_address(scope, ping.source_node, (&ping.source_addr, ping.source_port), from);
         let payload = scope.take_ack_payload();
@@ -304,7 +307,7 @@ impl Swim {
                 report_round_trip(scope, member, round_trip, &ack.payload);
             }
             scope.defer(Deferred::Compared(Compared { member, asked, extension: ack.extension }));
-        } else {
+        } else if !self.answers_claim(scope, ack.seq) && !self.answers_inquest(scope, ack.seq) {
             // Late acks are normal; they are counted and not logged.
             scope.stats.count_drop(DropReason::UnknownSeq);
         }
@@ -405,7 +408,7 @@ impl Swim {
     }
 
     /// A sequence number that nobody can guess and that no relay uses: an ack proves that its sender got the ping.
-    fn fresh_seq(&self, scope: &mut Scope<'_>) -> SeqNo {
+    pub(super) fn fresh_seq(&self, scope: &mut Scope<'_>) -> SeqNo {
         loop {
             let [a, b, c, d, ..] = scope.ctx.nonces.take();
             let seq = SeqNo(u32::from_le_bytes([a, b, c, d]));
@@ -443,6 +446,12 @@ fn own_ping<'a>(config: &'a Config, extension: Option<Extension>, node: &'a str,
 fn send_ping(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
     let ping = own_ping(scope.config, scope.extension(), node, seq);
     scope.send_message(to, |out| ping.encode(out));
+}
+
+/// Pings an address under a name which may be another one's.
+pub(super) fn ask_for_name(scope: &mut Scope<'_>, to: SocketAddr, node: &str, seq: SeqNo) {
+    let ping = own_ping(scope.config, None, node, seq);
+    scope.send_bare(to, |out| ping.encode(out));
 }
 
 fn send_indirect_ping(

@@ -12,15 +12,14 @@ use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::swim::Swim;
+use crate::swim::claims::socket_addr_of;
+use crate::swim::obituary::is_older_than_tombstone;
 use crate::swim::probe::is_late;
 use crate::swim::suspicion::Suspicion;
 use crate::timers::{TimerKey, TimerKind};
-use crate::view::{Known, MemberStatus, SwimState};
+use crate::view::{Known, SwimState};
 use crate::wire::limits::META_BYTES_MAX;
 use crate::wire::{Alive, Dead, DecodeError, Incarnation, Suspect, Versions, encode_tags};
-
-/// Tombstones sent between two probes: a stale list of thousands must not become thousands of datagrams.
-const CHALLENGES_MAX: u32 = 32;
 
 impl Swim {
     /// Enters this node into its own view: alive, incarnation 1.
@@ -99,6 +98,14 @@ impl Swim {
         {
             return self.send_tombstone(scope, known, &alive);
         }
+        if let Some((member, known)) = listed
+            && scope.ctx.roster.fact(known.fact).socket_addr() != socket_addr_of(&alive)
+        {
+            if is_me {
+                return self.on_rival(scope, &alive, source, false, from);
+            }
+            return self.on_claim(scope, (member, known), &alive, source, from);
+        }
         let Some((member, known)) = listed.filter(|(_, known)| known.swim != SwimState::Absent) else {
             if alive.incarnation > Incarnation(0) {
                 let heard_of = matches!(source, Source::Gossip | Source::Exchange | Source::Reconciled);
@@ -114,18 +121,11 @@ impl Swim {
             return;
         };
         let fact = scope.ctx.roster.fact(known.fact);
-        let moved = fact.addr() != &*alive.addr || fact.port != alive.port;
-        if moved && known.swim != SwimState::Left {
-            if fact.socket_addr() == SocketAddr::new(address_of(&alive), alive.port) {
-                // The same address in 4 and in 16 bytes (PROTOCOL 2.9) is no conflict. A newer incarnation's
-                // form replaces the stored one, because its member has restarted and Serf compares bytes.
-                // Otherwise what is stored stays, so that Serf sees no change.
-                if alive.incarnation <= fact.incarnation {
-                    alive.addr = fact.addr().to_vec().into();
-                }
-            } else {
-                return self.conflict(scope, member, &alive, from);
-            }
+        // The same address in 4 and in 16 bytes (PROTOCOL 2.9) is no conflict. A newer incarnation's form replaces the
+        // stored one, because its member has restarted and Serf compares bytes. Otherwise what is stored stays, so
+        // that Serf sees no change.
+        if fact.addr() != &*alive.addr && alive.incarnation <= fact.incarnation {
+            alive.addr = fact.addr().to_vec().into();
         }
         let incarnation = fact.incarnation;
         let meta_changed = fact.meta() != &*alive.meta;
@@ -138,11 +138,11 @@ impl Swim {
             }
             return;
         }
-        let took_new_address = moved && known.swim == SwimState::Left;
+        let is_news = alive.incarnation > incarnation;
         #[cfg(feature = "sim")]
-        let took_new_address = took_new_address
-            || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
-        if alive.incarnation <= incarnation && !took_new_address {
+        let is_news =
+            is_news || self.canary == crate::canary::Canary::RevivesTheDead && known.swim == SwimState::Dead;
+        if !is_news {
             if alive.incarnation == incarnation && known.swim == SwimState::Alive {
                 repeated(scope, member, source);
             }
@@ -227,6 +227,9 @@ impl Swim {
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
         scope.view.set_swim(&scope.ctx.roster, member, state, scope.ctx.now);
         self.pass_on(scope, member, dead.from, source);
+        if state == SwimState::Left && source != Source::Own {
+            self.bury(scope, member);
+        }
         scope.defer(Deferred::Change(Change::Gone(member)));
     }
 
@@ -273,34 +276,6 @@ impl Swim {
             scope.dissemination.forget_member(scope.ctx, member);
             scope.view.set_swim(&scope.ctx.roster, member, SwimState::Absent, scope.ctx.now);
         }
-    }
-
-    /// Refuses news from before a member's departure, and sends the departure to the member. A member that was
-    /// started again does not know its former incarnation: on the departure it refutes with a newer one.
-    fn send_tombstone(&mut self, scope: &mut Scope<'_>, known: Known, alive: &Alive<'_>) {
-        scope.stats.count_drop(DropReason::Departed);
-        if !self.may_challenge() {
-            return;
-        }
-        let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
-        let dead = Dead { incarnation, node: alive.node, from: alive.node };
-        scope.send_message(SocketAddr::new(address_of(alive), alive.port), |out| dead.encode(out));
-    }
-
-    /// Counts a departure that is sent to its member. False if there were too many since the last probe.
-    pub(super) fn may_challenge(&mut self) -> bool {
-        let may = self.challenges < CHALLENGES_MAX;
-        self.challenges += u32::from(may);
-        may
-    }
-
-    /// For simulations: whether this node breaks the rule of tombstones.
-    fn revives_the_departed(&self) -> bool {
-        #[cfg(feature = "sim")]
-        let revives = self.canary == crate::canary::Canary::RevivesTheDeparted;
-        #[cfg(not(feature = "sim"))]
-        let revives = false;
-        revives
     }
 
     fn announce_self(&mut self, scope: &mut Scope<'_>, incarnation: Incarnation, meta: &[u8]) {
@@ -386,7 +361,7 @@ impl Swim {
         member
     }
 
-    fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
+    pub(super) fn pass_on(&mut self, scope: &mut Scope<'_>, member: MemberIndex, from: &str, source: Source) {
         let from = scope.ctx.roster.intern_name(from);
         scope.broadcast_member(member, from, source);
         scope.ctx.roster.release_name(from);
@@ -413,7 +388,7 @@ impl Swim {
         self.pass_on(scope, member, suspect.from, source);
     }
 
-    fn end_suspicion(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+    pub(super) fn end_suspicion(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         if let Some(suspicion) = self.suspicions.remove(&member) {
             for &accuser in suspicion.accusers() {
                 scope.ctx.roster.release_name(accuser);
@@ -421,30 +396,16 @@ impl Swim {
         }
     }
 
-    fn take_incarnation(&mut self, scope: &mut Scope<'_>, member: MemberIndex, incarnation: Incarnation) {
+    pub(super) fn take_incarnation(
+        &mut self,
+        scope: &mut Scope<'_>,
+        member: MemberIndex,
+        incarnation: Incarnation,
+    ) {
         let Some(known) = scope.view.get(member) else { return };
         if scope.ctx.roster.fact(known.fact).incarnation != incarnation {
             let fact = scope.ctx.roster.intern_with_incarnation(known.fact, incarnation);
             scope.view.set_fact(&mut scope.ctx.roster, fact);
-        }
-    }
-
-    fn conflict(
-        &mut self,
-        scope: &mut Scope<'_>,
-        member: MemberIndex,
-        alive: &Alive<'_>,
-        from: Option<SocketAddr>,
-    ) {
-        let addr = SocketAddr::new(address_of(alive), alive.port);
-        let mine = scope.view.socket_addr(&scope.ctx.roster, member).unwrap_or(addr);
-        scope.notice(Notice::AddressConflict { name: alive.node.to_owned(), mine, theirs: addr });
-        scope.drop_input(DropReason::AddressConflict, from);
-        scope.defer(Deferred::Change(Change::Conflict(member)));
-        let Scope { ctx, view, delegate, .. } = scope;
-        if let (Some(delegate), Some(fact)) = (delegate, view.fact(&ctx.roster, member)) {
-            let known = fact.alive(ctx.roster.name(member));
-            delegate.on_conflict(&Announcement::from(&known), &Announcement::from(alive));
         }
     }
 }
@@ -456,18 +417,7 @@ fn repeated(scope: &mut Scope<'_>, member: MemberIndex, source: Source) {
     }
 }
 
-/// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.
-/// Under another address it is a new member.
-fn is_older_than_tombstone(scope: &Scope<'_>, known: Known, alive: &Alive<'_>) -> bool {
-    let departed = matches!(known.status, MemberStatus::Left | MemberStatus::None);
-    let fact = scope.ctx.roster.fact(known.fact);
-    known.swim == SwimState::Absent
-        && departed
-        && alive.incarnation <= fact.incarnation
-        && fact.socket_addr() == SocketAddr::new(address_of(alive), alive.port)
-}
-
-fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {
+pub(super) fn address_of(alive: &Alive<'_>) -> std::net::IpAddr {
     crate::wire::ip_from_bytes(&alive.addr).unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]))
 }
 

@@ -115,17 +115,15 @@ fn among_classic_nodes_every_event_reaches_everybody_once() {
 }
 
 #[test]
-fn a_hundred_events_a_second_reach_everybody() {
+fn a_hundred_events_a_second_reach_everybody_once_whatever_forwarding_and_repair_miss() {
     let mut world = settled(5, 0.1, 60, eager);
-    for place in 0..300 {
+    for place in 0..1_200 {
         send(&mut world, NodeId(place % 60), place);
         world.run(10 * MILLISECOND);
     }
     world.run(5 * SECOND);
     let heard = deliveries(&world);
-    assert!(heard.values().all(|&count| count <= 300), "{heard:?}");
-    // Gossip alone, whatever the policy, misses a node now and then: at 12 copies and 10 % loss one in 50,000.
-    assert!(heard.values().sum::<usize>() >= 60 * 300 - 2, "{heard:?}");
+    assert!(heard.values().all(|&count| count == 1_200), "{heard:?}");
 }
 
 #[test]
