@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod doctor;
 mod files;
 mod handlers;
 mod joins;
@@ -22,3 +23,4 @@ mod stalls;
 mod start;
 mod systemd;
 mod telemetry;
+mod top;

@@ -19,8 +19,10 @@ use crate::agent::{Config, GOSSIP_PORT_DEFAULT};
 
 /// How long the member may take for each step.
 const WITHIN: Duration = Duration::from_secs(3);
-/// Pings of each size; one may be lost.
-const PINGS: u32 = 3;
+/// Pings of each size; some may be lost.
+const PINGS: u32 = 5;
+/// How long each may take until the next one is sent.
+const PING_WITHIN: Duration = Duration::from_secs(1);
 /// The longest datagram of gossip.
 const LONG_BYTES: usize = 1400;
 
@@ -179,7 +181,7 @@ fn ping(target: SocketAddr, name: &str, envelope: &Envelope, free: Option<Socket
     let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
     let from = free.filter(|free| free.is_ipv4() == target.is_ipv4()).unwrap_or(SocketAddr::new(any, 0));
     let asked = UdpSocket::bind(from).and_then(|socket| {
-        socket.set_read_timeout(Some(WITHIN / PINGS))?;
+        socket.set_read_timeout(Some(PING_WITHIN))?;
         Ok(socket)
     });
     let socket = match asked {
@@ -217,9 +219,10 @@ fn answered(
     envelope: &Envelope,
     bytes: usize,
 ) -> Result<bool, String> {
+    let random = nonce()?;
+    // One number for all: an ack that comes late counts.
+    let seq = SeqNo(u32::from_le_bytes([random[0], random[1], random[2], random[3]]));
     for _ in 0..PINGS {
-        let random = nonce()?;
-        let seq = SeqNo(u32::from_le_bytes([random[0], random[1], random[2], random[3]]));
         let mut assembler = Assembler::default();
         assembler.begin(LONG_BYTES - envelope.overhead());
         assembler.push(|out| Ping { seq, node: name, ..Ping::default() }.encode(out));

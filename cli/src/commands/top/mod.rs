@@ -63,18 +63,23 @@ fn run(arguments: &[Argument]) -> Result<ExitCode, Failure> {
 
 /// Draws until the user ends it.
 fn watch(terminal: &mut ratatui::DefaultTerminal, feed: &Feed) -> std::io::Result<()> {
-    let mut model = Model::default();
+    let (mut model, mut changed) = (Model::default(), true);
     loop {
         for news in feed.news() {
             model.take(news);
+            changed = true;
         }
-        terminal.draw(|frame| view::draw(frame, &model))?;
-        if event::poll(TURN)?
-            && let Event::Key(key) = event::read()?
-            && key.kind != KeyEventKind::Release
-            && !press(&mut model, key)
-        {
-            return Ok(());
+        if std::mem::take(&mut changed) {
+            terminal.draw(|frame| view::draw(frame, &model))?;
+        }
+        if event::poll(TURN)? {
+            changed = true;
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+                && !press(&mut model, key)
+            {
+                return Ok(());
+            }
         }
     }
 }
