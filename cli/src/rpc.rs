@@ -32,7 +32,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const DONE_WITHIN: Duration = Duration::from_secs(300);
 
 /// The RPC address and token of an agent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     addr: String,
     auth: String,

@@ -15,6 +15,7 @@ use thane_engine::event::Event;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
 
+use super::handlers::HandlerCounts;
 use super::identity::{SelfIdentity, write_tags};
 use super::level::Level;
 use super::log::Log;
@@ -40,6 +41,8 @@ pub(crate) struct Backend {
     pub(crate) rpc: RpcCounters,
     /// The brake on clients that guess the token, of both ports.
     pub(crate) guesses: Rc<Guesses>,
+    /// What was counted of scripts.
+    pub(crate) handler_counts: Rc<HandlerCounts>,
     /// What the HTTP port counts; `None` while it is off.
     pub(crate) http: Option<HttpCounters>,
     /// Whether the joins of the start have succeeded.
@@ -235,6 +238,6 @@ impl Backend {
         let udp = self.handle.udp_counters().await?;
         let SelfIdentity { name, tags } = &*self.identity;
         let numbers = Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver);
-        Ok(numbers.with_rpc(&self.rpc).with_http(self.http.as_ref()))
+        Ok(numbers.with_handlers(&self.handler_counts).with_rpc(&self.rpc).with_http(self.http.as_ref()))
     }
 }

@@ -77,7 +77,7 @@ mod tests {
     use thane_engine::wire::LamportTime;
     use tokio::sync::mpsc;
 
-    use super::super::handlers::{EventHandler, Responder};
+    use super::super::handlers::{EventHandler, HandlerOptions, Responder};
     use super::super::identity::SelfIdentity;
     use super::*;
 
@@ -95,7 +95,8 @@ mod tests {
         let log = Log::new(Level::Err);
         let identity = Rc::new(SelfIdentity { name: "n".to_owned(), tags: RefCell::default() });
         let list = EventHandler::parse("user:a=true").unwrap();
-        let (handlers, _handler_loop) = Handlers::new(list, identity, NoResponder, log.clone());
+        let (handlers, _handler_loop) =
+            Handlers::new(list, HandlerOptions::default(), identity, NoResponder, log.clone());
         let (streams, mut stream) = broadcast::channel(8);
         let (outlet_in, outlet) = mpsc::channel(8);
         let user = |name: &str| Event::User {

@@ -1,24 +1,70 @@
-//! Event handlers: scripts that are run for events, one after the other.
+//! Event handlers: scripts that are run for events. By default one after the other; with a concurrency, different
+//! handlers run at the same time, each with one event after the other.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thane_engine::event::Event;
+use thane_engine::stats::Durations;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::filter::EventFilter;
 use super::identity::SelfIdentity;
 use super::level::Level;
 use super::log::Log;
-use super::script;
+use super::script::{self, Limits};
 
 /// A script that runs longer is logged once.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// Events queued for slow handlers; further ones are dropped with a warning, because the engine must not wait for a
 /// script.
 const EVENTS_WAITING_MAX: usize = 1024;
+/// With a concurrency, events queued for one handler while others run.
+const OF_HANDLER_MAX: usize = 256;
+
+/// How scripts are run.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HandlerOptions {
+    /// Scripts that run at the same time, at least 1.
+    pub(crate) concurrency: usize,
+    /// What one of them may take.
+    pub(crate) limits: Limits,
+}
+
+impl Default for HandlerOptions {
+    fn default() -> HandlerOptions {
+        HandlerOptions { concurrency: 1, limits: Limits::default() }
+    }
+}
+
+/// What was counted of scripts.
+#[derive(Debug, Default)]
+pub(crate) struct HandlerCounts {
+    /// Scripts that were started.
+    pub(crate) runs: Cell<u64>,
+    /// Those that failed, or could not be started.
+    pub(crate) failures: Cell<u64>,
+    /// Those that were killed because they took too long.
+    pub(crate) timeouts: Cell<u64>,
+    /// Events that found a queue full.
+    pub(crate) dropped: Cell<u64>,
+    /// Events that wait now.
+    pub(crate) waiting: Cell<u64>,
+    /// Time from an event to the start of each of its scripts.
+    pub(crate) waited: RefCell<Durations>,
+    /// How long scripts took.
+    pub(crate) took: RefCell<Durations>,
+    /// The process ids of the scripts that run.
+    pub(crate) running: RefCell<BTreeSet<u32>>,
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
 
 /// A script and the events that it is run for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,47 +106,74 @@ pub(crate) trait Responder {
 pub(crate) struct Handlers(Rc<Shared>);
 
 struct Shared {
-    list: RefCell<Rc<Vec<EventHandler>>>,
-    queue: mpsc::Sender<Arc<Event>>,
+    list: RefCell<Rc<Vec<Rc<EventHandler>>>>,
+    queue: mpsc::Sender<(Instant, Arc<Event>)>,
     lagging: Cell<bool>,
-    /// The process id of the script that runs.
-    running: Cell<Option<u32>>,
+    counts: Rc<HandlerCounts>,
     log: Log,
 }
 
 /// Runs the scripts of the events that [`Handlers`] queues.
 pub(crate) struct HandlerLoop<R> {
     handlers: Handlers,
-    events: mpsc::Receiver<Arc<Event>>,
+    events: mpsc::Receiver<(Instant, Arc<Event>)>,
+    concurrency: usize,
+    runner: Rc<Runner<R>>,
+}
+
+/// A script that is to be run.
+struct Job {
+    handler: Rc<EventHandler>,
+    since: Instant,
+    event: Arc<Event>,
+}
+
+/// What a run needs.
+struct Runner<R> {
     identity: Rc<SelfIdentity>,
     responder: R,
+    limits: Limits,
+    counts: Rc<HandlerCounts>,
+    log: Log,
+}
+
+fn shared(list: Vec<EventHandler>) -> Rc<Vec<Rc<EventHandler>>> {
+    Rc::new(list.into_iter().map(Rc::new).collect())
 }
 
 impl Handlers {
     /// The queue and the loop that runs the scripts. Spawn [`HandlerLoop::run`].
-    pub(crate) fn new<R: Responder>(
+    pub(crate) fn new<R: Responder + 'static>(
         list: Vec<EventHandler>,
+        options: HandlerOptions,
         identity: Rc<SelfIdentity>,
         responder: R,
         log: Log,
     ) -> (Handlers, HandlerLoop<R>) {
         let (queue, events) = mpsc::channel(EVENTS_WAITING_MAX);
-        let list = RefCell::new(Rc::new(list));
-        let shared = Shared { list, queue, lagging: Cell::new(false), running: Cell::new(None), log };
-        let handlers = Handlers(Rc::new(shared));
-        let handler_loop = HandlerLoop { handlers: handlers.clone(), events, identity, responder };
+        let (list, counts) = (RefCell::new(shared(list)), Rc::new(HandlerCounts::default()));
+        let runner =
+            Runner { identity, responder, limits: options.limits, counts: counts.clone(), log: log.clone() };
+        let handlers = Handlers(Rc::new(Shared { list, queue, lagging: Cell::new(false), counts, log }));
+        let (concurrency, runner) = (options.concurrency.max(1), Rc::new(runner));
+        let handler_loop = HandlerLoop { handlers: handlers.clone(), events, concurrency, runner };
         (handlers, handler_loop)
     }
 
     /// Replaces the list of handlers, from the next event on.
     pub(crate) fn replace(&self, list: Vec<EventHandler>) {
-        *self.0.list.borrow_mut() = Rc::new(list);
+        *self.0.list.borrow_mut() = shared(list);
     }
 
-    /// Whether that process is the script that runs.
+    /// What was counted.
+    pub(crate) fn counts(&self) -> Rc<HandlerCounts> {
+        self.0.counts.clone()
+    }
+
+    /// Whether that process is a script that runs.
     #[cfg(unix)]
     pub(crate) fn is_running(&self, process: u32) -> bool {
-        self.0.running.get() == Some(process)
+        self.0.counts.running.borrow().contains(&process)
     }
 
     /// Queues an event. Never waits: an event is dropped if the queue is full; the first of them gives a warning.
@@ -108,34 +181,88 @@ impl Handlers {
         if self.0.list.borrow().is_empty() {
             return;
         }
-        let full = self.0.queue.try_send(event.clone()).is_err();
-        if full && !self.0.lagging.replace(true) {
-            let text = format!(
-                "Event handlers are slow: {EVENTS_WAITING_MAX} events are queued, dropping further ones"
-            );
-            self.0.log.add(Level::Warn, "agent", text);
-        } else if !full {
-            self.0.lagging.set(false);
+        let queued = self.0.queue.try_send((Instant::now(), event.clone()));
+        self.0.note(queued.is_ok(), EVENTS_WAITING_MAX);
+    }
+}
+
+impl Shared {
+    /// Counts an event that was queued or dropped; the first of several that are dropped gives a warning.
+    fn note(&self, queued: bool, most: usize) {
+        if queued {
+            self.lagging.set(false);
+            return self.counts.waiting.set(self.counts.waiting.get() + 1);
+        }
+        count(&self.counts.dropped);
+        if !self.lagging.replace(true) {
+            let text = format!("Event handlers are slow: {most} events are queued, dropping further ones");
+            self.log.add(Level::Warn, "agent", text);
         }
     }
 }
 
-impl<R: Responder> HandlerLoop<R> {
-    /// Runs the scripts of each event in configured order, one after the other, until the agent ends.
+impl<R: Responder + 'static> HandlerLoop<R> {
+    /// Runs the scripts of each event in configured order until the agent ends.
     pub(crate) async fn run(mut self) {
-        while let Some(event) = self.events.recv().await {
-            let list = self.handlers.0.list.borrow().clone();
-            for handler in list.iter().filter(|handler| handler.filter.matches(&event)) {
-                if let Err(error) = self.invoke(&handler.script, &event).await {
-                    let text = format!("Error invoking script '{}': {error}", handler.script);
-                    self.handlers.0.log.add(Level::Err, "agent", text);
+        let mut waiting: VecDeque<Job> = VecDeque::new();
+        let mut tasks = JoinSet::new();
+        let mut busy: Vec<Rc<EventHandler>> = Vec::new();
+        loop {
+            while tasks.len() < self.concurrency
+                && let Some(place) = waiting.iter().position(|job| !busy.contains(&job.handler))
+                && let Some(job) = waiting.remove(place)
+            {
+                let (handler, runner) = (job.handler.clone(), self.runner.clone());
+                busy.push(handler.clone());
+                tasks.spawn_local(async move {
+                    runner.run(job).await;
+                    handler
+                });
+            }
+            // One after the other, an event waits in the queue until all scripts of the one before it have ended.
+            let more = self.concurrency > 1 || (waiting.is_empty() && tasks.is_empty());
+            tokio::select! {
+                Some((since, event)) = self.events.recv(), if more => self.plan(since, &event, &mut waiting),
+                Some(Ok(ended)) = tasks.join_next() => {
+                    busy.iter().position(|handler| *handler == ended).map(|place| busy.swap_remove(place));
                 }
             }
         }
     }
 
+    /// Queues the scripts of an event. A handler that is far behind loses it; others do not.
+    fn plan(&self, since: Instant, event: &Arc<Event>, waiting: &mut VecDeque<Job>) {
+        let shared = &*self.handlers.0;
+        shared.counts.waiting.set(shared.counts.waiting.get().saturating_sub(1));
+        let list = shared.list.borrow().clone();
+        for handler in list.iter().filter(|handler| handler.filter.matches(event)) {
+            let room = waiting.iter().filter(|job| job.handler == *handler).count() < OF_HANDLER_MAX;
+            shared.note(room, OF_HANDLER_MAX);
+            if room {
+                waiting.push_back(Job { handler: handler.clone(), since, event: event.clone() });
+            }
+        }
+    }
+}
+
+impl<R: Responder> Runner<R> {
+    async fn run(&self, Job { handler, since, event }: Job) {
+        let counts = &*self.counts;
+        counts.waiting.set(counts.waiting.get().saturating_sub(1));
+        counts.waited.borrow_mut().add(since.elapsed());
+        count(&counts.runs);
+        let begun = Instant::now();
+        let invoked = self.invoke(&handler.script, &event).await;
+        counts.took.borrow_mut().add(begun.elapsed());
+        if let Err(error) = invoked {
+            count(&counts.failures);
+            let text = format!("Error invoking script '{}': {error}", handler.script);
+            self.log.add(Level::Err, "agent", text);
+        }
+    }
+
     async fn invoke(&self, command: &str, event: &Event) -> Result<(), String> {
-        let Shared { log, running, .. } = &*self.handlers.0;
+        let Runner { log, counts, .. } = self;
         let slow = async {
             tokio::time::sleep(SLOW_AFTER).await;
             let text = format!("Script '{command}' slow, execution exceeding {}s", SLOW_AFTER.as_secs());
@@ -143,7 +270,7 @@ impl<R: Responder> HandlerLoop<R> {
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
-            outcome = script::run(command, event, &self.identity, running) => outcome,
+            outcome = script::run(command, event, &self.identity, &self.limits, &counts.running) => outcome,
             () = slow => unreachable!("the slow warning never ends"),
         };
         let outcome = outcome.map_err(|error| error.to_string())?;
@@ -153,6 +280,9 @@ impl<R: Responder> HandlerLoop<R> {
             String::from_utf8_lossy(&outcome.output)
         );
         log.add(Level::Debug, "agent", text);
+        if outcome.timed_out {
+            count(&counts.timeouts);
+        }
         if outcome.held_open {
             let text = format!(
                 "Script '{command}' left a process behind that keeps its output open, closed it after {}s",
@@ -224,13 +354,23 @@ mod tests {
 
     /// Runs the handlers over the events; returns the answers and the log.
     fn run(specs: &[&str], events: Vec<Event>) -> (Vec<(QueryToken, Bytes)>, Vec<String>) {
+        let (answers, lines, _) = run_with(HandlerOptions::default(), specs, events);
+        (answers, lines)
+    }
+
+    /// The same with options, and what was counted.
+    fn run_with(
+        options: HandlerOptions,
+        specs: &[&str],
+        events: Vec<Event>,
+    ) -> (Vec<(QueryToken, Bytes)>, Vec<String>, Rc<HandlerCounts>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let log = Log::new(Level::Err);
         let answers = Answers::default();
         // The last event's handler fails, which the log shows once everything before it has run.
         let specs = specs.iter().copied().chain(["user:last=exit 77"]);
         let list = specs.flat_map(|spec| EventHandler::parse(spec).unwrap()).collect();
-        let (handlers, handler_loop) = Handlers::new(list, identity(), answers.clone(), log.clone());
+        let (handlers, handler_loop) = Handlers::new(list, options, identity(), answers.clone(), log.clone());
         let last = Event::User {
             ltime: LamportTime(1),
             name: "last".to_owned(),
@@ -254,7 +394,7 @@ mod tests {
             task.abort();
         });
         let lines = log.subscribe("t", Level::Trace).backlog.iter().map(|line| line.text.clone()).collect();
-        (answers.0.borrow().clone(), lines)
+        (answers.0.borrow().clone(), lines, handlers.counts())
     }
 
     #[test]
@@ -316,5 +456,46 @@ mod tests {
         let (_, log) = run(&["user:deploy=sleep 1.3"], vec![user("")]);
         let slow = log.iter().filter(|line| line.contains("Script 'sleep 1.3' slow, execution exceeding 1s"));
         assert_eq!(slow.count(), 1);
+    }
+
+    #[test]
+    fn a_stuck_handler_holds_up_no_other_and_each_sees_its_events_in_order() {
+        let options = HandlerOptions { concurrency: 2, ..HandlerOptions::default() };
+        let scripts = ["user:deploy=sleep 300", "query=sleep 0.0$((RANDOM % 9)); echo $SERF_QUERY_LTIME"];
+        let events = (0..5).flat_map(|n| [user(""), query(n)]).collect();
+        let (answers, _, counts) = run_with(options, &scripts, events);
+        let order: Vec<u64> = answers.iter().map(|(token, _)| token.0).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+        assert_eq!((counts.runs.get(), counts.waiting.get()), (7, 4), "four more wait for the stuck one");
+        assert_eq!(counts.failures.get(), 1, "the last one's");
+    }
+
+    #[test]
+    fn a_script_that_takes_too_long_is_killed_with_its_children() {
+        let limits = Limits { time: Some(Duration::from_millis(300)), ..Limits::default() };
+        let options = HandlerOptions { limits, ..HandlerOptions::default() };
+        let scripts = ["user:deploy=trap '' TERM; sleep 300 & echo $!; wait; sleep 300", "query=echo here"];
+        let (answers, log, counts) = run_with(options, &scripts, vec![user(""), query(1)]);
+        assert_eq!(answers.len(), 1);
+        assert_eq!((counts.timeouts.get(), counts.failures.get(), counts.runs.get()), (1, 2, 3));
+        let line = log.iter().find(|line| line.contains("killed after 300ms")).unwrap();
+        assert!(line.contains("Error invoking script 'trap"), "{line}");
+        let output = log.iter().find_map(|line| line.split_once("script output: ")).unwrap();
+        // Where nobody reaps it, a zombie is left.
+        let child = std::fs::read_to_string(format!("/proc/{}/stat", output.1.trim())).unwrap_or_default();
+        assert!(child.is_empty() || child.contains(") Z "), "{output:?} lives: {child}");
+    }
+
+    #[test]
+    fn events_that_find_a_queue_full_are_counted() {
+        let log = Log::new(Level::Err);
+        let list = EventHandler::parse("user=true").unwrap();
+        let options = HandlerOptions::default();
+        let (handlers, _loop) = Handlers::new(list, options, identity(), Answers::default(), log);
+        for _ in 0..EVENTS_WAITING_MAX + 3 {
+            handlers.offer(&Arc::new(user("")));
+        }
+        let counts = handlers.counts();
+        assert_eq!((counts.dropped.get(), counts.waiting.get()), (3, EVENTS_WAITING_MAX as u64));
     }
 }

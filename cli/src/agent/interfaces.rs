@@ -19,7 +19,7 @@ pub(super) struct InterfaceAddress {
 
 /// The addresses of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Interfaces {
+pub(crate) struct Interfaces {
     /// All addresses, in the system's order of interfaces.
     pub(super) addresses: Vec<InterfaceAddress>,
     /// The interface of the default route, if there is one (Linux only; elsewhere always `None`).
@@ -31,8 +31,17 @@ impl Interfaces {
     ///
     /// # Errors
     /// The system can't list them.
-    pub(super) fn list() -> io::Result<Interfaces> {
+    pub(crate) fn list() -> io::Result<Interfaces> {
         Ok(Interfaces { addresses: system_addresses()?, default_route: default_route() })
+    }
+
+    /// Name and MTU in bytes of the interface that has an address (Linux only; elsewhere always `None`).
+    pub(crate) fn mtu_of(&self, ip: IpAddr) -> Option<(&str, u32)> {
+        let holds =
+            |address: &&InterfaceAddress| address.ip == ip || (ip.is_loopback() && address.ip.is_loopback());
+        let name = self.addresses.iter().find(holds)?.interface.as_str();
+        let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?;
+        Some((name, mtu.trim().parse().ok()?))
     }
 
     /// The address that a node bound to all addresses announces, by Serf's rules: private addresses of interfaces that

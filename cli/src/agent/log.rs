@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
+use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,8 @@ pub(crate) struct Log(Rc<RefCell<State>>);
 
 struct State {
     level: Level,
+    /// Whether lines are printed as JSON.
+    json: bool,
     /// Lines held back; `None` once the log is open.
     held: Option<Vec<Rc<Line>>>,
     ring: VecDeque<Rc<Line>>,
@@ -55,6 +59,7 @@ pub(crate) struct Line {
     pub(crate) level: Level,
     /// The line, without indent and newline.
     pub(crate) text: String,
+    at: OffsetDateTime,
     /// Where component and text begin in it, after time and level.
     message_at: usize,
 }
@@ -79,6 +84,7 @@ impl Log {
     pub(crate) fn new(level: Level) -> Log {
         Log(Rc::new(RefCell::new(State {
             level,
+            json: false,
             held: Some(Vec::new()),
             ring: VecDeque::new(),
             subscribers: Vec::new(),
@@ -97,7 +103,7 @@ impl Log {
     pub(crate) fn open(&self) {
         let mut state = self.0.borrow_mut();
         for line in state.held.take().into_iter().flatten() {
-            state.print(&line.text);
+            state.print(&line);
         }
         state.flush();
     }
@@ -106,6 +112,11 @@ impl Log {
     #[cfg(unix)]
     pub(crate) fn attach(&self, syslog: Syslog) {
         self.0.borrow_mut().syslog = Some(syslog);
+    }
+
+    /// Prints lines as JSON from now on.
+    pub(crate) fn print_json(&self) {
+        self.0.borrow_mut().json = true;
     }
 
     /// Sets the lowest level of printed lines.
@@ -155,6 +166,27 @@ impl Log {
     }
 }
 
+impl Line {
+    /// An object of JSON in a line of its own. Components have no colon.
+    fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            time: String,
+            level: String,
+            component: &'a str,
+            message: &'a str,
+        }
+        let message = &self.text[self.message_at..];
+        let (component, message) = message.split_once(": ").unwrap_or(("", message));
+        // A time of this era can be written.
+        let time = self.at.format(&Rfc3339).unwrap_or_default();
+        let shown = Shown { time, level: self.level.as_str().to_lowercase(), component, message };
+        let mut text = serde_json::to_string(&shown).expect("its keys are texts");
+        text.push('\n');
+        text
+    }
+}
+
 impl State {
     fn update_clock(&mut self) {
         let now = OffsetDateTime::now_utc();
@@ -190,7 +222,7 @@ impl State {
             line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
         }
         line.truncate(line.trim_end_matches('\n').len());
-        Line { level, text: line, message_at }
+        Line { level, at: self.now, text: line, message_at }
     }
 
     /// Prints a line, keeps it and passes it to the monitors; returns the names of those that begin to lag.
@@ -206,7 +238,7 @@ impl State {
             }
             match &mut self.held {
                 Some(held) => held.push(line.clone()),
-                None => self.print(&line.text),
+                None => self.print(line),
             }
         }
         if self.ring.len() == RING_LINES_MAX {
@@ -237,13 +269,18 @@ impl State {
         lagging
     }
 
-    /// Adds a line to the print buffer, indented as Serf does.
-    fn print(&mut self, text: &str) {
-        for line in text.split('\n') {
-            self.printed.push_str("    ");
-            self.printed.push_str(line);
-            self.printed.push('\n');
+    /// Adds a line to the print buffer.
+    fn print(&mut self, line: &Line) {
+        let text = self.printable(line);
+        self.printed.push_str(&text);
+    }
+
+    /// A line with its end: indented as Serf does, or JSON.
+    fn printable(&self, line: &Line) -> String {
+        if self.json {
+            return line.to_json();
         }
+        line.text.split('\n').map(|part| format!("    {part}\n")).collect()
     }
 
     /// Writes the print buffer to stdout. After lines that nobody read, a line counts them first.
@@ -254,7 +291,7 @@ impl State {
         if self.lost > 0 && STDOUT.has_room() {
             let text = format!("Lost {} lines of the log, because nobody read them", self.lost);
             let line = self.line(Level::Warn, "agent", &text);
-            if STDOUT.print(&format!("    {}\n", line.text)) {
+            if STDOUT.print(&self.printable(&line)) {
                 self.lost = 0;
             }
         }
@@ -281,6 +318,24 @@ mod tests {
             regex::Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[INFO\] agent: Serf agent starting$")
                 .unwrap();
         assert!(pattern.is_match(&line.text), "{}", line.text);
+    }
+
+    #[test]
+    fn a_line_in_json_has_all_its_parts() {
+        let log = Log::new(Level::Err);
+        let mut monitor = log.subscribe("m", Level::Trace);
+        log.add(Level::Warn, "agent.ipc", "a \"b\": c\nd");
+        let line = monitor.live.try_recv().unwrap();
+        let json = line.to_json();
+        assert_eq!(json.matches('\n').count(), 1, "{json}");
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let object = value.as_object().unwrap();
+        assert_eq!(object.keys().collect::<Vec<_>>(), ["time", "level", "component", "message"]);
+        let parts = [&value["level"], &value["component"], &value["message"]];
+        assert_eq!(parts, ["warn", "agent.ipc", "a \"b\": c\nd"]);
+        let time = value["time"].as_str().unwrap();
+        let form = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$";
+        assert!(regex::Regex::new(form).unwrap().is_match(time), "{time}");
     }
 
     #[test]

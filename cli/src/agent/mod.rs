@@ -29,6 +29,10 @@ mod site;
 mod start;
 #[cfg(unix)]
 mod syslog;
+mod systemd;
 mod telemetry;
 
+pub(crate) use address::{Addresses, GOSSIP_PORT_DEFAULT};
+pub(crate) use config::{Config, read_config};
+pub(crate) use interfaces::Interfaces;
 pub(crate) use run::run;

@@ -10,10 +10,11 @@ use thane_engine::io::UdpCounters;
 use thane_engine::ipc::Stats;
 use thane_engine::wire::keyring::BACKEND;
 
+use super::handlers::HandlerCounts;
 use crate::clients::Caps;
 use crate::http::HttpCounters;
 
-/// All numbers of an agent, by section. Sections `io`, `drops`, `caps`, `rpc` and `http` are Thane's, the others are Serf's.
+/// All numbers of an agent, by section. Sections `io`, `drops`, `caps`, `handlers`, `rpc` and `http` are Thane's, the others are Serf's.
 pub(crate) struct Numbers(Vec<Section>);
 
 /// What the RPC port counted.
@@ -63,6 +64,22 @@ impl Numbers {
             Section { name: "drops", values: drops(node) },
             Section { name: "caps", values: caps },
         ])
+    }
+
+    /// The same with what was counted of scripts.
+    pub(crate) fn with_handlers(mut self, of: &HandlerCounts) -> Numbers {
+        let running = of.running.borrow().len();
+        let values = [
+            ("runs", count(of.runs.get())),
+            ("failures", count(of.failures.get())),
+            ("timeouts", count(of.timeouts.get())),
+            ("dropped", count(of.dropped.get())),
+            ("waiting", count(of.waiting.get())),
+            ("running", count(running)),
+        ];
+        let values = values.map(|(name, value)| (name.into(), value)).into();
+        self.0.push(Section { name: "handlers", values });
+        self
     }
 
     /// The same with what the RPC port counted.

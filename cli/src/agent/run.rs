@@ -16,6 +16,7 @@ use super::log::Log;
 use super::printer::{STDERR, STDOUT};
 use super::running::Agent;
 use super::signals::Signal;
+use super::systemd;
 use crate::command::Failure;
 use crate::flags::Argument;
 
@@ -50,6 +51,9 @@ fn configured(arguments: &[Argument]) -> Result<ExitCode, Failure> {
     addresses.note.iter().for_each(heading);
     // The local time zone can only be read while there is one thread.
     let log = Log::new(config.log_level);
+    if config.json_log {
+        log.print_json();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -169,6 +173,7 @@ impl Agent {
     /// Stops the node. Afterwards its sockets are closed and its snapshot is on disk.
     async fn shut_down(&self, left: bool) {
         let (log, handle) = (&self.backend.log, &self.backend.handle);
+        systemd::notify(systemd::STOPPING);
         let close = async {
             log.add(Level::Info, "agent", "requesting serf shutdown");
             if !left {

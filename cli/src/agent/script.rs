@@ -1,7 +1,7 @@
 //! One run of a script for one event: its environment, its input, its output.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,31 @@ use std::time::Duration;
 
 use thane_engine::event::{Event, MemberRef};
 use tokio::io::AsyncWriteExt;
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use super::identity::SelfIdentity;
 
-/// Output of a script that is kept: the last bytes.
-const OUTPUT_BYTES_MAX: usize = 8 * 1024;
+/// What a script may take.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// How long it may run before it is killed, with the processes that it started; `None`: for ever, as in Serf. With
+    /// a limit, a script is a process group of its own.
+    pub(crate) time: Option<Duration>,
+    /// Output that is kept: the last bytes.
+    pub(crate) output_bytes: usize,
+}
+
+impl Default for Limits {
+    /// Serf's.
+    fn default() -> Limits {
+        Limits { time: None, output_bytes: 8 * 1024 }
+    }
+}
+
+/// How long a script that is told to end may take before it is killed.
+#[cfg(unix)]
+const END_WITHIN: Duration = Duration::from_secs(1);
 /// How long output is read after the script has ended. A process that it left behind may hold it open for ever.
 pub(super) const OUTPUT_AFTER_END: Duration = Duration::from_secs(1);
 
@@ -24,12 +43,14 @@ pub(super) struct Outcome {
     pub(super) output: Vec<u8>,
     /// The exit status or signal, unless the script succeeded.
     pub(super) failure: Option<String>,
+    /// It took too long and was killed.
+    pub(super) timed_out: bool,
     /// A process that the script left behind held its output or input open: that was closed.
     pub(super) held_open: bool,
 }
 
 /// Runs a script for an event to its end, and reads its output to the end or for [`OUTPUT_AFTER_END`] more. While it
-/// runs, its process id is in `running`.
+/// runs, its process id is in `running`; the limits are those of [`Limits`].
 ///
 /// # Errors
 /// The shell can't be started, or its output can't be read.
@@ -37,7 +58,8 @@ pub(super) async fn run(
     script: &str,
     event: &Event,
     identity: &SelfIdentity,
-    running: &Cell<Option<u32>>,
+    limits: &Limits,
+    running: &RefCell<BTreeSet<u32>>,
 ) -> io::Result<Outcome> {
     let input = standard_input(event);
     // One pipe for both streams keeps their bytes in the order of arrival.
@@ -48,8 +70,12 @@ pub(super) async fn run(
         .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(writer.try_clone()?)
         .stderr(writer);
+    #[cfg(unix)]
+    if limits.time.is_some() {
+        command.process_group(0);
+    }
     let mut child = command.spawn()?;
-    running.set(child.id());
+    let _running = child.id().map(|id| Running::new(id, running));
     // The command holds the writing end of the pipe, which would keep the output from ending.
     drop(command);
 
@@ -60,16 +86,12 @@ pub(super) async fn run(
             let _ = stdin.write_all(&input).await;
         }
     };
-    let last = LastBytes::default();
+    let last = LastBytes::of(limits.output_bytes);
     let talk = async { tokio::join!(read(reader, last.clone()), feed).0 };
     tokio::pin!(talk);
-    let wait = async {
-        let status = child.wait().await;
-        running.set(None);
-        status
-    };
+    let wait = end_of(&mut child, limits.time);
     tokio::pin!(wait);
-    let (status, talked): (ExitStatus, _) = tokio::select! {
+    let ((status, timed_out), talked): ((ExitStatus, bool), _) = tokio::select! {
         status = &mut wait => (status?, timeout(OUTPUT_AFTER_END, talk).await),
         talked = &mut talk => (wait.await?, Ok(talked)),
     };
@@ -77,7 +99,57 @@ pub(super) async fn run(
     if let Ok(read) = talked {
         read?;
     }
-    Ok(Outcome { output: last.take(), failure: failure(status), held_open })
+    let killed = timed_out.then(|| format!("killed after {:?}", limits.time.unwrap_or_default()));
+    Ok(Outcome { output: last.take(), failure: killed.or_else(|| failure(status)), timed_out, held_open })
+}
+
+/// A process in the list of those that run.
+struct Running<'a>(u32, &'a RefCell<BTreeSet<u32>>);
+
+impl Running<'_> {
+    fn new(id: u32, running: &RefCell<BTreeSet<u32>>) -> Running<'_> {
+        running.borrow_mut().insert(id);
+        Running(id, running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.1.borrow_mut().remove(&self.0);
+    }
+}
+
+/// Waits for the end, and brings it about when the time is over. Returns whether it was.
+async fn end_of(child: &mut Child, limit: Option<Duration>) -> io::Result<(ExitStatus, bool)> {
+    let Some(limit) = limit else { return Ok((child.wait().await?, false)) };
+    match timeout(limit, child.wait()).await {
+        Ok(status) => Ok((status?, false)),
+        Err(_) => Ok((kill(child).await?, true)),
+    }
+}
+
+/// Ends a script and all of its process group, at first gently.
+#[cfg(unix)]
+async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
+    use nix::sys::signal::{Signal, killpg};
+    use nix::unistd::Pid;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    // An error means that the group has ended.
+    let send = |signal| group.map(|group| killpg(group, signal));
+    send(Signal::SIGTERM);
+    let ended = timeout(END_WITHIN, child.wait()).await;
+    // Children may have stayed; the script itself is not reaped yet if it did.
+    send(Signal::SIGKILL);
+    match ended {
+        Ok(status) => status,
+        Err(_) => child.wait().await,
+    }
+}
+
+#[cfg(windows)]
+async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
+    child.kill().await?;
+    child.wait().await
 }
 
 #[cfg(unix)]
@@ -123,15 +195,19 @@ async fn read(mut reader: io::PipeReader, last: LastBytes) -> io::Result<()> {
     tokio::task::spawn_blocking(read_all).await.map_err(io::Error::other)?
 }
 
-/// The last [`OUTPUT_BYTES_MAX`] of what was read. Clones share them.
-#[derive(Clone, Default)]
-struct LastBytes(Arc<Mutex<VecDeque<u8>>>);
+/// The last bytes of what was read, so many at most. Clones share them.
+#[derive(Clone)]
+struct LastBytes(Arc<Mutex<VecDeque<u8>>>, usize);
 
 impl LastBytes {
+    fn of(most: usize) -> LastBytes {
+        LastBytes(Arc::default(), most)
+    }
+
     fn extend(&self, bytes: &[u8]) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.extend(bytes);
-        let surplus = last.len().saturating_sub(OUTPUT_BYTES_MAX);
+        let surplus = last.len().saturating_sub(self.1);
         last.drain(..surplus);
     }
 

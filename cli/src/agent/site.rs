@@ -68,6 +68,21 @@ impl Site for Backend {
         ] {
             out.counter(name, help, counter.get());
         }
+        let of = &self.handler_counts;
+        for (name, help, counter) in [
+            ("thane_handler_runs_total", "Scripts started", &of.runs),
+            ("thane_handler_failures_total", "Scripts that failed", &of.failures),
+            ("thane_handler_timeouts_total", "Scripts killed because they took too long", &of.timeouts),
+            ("thane_handler_dropped_total", "Events that slow scripts lost", &of.dropped),
+        ] {
+            out.counter(name, help, counter.get());
+        }
+        let running = of.running.borrow().len();
+        out.gauge("thane_handlers_running", "Scripts that run", running as f64);
+        out.gauge("thane_handlers_waiting", "Runs of scripts that wait", of.waiting.get() as f64);
+        let help = "Time from an event to the start of its script";
+        out.histogram("thane_handler_wait_seconds", help, &of.waited.borrow());
+        out.histogram("thane_handler_duration_seconds", "How long scripts took", &of.took.borrow());
     }
 
     fn stop(&self) {

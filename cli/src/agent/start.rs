@@ -23,7 +23,7 @@ use super::log::Log;
 use super::running::Agent;
 use super::signals::Signals;
 use super::telemetry::Counters;
-use super::{bind, events, rpc, telemetry};
+use super::{bind, events, rpc, systemd, telemetry};
 use crate::flags::Argument;
 use crate::http;
 
@@ -58,8 +58,13 @@ impl Agent {
         };
 
         let responder = NodeResponder(handle.clone());
-        let (handlers, handler_loop) =
-            Handlers::new(config.handlers.clone(), identity.clone(), responder, log.clone());
+        let (handlers, handler_loop) = Handlers::new(
+            config.handlers.clone(),
+            config.handler_options,
+            identity.clone(),
+            responder,
+            log.clone(),
+        );
         let settings = &config.settings;
         let (statsd, statsite) = (settings.statsd_addr.clone(), settings.statsite_addr.clone());
         let counters = Counters::new(!(statsd.is_empty() && statsite.is_empty()));
@@ -71,6 +76,7 @@ impl Agent {
             counters: counters.clone(),
             rpc: Default::default(),
             guesses: guesses(&log),
+            handler_counts: handlers.counts(),
             http: http_listener.as_ref().map(|_| Default::default()),
             joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
             identity,
@@ -115,6 +121,8 @@ impl Agent {
         gap();
         agent.backend.log.open();
         agent.join_in_background();
+        systemd::notify(systemd::READY);
+        spawn_local(systemd::keep_alive(agent.backend.handle.clone()));
         Ok(agent)
     }
 }

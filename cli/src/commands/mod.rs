@@ -10,6 +10,7 @@ use crate::flags::Argument;
 use crate::output::say_aside;
 
 mod agent;
+mod doctor;
 mod event;
 mod force_leave;
 mod info;
@@ -23,6 +24,7 @@ mod query;
 mod reachability;
 mod rtt;
 mod tags;
+mod top;
 mod version;
 
 /// All commands, sorted by name, as the usage lists them.
@@ -30,6 +32,7 @@ const ALL: &[Command] = &[
     agent::COMMAND,
     crate::decode::COMMAND,
     crate::demo::COMMAND,
+    doctor::COMMAND,
     event::COMMAND,
     force_leave::COMMAND,
     info::COMMAND,
@@ -43,6 +46,7 @@ const ALL: &[Command] = &[
     reachability::COMMAND,
     rtt::COMMAND,
     tags::COMMAND,
+    top::COMMAND,
     version::COMMAND,
 ];
 

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;
+mod doctor;
 mod files;
 mod handlers;
 mod joins;
@@ -21,4 +22,6 @@ mod reload;
 mod signals;
 mod stalls;
 mod start;
+mod systemd;
 mod telemetry;
+mod top;

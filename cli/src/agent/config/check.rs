@@ -12,10 +12,10 @@ use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
 use super::values::{
-    check_sinks, check_sizes, dissemination, given, handlers, io_driver, key, log_level, networks, profile,
-    protocol, syslog,
+    check_sinks, check_sizes, dissemination, given, handler_options, handlers, io_driver, json_log, key,
+    log_level, networks, profile, protocol, syslog,
 };
-use crate::agent::handlers::EventHandler;
+use crate::agent::handlers::{EventHandler, HandlerOptions};
 use crate::agent::level::Level;
 
 /// Default RPC address.
@@ -54,6 +54,10 @@ pub(crate) struct Config {
     pub(crate) log_level: Level,
     /// Event handlers in configured order.
     pub(crate) handlers: Vec<EventHandler>,
+    /// How scripts are run.
+    pub(crate) handler_options: HandlerOptions,
+    /// Whether log lines are JSON.
+    pub(crate) json_log: bool,
     /// Timing of the gossip protocol.
     pub(crate) profile: Profile,
     /// The snapshot file.
@@ -134,6 +138,8 @@ impl Config {
             keyring_file: path(&settings.keyring_file),
             log_level: log_level(&settings.log_level)?,
             handlers: handlers(&settings.event_handlers)?,
+            handler_options: handler_options(&settings)?,
+            json_log: json_log(&settings.log_format)?,
             profile: profile(&settings.profile)?,
             snapshot: path(&settings.snapshot_path),
             retry,

@@ -181,7 +181,8 @@ mod tests {
         "validate_node_names": true, "MsgpackUseNewTimeFormat": true, "io_driver": "portable",
         "dissemination": "eager",
         "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
-        "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2"
+        "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2",
+        "handler_concurrency": 6, "handler_timeout": "7s", "handler_output_limit": 8, "log_format": "json"
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

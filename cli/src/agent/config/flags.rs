@@ -248,6 +248,10 @@ mod tests {
             cidrs_allowed: Vec::new(),
             encrypt_verify_incoming: None,
             encrypt_verify_outgoing: None,
+            handler_concurrency: 0,
+            handler_timeout: Duration::ZERO,
+            handler_output_limit: 0,
+            log_format: String::new(),
             ..everything()
         };
         assert_eq!(settings, without_flags);

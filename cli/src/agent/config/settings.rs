@@ -70,6 +70,14 @@ pub(crate) struct Settings {
     pub(crate) enable_extensions: Option<bool>,
     /// Thane's: `auto`, `io_uring` or `portable`.
     pub(crate) io_driver: String,
+    /// Thane's: event handlers that run at the same time; 0: one.
+    pub(crate) handler_concurrency: i64,
+    /// Thane's: how long a script may run; zero: for ever.
+    pub(crate) handler_timeout: Duration,
+    /// Thane's: bytes of a script's output that are kept; 0: Serf's 8 KiB.
+    pub(crate) handler_output_limit: i64,
+    /// Thane's: `text` (Serf's lines) or `json`.
+    pub(crate) log_format: String,
     /// Thane's: the address of the HTTP port; empty: none.
     pub(crate) http_addr: String,
 }
@@ -107,7 +115,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 50] = [
+pub(crate) static KEYS: [Key; 54] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -157,6 +165,10 @@ pub(crate) static KEYS: [Key; 50] = [
     key("dissemination", Slot::Text(|s| &mut s.dissemination)),
     key("enable_extensions", Slot::OnSwitch(|s| &mut s.enable_extensions)),
     key("io_driver", Slot::Text(|s| &mut s.io_driver)),
+    key("handler_concurrency", Slot::Number(|s| &mut s.handler_concurrency)),
+    key("handler_timeout", Slot::Time(|s| &mut s.handler_timeout)),
+    key("handler_output_limit", Slot::Number(|s| &mut s.handler_output_limit)),
+    key("log_format", Slot::Text(|s| &mut s.log_format)),
     key("http_addr", Slot::Text(|s| &mut s.http_addr)),
 ];
 
@@ -307,6 +319,10 @@ pub(crate) mod tests {
             dissemination: "eager".to_owned(),
             enable_extensions: Some(false),
             io_driver: "portable".to_owned(),
+            handler_concurrency: 6,
+            handler_timeout: Duration::from_secs(7),
+            handler_output_limit: 8,
+            log_format: "json".to_owned(),
             http_addr: "4.4.4.4:2".to_owned(),
         }
     }

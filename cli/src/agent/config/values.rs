@@ -8,14 +8,18 @@ use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
-use crate::agent::handlers::EventHandler;
+use crate::agent::handlers::{EventHandler, HandlerOptions};
 use crate::agent::level::Level;
+use crate::agent::script::Limits;
 use crate::agent::telemetry;
 
 /// Upper limit of `user_event_size_limit`, bytes; the same on every member of a cluster.
 const USER_EVENT_BYTES_MAX: i64 = 9 * 1024;
 /// A message up to this length fits a gossip packet with any keys and most labels, bytes.
 const GOSSIP_BYTES: i64 = 1_350;
+/// Most scripts at the same time, and the most output of one that is kept, bytes.
+const HANDLERS_MAX: usize = 64;
+const HANDLER_OUTPUT_MAX: usize = 1 << 20;
 /// Versions of Serf's protocol that can be configured.
 const PROTOCOLS: RangeInclusive<i64> = 2..=5;
 
@@ -112,6 +116,30 @@ pub(super) fn log_level(text: &str) -> Result<Level, String> {
 pub(super) fn handlers(specs: &[String]) -> Result<Vec<EventHandler>, String> {
     let lists: Vec<_> = specs.iter().map(|spec| EventHandler::parse(spec)).collect::<Result<_, _>>()?;
     Ok(lists.concat())
+}
+
+/// How scripts are run. Nothing given: as in Serf.
+pub(super) fn handler_options(settings: &Settings) -> Result<HandlerOptions, String> {
+    let most = |name: &str, value: i64, default: usize, max: usize| match usize::try_from(value) {
+        Ok(0) => Ok(default),
+        Ok(value) if value <= max => Ok(value),
+        _ => Err(format!("'{name}': use 1 to {max}, not {value}")),
+    };
+    let serfs = Limits::default();
+    let time = Some(settings.handler_timeout).filter(|time| !time.is_zero());
+    let output = settings.handler_output_limit;
+    let output_bytes = most("handler_output_limit", output, serfs.output_bytes, HANDLER_OUTPUT_MAX)?;
+    let concurrency = most("handler_concurrency", settings.handler_concurrency, 1, HANDLERS_MAX)?;
+    Ok(HandlerOptions { concurrency, limits: Limits { time, output_bytes } })
+}
+
+/// Whether log lines are JSON.
+pub(super) fn json_log(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "text" => Ok(false),
+        "json" => Ok(true),
+        other => Err(format!("'log_format': {other:?} is neither text nor json")),
+    }
 }
 
 pub(super) fn profile(text: &str) -> Result<Profile, String> {

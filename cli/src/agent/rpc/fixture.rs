@@ -59,6 +59,7 @@ impl Agent {
         let log = Log::new(Level::Err);
         let backend = Rc::new(Backend {
             guesses: guesses(&log),
+            handler_counts: Default::default(),
             http: None,
             joined: Default::default(),
             handle,

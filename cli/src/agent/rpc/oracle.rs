@@ -439,7 +439,7 @@ fn normalize(tree: &mut Tree, ip: &str) {
         Tree::Str(text) => *text = text.replace(ip, "IP"),
         Tree::Array(elements) => elements.iter_mut().for_each(|element| normalize(element, ip)),
         Tree::Map(map) => {
-            for section in ["io", "drops", "caps", "rpc"] {
+            for section in ["io", "drops", "caps", "handlers", "rpc"] {
                 map.remove(section);
             }
             for key in ["Port", "goroutines", "version", "event_queue", "query_queue", "intent_queue"] {
