@@ -116,7 +116,7 @@ impl Disk {
     fn agent_flags(&self, more: &[&str]) -> Vec<String> {
         let snapshot = format!("-snapshot={}", self.folder.path().join("snapshot").display());
         let (bind, rpc) = (format!("-bind={ADDR}"), format!("-rpc-addr={ADDR}:7373"));
-        let flags = [THANE, "agent", "-node=n", "-profile=local", "-log-level=debug", &snapshot, &bind, &rpc];
+        let flags = [THANE, "agent", "-node=n", "-log-level=debug", &snapshot, &bind, &rpc];
         self.inside(&[&flags[..], more].concat())
     }
 
@@ -174,7 +174,7 @@ fn an_agent_that_crashes_starts_again_keeps_what_was_flushed_and_repeats_nothing
     let rounds =
         std::env::var("THANE_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let disk = Disk::mount();
-    let _peer = Agent::start(THANE, PEER, &["-node=peer", "-profile=local", "-log-level=err"]);
+    let _peer = Agent::start(THANE, PEER, &["-node=peer", "-log-level=err"]);
     let mut sender = Sender { client: Client::connect(&format!("{PEER}:7373"), "").unwrap(), sent: 0 };
     let mut agent = disk.start(&["-join=127.32.1.1"]);
     agent.wait_for("EventMemberJoin: peer");
@@ -227,7 +227,7 @@ fn an_agent_that_crashes_starts_again_keeps_what_was_flushed_and_repeats_nothing
         let known = disk.event_clock();
         assert!(known >= kept, "round {round}, {fault:?}");
         agent = disk.start(&[]);
-        agent.wait_for("Re-joined to previously known node: peer");
+        agent.wait_for("EventMemberJoin: peer ");
         if known < sender.sent {
             wait_for_event(&mut agent, sender.sent);
         }

@@ -107,13 +107,18 @@ fn leave_over_rpc_ends_the_agent_with_0() {
 }
 
 #[test]
-fn losing_the_own_name_ends_the_agent_with_0() {
+fn losing_the_own_name_ends_the_agent_with_1_and_names_the_address() {
     let mut owner = Agent::start(THANE, "127.15.23.1", &["-node=n", "-profile=local"]);
     let _other = Agent::start(THANE, "127.15.23.2", &["-node=o", "-profile=local", "-join=127.15.23.1"]);
     owner.wait_for("EventMemberJoin: o");
     let flags = ["-node=n", "-profile=local", "-join=127.15.23.2"];
     let mut thief = Agent::start(THANE, "127.15.23.3", &flags);
-    assert_eq!(thief.end(), Some(0), "{:?}", thief.lines);
-    assert!(thief.has("[WARN] serf: minority in name conflict resolution, quitting ["), "{:?}", thief.lines);
-    assert!(thief.has("[WARN] agent: Serf shutdown detected, quitting"));
+    assert_eq!(thief.end(), Some(1), "{:?}", thief.lines);
+    for line in [
+        "[ERR] serf: Node name conflicts with another node at 127.15.23.1:7946.",
+        "[ERR] serf: the name n belongs to 127.15.23.1:7946, which answers: quitting",
+        "[WARN] agent: Serf shutdown detected, quitting",
+    ] {
+        assert!(thief.has(line), "{line}: {:?}", thief.lines);
+    }
 }
