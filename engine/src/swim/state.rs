@@ -192,7 +192,7 @@ impl Swim {
         if scope.config.fast_detection {
             suspicion.delay(scope.ctx.random.duration(scope.config.probe_interval / 2));
         }
-        let deadline = suspicion.deadline();
+        let deadline = suspicion.arm(scope.now());
         self.suspicions.insert(member, suspicion);
         scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
         if source != Source::Own {
@@ -241,9 +241,9 @@ impl Swim {
             return;
         }
         let late = scope.now().since(suspicion.deadline());
-        if is_late(scope, suspicion.deadline()) && suspicion.postpone(late + scope.config.probe_timeout) {
+        if is_late(scope, suspicion.due()) && suspicion.postpone(late + scope.config.probe_timeout) {
             // This node stood still, and a refutation may wait unread.
-            let deadline = suspicion.deadline();
+            let deadline = suspicion.arm(scope.now());
             scope.schedule(deadline, TimerKind::Suspicion, member.0, key.generation);
             return self.awareness.apply(1);
         }
@@ -383,7 +383,7 @@ impl Swim {
         // The suspicion keeps the reference. Its earlier timer is stale from now on.
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         suspicion.generation = self.suspicion_generation;
-        let deadline = suspicion.deadline();
+        let deadline = suspicion.arm(scope.now());
         scope.schedule(deadline, TimerKind::Suspicion, member.0, self.suspicion_generation);
         self.pass_on(scope, member, suspect.from, source);
     }

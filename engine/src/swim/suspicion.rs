@@ -27,6 +27,8 @@ pub(crate) struct Suspicion {
     /// Comes on top of the timeout.
     delay: Duration,
     postponed: u32,
+    /// When its timer is due: a confirmation may move the end of the suspicion into the past.
+    due: Time,
     /// The first accuser, then those that confirmed. The suspicion holds a reference to each name.
     accusers: Vec<MemberIndex>,
 }
@@ -51,7 +53,8 @@ impl Suspicion {
             min = config.probe_interval * FAST_INTERVALS;
         }
         let (delay, postponed) = (Duration::ZERO, 0);
-        Suspicion { generation, started: now, min, max, wanted, delay, postponed, accusers: vec![from] }
+        let accusers = vec![from];
+        Suspicion { generation, started: now, min, max, wanted, delay, postponed, due: now, accusers }
     }
 
     /// Makes it last longer by that much. Where all members' suspicions end at one time, all would announce the death.
@@ -86,6 +89,17 @@ impl Suspicion {
     /// All accusers.
     pub(crate) fn accusers(&self) -> &[MemberIndex] {
         &self.accusers
+    }
+
+    /// When its timer is due, if it is armed now.
+    pub(crate) fn arm(&mut self, now: Time) -> Time {
+        self.due = self.deadline().max(now);
+        self.due
+    }
+
+    /// When its timer was due that was armed last.
+    pub(crate) fn due(&self) -> Time {
+        self.due
     }
 
     /// When it runs out.
