@@ -54,7 +54,9 @@ impl Serf {
             self.announce_join(scope);
             return Sight::Ignored;
         }
-        if leave.ltime <= status_ltime {
+        // The time of a prune reaches others without it: the leaver tells it as that of its departure.
+        let is_tie = leave.prune && leave.ltime == status_ltime && has_gone(status) && member != scope.me;
+        if leave.ltime <= status_ltime && !is_tie {
             return Sight::Repeated;
         }
         scope.view.set_status_ltime(&scope.ctx.roster, member, leave.ltime);
@@ -171,6 +173,10 @@ impl Serf {
         waiting.insert(node.to_owned(), Waiting { ltime, leave, since: scope.ctx.now });
         Sight::First
     }
+}
+
+fn has_gone(status: MemberStatus) -> bool {
+    matches!(status, MemberStatus::Left | MemberStatus::Failed)
 }
 
 fn listed(scope: &Scope<'_>, node: &str) -> Option<(MemberIndex, MemberStatus, LamportTime)> {

@@ -64,10 +64,10 @@ impl Serf {
     }
 }
 
-/// The Lamport time at which a member was erased, if the other side lists it with an older one.
+/// The Lamport time at which a member was erased, if the other side lists it with one that is no newer.
 pub(super) fn pruned_after(scope: &Scope<'_>, node: &str, ltime: LamportTime) -> Option<LamportTime> {
     let (_, known) = scope.view.by_name(&scope.ctx.roster, node)?;
-    let erased = known.status == MemberStatus::None && known.status_ltime > ltime;
+    let erased = known.status == MemberStatus::None && known.status_ltime >= ltime;
     erased.then_some(known.status_ltime)
 }
 
