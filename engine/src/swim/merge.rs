@@ -40,18 +40,10 @@ impl Swim {
     /// Merges one record of a state.
     pub(crate) fn merge_state(&mut self, scope: &mut Scope<'_>, state: NodeState<'_>, source: Source) {
         let (node, incarnation) = (state.name, state.incarnation);
-        let alive = || Alive {
-            incarnation,
-            node,
-            addr: state.addr.clone(),
-            port: state.port,
-            meta: state.meta.clone(),
-            versions: state.versions.clone(),
-        };
         match state.state {
-            WireState::Alive => self.on_alive(scope, alive(), source, None),
+            WireState::Alive => self.on_alive(scope, announced(state), source, None),
             WireState::Dead | WireState::Suspect if is_rival(scope, &state) => {
-                self.on_rival(scope, &alive(), source, true, None);
+                self.on_rival(scope, &announced(state), source, true, None);
             }
             WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source, None),
             // Others may be wrong about a dead member: it gets the chance to refute.
@@ -60,6 +52,18 @@ impl Swim {
                 self.on_suspect(scope, &Suspect { incarnation, node, from: &from }, source, None);
             }
         }
+    }
+}
+
+/// The alive message that a record stands for.
+fn announced(state: NodeState<'_>) -> Alive<'_> {
+    Alive {
+        incarnation: state.incarnation,
+        node: state.name,
+        addr: state.addr,
+        port: state.port,
+        meta: state.meta,
+        versions: state.versions,
     }
 }
 
