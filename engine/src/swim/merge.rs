@@ -43,7 +43,7 @@ impl Swim {
         match state.state {
             WireState::Alive => self.on_alive(scope, announced(state), source, None),
             WireState::Dead | WireState::Suspect if is_rival(scope, &state) => {
-                self.on_rival(scope, &announced(state), source, true, None);
+                self.on_rival(scope, &announced(state), source, true);
             }
             WireState::Left => self.on_dead(scope, &Dead { incarnation, node, from: node }, source, None),
             // Others may be wrong about a dead member: it gets the chance to refute.
