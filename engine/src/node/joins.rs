@@ -94,11 +94,8 @@ impl Streams {
             }
             scope.defer(Deferred::Rejoined(result.is_ok()));
         }
-        match (cause, result) {
-            (Cause::Join(target) | Cause::ConfirmJoin(target), Err(reason)) => {
-                self.end_target(scope, target, Err(reason));
-            }
-            _ => {}
+        if let (Cause::Join(target) | Cause::ConfirmJoin(target), Err(reason)) = (cause, result) {
+            self.end_target(scope, target, Err(reason));
         }
     }
 
