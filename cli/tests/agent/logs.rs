@@ -8,7 +8,7 @@ use std::process::Command;
 
 use thane_engine::wire::{Alive, Incarnation};
 
-use crate::process::{Agent, THANE, serf};
+use crate::process::{Agent, THANE, poll, serf};
 
 const OLD: &str = "MTIzNDU2Nzg5MDEyMzQ1Ng==";
 const NEW: &str = "NjU0MzIxMDk4NzY1NDMyMQ==";
@@ -112,7 +112,12 @@ fn plain(program: &str, net: &str) -> BTreeSet<String> {
     let join = format!("-join={other}");
     let mut first = Agent::start(program, &addr, &[&flags[..], &[&join]].concat());
     first.wait_for("EventMemberJoin: other");
-    // Serf's snapshot gets its last lines at the end only.
+    // Serf writes the lines of its snapshot when later ones come.
+    poll("the other member in the snapshot", || {
+        command(&addr, "event", &["e"]);
+        let text = std::fs::read_to_string(folder.path().join("snapshot")).unwrap_or_default();
+        text.contains("alive: other").then_some(())
+    });
     first.signal("TERM");
     first.end();
     let mut agent = Agent::start(program, &addr, &flags);
