@@ -274,17 +274,13 @@ impl Config {
     /// Whether a member may have that address. An IPv4 address counts the same in 4 and in 16 bytes.
     #[inline]
     pub fn allows(&self, ip: IpAddr) -> bool {
-        self.allows_all() || self.is_in_allowed_network(ip)
+        self.allows_all() || self.0.cidrs_allowed.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 
     /// Whether members may have any address.
     #[inline]
     pub(crate) fn allows_all(&self) -> bool {
         self.0.cidrs_allowed.is_empty()
-    }
-
-    fn is_in_allowed_network(&self, ip: IpAddr) -> bool {
-        self.0.cidrs_allowed.iter().any(|network| network.contains(&ip.to_canonical()))
     }
 
     /// The announced address as it goes over the wire: 4 or 16 bytes.
