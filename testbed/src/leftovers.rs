@@ -190,7 +190,9 @@ pub(crate) fn remove(id: &str) -> Result<(), Failure> {
 /// name, and the engine gets some time.
 fn remove_network<'a>(network: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Failure> {
     let mut result = docker(["network", "rm", network]);
-    for _ in 0..NETWORK_ATTEMPTS {
+    // Where no container was left, nothing is under way.
+    let attempts = if names.clone().next().is_some() { NETWORK_ATTEMPTS } else { 0 };
+    for _ in 0..attempts {
         if result.is_ok() {
             break;
         }

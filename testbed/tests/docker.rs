@@ -136,7 +136,7 @@ fn what_can_not_work_is_said_in_one_line() {
         (&SERF, &[&taken], "give another one with --subnet"),
         (&SERF, &["--subnet=10.201.252.0/29"], "give a larger one with --subnet"),
         (&SERF, &["--serf-share=2"], "it must be 0 to 1"),
-        (&SERF, &["--at-once=80"], "one machine takes at most 150 containers"),
+        (&["run", "idle", "--nodes=20"], &["--at-once=8"], "one machine takes at most 150 containers"),
         (&SERF, &["--out=/proc/no"], "/proc/no: "),
         (&SERF, &["--seccomp=/no/such/file"], "no such file"),
         (&THANE, &["--thane-config={\"profile\":\"no such\"}"], "its log: "),
