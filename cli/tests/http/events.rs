@@ -43,5 +43,6 @@ fn a_reader_continues_after_its_last_event_and_is_told_what_it_missed() {
         text.lines()
             .find_map(|line| line.strip_prefix("thane_http_events_missed_total ")?.parse::<usize>().ok())
     });
-    assert_eq!(counted, count);
+    // The readers before, whose streams are open still, may have missed some too.
+    assert!(counted >= count, "{counted} counted, {count} missed by this reader");
 }
