@@ -14,6 +14,9 @@ fn a_reader_continues_after_its_last_event_and_is_told_what_it_missed() {
         let sent = post(addr, "/v1/events", &json!({"name": format!("e{n}"), "coalesce": false}));
         assert_eq!(sent.status, 204, "{}", sent.text());
     };
+    // The only event that is not of this test.
+    let mut stream = Stream::open(addr, &["Last-Event-ID: 0-0"]);
+    while stream.next().event != "member-join" {}
     let mut stream = Stream::open(addr, &[]);
     let start = stream.next();
     assert_eq!(start.event, "", "a position comes first");
@@ -43,5 +46,6 @@ fn a_reader_continues_after_its_last_event_and_is_told_what_it_missed() {
         text.lines()
             .find_map(|line| line.strip_prefix("thane_http_events_missed_total ")?.parse::<usize>().ok())
     });
-    assert_eq!(counted, count);
+    // The readers before, whose streams are open still, may have missed some too.
+    assert!(counted >= count, "{counted} counted, {count} missed by this reader");
 }
