@@ -295,6 +295,8 @@ mod shard;
 pub mod sim;
 pub mod stats;
 pub mod swim;
+#[cfg(feature = "sim")]
+pub mod targets;
 pub mod time;
 pub mod timers;
 pub mod view;

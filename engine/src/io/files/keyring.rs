@@ -29,9 +29,17 @@ pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     }
     let text =
         std::fs::read(path).map_err(|error| format!("Failed to read keyring file {shown}: {error}"))?;
+    decode(&text, &shown.to_string())
+}
+
+/// The keys of a keyring file's text; `shown` names the file.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn decode(text: &[u8], shown: &str) -> Result<Vec<Vec<u8>>, String> {
     // JSON's null is an empty list to Go.
     let encoded: Option<Vec<String>> =
-        read_document(&text).map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
+        read_document(text).map_err(|error| format!("Failed to decode keyring file {shown}: {error}"))?;
     let encoded = encoded.unwrap_or_default();
     if encoded.is_empty() {
         return Err(format!("Keyring file contains no keys: {shown}"));
