@@ -191,12 +191,11 @@ fn play(case: &Case, folder: &Path, thane: &Path, out: Option<&Path>) -> Result<
         "ip link set lo up; mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns; ulimit -n 20000; exec {shell} \"$@\" 2>&1"
     );
     let started = Instant::now();
-    let printed = Program::new("unshare")
-        .args(["-n", "-m", "--propagation", "private", "bash", "-c", &begin, shell])
+    let printed = Program::new("env")
+        .args([format!("AGENT={}", thane.display()), format!("PYTHONPATH={}", folder.display())])
+        .args(["unshare", "-n", "-m", "--propagation", "private", "bash", "-c", &begin, shell])
         .args([&copy])
         .args(case.arguments.iter().map(|argument| fill(argument)))
-        .env("AGENT", thane)
-        .env("PYTHONPATH", folder)
         .folder(place.path())
         .within(Duration::from_secs(case.patience))
         .print();
