@@ -39,11 +39,6 @@ impl Program {
         self
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Program {
-        self.command.env(name, value);
-        self
-    }
-
     pub(crate) fn folder(mut self, folder: &Path) -> Program {
         self.command.current_dir(folder);
         self
