@@ -1,5 +1,6 @@
 //! Forwards the node's events and notices to the log, the event handlers and the RPC streams, in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use super::notices::NoticeLog;
 use super::telemetry::Counters;
 use crate::escape::line as shown;
 
-/// Forwards until the node ends; returns whether it ended because another node has its name. Never waits: slow handlers
+/// Forwards until the node ends; returns why, if another node has its name. Never waits: slow handlers
 /// and streams lose events, each with a warning.
 pub(crate) async fn forward(
     mut outlet: Outlet,
@@ -22,8 +23,8 @@ pub(crate) async fn forward(
     handlers: Handlers,
     streams: broadcast::Sender<Arc<Event>>,
     counters: Counters,
-) -> bool {
-    let mut name_taken = false;
+) -> Option<String> {
+    let mut name_taken = None;
     let mut notices = NoticeLog::new(log.clone());
     loop {
         let due = notices.due();
@@ -39,7 +40,9 @@ pub(crate) async fn forward(
                     if let Notice::Members { kind, members, .. } = &notice {
                         counters.members(*kind, members.len());
                     }
-                    name_taken |= matches!(notice, Notice::NameTaken { .. });
+                    if let Notice::NameTaken { name, addr } = &notice {
+                        name_taken = Some(name_taken_by(name, addr));
+                    }
                     notices.add(&notice, Instant::now());
                 }
                 Some(OutletItem::Event(event)) => {
@@ -55,6 +58,11 @@ pub(crate) async fn forward(
             () = window_over => notices.report_left_out(Instant::now()),
         }
     }
+}
+
+/// Why a node ends whose name another one has.
+pub(super) fn name_taken_by(name: &str, addr: &SocketAddr) -> String {
+    format!("the name {} belongs to {addr}, which answers", shown(name))
 }
 
 fn described(event: &Event) -> String {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use thane_engine::api::{ApiError, JoinError};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
@@ -37,7 +38,17 @@ impl Agent {
             joined = self.backend.join(&settings.start_join, settings.replay_on_join) => joined,
             signal = ended => return Err(format!("Caught signal: {signal}")),
         };
-        let count = joined.map_err(|error| error.to_string())?;
+        let count = match joined {
+            Ok(count) => count,
+            Err(error) if error.errors.contains(&ApiError::Stopped.to_string()) => {
+                let errors = match (&mut self.forwarding).await {
+                    Ok(Some(name_taken)) => vec![name_taken],
+                    _ => error.errors,
+                };
+                return Err(JoinError { errors }.to_string());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         if self.config.retry.addresses.is_empty() {
             self.backend.joined.set(true);
         }

@@ -12,6 +12,7 @@ use thane_engine::drop_reason::DropReason;
 use thane_engine::event::{MemberEventKind, MemberRef, Notice};
 use thane_engine::wire::stream::refusal_text;
 
+use super::events::name_taken_by;
 use super::level::Level;
 use super::log::Log;
 use crate::escape::line as shown;
@@ -243,10 +244,9 @@ impl Line {
                 Line::serf(Err, format!("Failed to {what}: {}", shown(reason)))
                     .limited("Refused queries about keys", REPEATS_PER_WINDOW)
             }
-            Notice::NameTaken { name, addr } => Line::serf(
-                Err,
-                format!("the name {} belongs to {addr}, which answers: quitting", shown(name)),
-            ),
+            Notice::NameTaken { name, addr } => {
+                Line::serf(Err, format!("{}: quitting", name_taken_by(name, addr)))
+            }
             Notice::NameReclaimed { name, addr } => Line::serf(
                 Info,
                 format!(

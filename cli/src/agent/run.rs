@@ -118,7 +118,8 @@ impl Agent {
                     log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
                     log.add(Level::Info, "agent", "requesting serf shutdown");
                     log.add(Level::Info, "agent", "shutdown complete");
-                    return if name_taken.unwrap_or(true) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+                    let is_orderly = matches!(name_taken, Ok(None));
+                    return if is_orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE };
                 }
             };
             match signal {

@@ -23,8 +23,8 @@ pub(super) struct Agent {
     pub(super) backend: Rc<Backend>,
     /// Where events for scripts are queued.
     pub(super) handlers: Handlers,
-    /// Forwards the node's events; ends when the node does, with whether another node has its name.
-    pub(super) forwarding: JoinHandle<bool>,
+    /// Forwards the node's events; ends when the node does, with why if another node has its name.
+    pub(super) forwarding: JoinHandle<Option<String>>,
     /// Signals of the operating system.
     pub(super) signals: Signals,
     /// Notified when the background join has used up its tries.

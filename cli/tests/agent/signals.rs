@@ -1,6 +1,6 @@
 //! How the agent ends, and what it survives.
 
-use crate::process::{Agent, THANE, serf};
+use crate::process::{Agent, THANE, outcome, serf};
 
 const LEAVE_ON_TERM: &str = r#"{"leave_on_terminate": true, "skip_leave_on_interrupt": true}"#;
 
@@ -111,7 +111,12 @@ fn losing_the_own_name_ends_the_agent_with_1_and_names_the_address() {
     let mut owner = Agent::start(THANE, "127.15.23.1", &["-node=n", "-profile=local"]);
     let _other = Agent::start(THANE, "127.15.23.2", &["-node=o", "-profile=local", "-join=127.15.23.1"]);
     owner.wait_for("EventMemberJoin: o");
-    let flags = ["-node=n", "-profile=local", "-join=127.15.23.2"];
+    // Before the log streams, the error says it.
+    let flags = ["-bind=127.15.23.3", "-rpc-addr=127.15.23.3:7373", "-node=n", "-join=127.15.23.2"];
+    let (code, text) = outcome(THANE, &flags);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the name n belongs to 127.15.23.1:7946, which answers"), "{text}");
+    let flags = ["-node=n", "-profile=local", "-retry-join=127.15.23.2"];
     let mut thief = Agent::start(THANE, "127.15.23.3", &flags);
     assert_eq!(thief.end(), Some(1), "{:?}", thief.lines);
     for line in [
