@@ -40,7 +40,8 @@ fn start_join_is_told_of_and_log_lines_come_after_it() {
     let flags = ["-node=b", "-join=127.15.11.99", "-join=127.15.11.1", "-replay", "-log-level=debug"];
     let mut second = Agent::start(THANE, "127.15.11.2", &flags);
     second.wait_for("EventMemberJoin: a 127.15.11.1");
-    let text = second.lines.join("\n");
+    second.wait_for("agent: joined: ");
+    let text = second.lines.join("\n") + "\n";
     let parts = [
         "Message Compression Enabled: true\n==> Joining cluster...(replay: true)\n    Join completed. Synced with 1 initial agents\n\n==> Log data will now stream in as it occurs:\n\n",
         "agent: joining: [127.15.11.99 127.15.11.1] replay: true\n",
