@@ -37,10 +37,6 @@ pub(crate) enum Deferred {
     Claimed(MemberIndex),
     /// A push/pull with the old address of a member, which says what it is.
     Confirm(MemberIndex, SocketAddr),
-    /// A join's target is to be asked whether it has this node.
-    AskJoined(JoinTarget),
-    /// It answered.
-    JoinAnswered(JoinAnswer),
     /// A node asks which address has a member's name.
     VoteAsked(MemberIndex),
     /// The members voted for another node of this node's name: answers, and those for this node.
@@ -129,23 +125,4 @@ pub(crate) enum Finished {
     Member(MemberIndex),
     /// A serf message.
     User(BroadcastId),
-}
-
-/// One address of a join.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct JoinTarget {
-    /// The join's slot.
-    pub(crate) slot: u32,
-    /// The place of the address among those of the join.
-    pub(crate) place: usize,
-}
-
-/// What the target of a join says of this node.
-#[derive(Debug)]
-pub(crate) struct JoinAnswer {
-    pub(crate) target: JoinTarget,
-    /// The member that answers.
-    pub(crate) from: String,
-    /// It lists this node at its address.
-    pub(crate) has_us: bool,
 }

@@ -56,9 +56,6 @@ pub enum TimerKind {
     Claim,
     /// The next step of finding out who has this node's name. Subject: the step.
     Former,
-    /// The target of a join had time to say whether it has this node. Subject: the join's slot, generation: the target's
-    /// place.
-    JoinCheck,
     /// A stream's deadline. Subject: the stream's slot in the node.
     StreamDeadline,
     /// Go on merging a push/pull. Subject: the merge's slot.

@@ -213,7 +213,6 @@ impl Node {
             TimerKind::ProbeTimeout => self.swim.on_probe_timeout(scope, key),
             TimerKind::ProbeEnd => self.swim.on_probe_end(scope, key),
             TimerKind::RelayTimeout => self.swim.on_relay_timeout(scope, key),
-            TimerKind::JoinCheck => self.on_join_check(ctx, key),
             TimerKind::Claim => self.swim.on_claim_timer(scope, key),
             TimerKind::Former => self.swim.on_former_timer(scope, key),
             TimerKind::Suspicion => self.swim.on_suspicion_timeout(scope, key),

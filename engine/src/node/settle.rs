@@ -42,8 +42,6 @@ impl Node {
             Deferred::Rejoined(answered) => self.top.on_rejoined(scope, answered),
             Deferred::Merged(slot) => self.streams.finish_merge(scope, &mut self.top, slot),
             Deferred::Erased(member) => self.swim.bury(scope, member),
-            Deferred::AskJoined(target) => self.ask_joined(ctx, target),
-            Deferred::JoinAnswered(answer) => self.streams.on_join_answer(scope, &answer),
             Deferred::VoteAsked(member) if self.swim.is_claimed(member) => {}
             Deferred::VoteAsked(member) | Deferred::Claimed(member) => self.top.send_votes(scope, member),
             Deferred::Confirm(member, addr) => self.streams.confirm(scope, member, addr),

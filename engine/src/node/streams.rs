@@ -11,7 +11,7 @@ use super::layers::TopLayer;
 use super::states::{self, Referrals};
 use super::steps::{abort, close, send};
 use crate::context::{StreamId, StreamInput, StreamOperation};
-use crate::deferred::{Deferred, JoinTarget, StreamPing};
+use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
 use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
@@ -88,10 +88,8 @@ pub(super) enum Cause {
     Rejoin,
     /// The old address of this member, whose name is claimed, is to say what it is.
     Confirm(MemberIndex),
-    /// It is the target of a join.
-    Join(JoinTarget),
-    /// The target of a join did not say otherwise whether it has this node.
-    ConfirmJoin(JoinTarget),
+    /// The target at that place of the join in that slot.
+    Join(u32, usize),
 }
 
 impl Cause {
@@ -203,7 +201,7 @@ impl Streams {
         scope.stats.push_pulls += 1;
         if let Some(merge) = self.merges.remove(&slot) {
             let own_join = match merge.cause {
-                Cause::Join(target) => self.joins.ignores_old(target.slot),
+                Cause::Join(slot, _) => self.joins.ignores_old(slot),
                 Cause::Rejoin => Some(false),
                 _ => None,
             };
@@ -214,11 +212,7 @@ impl Streams {
             if matches!(merge.cause, Cause::Join(..)) && own_join.is_some() {
                 top.announce_join(scope);
             }
-            match merge.cause {
-                Cause::Join(target) => self.on_joined(scope, target, &merge.frame),
-                Cause::ConfirmJoin(target) => self.on_confirmed(scope, target, &merge.frame),
-                cause => self.end_exchange(scope, cause, Ok(())),
-            }
+            self.end_exchange(scope, merge.cause, Ok(()));
             scope.ctx.spare.give(merge.frame.into_bytes());
         }
     }
@@ -473,7 +467,7 @@ impl Streams {
     fn fail(&mut self, scope: &mut Scope<'_>, purpose: Purpose, reason: String) {
         match purpose {
             Purpose::PushPull { addr, cause } => {
-                if !matches!(cause, Cause::Join(..) | Cause::ConfirmJoin(_)) {
+                if !matches!(cause, Cause::Join(..)) {
                     scope.notice(Notice::PushPullFailed { addr, reason: reason.clone() });
                 }
                 self.end_exchange(scope, cause, Err(reason));

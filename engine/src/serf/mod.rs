@@ -9,7 +9,6 @@ mod event_buffer;
 mod filters;
 mod intent;
 mod internal;
-mod join_checks;
 mod key_changes;
 mod lamport;
 mod messages;
@@ -42,7 +41,6 @@ use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
-use crate::serf::join_checks::JoinChecks;
 use crate::serf::key_changes::KeyChanges;
 use crate::serf::lamport::{LamportClock, is_valid};
 use crate::serf::query::{Queries, ReplyTo};
@@ -74,8 +72,6 @@ pub(crate) struct Serf {
     recorded: Recorded,
     /// A vote about this node's name is under way.
     defending: bool,
-    /// Questions to the targets of joins.
-    join_checks: JoinChecks,
     /// Votes about other nodes' names that wait until this node knows who has the name.
     votes_waiting: Vec<(String, ReplyTo)>,
     /// This node's tags if they don't travel: at protocol 2 others see only the role, but filters match all tags.
@@ -115,7 +111,6 @@ impl Serf {
                 queries: recorded(restored.query_clock),
             },
             defending: false,
-            join_checks: JoinChecks::default(),
             votes_waiting: Vec::new(),
             hidden_tags: if config.protocol < 3 { config.tags.clone() } else { BTreeMap::new() },
             leaving: false,

@@ -25,7 +25,7 @@ use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Query, QueryResponse, Relay
 use crate::wire::{DecodeError, LamportTime, ip_from_bytes, ip_to_bytes};
 
 /// Serf protocol versions from which queries and relays are understood (PROTOCOL 7.1).
-pub(super) const QUERY_PROTOCOL_MIN: u8 = 4;
+const QUERY_PROTOCOL_MIN: u8 = 4;
 const RELAY_PROTOCOL_MIN: u8 = 5;
 /// Queries of this node that may run at one time.
 const RUNNING_MAX: usize = 1024;
@@ -238,7 +238,7 @@ impl Serf {
         if !self.queries.seen.insert(query.ltime, query.id, passed_on) {
             return Sight::Repeated;
         }
-        if query.ltime < self.queries.min && query.name != CONFLICT {
+        if query.ltime < self.queries.min {
             // From before this node's time: remembered, so that peers see that it is known, and not answered.
             return Sight::Ignored;
         }
@@ -294,9 +294,6 @@ impl Serf {
         response: &QueryResponse<'_>,
         sender: Option<SocketAddr>,
     ) {
-        if self.is_join_answer(scope, response) {
-            return;
-        }
         let running = self.queries.running.get_mut(&response.ltime);
         let Some(running) = running.filter(|running| running.id == response.id) else {
             scope.stats.count_drop(DropReason::QueryUnknown);

@@ -21,7 +21,7 @@ struct Joiner {
 
 impl Joiner {
     fn new() -> Joiner {
-        let mut raw = RawConfig::lan("n1", addr(1));
+        let mut raw = RawConfig::lan("joiner", addr(1));
         let never = 3600 * SECOND;
         (raw.probe_interval, raw.push_pull_interval, raw.reconnect_interval) = (never, never, never);
         let mut ctx = Context::new(5, Nonces::seeded(5));
@@ -36,9 +36,7 @@ impl Joiner {
         self.node.join(&mut self.ctx, Ticket(1), vec![addr(members[0])], true).unwrap();
         let id = self.opened().unwrap();
         self.node.handle_stream(&mut self.ctx, id, StreamInput::Opened);
-        // It lists the joiner already, which needs no more confirmation.
-        let answer = push_pull(&[&[1], members].concat());
-        self.node.handle_stream(&mut self.ctx, id, StreamInput::Bytes(answer.into()));
+        self.node.handle_stream(&mut self.ctx, id, StreamInput::Bytes(push_pull(members).into()));
         self.pass(TICK * 2);
     }
 
