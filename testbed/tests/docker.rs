@@ -1,5 +1,5 @@
 //! The program on a real Docker engine: a small cluster of Serf, what has to be gone after every kind of end, and what
-//! it says where it can't work. Needs root, Docker, and both images (`thane-testbed images`): run with `-- --ignored`.
+//! it says where it can't work. Needs root, Docker, and both images (`thane-testbed images`): runs with `--features containers`.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -65,7 +65,6 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn a_cluster_of_serf_plays_a_scenario_and_leaves_nothing() {
     let _turn = turn();
     let out = tempfile::tempdir().unwrap();
@@ -87,7 +86,6 @@ fn a_cluster_of_serf_plays_a_scenario_and_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn a_run_that_is_stopped_or_killed_leaves_nothing() {
     let _turn = turn();
     for signal in ["-INT", "-TERM", "-KILL"] {
@@ -124,7 +122,6 @@ const SERF: [&str; 4] = ["run", "idle", "--nodes=2", "--against=serf"];
 const THANE: [&str; 4] = ["run", "idle", "--nodes=2", "--against=thane"];
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn what_can_not_work_is_said_in_one_line() {
     let _turn = turn();
     let bridge = ["network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge"];
@@ -150,7 +147,6 @@ fn what_can_not_work_is_said_in_one_line() {
 }
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn refusals_of_the_engine_are_said_in_one_line_and_leave_nothing() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
@@ -176,7 +172,6 @@ fn refusals_of_the_engine_are_said_in_one_line_and_leave_nothing() {
 }
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn a_full_disk_is_said_in_one_line() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
@@ -190,7 +185,6 @@ fn a_full_disk_is_said_in_one_line() {
 }
 
 #[test]
-#[ignore = "needs Docker and the images: --ignored"]
 fn what_a_dead_run_left_is_said_and_removed_by_the_next_start() {
     let _turn = turn();
     let network = |id: &str| {

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 /// A cluster of one machine: a pod is a real Serf agent at a loopback address of its own, and a service is a list of
 /// addresses. Has no network policies.
+#[cfg(feature = "containers")]
 const CLUSTER: &str = r#"#!/bin/sh
 echo "$*" >> "$RECORD/commands"
 [ "$1" != -n ] || shift 2
@@ -111,7 +112,7 @@ fn scenarios_that_pods_can_not_play_are_named_and_no_cluster_is_one_line() {
 }
 
 #[test]
-#[ignore = "needs real Serf, installed or unpacked by `thane-testbed images`: --ignored"]
+#[cfg(feature = "containers")]
 fn agents_are_started_watched_killed_and_left_through_kubectl() {
     let folder = tempfile::tempdir().unwrap();
     let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/testbed/packages/serf/usr/bin/serf");
