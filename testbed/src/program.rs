@@ -132,11 +132,13 @@ impl fmt::Display for Program {
 }
 
 impl Printed {
-    /// The last line that is not empty.
+    /// The last line that says something.
     pub(crate) fn last_error_line(&self) -> &str {
         let lines = |text: &'_ str| text.lines().rfind(|line| !line.trim().is_empty()).map(str::len);
         let from = if lines(&self.err).is_some() { &self.err } else { &self.out };
-        from.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").trim()
+        // Docker's last line names its help.
+        let says = |line: &&str| !line.trim().is_empty() && !line.contains("--help");
+        from.lines().rfind(says).unwrap_or("no message").trim()
     }
 }
 
