@@ -251,6 +251,9 @@ pub struct Restored {
     pub event_clock: u64,
     /// The Lamport time of the newest query seen; 0: none. Older ones are not answered again.
     pub query_clock: u64,
+    /// The clocks lag: newer user events and queries may have been delivered, as by Serf, which writes its clocks up to
+    /// half a second later. What is older than the first peer's clocks is then not delivered. Default false.
+    pub lags: bool,
     /// Members that were alive, which the node tries to rejoin: name and gossip address.
     pub alive: Vec<(String, SocketAddr)>,
     /// Members that had failed: name and gossip address. Serf forgets them; a node that finds no other member alive tries

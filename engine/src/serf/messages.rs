@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Serf;
 use crate::digest::{Fingerprint, share};
+use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::reconcile::answer::{Held, Holdings, Presence};
 use crate::roster::circle::point_of_bytes;
@@ -73,6 +74,7 @@ impl Serf {
         if !self.event_clock.witness(event, now) || !self.query_clock.witness(query, now) {
             return scope.drop_input(DropReason::LamportTimeRefused, from);
         }
+        self.settle_earlier(scope, LamportTime(clocks[0]), LamportTime(clocks[1]));
         let mut missed: Vec<(LamportTime, SerfMessage<'a>)> = Vec::new();
         for record in records {
             scope.stats.records_received += 1;
@@ -94,8 +96,8 @@ impl Serf {
         missed.sort_by_key(|&(ltime, _)| ltime);
         for (_, message) in missed {
             match message {
-                SerfMessage::UserEvent(event) => drop(self.on_user_event(scope, &event)),
-                SerfMessage::Query(query) => drop(self.on_query(scope, &query)),
+                SerfMessage::UserEvent(event) => drop(self.on_user_event(scope, &event, Source::Gossip)),
+                SerfMessage::Query(query) => drop(self.on_query(scope, &query, Source::Gossip)),
                 _ => unreachable!("only events and queries were collected"),
             }
         }

@@ -5,6 +5,7 @@
 
 mod coalesce;
 pub(crate) mod coordinate;
+mod earlier;
 mod event_buffer;
 mod filters;
 mod intent;
@@ -39,6 +40,7 @@ use crate::roster::{MemberIndex, Roster};
 use crate::scope::{Scope, breaks};
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
+use crate::serf::earlier::Earlier;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
@@ -58,6 +60,8 @@ pub(crate) struct Serf {
     pub(crate) query_clock: LamportClock,
     /// User events older than this are not delivered.
     event_min: LamportTime,
+    /// What another program delivered before this node began is not fully known yet.
+    earlier: Earlier,
     pub(crate) events: EventBuffer,
     intents: Intents,
     queries: Queries,
@@ -97,6 +101,7 @@ impl Serf {
             event_clock: LamportClock::restored(restored.event_clock),
             query_clock: LamportClock::restored(restored.query_clock),
             event_min: after(restored.event_clock),
+            earlier: if restored.lags { Earlier::Unknown } else { Earlier::Known },
             events: EventBuffer::default(),
             intents: Intents::default(),
             queries: Queries::new(after(restored.query_clock)),
@@ -119,6 +124,7 @@ impl Serf {
 
     /// Arms the timers and plans the rejoin.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>) {
+        self.earlier.begin(scope.now());
         let config = scope.config;
         for (interval, kind) in [
             (config.reap_interval, TimerKind::Reap),
@@ -178,11 +184,11 @@ impl Serf {
                 }
             }
             Ok(SerfMessage::UserEvent(event)) => {
-                let sight = self.on_user_event(scope, &event);
+                let sight = self.on_user_event(scope, &event, Source::Gossip);
                 pass_on(scope, Class::Event, bytes, sight);
             }
             Ok(SerfMessage::Query(query)) => {
-                let sight = self.on_query(scope, &query);
+                let sight = self.on_query(scope, &query, Source::Gossip);
                 pass_on(scope, Class::Query, bytes, sight);
             }
             Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response, from),
@@ -220,7 +226,7 @@ impl Serf {
             return Err(CommandError::EncodedEventTooLong(limit));
         }
         self.event_clock.increment();
-        self.on_user_event(scope, &event);
+        self.on_user_event(scope, &event, Source::Own);
         let carried = bytes.len() <= scope.gossip_bytes_max();
         if carried {
             scope.broadcast(Class::Event, bytes.into(), Source::Own);
@@ -229,7 +235,7 @@ impl Serf {
     }
 
     /// A user event (PROTOCOL 5.10).
-    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
+    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>, source: Source) -> Sight {
         if event.name.len() + event.payload.len() > USER_EVENT_BYTES_HARD_MAX {
             scope.drop_input(DropReason::EventTooLong, None);
             return Sight::Ignored;
@@ -246,6 +252,10 @@ impl Serf {
             scope.stats.count_drop(DropReason::EventTooOld);
             let (name, ltime) = (event.name.to_owned(), event.ltime);
             scope.notice(Notice::TooOld { what: "event", name, ltime });
+            return Sight::Ignored;
+        }
+        if source != Source::Own && self.earlier.covers(scope.now()) {
+            // Perhaps handled already. It is not remembered: if it is new, it comes again.
             return Sight::Ignored;
         }
         if event.ltime < self.event_min {
@@ -275,6 +285,7 @@ impl Serf {
         let status = self.apply_buffered(scope, member);
         scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         self.emit(scope, MemberEventKind::Join, member, false);
+        self.ask_for_earlier(scope, member);
     }
 
     /// A member that announced its leave has left; any other failed. The departure may overtake the intent:
