@@ -35,7 +35,8 @@ impl Earlier {
         }
     }
 
-    /// Whether a message that gossip brings now may have been delivered by the program before.
+    /// Whether a message that gossip brings now may have been delivered by the program before. It is not remembered
+    /// either: if it is new, it comes again.
     pub(super) fn covers(self, now: Time) -> bool {
         matches!(self, Earlier::Since(start) | Earlier::Asked(start) if now.since(start) < GOSSIP_LASTS)
     }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::Serf;
 use crate::digest::{Fingerprint, share};
-use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::reconcile::answer::{Held, Holdings, Presence};
 use crate::roster::circle::point_of_bytes;
@@ -96,8 +95,8 @@ impl Serf {
         missed.sort_by_key(|&(ltime, _)| ltime);
         for (_, message) in missed {
             match message {
-                SerfMessage::UserEvent(event) => drop(self.on_user_event(scope, &event, Source::Gossip)),
-                SerfMessage::Query(query) => drop(self.on_query(scope, &query, Source::Gossip)),
+                SerfMessage::UserEvent(event) => drop(self.on_user_event(scope, &event)),
+                SerfMessage::Query(query) => drop(self.on_query(scope, &query)),
                 _ => unreachable!("only events and queries were collected"),
             }
         }

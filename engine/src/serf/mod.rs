@@ -183,12 +183,13 @@ impl Serf {
                     pass_on(scope, Class::Intent, bytes, sight);
                 }
             }
+            Ok(SerfMessage::UserEvent(_) | SerfMessage::Query(_)) if self.earlier.covers(scope.now()) => {}
             Ok(SerfMessage::UserEvent(event)) => {
-                let sight = self.on_user_event(scope, &event, Source::Gossip);
+                let sight = self.on_user_event(scope, &event);
                 pass_on(scope, Class::Event, bytes, sight);
             }
             Ok(SerfMessage::Query(query)) => {
-                let sight = self.on_query(scope, &query, Source::Gossip);
+                let sight = self.on_query(scope, &query);
                 pass_on(scope, Class::Query, bytes, sight);
             }
             Ok(SerfMessage::QueryResponse(response)) => self.on_query_response(scope, &response, from),
@@ -226,7 +227,7 @@ impl Serf {
             return Err(CommandError::EncodedEventTooLong(limit));
         }
         self.event_clock.increment();
-        self.on_user_event(scope, &event, Source::Own);
+        self.on_user_event(scope, &event);
         let carried = bytes.len() <= scope.gossip_bytes_max();
         if carried {
             scope.broadcast(Class::Event, bytes.into(), Source::Own);
@@ -235,7 +236,7 @@ impl Serf {
     }
 
     /// A user event (PROTOCOL 5.10).
-    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>, source: Source) -> Sight {
+    fn on_user_event(&mut self, scope: &mut Scope<'_>, event: &UserEvent<'_>) -> Sight {
         if event.name.len() + event.payload.len() > USER_EVENT_BYTES_HARD_MAX {
             scope.drop_input(DropReason::EventTooLong, None);
             return Sight::Ignored;
@@ -252,10 +253,6 @@ impl Serf {
             scope.stats.count_drop(DropReason::EventTooOld);
             let (name, ltime) = (event.name.to_owned(), event.ltime);
             scope.notice(Notice::TooOld { what: "event", name, ltime });
-            return Sight::Ignored;
-        }
-        if source != Source::Own && self.earlier.covers(scope.now()) {
-            // Perhaps handled already. It is not remembered: if it is new, it comes again.
             return Sight::Ignored;
         }
         if event.ltime < self.event_min {

@@ -209,13 +209,13 @@ impl Serf {
         self.queries.running.insert(query.ltime, running);
         let (subject, generation) = (query.ltime.0 as u32, (query.ltime.0 >> 32) as u32);
         scope.schedule(scope.now() + timeout, TimerKind::QueryEnd, subject, generation);
-        self.on_query(scope, &query, Source::Own);
+        self.on_query(scope, &query);
         scope.broadcast(Class::Query, bytes.into(), Source::Own);
         Ok(timeout)
     }
 
     /// A query arrived. It is passed on whether or not this node answers.
-    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>, source: Source) -> Sight {
+    pub(super) fn on_query(&mut self, scope: &mut Scope<'_>, query: &Query<'_>) -> Sight {
         if !self.query_clock.witness(query.ltime, scope.now()) {
             scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
@@ -231,10 +231,6 @@ impl Serf {
             // While a cluster moves to encryption, anybody could send one. It is not passed on either: others
             // would get it sealed.
             scope.drop_input(DropReason::UnsealedKeyQuery, None);
-            return Sight::Ignored;
-        }
-        if source != Source::Own && self.earlier.covers(scope.now()) {
-            // Perhaps answered already. It is not remembered: if it is new, it comes again.
             return Sight::Ignored;
         }
         self.queries.seen.advance(self.query_clock.time());

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
 use crate::deferred::Told;
-use crate::dissemination::Source;
 use crate::drop_reason::DropReason;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
@@ -119,7 +118,7 @@ impl Serf {
         for slot in slots {
             for (name, payload) in slot.events {
                 let event = UserEvent { ltime: slot.ltime, name, payload, coalesce: false };
-                self.on_user_event(scope, &event, Source::Gossip);
+                self.on_user_event(scope, &event);
             }
         }
     }
