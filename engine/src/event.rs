@@ -389,6 +389,11 @@ pub enum Notice {
         /// Why not, as the answer says.
         reason: String,
     },
+    /// The same, because the node does not encrypt.
+    NoKeys {
+        /// The same reason, as the answer says.
+        reason: &'static str,
+    },
     /// Another address has this node's name and answers: this node ends.
     NameTaken {
         /// The name.
@@ -408,6 +413,8 @@ pub enum Notice {
         /// Why.
         remark: String,
     },
+    /// The snapshot says that the node left, and it rejoins all the same, as configured.
+    LeaveIgnored,
     /// The snapshot file has a line that can't be read, or a write to it failed.
     Snapshot {
         /// What.

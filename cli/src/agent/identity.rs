@@ -20,17 +20,17 @@ pub(crate) struct SelfIdentity {
     pub(crate) tags: RefCell<BTreeMap<String, String>>,
 }
 
-/// Reads the tags file. A missing file holds no tags.
+/// Reads the tags file; `None` if there is none.
 ///
 /// # Errors
 /// Serf's words, the path and the reason.
-pub(crate) fn read_tags(path: &Path) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn read_tags(path: &Path) -> Result<Option<BTreeMap<String, String>>, String> {
     let shown = path.display();
     match read(path) {
-        Ok(text) => read_document(text.as_bytes()).map_err(|error| {
+        Ok(text) => read_document(text.as_bytes()).map(Some).map_err(|error| {
             format!("Failed to decode tags file: {shown}: an object with strings is expected: {error}")
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("Failed to read tags file: {shown}: {error}")),
     }
 }
@@ -104,8 +104,8 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("tags"), r#"{"a": "b"}"#).unwrap();
         std::fs::write(at("bad"), r#"{"a": 1}"#).unwrap();
-        assert_eq!(read_tags(&at("tags")).unwrap()["a"], "b");
-        assert!(read_tags(&at("missing")).unwrap().is_empty());
+        assert_eq!(read_tags(&at("tags")).unwrap().unwrap()["a"], "b");
+        assert_eq!(read_tags(&at("missing")).unwrap(), None);
         let bad = read_tags(&at("bad")).unwrap_err();
         let expected = format!(
             "Failed to decode tags file: {}: an object with strings is expected: invalid type: integer `1`, expected a string at line 1 column 7",

@@ -244,6 +244,8 @@ impl Line {
                 Line::serf(Err, format!("Failed to {what}: {}", shown(reason)))
                     .limited("Refused queries about keys", REPEATS_PER_WINDOW)
             }
+            Notice::NoKeys { reason } => Line::serf(Err, (*reason).to_owned())
+                .limited("Refused queries about keys", REPEATS_PER_WINDOW),
             Notice::NameTaken { name, addr } => {
                 Line::serf(Err, format!("{}: quitting", name_taken_by(name, addr)))
             }
@@ -255,6 +257,7 @@ impl Line {
                 ),
             ),
             Notice::Keyring { remark } => Line::serf(Err, shown(remark).into_owned()),
+            Notice::LeaveIgnored => Line::serf(Info, "Ignoring previous leave in snapshot".to_owned()),
             Notice::Snapshot { remark } => Line::serf(Warn, shown(remark).into_owned()),
             Notice::ReconnectSkipped => {
                 Line::serf(Debug, "forgoing reconnect for random throttling".to_owned())

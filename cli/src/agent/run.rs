@@ -181,7 +181,6 @@ impl Agent {
                 log.add(Level::Warn, "serf", "Shutdown without a Leave");
             }
             handle.shutdown().await;
-            log.add(Level::Warn, "agent", "Serf shutdown detected, quitting");
             log.add(Level::Info, "agent", "shutdown complete");
         };
         if tokio::time::timeout(SHUTDOWN_WITHIN, close).await.is_err() {

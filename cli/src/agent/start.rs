@@ -40,7 +40,7 @@ impl Agent {
         log: Log,
     ) -> Result<Agent, String> {
         let signals = Signals::listen().map_err(|error| format!("Failed to handle signals: {error}"))?;
-        let identity = Rc::new(identity(&config)?);
+        let identity = Rc::new(identity(&config, &log)?);
         let keys = keys(&config, &log)?;
         let encrypted = !keys.is_empty();
         #[cfg(unix)]
@@ -137,9 +137,16 @@ impl Responder for NodeResponder {
 }
 
 /// The node's own name and its tags at start.
-fn identity(config: &Config) -> Result<SelfIdentity, String> {
+fn identity(config: &Config, log: &Log) -> Result<SelfIdentity, String> {
     let tags = match &config.tags_file {
-        Some(path) => read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?,
+        Some(path) => {
+            let read = read_tags(path).map_err(|error| format!("Failed to setup the Serf agent: {error}"))?;
+            if let Some(tags) = &read {
+                let text = format!("Restored {} tag(s) from {}", tags.len(), path.display());
+                log.add(Level::Info, "agent", text);
+            }
+            read.unwrap_or_default()
+        }
         None => config.tags.clone(),
     };
     let name = match config.node_name.as_str() {

@@ -146,7 +146,7 @@ impl Value for String {
     }
 
     fn decode_over(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        *self = String::from_utf8_lossy(&reader.bytes()?).into_owned();
+        *self = String::from_utf8_lossy(reader.raw()?).into_owned();
         Ok(())
     }
 }

@@ -87,7 +87,7 @@ impl Serf {
 /// This node's keys, the primary one first; as many as fit the answer.
 fn list_keys(scope: &mut Scope<'_>) -> Vec<u8> {
     if scope.envelope.keyring.is_empty() {
-        return key_changes::refuse(scope, KeyOperation::List, "Keyring is empty (encryption not enabled)");
+        return key_changes::refuse_without_keys(scope, KeyOperation::List);
     }
     let mut out = Vec::new();
     let keys: Vec<String> = scope.envelope.keyring.keys().map(|key| STANDARD.encode(key)).collect();

@@ -33,7 +33,7 @@ impl Serf {
         payload: &[u8],
     ) -> Option<Vec<u8>> {
         if scope.envelope.keyring.is_empty() {
-            return Some(refuse(scope, operation, "No keyring to modify (encryption not enabled)"));
+            return Some(refuse_without_keys(scope, operation));
         }
         let Ok(SerfMessage::KeyRequest(KeyRequest { key })) = SerfMessage::decode(payload) else {
             return Some(refuse(scope, operation, "Failed to decode key request"));
@@ -91,6 +91,18 @@ fn change(keyring: &mut Keyring, operation: KeyOperation, key: &[u8]) -> Result<
 /// The answer of a node that does not do that, which the log tells too.
 pub(super) fn refuse(scope: &mut Scope<'_>, operation: KeyOperation, reason: &str) -> Vec<u8> {
     scope.notice(Notice::KeyRefused { operation, reason: reason.to_owned() });
+    answer(Err(reason.to_owned()))
+}
+
+/// The answer of a node that has no keys at all, which Serf logs with other words than other refusals.
+pub(super) fn refuse_without_keys(scope: &mut Scope<'_>, operation: KeyOperation) -> Vec<u8> {
+    let reason = match operation {
+        KeyOperation::List => "Keyring is empty (encryption not enabled)",
+        KeyOperation::Install | KeyOperation::Use | KeyOperation::Remove => {
+            "No keyring to modify (encryption not enabled)"
+        }
+    };
+    scope.notice(Notice::NoKeys { reason });
     answer(Err(reason.to_owned()))
 }
 

@@ -14,7 +14,6 @@ use super::mailbox::Added;
 use super::options::NodeOptions;
 use super::{Shard, hosted_node};
 use crate::context::NodeId;
-use crate::event::Notice;
 use crate::io::SocketIndex;
 use crate::io::bind::bind_both;
 use crate::io::files::journal::{Journal, Opened};
@@ -38,14 +37,14 @@ impl Shard {
             config.advertise.set_port(bound.port());
         }
         config.keyring_file = keyring_file.is_some();
-        let mut remarks = Vec::new();
+        let mut notices = Vec::new();
         let mut journal = None;
         if let Some(snapshot) = snapshot {
             let opened = Journal::open(&snapshot.path, snapshot.rejoin_after_leave)
                 .map_err(|error| StartError::Snapshot { path: snapshot.path, error })?;
-            let Opened { journal: opened, restored, remarks: said } = opened;
+            let Opened { journal: opened, restored, notices: said } = opened;
             config.snapshot = true;
-            (config.restored, journal, remarks) = (restored, Some(opened), said);
+            (config.restored, journal, notices) = (restored, Some(opened), said);
         }
         let config = Arc::new(config.check()?);
         let id = NodeId(self.nodes.len() as u32);
@@ -56,8 +55,8 @@ impl Shard {
             node.set_delegate(delegate);
         }
         let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file);
-        for remark in remarks {
-            added.deliver(OutletItem::Notice(Notice::Snapshot { remark }));
+        for notice in notices {
+            added.deliver(OutletItem::Notice(notice));
         }
         self.nodes.push(Some(added));
         if let Some(hosted) = hosted_node(&mut self.nodes, id) {

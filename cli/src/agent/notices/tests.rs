@@ -99,6 +99,8 @@ fn other_lines_are_serfs() {
             Notice::KeyRefused { operation: KeyOperation::Use, reason: "not there".to_owned() },
             "[ERR] serf: Failed to change primary key: not there",
         ),
+        (Notice::NoKeys { reason: "Keyring is empty" }, "[ERR] serf: Keyring is empty"),
+        (Notice::LeaveIgnored, "[INFO] serf: Ignoring previous leave in snapshot"),
         (
             Notice::AliveVetoed { name: name.clone(), reason: "no signature".to_owned() },
             "[WARN] memberlist: ignoring alive message for 'n1': no signature",

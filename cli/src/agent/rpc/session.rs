@@ -283,6 +283,8 @@ impl Input {
             match self.socket.read(&mut chunk).await {
                 Ok(0) => return Ok(None),
                 Ok(read) => self.frames.feed(&chunk[..read]),
+                // A client that ends before it has read everything.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(refused(&error)),
             }
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::config::Restored;
-use crate::event::SnapshotRecord;
+use crate::event::{Notice, SnapshotRecord};
 use crate::wire::LamportTime;
 
 /// Begins a line about a failed member, which Serf does not have: to Serf it is a comment.
@@ -42,10 +42,10 @@ impl Content {
         }
     }
 
-    /// Applies the lines of a file in order. Returns remarks about those that can't be read.
-    pub(super) fn read(bytes: &[u8], rejoin_after_leave: bool) -> (Content, Vec<String>) {
+    /// Applies the lines of a file in order. Returns notices about those that can't be read, and about an ignored leave.
+    pub(super) fn read(bytes: &[u8], rejoin_after_leave: bool) -> (Content, Vec<Notice>) {
         let mut content = Content::default();
-        let mut remarks = Vec::new();
+        let mut notices = Vec::new();
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line = String::from_utf8_lossy(&rest[..end]);
@@ -57,17 +57,18 @@ impl Content {
             }
             if line == "leave" {
                 if rejoin_after_leave {
-                    remarks.push("Ignoring previous leave in snapshot".to_owned());
+                    notices.push(Notice::LeaveIgnored);
                 } else {
                     content = Content::default();
                 }
             } else if is_content(line, rest) {
-                (content, remarks) = (Content::default(), Vec::new());
+                (content, notices) = (Content::default(), Vec::new());
             } else if content.read_line(line).is_none() {
-                remarks.push(format!("Unrecognized snapshot line: {}", line.escape_debug()));
+                let remark = format!("Unrecognized snapshot line: {}", line.escape_debug());
+                notices.push(Notice::Snapshot { remark });
             }
         }
-        (content, remarks)
+        (content, notices)
     }
 
     /// What a node starts from.
@@ -214,9 +215,9 @@ mod tests {
     fn what_precedes_a_whole_content_does_not_count_unless_the_content_is_cut() {
         let lines = b"alive: b 127.0.0.1:1\nclock: 5\n";
         let whole = [b"alive: a 127.0.0.1:1\nwhat\n", &content_line(lines)[..], lines].concat();
-        let (content, remarks) = Content::read(&whole, false);
+        let (content, notices) = Content::read(&whole, false);
         assert_eq!(
-            (content.alive.keys().map(|name| &**name).collect::<Vec<_>>(), remarks.len()),
+            (content.alive.keys().map(|name| &**name).collect::<Vec<_>>(), notices.len()),
             (vec!["b"], 0)
         );
         // The lines of one that is cut are lines like others.
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn lines_behind_a_hole_of_zeros_are_read() {
-        let (content, remarks) = Content::read(b"\0\0\0\0alive: a 127.0.0.1:1\nclock: 5\n", false);
-        assert_eq!((content.members(), content.clock, remarks.len()), (1, 5, 0));
+        let (content, notices) = Content::read(b"\0\0\0\0alive: a 127.0.0.1:1\nclock: 5\n", false);
+        assert_eq!((content.members(), content.clock, notices.len()), (1, 5, 0));
     }
 }

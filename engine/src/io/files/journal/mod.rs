@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::config::Restored;
-use crate::event::SnapshotRecord;
+use crate::event::{Notice, SnapshotRecord};
 use crate::io::files::beside::Beside;
 use crate::io::files::content::{Content, content_line, write_line};
 use crate::io::files::writer::{Outcome, Writer};
@@ -93,8 +93,8 @@ pub(crate) struct Opened {
     pub(crate) journal: Journal,
     /// The content of the file.
     pub(crate) restored: Restored,
-    /// Remarks for the log: lines that can't be read and were skipped, a graceful leave that was ignored.
-    pub(crate) remarks: Vec<String>,
+    /// For the log: lines that can't be read and were skipped, a graceful leave that was ignored.
+    pub(crate) notices: Vec<Notice>,
 }
 
 impl Journal {
@@ -119,7 +119,7 @@ impl Journal {
         if whole < bytes.len() {
             file.set_len(whole as u64)?;
         }
-        let (content, remarks) = Content::read(&bytes[..whole], rejoin_after_leave);
+        let (content, notices) = Content::read(&bytes[..whole], rejoin_after_leave);
         let restored = content.restored();
         let journal = Journal {
             path,
@@ -135,7 +135,7 @@ impl Journal {
             in_place: false,
             rewrite: Rewrite::None,
         };
-        Ok(Opened { journal, restored, remarks })
+        Ok(Opened { journal, restored, notices })
     }
 
     /// Adds a line to the buffer. Returns how soon it must leave the buffer.

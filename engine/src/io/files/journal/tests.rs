@@ -60,7 +60,7 @@ fn a_leave_clears_all_unless_asked_to_rejoin_and_only_clocks_follow_it() {
     drop(journal);
     let kept = Journal::open(&path, true).unwrap();
     assert_eq!((kept.restored.alive.len(), kept.restored.clock), (1, 3));
-    assert_eq!(kept.remarks, ["Ignoring previous leave in snapshot"]);
+    assert_eq!(kept.notices, [Notice::LeaveIgnored]);
     drop(kept.journal);
     let cleared = open(&path).restored;
     assert_eq!((cleared.alive.len(), cleared.clock), (0, 3));
@@ -81,7 +81,8 @@ fn a_file_cut_at_any_byte_opens_and_goes_on_with_whole_lines() {
         assert_eq!(again.restored.query_clock, 4, "cut at {cut}");
         assert!(again.restored.clock == 12 || again.restored.clock == 0, "never half a number");
     }
-    assert_eq!(open(&path).remarks, ["Unrecognized snapshot line: what"]);
+    let remark = "Unrecognized snapshot line: what".to_owned();
+    assert_eq!(open(&path).notices, [Notice::Snapshot { remark }]);
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn no_time_that_was_written_is_missing_at_any_moment_of_a_rewrite() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(journal);
         let opened = open(&path);
-        assert_eq!((opened.restored.alive.len(), opened.remarks), (2, Vec::new()));
+        assert_eq!((opened.restored.alive.len(), opened.notices), (2, Vec::new()));
     }
 }
 
@@ -242,8 +243,8 @@ fn names_can_not_write_lines_of_their_own() {
     journal.append(alive("\u{1b}[2J #"));
     flush(&mut journal).unwrap();
     drop(journal);
-    let Opened { restored, remarks, .. } = open(&path);
-    assert_eq!((restored.alive.len(), restored.clock, remarks), (1, 0, Vec::new()));
+    let Opened { restored, notices, .. } = open(&path);
+    assert_eq!((restored.alive.len(), restored.clock, notices), (1, 0, Vec::new()));
 }
 
 #[test]
