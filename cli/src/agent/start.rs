@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::handlers::{EventHandler, Handlers, Responder};
 use super::identity::{SelfIdentity, read_tags};
 use super::level::Level;
 use super::log::Log;
+use super::mdns::Discovery;
 use super::running::Agent;
 use super::signals::Signals;
 use super::telemetry::Counters;
@@ -57,6 +59,8 @@ impl Agent {
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
+        let own = handle.local_member().await.map_err(|error| error.to_string())?;
+        let discovery = Discovery::open(&config.settings, &own.name, SocketAddr::new(own.addr, own.port))?;
         let listener = bind::listen(&config.rpc_addr, bind::RPC).await?;
         let http_listener = match &config.http_addr {
             Some(addr) => Some(bind::listen(addr, bind::HTTP).await?),
@@ -83,6 +87,7 @@ impl Agent {
             rpc: Default::default(),
             guesses: guesses(&log),
             handler_counts: handlers.counts(),
+            mdns: discovery.as_ref().map(Discovery::counters),
             http: http_listener.as_ref().map(|_| Default::default()),
             joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
             identity,
@@ -104,6 +109,9 @@ impl Agent {
             backend.counters.clone(),
             backend.log.clone(),
         ));
+        if let Some(discovery) = discovery {
+            discovery.run(backend.clone());
+        }
         let tls_of =
             |wanted: fn(&Tls) -> bool| tls.clone().filter(|_| config.tls.as_ref().is_some_and(wanted));
         spawn_local(rpc::serve(listener, tls_of(|tls| tls.rpc), backend.clone()));
@@ -240,5 +248,6 @@ fn banner<'a>(config: &'a Config, addresses: &Addresses, node_name: &'a str, enc
         snapshot: config.snapshot.is_some(),
         profile: config.profile_name(),
         compression: config.compression,
+        discover: &config.settings.discover,
     }
 }

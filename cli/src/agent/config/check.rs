@@ -102,7 +102,7 @@ impl Config {
     /// # Errors
     /// One line about the first setting that can't be used.
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
-        refuse_unsupported(&settings)?;
+        check_discovery(&settings)?;
         let mut warnings = Vec::new();
         let tags = tags(&settings, &mut warnings);
         if !settings.tags_file.is_empty() && !tags.is_empty() {
@@ -246,18 +246,19 @@ fn tags(settings: &Settings, warnings: &mut Vec<String>) -> BTreeMap<String, Str
     tags
 }
 
-/// Refuses settings that this version can't honour: an agent that starts must do what is configured.
-fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
-    let unsupported = [
-        ("discover", "-discover", &settings.discover),
-        ("mdns.interface", "-mdns-iface", &settings.mdns_interface),
-    ];
-    match unsupported.iter().find(|(_, _, value)| !value.is_empty()) {
-        Some((key, flag, _)) => Err(format!(
-            "'{key}' ({flag}) is not supported yet: join with 'retry_join' (-retry-join) instead"
-        )),
-        None => Ok(()),
+/// Serf's checks of the settings of mDNS. Whether the interface exists is seen at the start.
+fn check_discovery(settings: &Settings) -> Result<(), String> {
+    if settings.mdns_interface.is_empty() {
+        return Ok(());
     }
+    if settings.discover.is_empty() {
+        return Err("mDNS interface specified without enabling mDNS discovery: give a cluster name with 'discover' (-discover)"
+            .to_owned());
+    }
+    if settings.mdns_disable_ipv4 && settings.mdns_disable_ipv6 {
+        return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_owned());
+    }
+    Ok(())
 }
 
 fn ineffective(settings: &Settings) -> Vec<&'static str> {
@@ -399,22 +400,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_with_a_way_out() {
-        let cases = [
-            (
-                r#"{"discover": "c"}"#,
-                "'discover' (-discover) is not supported yet: join with 'retry_join' (-retry-join) instead",
-            ),
-            (
-                r#"{"mdns": {"interface": "eth0"}}"#,
-                "'mdns.interface' (-mdns-iface) is not supported yet: join with 'retry_join' (-retry-join) instead",
-            ),
-        ];
-        for (json, expected) in cases {
-            assert_eq!(refused(json), expected, "{json}");
-        }
+    fn an_interface_for_mdns_needs_a_cluster_and_a_family() {
+        let without = "mDNS interface specified without enabling mDNS discovery: give a cluster name with 'discover' (-discover)";
+        assert_eq!(refused(r#"{"mdns": {"interface": "eth0"}}"#), without);
+        let neither =
+            r#"{"discover": "c", "mdns": {"interface": "eth0", "disable_ipv4": true, "disable_ipv6": true}}"#;
+        assert_eq!(refused(neither), "Invalid mDNS configuration: both IPv4 and IPv6 are disabled");
         // Without the setting that they belong to these do nothing.
-        assert!(check(r#"{"syslog_facility": "LOCAL7", "mdns": {"disable_ipv4": true}}"#).is_ok());
+        for json in [
+            r#"{"syslog_facility": "LOCAL7", "mdns": {"disable_ipv4": true}}"#,
+            r#"{"discover": "c"}"#,
+            r#"{"discover": "c", "mdns": {"interface": "eth0", "disable_ipv4": true}}"#,
+        ] {
+            assert!(check(json).is_ok(), "{json}");
+        }
     }
 
     #[test]
