@@ -59,7 +59,7 @@ impl Joins {
     }
 
     /// The address to exchange states with once more: this node has refuted what the target had of it.
-    pub(super) fn to_repeat(&mut self, scope: &Scope<'_>, slot: u32, place: usize) -> Option<SocketAddr> {
+    pub(super) fn again_at(&mut self, scope: &Scope<'_>, slot: u32, place: usize) -> Option<SocketAddr> {
         let target = self.target(slot, place)?;
         let repeats = target.told < own_incarnation(scope) && !target.repeated;
         target.repeated |= repeats;
@@ -124,7 +124,7 @@ impl Streams {
     /// The members that a target told are merged.
     pub(super) fn end_join(&mut self, scope: &mut Scope<'_>, slot: u32, place: usize, frame: &PushPullFrame) {
         let cause = Cause::Join(slot, place);
-        if let Some(addr) = self.joins.to_repeat(scope, slot, place) {
+        if let Some(addr) = self.joins.again_at(scope, slot, place) {
             return self.exchange(scope, addr, cause);
         }
         let alone = !scope.others_alive() && lists_others(scope, frame);
