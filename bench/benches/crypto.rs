@@ -1,6 +1,5 @@
-//! AES-GCM as the engine has it (crate aes-gcm, instructions of the processor chosen at run time) beside ring, at the
-//! sizes of a ping, a small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way, with
-//! the one or (`--features ring`) the other.
+//! AES-GCM by crate aes-gcm (instructions of the processor chosen at run time) and by ring, at the sizes of a ping, a
+//! small packet, a full one and a piece of a stream; and what sealing is of a whole packet's way.
 
 mod common;
 

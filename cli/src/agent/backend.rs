@@ -19,6 +19,7 @@ use super::handlers::HandlerCounts;
 use super::identity::{SelfIdentity, write_tags};
 use super::level::Level;
 use super::log::Log;
+use super::mdns::MdnsCounters;
 use super::numbers::{Numbers, RpcCounters};
 use super::telemetry::Counters;
 use crate::clients::Guesses;
@@ -43,6 +44,8 @@ pub(crate) struct Backend {
     pub(crate) guesses: Rc<Guesses>,
     /// What was counted of scripts.
     pub(crate) handler_counts: Rc<HandlerCounts>,
+    /// What discovery counts; `None` while it is off.
+    pub(crate) mdns: Option<Rc<MdnsCounters>>,
     /// What the HTTP port counts; `None` while it is off.
     pub(crate) http: Option<HttpCounters>,
     /// Whether the joins of the start have succeeded.
@@ -238,6 +241,10 @@ impl Backend {
         let udp = self.handle.udp_counters().await?;
         let SelfIdentity { name, tags } = &*self.identity;
         let numbers = Numbers::new(&node, &udp, name, &tags.borrow(), &self.handlers, &self.driver);
-        Ok(numbers.with_handlers(&self.handler_counts).with_rpc(&self.rpc).with_http(self.http.as_ref()))
+        Ok(numbers
+            .with_handlers(&self.handler_counts)
+            .with_rpc(&self.rpc)
+            .with_http(self.http.as_ref())
+            .with_mdns(self.mdns.as_deref()))
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) profile: &'a str,
     /// Whether gossip is compressed.
     pub(crate) compression: bool,
+    /// The name of the cluster that is looked for by mDNS; empty: none is.
+    pub(crate) discover: &'a str,
 }
 
 impl Display for Banner<'_> {
@@ -61,7 +63,11 @@ impl Display for Banner<'_> {
         line(f, "Encrypted", &self.encrypted)?;
         line(f, "Snapshot", &self.snapshot)?;
         line(f, "Profile", &self.profile)?;
-        line(f, "Message Compression Enabled", &self.compression)
+        line(f, "Message Compression Enabled", &self.compression)?;
+        if !self.discover.is_empty() {
+            line(f, "mDNS cluster", &self.discover)?;
+        }
+        Ok(())
     }
 }
 
@@ -87,6 +93,7 @@ mod tests {
         snapshot: false,
         profile: "lan",
         compression: true,
+        discover: "",
     };
 
     /// What Serf 0.9.4 printed.
@@ -104,11 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn advertise_address_has_a_line_of_its_own() {
+    fn advertise_address_and_mdns_have_lines_of_their_own() {
         let banner = Banner {
             advertise: Some("127.15.3.4:7946".parse().unwrap()),
             bind: "[::1]:0".parse().unwrap(),
             encrypted: true,
+            discover: "x",
             ..PLAIN
         };
         let text = banner.to_string();
@@ -116,5 +124,6 @@ mod tests {
             "\n                      Bind addr: '[::1]:0'\n    Advertise addr: '127.15.3.4:7946'\n                       RPC addr:"
         ));
         assert!(text.contains("\n                      Encrypted: true\n"));
+        assert!(text.ends_with("\n                   mDNS cluster: x\n"));
     }
 }

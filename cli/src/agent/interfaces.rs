@@ -44,6 +44,29 @@ impl Interfaces {
         Some((name, mtu.trim().parse().ok()?))
     }
 
+    /// The system's number of an interface.
+    #[cfg(unix)]
+    pub(super) fn index_of(name: &str) -> Option<u32> {
+        nix::net::if_::if_nametoindex(name).ok()
+    }
+
+    /// The system's number of an interface.
+    #[cfg(windows)]
+    pub(super) fn index_of(name: &str) -> Option<u32> {
+        let found = if_addrs::get_if_addrs().ok()?.into_iter().find(|interface| interface.name == name);
+        found.and_then(|interface| interface.index)
+    }
+
+    /// The first IPv4 address of an interface.
+    pub(super) fn v4_of(&self, name: &str) -> Option<Ipv4Addr> {
+        self.addresses.iter().filter(|address| address.interface == name).find_map(|address| {
+            match address.ip {
+                IpAddr::V4(v4) => Some(v4),
+                IpAddr::V6(_) => None,
+            }
+        })
+    }
+
     /// The address that a node bound to all addresses announces, by Serf's rules: private addresses of interfaces that
     /// are up; of these one of the default route's interface, then IPv4, then the larger network, then the order of
     /// interfaces.

@@ -14,6 +14,7 @@ mod interfaces;
 mod join;
 mod level;
 mod log;
+mod mdns;
 mod notices;
 mod numbers;
 #[cfg(unix)]

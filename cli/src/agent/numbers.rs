@@ -11,10 +11,11 @@ use thane_engine::ipc::Stats;
 use thane_engine::wire::keyring::BACKEND;
 
 use super::handlers::HandlerCounts;
+use super::mdns::MdnsCounters;
 use crate::clients::Caps;
 use crate::http::HttpCounters;
 
-/// All numbers of an agent, by section. Sections `io`, `drops`, `caps`, `handlers`, `rpc` and `http` are Thane's, the others are Serf's.
+/// All numbers of an agent, by section. Sections `io`, `drops`, `caps`, `handlers`, `rpc`, `http` and `mdns` are Thane's, the others are Serf's.
 pub(crate) struct Numbers(Vec<Section>);
 
 /// What the RPC port counted.
@@ -24,6 +25,8 @@ pub(crate) struct RpcCounters {
     pub(crate) refused: Cell<u64>,
     /// Idle connections that were closed for others, or because no handshake came.
     pub(crate) closed_idle: Cell<u64>,
+    /// Clients with whom there was no TLS.
+    pub(crate) no_tls: Cell<u64>,
     /// Wrong tokens.
     pub(crate) wrong_tokens: Cell<u64>,
 }
@@ -87,6 +90,7 @@ impl Numbers {
         let values = [
             ("refused", &rpc.refused),
             ("closed_idle", &rpc.closed_idle),
+            ("no_tls", &rpc.no_tls),
             ("wrong_tokens", &rpc.wrong_tokens),
         ];
         let mut values: Vec<(Cow<'static, str>, Value)> =
@@ -102,6 +106,16 @@ impl Numbers {
             let requests = http.requests().map(|(class, n)| (format!("requests_{class}").into(), count(n)));
             let plain = http.plain().map(|(name, _, n)| (name.into(), count(n)));
             self.0.push(Section { name: "http", values: requests.into_iter().chain(plain).collect() });
+        }
+        self
+    }
+
+    /// The same with what discovery counted, if it is on.
+    pub(crate) fn with_mdns(mut self, mdns: Option<&MdnsCounters>) -> Numbers {
+        if let Some(mdns) = mdns {
+            let done = mdns.done().map(|(name, _, n)| (name.into(), count(n)));
+            let drops = mdns.drops().map(|(reason, n)| (format!("dropped_{reason}").into(), count(n)));
+            self.0.push(Section { name: "mdns", values: done.into_iter().chain(drops).collect() });
         }
         self
     }

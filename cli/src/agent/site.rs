@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use super::backend::{Backend, TagsError};
 use super::level::Level;
 use crate::clients::Guesses;
-use crate::http::{Exposition, HttpCounters, Severity, Site, Soon, TagsRefused};
+use crate::http::{Exposition, HttpCounters, Kind, Severity, Site, Soon, TagsRefused};
 
 const COMPONENT: &str = "agent.http";
 
@@ -64,9 +64,23 @@ impl Site for Backend {
                 &self.rpc.refused,
             ),
             ("thane_rpc_closed_idle_total", "Idle RPC connections closed", &self.rpc.closed_idle),
+            ("thane_rpc_no_tls_total", "RPC clients whose handshake of TLS failed", &self.rpc.no_tls),
             ("thane_rpc_wrong_tokens_total", "Wrong tokens of RPC clients", &self.rpc.wrong_tokens),
         ] {
             out.counter(name, help, counter.get());
+        }
+        if let Some(mdns) = &self.mdns {
+            for (name, help, count) in mdns.done() {
+                out.counter(&format!("thane_mdns_{name}_total"), help, count);
+            }
+            out.family(
+                "thane_mdns_drops_total",
+                Kind::Counter,
+                "Input of discovery that was refused, by reason",
+            );
+            for (reason, count) in mdns.drops() {
+                out.sample("", &[("reason", reason)], count as f64);
+            }
         }
         let of = &self.handler_counts;
         for (name, help, counter) in [

@@ -2,24 +2,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
 use thane_engine::io::files::keyring;
+use thane_engine::tls::Current;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
 
 use super::address::{self, Addresses};
 use super::backend::{Backend, EVENTS_WAITING_MAX, guesses};
 use super::banner::{Banner, gap, heading};
-use super::config::Config;
+use super::config::{Config, Tls};
 use super::handlers::{EventHandler, Handlers, Responder};
 use super::identity::{SelfIdentity, read_tags};
 use super::level::Level;
 use super::log::Log;
+use super::mdns::Discovery;
 use super::running::Agent;
 use super::signals::Signals;
 use super::telemetry::Counters;
@@ -42,6 +46,10 @@ impl Agent {
         let signals = Signals::listen().map_err(|error| format!("Failed to handle signals: {error}"))?;
         let identity = Rc::new(identity(&config, &log)?);
         let keys = keys(&config, &log)?;
+        let tls: Option<Current> = match &config.tls {
+            Some(tls) => Some(Arc::new(tls.load().map_err(|error| error.to_string())?.into())),
+            None => None,
+        };
         let encrypted = !keys.is_empty();
         #[cfg(unix)]
         if let Some(facility) = config.syslog {
@@ -51,6 +59,8 @@ impl Agent {
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
         let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
+        let own = handle.local_member().await.map_err(|error| error.to_string())?;
+        let discovery = Discovery::open(&config.settings, &own.name, SocketAddr::new(own.addr, own.port))?;
         let listener = bind::listen(&config.rpc_addr, bind::RPC).await?;
         let http_listener = match &config.http_addr {
             Some(addr) => Some(bind::listen(addr, bind::HTTP).await?),
@@ -77,6 +87,7 @@ impl Agent {
             rpc: Default::default(),
             guesses: guesses(&log),
             handler_counts: handlers.counts(),
+            mdns: discovery.as_ref().map(Discovery::counters),
             http: http_listener.as_ref().map(|_| Default::default()),
             joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
             identity,
@@ -98,9 +109,14 @@ impl Agent {
             backend.counters.clone(),
             backend.log.clone(),
         ));
-        spawn_local(rpc::serve(listener, backend.clone()));
+        if let Some(discovery) = discovery {
+            discovery.run(backend.clone());
+        }
+        let tls_of =
+            |wanted: fn(&Tls) -> bool| tls.clone().filter(|_| config.tls.as_ref().is_some_and(wanted));
+        spawn_local(rpc::serve(listener, tls_of(|tls| tls.rpc), backend.clone()));
         if let Some(listener) = http_listener {
-            spawn_local(http::serve(listener, backend.clone()));
+            spawn_local(http::serve(listener, tls_of(|tls| tls.http), backend.clone()));
         }
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();
@@ -112,6 +128,7 @@ impl Agent {
             backend,
             handlers,
             forwarding,
+            tls,
             signals,
             gave_up: Rc::default(),
         };
@@ -231,5 +248,6 @@ fn banner<'a>(config: &'a Config, addresses: &Addresses, node_name: &'a str, enc
         snapshot: config.snapshot.is_some(),
         profile: config.profile_name(),
         compression: config.compression,
+        discover: &config.settings.discover,
     }
 }

@@ -22,6 +22,6 @@ mod route;
 mod site;
 
 pub(crate) use self::counters::HttpCounters;
-pub(crate) use self::metrics::Exposition;
+pub(crate) use self::metrics::{Exposition, Kind};
 pub(crate) use self::port::serve;
 pub(crate) use self::site::{Severity, Site, Soon, TagsRefused};

@@ -14,6 +14,8 @@ mod lenient;
 mod logs;
 mod long_joins;
 #[cfg(target_os = "linux")]
+mod mdns;
+#[cfg(target_os = "linux")]
 mod namespaces;
 mod process;
 mod prunes;
@@ -24,4 +26,5 @@ mod stalls;
 mod start;
 mod systemd;
 mod telemetry;
+mod tls;
 mod top;

@@ -11,6 +11,7 @@ use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
+use super::tls::Tls;
 use super::values::{
     check_sinks, check_sizes, dissemination, given, handler_options, handlers, io_driver, json_log, key,
     log_level, networks, profile, protocol, syslog,
@@ -70,6 +71,8 @@ pub(crate) struct Config {
     cidrs_allowed: Vec<IpNet>,
     /// The syslog facility, if log lines go to syslog.
     pub(crate) syslog: Option<u8>,
+    /// TLS of the ports for clients; `None`: none uses it.
+    pub(crate) tls: Option<Tls>,
     /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
     /// How news reaches all members; without it the profile says.
@@ -99,7 +102,7 @@ impl Config {
     /// # Errors
     /// One line about the first setting that can't be used.
     pub(crate) fn check(settings: Settings) -> Result<Config, String> {
-        refuse_unsupported(&settings)?;
+        check_discovery(&settings)?;
         let mut warnings = Vec::new();
         let tags = tags(&settings, &mut warnings);
         if !settings.tags_file.is_empty() && !tags.is_empty() {
@@ -127,6 +130,7 @@ impl Config {
         }
         check_sizes(&settings, &mut warnings)?;
         check_sinks(&settings, &mut warnings);
+        let tls = Tls::check(&settings, &mut warnings)?;
         Ok(Config {
             node_name: settings.node_name.clone(),
             tags,
@@ -148,6 +152,7 @@ impl Config {
             syslog: syslog(&settings)?,
             dissemination: dissemination(&settings.dissemination)?,
             io_driver: io_driver(&settings.io_driver)?,
+            tls,
             warnings,
             ineffective: ineffective(&settings),
             protocol: protocol(settings.protocol)?,
@@ -208,6 +213,8 @@ pub(crate) struct Reloaded {
     pub(crate) tags: BTreeMap<String, String>,
     /// Lines for the user.
     pub(crate) warnings: Vec<String>,
+    /// TLS of the ports for clients.
+    pub(crate) tls: Result<Option<Tls>, String>,
     /// Why an agent could not start with the settings that a reload does not apply.
     pub(crate) next_start: Result<(), String>,
 }
@@ -224,7 +231,8 @@ impl Reloaded {
         let next_start = Config::check(rest).map(drop);
         let mut warnings = Vec::new();
         let tags = tags(&settings, &mut warnings);
-        Ok(Reloaded { log_level, handlers, tags, warnings, next_start, settings })
+        let tls = Tls::check(&settings, &mut Vec::new());
+        Ok(Reloaded { log_level, handlers, tags, tls, warnings, next_start, settings })
     }
 }
 
@@ -238,18 +246,19 @@ fn tags(settings: &Settings, warnings: &mut Vec<String>) -> BTreeMap<String, Str
     tags
 }
 
-/// Refuses settings that this version can't honour: an agent that starts must do what is configured.
-fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
-    let unsupported = [
-        ("discover", "-discover", &settings.discover),
-        ("mdns.interface", "-mdns-iface", &settings.mdns_interface),
-    ];
-    match unsupported.iter().find(|(_, _, value)| !value.is_empty()) {
-        Some((key, flag, _)) => Err(format!(
-            "'{key}' ({flag}) is not supported yet: join with 'retry_join' (-retry-join) instead"
-        )),
-        None => Ok(()),
+/// Serf's checks of the settings of mDNS. Whether the interface exists is seen at the start.
+fn check_discovery(settings: &Settings) -> Result<(), String> {
+    if settings.mdns_interface.is_empty() {
+        return Ok(());
     }
+    if settings.discover.is_empty() {
+        return Err("mDNS interface specified without enabling mDNS discovery: give a cluster name with 'discover' (-discover)"
+            .to_owned());
+    }
+    if settings.mdns_disable_ipv4 && settings.mdns_disable_ipv6 {
+        return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_owned());
+    }
+    Ok(())
 }
 
 fn ineffective(settings: &Settings) -> Vec<&'static str> {
@@ -391,22 +400,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_with_a_way_out() {
-        let cases = [
-            (
-                r#"{"discover": "c"}"#,
-                "'discover' (-discover) is not supported yet: join with 'retry_join' (-retry-join) instead",
-            ),
-            (
-                r#"{"mdns": {"interface": "eth0"}}"#,
-                "'mdns.interface' (-mdns-iface) is not supported yet: join with 'retry_join' (-retry-join) instead",
-            ),
-        ];
-        for (json, expected) in cases {
-            assert_eq!(refused(json), expected, "{json}");
-        }
+    fn an_interface_for_mdns_needs_a_cluster_and_a_family() {
+        let without = "mDNS interface specified without enabling mDNS discovery: give a cluster name with 'discover' (-discover)";
+        assert_eq!(refused(r#"{"mdns": {"interface": "eth0"}}"#), without);
+        let neither =
+            r#"{"discover": "c", "mdns": {"interface": "eth0", "disable_ipv4": true, "disable_ipv6": true}}"#;
+        assert_eq!(refused(neither), "Invalid mDNS configuration: both IPv4 and IPv6 are disabled");
         // Without the setting that they belong to these do nothing.
-        assert!(check(r#"{"syslog_facility": "LOCAL7", "mdns": {"disable_ipv4": true}}"#).is_ok());
+        for json in [
+            r#"{"syslog_facility": "LOCAL7", "mdns": {"disable_ipv4": true}}"#,
+            r#"{"discover": "c"}"#,
+            r#"{"discover": "c", "mdns": {"interface": "eth0", "disable_ipv4": true}}"#,
+        ] {
+            assert!(check(json).is_ok(), "{json}");
+        }
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Content {
             if let Some((name, addr)) = failed.rsplit_once(' ')
                 && let Ok(addr) = addr.parse()
             {
+                self.left(name);
                 self.failed.insert(name.to_owned(), addr);
             }
             return Some(());
