@@ -51,6 +51,7 @@ pub(super) fn send(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Ro
         // No peer takes that much: the oldest events are left out.
         Some(excess) => encode(scope, top, join, top.events_bytes().saturating_sub(excess)),
     };
+    scope.stats.serfs.state_bytes = raw.len() as u64;
     send_bytes(scope, id, role, raw);
 }
 

@@ -233,7 +233,9 @@ impl Streams {
     ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
+        let is_push_pull = matches!(purpose, Purpose::PushPull { .. });
         self.add(scope, id, Role::Dialler, purpose, addr)?;
+        scope.stats.serfs.streams_connected += u64::from(is_push_pull);
         scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
         Some(id)
     }
@@ -250,6 +252,7 @@ impl Streams {
             }
             Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
+        scope.stats.serfs.streams_accepted += 1;
         self.add(scope, id, Role::Listener, Purpose::Serve, from);
     }
 
