@@ -169,6 +169,20 @@ impl FlagValue for bool {
     }
 }
 
+/// A switch that has no value unless the flag is given.
+impl FlagValue for Option<bool> {
+    fn set(&mut self, text: &str) -> Result<(), &'static str> {
+        let mut given = false;
+        given.set(text)?;
+        *self = Some(given);
+        Ok(())
+    }
+
+    fn is_switch(&self) -> bool {
+        true
+    }
+}
+
 impl FlagValue for String {
     fn set(&mut self, text: &str) -> Result<(), &'static str> {
         text.clone_into(self);

@@ -299,5 +299,6 @@ pub mod swim;
 pub mod targets;
 pub mod time;
 pub mod timers;
+pub mod tls;
 pub mod view;
 pub mod wire;

@@ -25,6 +25,8 @@ pub(crate) struct RpcCounters {
     pub(crate) refused: Cell<u64>,
     /// Idle connections that were closed for others, or because no handshake came.
     pub(crate) closed_idle: Cell<u64>,
+    /// Clients with whom there was no TLS.
+    pub(crate) no_tls: Cell<u64>,
     /// Wrong tokens.
     pub(crate) wrong_tokens: Cell<u64>,
 }
@@ -88,6 +90,7 @@ impl Numbers {
         let values = [
             ("refused", &rpc.refused),
             ("closed_idle", &rpc.closed_idle),
+            ("no_tls", &rpc.no_tls),
             ("wrong_tokens", &rpc.wrong_tokens),
         ];
         let mut values: Vec<(Cow<'static, str>, Value)> =

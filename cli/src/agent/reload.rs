@@ -11,8 +11,18 @@ use super::running::Agent;
 use crate::command::Failure;
 
 /// Settings that a reload applies; the others take effect at the next start.
-const RELOADABLE: [&str; 6] =
-    ["log_level", "event_handlers", "tags", "role", "leave_on_terminate", "skip_leave_on_interrupt"];
+const RELOADABLE: [&str; 10] = [
+    "log_level",
+    "event_handlers",
+    "tags",
+    "role",
+    "leave_on_terminate",
+    "skip_leave_on_interrupt",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_ca_file",
+    "tls_verify_clients",
+];
 
 impl Agent {
     /// Reads flags and files again and applies what can be applied, as Serf does: a file that can't be decoded or a
@@ -35,6 +45,14 @@ impl Agent {
             Err(error) => heading(error),
         }
         self.handlers.replace(reloaded.handlers);
+        if let (Some(current), Ok(Some(tls))) = (&self.tls, &reloaded.tls) {
+            match tls.load() {
+                Ok(loaded) => current.store(loaded),
+                Err(error) => {
+                    log.add(Level::Err, "agent", format_args!("{error}; the files read before stay in use"));
+                }
+            }
+        }
 
         // A tags file holds the current tags, and the configuration has none.
         let tags_from_file = self.backend.tags_file.is_some() || !reloaded.settings.tags_file.is_empty();

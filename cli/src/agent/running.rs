@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use thane_engine::tls::Current;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,8 @@ pub(super) struct Agent {
     pub(super) handlers: Handlers,
     /// Forwards the node's events; ends when the node does, with why if another node has its name.
     pub(super) forwarding: JoinHandle<Option<String>>,
+    /// TLS of the ports for clients, if one uses it; a reload replaces it.
+    pub(super) tls: Option<Current>,
     /// Signals of the operating system.
     pub(super) signals: Signals,
     /// Notified when the background join has used up its tries.

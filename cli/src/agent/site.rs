@@ -64,6 +64,7 @@ impl Site for Backend {
                 &self.rpc.refused,
             ),
             ("thane_rpc_closed_idle_total", "Idle RPC connections closed", &self.rpc.closed_idle),
+            ("thane_rpc_no_tls_total", "RPC clients whose handshake of TLS failed", &self.rpc.no_tls),
             ("thane_rpc_wrong_tokens_total", "Wrong tokens of RPC clients", &self.rpc.wrong_tokens),
         ] {
             out.counter(name, help, counter.get());

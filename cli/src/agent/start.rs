@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
 use thane_engine::io::files::keyring;
+use thane_engine::tls::Current;
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
 
 use super::address::{self, Addresses};
 use super::backend::{Backend, EVENTS_WAITING_MAX, guesses};
 use super::banner::{Banner, gap, heading};
-use super::config::Config;
+use super::config::{Config, Tls};
 use super::handlers::{EventHandler, Handlers, Responder};
 use super::identity::{SelfIdentity, read_tags};
 use super::level::Level;
@@ -44,6 +46,10 @@ impl Agent {
         let signals = Signals::listen().map_err(|error| format!("Failed to handle signals: {error}"))?;
         let identity = Rc::new(identity(&config, &log)?);
         let keys = keys(&config, &log)?;
+        let tls: Option<Current> = match &config.tls {
+            Some(tls) => Some(Arc::new(tls.load().map_err(|error| error.to_string())?.into())),
+            None => None,
+        };
         let encrypted = !keys.is_empty();
         #[cfg(unix)]
         if let Some(facility) = config.syslog {
@@ -109,9 +115,11 @@ impl Agent {
         if let Some(discovery) = discovery {
             discovery.run(backend.clone());
         }
-        spawn_local(rpc::serve(listener, backend.clone()));
+        let tls_of =
+            |wanted: fn(&Tls) -> bool| tls.clone().filter(|_| config.tls.as_ref().is_some_and(wanted));
+        spawn_local(rpc::serve(listener, tls_of(|tls| tls.rpc), backend.clone()));
         if let Some(listener) = http_listener {
-            spawn_local(http::serve(listener, backend.clone()));
+            spawn_local(http::serve(listener, tls_of(|tls| tls.http), backend.clone()));
         }
         heading("Starting Serf agent RPC...");
         banner(&config, &addresses, &backend.identity.name, encrypted).print();
@@ -123,6 +131,7 @@ impl Agent {
             backend,
             handlers,
             forwarding,
+            tls,
             signals,
             gave_up: Rc::default(),
         };

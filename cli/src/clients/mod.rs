@@ -5,11 +5,14 @@ mod connections;
 mod guesses;
 mod listener;
 mod stream;
+mod tls;
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use thane_engine::tls::Current;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -51,16 +54,29 @@ pub(crate) enum Happened {
     },
     /// An idle client was closed for another one.
     ClosedIdle(Peer),
+    /// There was no TLS with a client, and why; worth a line in the log if there was no such client lately.
+    NoTls {
+        /// Which client.
+        peer: Peer,
+        /// What is wrong.
+        why: String,
+        /// No other such client was there lately.
+        first: bool,
+    },
     /// The system accepted no connection.
     Failed(io::Error),
 }
 
-/// Accepts clients and runs a session for each. Dropping the future closes their connections. Needs a `LocalSet`.
+/// Accepts clients and runs a session for each, after the handshake if they are to speak TLS. Dropping the future closes
+/// their connections. Needs a `LocalSet`.
 pub(crate) async fn serve<S: Future<Output = ()> + 'static>(
     listener: Listener,
-    tell: impl Fn(Happened),
-    session: impl Fn(Stream, Client) -> S,
+    tls: Option<Current>,
+    tell: impl Fn(Happened) + 'static,
+    session: impl Fn(Stream, Client) -> S + 'static,
 ) {
+    let (tell, session) = (Rc::new(tell), Rc::new(session));
+    let no_tls = Rc::new(Cell::new(None));
     let mut sessions = JoinSet::new();
     let mut connections = Connections::default();
     let mut refused: Option<Instant> = None;
@@ -89,7 +105,27 @@ pub(crate) async fn serve<S: Future<Output = ()> + 'static>(
                 }
                 tell(Happened::Accepted(peer));
                 let client = Client { peer, source, standing };
-                connections.started(sessions.spawn_local(session(stream, client)));
+                let (tls, tell, session, no_tls) =
+                    (tls.clone(), tell.clone(), session.clone(), no_tls.clone());
+                let run = async move {
+                    let stream = match &tls {
+                        None => Ok(stream),
+                        Some(current) => self::tls::shake_hands(stream, current).await,
+                    };
+                    match stream {
+                        Ok(stream) => session(stream, client).await,
+                        Err(why) => {
+                            let now = Instant::now();
+                            let lately = |last| now.duration_since(last) < REFUSALS_APART;
+                            let first = !no_tls.get().is_some_and(lately);
+                            if first {
+                                no_tls.set(Some(now));
+                            }
+                            tell(Happened::NoTls { peer, why, first });
+                        }
+                    }
+                };
+                connections.started(sessions.spawn_local(run));
             }
             Err(error) => {
                 tell(Happened::Failed(error));

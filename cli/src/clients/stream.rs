@@ -1,4 +1,4 @@
-//! A client's connection, over TCP or over a socket of the file system.
+//! A client's connection, over TCP, TLS or a socket of the file system.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio_rustls::server::TlsStream;
 
 use super::connections::Source;
 use super::listener::Peer;
@@ -20,6 +21,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -44,7 +46,13 @@ impl Stream {
     /// # Errors
     /// The connection is broken, which the first read reports as well.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        if let Stream::Tcp(stream) = self {
+        let tcp = match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.get_ref().0),
+            #[cfg(unix)]
+            Stream::Unix(_) => None,
+        };
+        if let Some(stream) = tcp {
             stream.set_nodelay(true)?;
             let probes = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
             socket2::SockRef::from(stream).set_tcp_keepalive(&probes)?;
@@ -58,6 +66,7 @@ macro_rules! of_each {
     ($this:expr, $stream:ident => $call:expr) => {
         match $this.get_mut() {
             Stream::Tcp($stream) => $call,
+            Stream::Tls($stream) => $call,
             #[cfg(unix)]
             Stream::Unix($stream) => $call,
         }

@@ -54,6 +54,12 @@ pub(crate) const COMMAND: Command = Command {
         ("-syslog", "Send log lines to syslog as well"),
         ("-tag=NAME=VALUE", "Tag of this node; can be given several times"),
         ("-tags-file=FILE", "Read and keep the tags in this file; excludes -tag and -role"),
+        ("-tls-ca-file=FILE", "CA that clients' certificates must be signed by, PEM"),
+        ("-tls-cert-file=FILE", "Certificate of this agent, PEM; read again on SIGHUP"),
+        ("-tls-http", "Speak TLS at the HTTP port"),
+        ("-tls-key-file=FILE", "Key of the certificate, PEM"),
+        ("-tls-rpc", "Speak TLS at the RPC port"),
+        ("-tls-verify-clients", "Refuse clients without a certificate of the CA"),
     ],
     run: agent::run,
 };

@@ -8,7 +8,7 @@ use crate::command::{Command, Failure};
 use crate::commands::name_and_payload;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "event",
@@ -19,6 +19,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-coalesce=true", "Let members deliver only the last of several events with this name"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         TIMEOUT_OPTION,
     ],
     run,

@@ -11,7 +11,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc, TLS_OPTION};
 use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
@@ -31,6 +31,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-tag=NAME=REGEX", "All members whose tag NAME matches; can be given several times"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         LONG_TIMEOUT_OPTION,
     ],
     run,

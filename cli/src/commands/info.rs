@@ -8,7 +8,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::{formatted, say};
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "info",
@@ -16,7 +16,7 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: "Show version, clocks, queues and counters of an agent",
     about: "Shows an agent's version, Lamport clocks, queue lengths, tags, event handlers, datagram counters and \
         refused input by reason.",
-    options: &[("-format=text", "text or json"), ADDR_OPTION, AUTH_OPTION, TIMEOUT_OPTION],
+    options: &[("-format=text", "text or json"), ADDR_OPTION, AUTH_OPTION, TLS_OPTION, TIMEOUT_OPTION],
     run,
 };
 

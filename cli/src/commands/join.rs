@@ -7,7 +7,7 @@ use thane_engine::ipc::{JoinRequest, JoinResponse, Request};
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "join",
@@ -19,6 +19,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-replay", "Deliver user events that were sent before the join"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         LONG_TIMEOUT_OPTION,
     ],
     run,

@@ -9,7 +9,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::{Columns, say};
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "keys",
@@ -24,6 +24,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-list", "List the keys, with the number of members that have each"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         LONG_TIMEOUT_OPTION,
     ],
     run,

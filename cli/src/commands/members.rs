@@ -13,7 +13,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::{Columns, formatted, say};
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION, TLS_OPTION};
 use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
@@ -31,6 +31,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-format=text", "text or json"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         TIMEOUT_OPTION,
     ],
     run,

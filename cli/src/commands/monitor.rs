@@ -10,7 +10,7 @@ use crate::commands::on_interrupt;
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "monitor",
@@ -22,6 +22,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-log-level=info", "Lowest level to show: trace, debug, info, warn or err"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         TIMEOUT_OPTION,
     ],
     run,

@@ -15,7 +15,7 @@ use crate::escape;
 use crate::flags::Argument;
 use crate::json;
 use crate::output::{say, say_bytes};
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TLS_OPTION};
 use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
@@ -36,6 +36,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-format=text", "text or json; JSON is printed after the timeout"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
     ],
     run,
 };

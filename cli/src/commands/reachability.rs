@@ -12,7 +12,7 @@ use crate::commands::{on_interrupt, query_record};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "reachability",
@@ -24,6 +24,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-verbose", "Show each ack and the time that the query took"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         LONG_TIMEOUT_OPTION,
     ],
     run,

@@ -9,7 +9,7 @@ use crate::command::{Command, Failure};
 use crate::escape;
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TIMEOUT_OPTION, TLS_OPTION};
 
 pub(crate) const COMMAND: Command = Command {
     name: "rtt",
@@ -17,7 +17,7 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: "Estimate the round-trip time between two nodes",
     about: "Estimates the round-trip time between two nodes from their network coordinates, without sending a \
         packet. NODE2 defaults to the node of the agent. Give node names as 'thane members' lists them.",
-    options: &[ADDR_OPTION, AUTH_OPTION, TIMEOUT_OPTION],
+    options: &[ADDR_OPTION, AUTH_OPTION, TLS_OPTION, TIMEOUT_OPTION],
     run,
 };
 

@@ -7,7 +7,7 @@ use thane_engine::ipc::{Request, TagsRequest};
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
 use crate::output::say;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, LONG_TIMEOUT_OPTION, Rpc, TLS_OPTION};
 use crate::tags;
 
 pub(crate) const COMMAND: Command = Command {
@@ -20,6 +20,7 @@ pub(crate) const COMMAND: Command = Command {
         ("-delete=NAME", "Delete a tag; can be given several times"),
         ADDR_OPTION,
         AUTH_OPTION,
+        TLS_OPTION,
         LONG_TIMEOUT_OPTION,
     ],
     run,

@@ -37,7 +37,7 @@ pub(super) async fn serve(addr: &str, cluster: &Cluster) -> Result<SocketAddr, S
         counters: HttpCounters::default(),
         driver: (cluster.driver(), cluster.driver_reason().to_owned()),
     };
-    tokio::task::spawn_local(http::serve(listener.into(), Rc::new(site)));
+    tokio::task::spawn_local(http::serve(listener.into(), None, Rc::new(site)));
     Ok(bound)
 }
 

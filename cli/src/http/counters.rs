@@ -11,6 +11,8 @@ pub(crate) struct HttpCounters {
     pub(crate) refused: Cell<u64>,
     /// Idle connections that were closed for others.
     pub(crate) closed_idle: Cell<u64>,
+    /// Clients with whom there was no TLS.
+    pub(crate) no_tls: Cell<u64>,
     /// Requests by the first digit of their status, from 2 on.
     pub(crate) requests: [Cell<u64>; 4],
     /// Requests without a token where one is needed.
@@ -38,11 +40,12 @@ pub(crate) fn add(counter: &Cell<u64>, more: u64) {
 
 impl HttpCounters {
     /// The counters that are no series with labels, by name and with a line of help.
-    pub(crate) fn plain(&self) -> [(&'static str, &'static str, u64); 11] {
+    pub(crate) fn plain(&self) -> [(&'static str, &'static str, u64); 12] {
         [
             ("connections", "Accepted connections", &self.connections),
             ("refused", "Clients refused because too many are connected", &self.refused),
             ("closed_idle", "Idle connections closed for others", &self.closed_idle),
+            ("no_tls", "Clients whose handshake of TLS failed", &self.no_tls),
             ("without_token", "Requests without the token that is needed", &self.without_token),
             ("wrong_tokens", "Requests with a wrong token", &self.wrong_tokens),
             (

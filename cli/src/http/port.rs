@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
+use thane_engine::tls::Current;
 
 use super::body::{self, InUse, Refusal, Reply};
 use super::counters::add;
@@ -54,12 +55,14 @@ impl Drop for Slot {
 }
 
 /// Accepts and serves clients until the node ends. Dropping the future closes their connections. Needs a `LocalSet`.
-pub(crate) async fn serve(listener: Listener, site: Rc<dyn Site>) {
+pub(crate) async fn serve(listener: Listener, tls: Option<Current>, site: Rc<dyn Site>) {
     let port = Rc::new(Port { ring: Ring::new(), streams: Rc::default(), queries: Rc::default(), site });
+    let (teller, server) = (port.clone(), port.clone());
     let serving = clients::serve(
         listener,
-        |happened| tell(&*port.site, happened),
-        |stream, client| connection(port.clone(), stream, client),
+        tls,
+        move |happened| tell(&*teller.site, happened),
+        move |stream, client| connection(server.clone(), stream, client),
     );
     tokio::select! {
         () = port.ring.record(port.site.events()) => {}
@@ -81,6 +84,12 @@ fn tell(site: &dyn Site, happened: Happened) {
         Happened::ClosedIdle(peer) => {
             add(&counters.closed_idle, 1);
             site.log(Severity::Debug, &format_args!("Closing idle client {peer}, because others connect"));
+        }
+        Happened::NoTls { peer, why, first } => {
+            add(&counters.no_tls, 1);
+            if first {
+                site.log(Severity::Warn, &format_args!("No TLS with client {peer}: {why}"));
+            }
         }
         Happened::Failed(error) => {
             site.log(Severity::Error, &format_args!("Failed to accept client: {error}"));

@@ -26,4 +26,5 @@ mod stalls;
 mod start;
 mod systemd;
 mod telemetry;
+mod tls;
 mod top;

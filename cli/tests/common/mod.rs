@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod certificates;
 pub mod oracle;
 pub mod scripted;
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use super::dial::{Socket, TIMEOUT, dial};
+use super::dial::{ClientTls, DialError, Socket, TIMEOUT, dial};
 use crate::ipc::{
     AuthRequest, Command, Container, FrameError, Frames, HandshakeRequest, IPC_VERSION, KeyResponse,
     LogRecord, MembersRequest, QueryRecord, RESPONSE_BYTES_MAX, ReceivedMember, Request, ResponseHeader,
     StreamRecord, Value, members,
 };
+use crate::tls;
 use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 
@@ -17,6 +18,9 @@ use crate::wire::msgpack::Reader;
 const READ_BYTES: usize = 64 * 1024;
 /// Records kept while waiting for a reply. Later ones are dropped, as in Serf's client.
 const RECORDS_WAITING_MAX: usize = 4096;
+
+/// What a port with TLS answers to the first request of a client without: an alert of level fatal.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 /// A connection to an agent, after handshake and authentication.
 #[derive(Debug)]
@@ -50,6 +54,9 @@ pub enum ClientError {
     /// No connection: the address and the reason, in the words of Serf's client. Nothing was sent.
     #[error("dial {0}")]
     Dial(String),
+    /// The two can't agree on TLS: the address and the reason, in one line. Nothing was sent.
+    #[error("{0}")]
+    Tls(String),
     /// The agent sent nothing for that long: it hangs, or is suspended. It may carry the request out later.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
@@ -78,8 +85,24 @@ impl Client {
     /// # Errors
     /// As those of [`connect`](Self::connect).
     pub fn connect_within(addr: &str, token: &str, within: Duration) -> Result<Client, ClientError> {
-        let stream =
-            dial(addr, if within.is_zero() { TIMEOUT } else { within }).map_err(ClientError::Dial)?;
+        Client::connect_with(addr, token, within, None)
+    }
+
+    /// [`connect_within`](Self::connect_within) by TLS, unless `addr` is a socket of the file system.
+    ///
+    /// # Errors
+    /// As those of [`connect`](Self::connect), and [`ClientError::Tls`].
+    pub fn connect_with(
+        addr: &str,
+        token: &str,
+        within: Duration,
+        tls: Option<&ClientTls>,
+    ) -> Result<Client, ClientError> {
+        let stream = dial(addr, if within.is_zero() { TIMEOUT } else { within }, tls);
+        let stream = stream.map_err(|error| match error {
+            DialError::Dial(why) => ClientError::Dial(why),
+            DialError::Tls(why) => ClientError::Tls(why),
+        })?;
         let mut client = Client {
             stream,
             frames: Frames::new(RESPONSE_BYTES_MAX),
@@ -265,8 +288,16 @@ impl Client {
             }
             match self.stream.read(&mut self.part) {
                 Ok(0) => return Err(ClientError::Closed),
-                Ok(len) => self.frames.feed(&self.part[..len]),
+                Ok(len) => {
+                    if self.seq == 1 && self.part[..len].starts_with(&TLS_ALERT) {
+                        let why = "the agent's port speaks TLS: use -tls with -tls-ca-file";
+                        return Err(ClientError::Tls(why.to_owned()));
+                    }
+                    self.frames.feed(&self.part[..len]);
+                }
                 Err(error) => match error.kind() {
+                    // An agent judges a client's certificate after the client's side of the handshake.
+                    io::ErrorKind::InvalidData => return Err(ClientError::Tls(tls::reason(&error))),
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                         return Err(ClientError::NoAnswer(self.silence));

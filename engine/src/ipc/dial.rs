@@ -4,15 +4,39 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+use crate::tls::{self, ClientConfig, ClientConnection, StreamOwned};
 
 /// The longest time to open a connection, for the handshake, and for each write.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a client speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// Of [`tls::client`](crate::tls::client).
+    pub config: Arc<ClientConfig>,
+    /// The name that the agent's certificate must have; without it the host of the address.
+    pub server_name: Option<String>,
+}
+
+/// Why there is no connection: the address and the reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DialError {
+    /// In the words of Serf's client.
+    Dial(String),
+    /// The handshake of TLS failed.
+    Tls(String),
+}
 
 /// A connection.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -21,6 +45,7 @@ impl Socket {
     pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.set_read_timeout(timeout),
+            Socket::Tls(stream) => stream.sock.set_read_timeout(timeout),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.set_read_timeout(timeout),
         }
@@ -31,6 +56,7 @@ impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.read(into),
+            Socket::Tls(stream) => stream.read(into),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.read(into),
         }
@@ -41,6 +67,7 @@ impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.write(bytes),
         }
@@ -49,26 +76,59 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.flush(),
+            Socket::Tls(stream) => stream.flush(),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.flush(),
         }
     }
 }
 
-/// Connects to `host:port` or `unix:PATH`.
+/// Connects to `host:port` or `unix:PATH`; a socket of the file system speaks no TLS.
 ///
 /// # Errors
-/// The address and the reason, in the words of Serf's client.
-pub(super) fn dial(addr: &str, within: Duration) -> Result<Socket, String> {
+/// There is no connection, or no TLS on it.
+pub(super) fn dial(addr: &str, within: Duration, tls: Option<&ClientTls>) -> Result<Socket, DialError> {
     #[cfg(unix)]
     if let Some(path) = addr.strip_prefix("unix:") {
         let connected = UnixStream::connect(path).and_then(|stream| {
             stream.set_write_timeout(Some(TIMEOUT))?;
             Ok(Socket::Unix(stream))
         });
-        return connected.map_err(|error| format!("unix {path}: connect: {}", reason(&error)));
+        return connected
+            .map_err(|error| DialError::Dial(format!("unix {path}: connect: {}", reason(&error))));
     }
-    dial_tcp(addr, within).map(Socket::Tcp).map_err(|why| format!("tcp{why}"))
+    let stream = dial_tcp(addr, within).map_err(|why| DialError::Dial(format!("tcp{why}")))?;
+    match tls {
+        None => Ok(Socket::Tcp(stream)),
+        Some(tls) => shake_hands(addr, stream, within, tls)
+            .map_err(|why| DialError::Tls(format!("TLS with {addr}: {why}"))),
+    }
+}
+
+/// Makes TLS of a connection, of whose address host and port are known to be well-formed.
+fn shake_hands(
+    addr: &str,
+    mut stream: TcpStream,
+    within: Duration,
+    tls: &ClientTls,
+) -> Result<Socket, String> {
+    let host = split(addr).map_or("", |(host, _)| host);
+    let name = tls.server_name.as_deref().unwrap_or(if host.is_empty() { "localhost" } else { host });
+    let of_name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("'{name}' is no host name or IP address: give one with -tls-server-name"))?;
+    let mut connection =
+        ClientConnection::new(tls.config.clone(), of_name).map_err(|error| error.to_string())?;
+    // The system refuses no timeout but zero.
+    let _ = stream.set_read_timeout(Some(within));
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                format!("no answer within {within:?}: does its port speak TLS?")
+            }
+            _ => tls::reason(&error),
+        })?;
+    }
+    Ok(Socket::Tls(Box::new(StreamOwned::new(connection, stream))))
 }
 
 fn dial_tcp(addr: &str, within: Duration) -> Result<TcpStream, String> {
@@ -167,11 +227,11 @@ mod tests {
         let path = folder.path().join("s");
         let addr = format!("unix:{}", path.display());
         assert_eq!(
-            dial(&addr, TIMEOUT).unwrap_err(),
-            format!("unix {}: connect: no such file or directory", path.display())
+            dial(&addr, TIMEOUT, None).unwrap_err(),
+            DialError::Dial(format!("unix {}: connect: no such file or directory", path.display()))
         );
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let mut client = dial(&addr, TIMEOUT).unwrap();
+        let mut client = dial(&addr, TIMEOUT, None).unwrap();
         client.write_all(b"x").unwrap();
         let mut received = [0];
         listener.accept().unwrap().0.read_exact(&mut received).unwrap();

@@ -19,6 +19,7 @@ pub mod response;
 pub mod value;
 
 pub use client::{Client, ClientError, Record};
+pub use dial::ClientTls;
 pub use frame::{Container, FrameError, Frames};
 pub use members::{ReceivedMember, ReceivedTags, write_member, write_members};
 pub use request::{

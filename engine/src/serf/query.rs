@@ -43,7 +43,7 @@ const STRANGERS_PER_SECOND: u32 = 4;
 #[derive(Default)]
 pub(super) struct Queries {
     /// Queries older than this were seen in an earlier run.
-    min: LamportTime,
+    pub(super) min: LamportTime,
     pub(super) seen: SeenQueries,
     filters: Filters,
     /// Answers to askers that were not known, in the second of the first number.

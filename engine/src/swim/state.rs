@@ -220,6 +220,9 @@ impl Swim {
             if dead.incarnation == incarnation && matches!(known.swim, SwimState::Dead | SwimState::Left) {
                 repeated(scope, member, source);
             }
+            if member == scope.me && dead.incarnation < incarnation {
+                self.answer_obituary(scope, from);
+            }
             return;
         }
         if member == scope.me && !self.leaving {
@@ -349,7 +352,7 @@ impl Swim {
     }
 
     /// Sends this node's state to an address.
-    fn introduce_to(&self, scope: &mut Scope<'_>, to: SocketAddr) {
+    pub(super) fn introduce_to(&self, scope: &mut Scope<'_>, to: SocketAddr) {
         let Some(known) = scope.view.get(scope.me) else { return };
         let mut message = Vec::new();
         scope.ctx.roster.fact(known.fact).alive(&scope.config.node_name).encode(&mut message);

@@ -83,7 +83,8 @@ fn rules() -> Vec<(&'static str, &'static str, Rule)> {
     vec![
         ("engine", "wire", Only(&[])),
         // Members are encoded straight from the view.
-        ("engine", "ipc", Only(&["wire", "event"])),
+        ("engine", "ipc", Only(&["wire", "event", "tls"])),
+        ("engine", "tls", Only(&[])),
         ("engine", "io", Not(&["api", "shard", "sim", "node", "ipc"])),
         ("engine", "shard", Not(&["api", "sim", "ipc"])),
         ("engine", "sim", Not(&["api", "shard", "io"])),

@@ -11,6 +11,7 @@ use thane_engine::config::{DisseminationPolicy, Profile, RawConfig};
 use thane_engine::io::DriverChoice;
 
 use super::settings::Settings;
+use super::tls::Tls;
 use super::values::{
     check_sinks, check_sizes, dissemination, given, handler_options, handlers, io_driver, json_log, key,
     log_level, networks, profile, protocol, syslog,
@@ -70,6 +71,8 @@ pub(crate) struct Config {
     cidrs_allowed: Vec<IpNet>,
     /// The syslog facility, if log lines go to syslog.
     pub(crate) syslog: Option<u8>,
+    /// TLS of the ports for clients; `None`: none uses it.
+    pub(crate) tls: Option<Tls>,
     /// The engine's datagram driver.
     pub(crate) io_driver: DriverChoice,
     /// How news reaches all members; without it the profile says.
@@ -127,6 +130,7 @@ impl Config {
         }
         check_sizes(&settings, &mut warnings)?;
         check_sinks(&settings, &mut warnings);
+        let tls = Tls::check(&settings, &mut warnings)?;
         Ok(Config {
             node_name: settings.node_name.clone(),
             tags,
@@ -148,6 +152,7 @@ impl Config {
             syslog: syslog(&settings)?,
             dissemination: dissemination(&settings.dissemination)?,
             io_driver: io_driver(&settings.io_driver)?,
+            tls,
             warnings,
             ineffective: ineffective(&settings),
             protocol: protocol(settings.protocol)?,
@@ -208,6 +213,8 @@ pub(crate) struct Reloaded {
     pub(crate) tags: BTreeMap<String, String>,
     /// Lines for the user.
     pub(crate) warnings: Vec<String>,
+    /// TLS of the ports for clients.
+    pub(crate) tls: Result<Option<Tls>, String>,
     /// Why an agent could not start with the settings that a reload does not apply.
     pub(crate) next_start: Result<(), String>,
 }
@@ -224,7 +231,8 @@ impl Reloaded {
         let next_start = Config::check(rest).map(drop);
         let mut warnings = Vec::new();
         let tags = tags(&settings, &mut warnings);
-        Ok(Reloaded { log_level, handlers, tags, warnings, next_start, settings })
+        let tls = Tls::check(&settings, &mut Vec::new());
+        Ok(Reloaded { log_level, handlers, tags, tls, warnings, next_start, settings })
     }
 }
 

@@ -182,7 +182,9 @@ mod tests {
         "dissemination": "eager",
         "label": "blue", "cidrs_allowed": ["10.0.0.0/8"], "encrypt_verify_incoming": false,
         "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2",
-        "handler_concurrency": 6, "handler_timeout": "7s", "handler_output_limit": 8, "log_format": "json"
+        "handler_concurrency": 6, "handler_timeout": "7s", "handler_output_limit": 8, "log_format": "json",
+        "tls_cert_file": "tc", "tls_key_file": "tk", "tls_ca_file": "ta", "tls_rpc": true, "tls_http": true,
+        "tls_verify_clients": true
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

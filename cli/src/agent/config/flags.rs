@@ -11,7 +11,7 @@ use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
 /// Flags, and the keys of configuration files that they set.
-const FLAGS: [(&str, &str); 32] = [
+const FLAGS: [(&str, &str); 38] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
     ("broadcast-timeout", "broadcast_timeout"),
@@ -44,6 +44,12 @@ const FLAGS: [(&str, &str); 32] = [
     ("syslog", "enable_syslog"),
     ("tag", "tags"),
     ("tags-file", "tags_file"),
+    ("tls-ca-file", "tls_ca_file"),
+    ("tls-cert-file", "tls_cert_file"),
+    ("tls-http", "tls_http"),
+    ("tls-key-file", "tls_key_file"),
+    ("tls-rpc", "tls_rpc"),
+    ("tls-verify-clients", "tls_verify_clients"),
 ];
 
 /// Reads the flags and the files that they name, merges the files in their order and then the flags, and checks the
@@ -224,7 +230,8 @@ mod tests {
              -event-handler=h -http-addr=4.4.4.4:2 -iface=eth0 -io-driver=portable -join=j -keyring-file kf -log-level=debug
              -mdns-disable-ipv4 -mdns-disable-ipv6=true -mdns-iface=i --node=n -profile=wan -protocol=4 -rejoin
              -replay -retry-interval=4s -retry-join=rj -retry-max=5 -role=r -rpc-addr=3.3.3.3:1 -snapshot=s
-             -syslog -tag=a=b -tags-file=t",
+             -syslog -tag=a=b -tags-file=t -tls-ca-file=ta -tls-cert-file=tc -tls-key-file=tk -tls-http -tls-rpc
+             -tls-verify-clients",
         )
         .unwrap();
         let without_flags = Settings {

@@ -6,8 +6,10 @@ mod decode;
 mod files;
 mod flags;
 mod settings;
+mod tls;
 mod values;
 
 pub(crate) use check::{Config, Retry};
 pub(crate) use flags::{read_again, read_config};
 pub(crate) use settings::Settings;
+pub(crate) use tls::Tls;

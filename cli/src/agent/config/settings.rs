@@ -80,6 +80,18 @@ pub(crate) struct Settings {
     pub(crate) log_format: String,
     /// Thane's: the address of the HTTP port; empty: none.
     pub(crate) http_addr: String,
+    /// Thane's: the agent's certificate, in PEM form.
+    pub(crate) tls_cert_file: String,
+    /// Thane's: the certificate's key, in PEM form.
+    pub(crate) tls_key_file: String,
+    /// Thane's: the CA that others' certificates must be signed by, in PEM form.
+    pub(crate) tls_ca_file: String,
+    /// Thane's: the RPC port uses TLS.
+    pub(crate) tls_rpc: bool,
+    /// Thane's: the HTTP port uses TLS.
+    pub(crate) tls_http: bool,
+    /// Thane's: clients of both must show a certificate.
+    pub(crate) tls_verify_clients: bool,
 }
 
 /// A key of a configuration file and its setting.
@@ -115,7 +127,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 54] = [
+pub(crate) static KEYS: [Key; 60] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -170,6 +182,12 @@ pub(crate) static KEYS: [Key; 54] = [
     key("handler_output_limit", Slot::Number(|s| &mut s.handler_output_limit)),
     key("log_format", Slot::Text(|s| &mut s.log_format)),
     key("http_addr", Slot::Text(|s| &mut s.http_addr)),
+    key("tls_cert_file", Slot::Text(|s| &mut s.tls_cert_file)),
+    key("tls_key_file", Slot::Text(|s| &mut s.tls_key_file)),
+    key("tls_ca_file", Slot::Text(|s| &mut s.tls_ca_file)),
+    key("tls_rpc", Slot::Switch(|s| &mut s.tls_rpc)),
+    key("tls_http", Slot::Switch(|s| &mut s.tls_http)),
+    key("tls_verify_clients", Slot::Switch(|s| &mut s.tls_verify_clients)),
 ];
 
 /// The keys of the object `mdns`.
@@ -324,6 +342,12 @@ pub(crate) mod tests {
             handler_output_limit: 8,
             log_format: "json".to_owned(),
             http_addr: "4.4.4.4:2".to_owned(),
+            tls_cert_file: "tc".to_owned(),
+            tls_key_file: "tk".to_owned(),
+            tls_ca_file: "ta".to_owned(),
+            tls_rpc: true,
+            tls_http: true,
+            tls_verify_clients: true,
         }
     }
 

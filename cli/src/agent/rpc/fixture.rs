@@ -80,7 +80,7 @@ impl Agent {
         let listener = TcpListener::bind(bind).await.unwrap();
         let rpc = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(serve(listener.into(), backend.clone()));
+        tasks.spawn_local(serve(listener.into(), None, backend.clone()));
         let (events, log) = (backend.events.clone(), backend.log.clone());
         tasks.spawn_local(async move {
             while let Some(item) = outlet.next().await {

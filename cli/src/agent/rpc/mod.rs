@@ -21,6 +21,8 @@ mod tests;
 use std::cell::Cell;
 use std::rc::Rc;
 
+use thane_engine::tls::Current;
+
 use super::backend::Backend;
 use super::level::Level;
 use crate::clients::{self, CONNECTIONS_MAX, Happened, Listener};
@@ -31,9 +33,11 @@ fn count(counter: &Cell<u64>) {
 }
 
 /// Accepts and serves clients. Dropping the future closes their connections. Needs a `LocalSet`.
-pub(crate) async fn serve(listener: Listener, backend: Rc<Backend>) {
-    let tell = |happened| tell(&backend, happened);
-    clients::serve(listener, tell, |stream, client| session::run(stream, client, backend.clone())).await;
+pub(crate) async fn serve(listener: Listener, tls: Option<Current>, backend: Rc<Backend>) {
+    let teller = backend.clone();
+    let tell = move |happened| tell(&teller, happened);
+    clients::serve(listener, tls, tell, move |stream, client| session::run(stream, client, backend.clone()))
+        .await;
 }
 
 fn tell(backend: &Backend, happened: Happened) {
@@ -54,6 +58,13 @@ fn tell(backend: &Backend, happened: Happened) {
             count(&backend.rpc.closed_idle);
             let text = format!("Closing idle client {peer}, because others connect");
             log.add(Level::Debug, "agent.ipc", text);
+        }
+        Happened::NoTls { peer, why, first } => {
+            count(&backend.rpc.no_tls);
+            if first {
+                let text = format!("No TLS with client {peer}: {why}");
+                log.add(Level::Warn, "agent.ipc", text);
+            }
         }
         Happened::Failed(error) => {
             log.add(Level::Err, "agent.ipc", format_args!("Failed to accept client: {error}"));

@@ -150,7 +150,7 @@ impl Outbox {
                 self.filled.notified().await;
             } else {
                 // The client may have closed it already.
-                let _ = socket.shutdown().await;
+                let _ = timeout(STUCK_AFTER, socket.shutdown()).await;
                 return Ok(());
             }
         }
@@ -178,19 +178,19 @@ impl Drop for LongReply<'_> {
 
 /// The time limit is per write, not for the whole: a list of all members can be many megabytes.
 async fn write_all(socket: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
+    let stuck = |_| {
+        let text = format!("the client read nothing for {}s", STUCK_AFTER.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    };
     while !bytes.is_empty() {
-        let written = timeout(STUCK_AFTER, socket.write(bytes)).await.map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the client read nothing for {}s", STUCK_AFTER.as_secs()),
-            )
-        })??;
+        let written = timeout(STUCK_AFTER, socket.write(bytes)).await.map_err(stuck)??;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         bytes = &bytes[written..];
     }
-    Ok(())
+    // TLS may hold back a part.
+    timeout(STUCK_AFTER, socket.flush()).await.map_err(stuck)?
 }
 
 #[cfg(test)]

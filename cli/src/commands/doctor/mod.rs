@@ -55,6 +55,7 @@ fn end(report: &Report) -> ExitCode {
 
 fn examine(config: &Config, member: Option<&str>, report: &mut Report) {
     here::config(config, report);
+    ports::tls_files(config, report);
     let agent = ports::rpc(config, report);
     let free = ports::gossip(config, agent.as_ref(), report);
     here::names(config, report);

@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use thane_engine::ipc::{Client, ClientError, Request, Stats};
+use thane_engine::ipc::{Client, ClientError, ClientTls, Request, Stats};
+use thane_engine::tls;
 
 use super::finding::{Report, Severity};
 use super::holder;
@@ -22,8 +23,20 @@ pub(super) struct Running {
 /// Asks the agent at the RPC address, if there is one.
 pub(super) fn rpc(config: &Config, report: &mut Report) -> Option<Running> {
     let addr = &config.rpc_addr;
-    let mut client = match Client::connect_within(addr, &config.settings.rpc_auth, ANSWERED_WITHIN) {
+    let tls = match client_tls(config) {
+        Ok(tls) => tls,
+        Err(why) => {
+            report.add(Severity::Note, "rpc", format!("{addr} is not asked: {why}"));
+            return None;
+        }
+    };
+    let asked = Client::connect_with(addr, &config.settings.rpc_auth, ANSWERED_WITHIN, tls.as_ref());
+    let mut client = match asked {
         Ok(client) => client,
+        Err(ClientError::Tls(why)) => {
+            report.add(Severity::Bad, "rpc", format!("{why}; check the 'tls_' settings and files"));
+            return None;
+        }
         Err(ClientError::Dial(why)) => {
             report.add(Severity::Note, "rpc", format!("no agent runs here ({why})"));
             return None;
@@ -47,6 +60,27 @@ pub(super) fn rpc(config: &Config, report: &mut Report) -> Option<Running> {
             report.add(Severity::Bad, "rpc", format!("{addr} answers, but not what it counts: {error}"));
             None
         }
+    }
+}
+
+/// TLS as a client of this agent speaks it that has the same files. None: the RPC port uses none.
+fn client_tls(config: &Config) -> Result<Option<ClientTls>, String> {
+    let Some(of_ports) = config.tls.as_ref().filter(|tls| tls.rpc) else { return Ok(None) };
+    let ca = of_ports.ca.as_ref().ok_or("it speaks TLS, and there is no 'tls_ca_file' to check it by")?;
+    let config = tls::client(ca, Some(&of_ports.own)).map_err(|error| error.to_string())?;
+    Ok(Some(ClientTls { config, server_name: None }))
+}
+
+/// Checks the files of TLS, if a port uses it.
+pub(super) fn tls_files(config: &Config, report: &mut Report) {
+    let Some(tls) = &config.tls else { return };
+    match tls.load() {
+        Ok(_) => report.add(
+            Severity::Good,
+            "tls",
+            format!("certificate and key in '{}' can be used", tls.own.cert.display()),
+        ),
+        Err(error) => report.add(Severity::Bad, "tls", error.to_string()),
     }
 }
 

@@ -16,7 +16,7 @@ use self::feed::Feed;
 use self::model::Model;
 use crate::command::{Command, Failure};
 use crate::flags::Argument;
-use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc};
+use crate::rpc::{ADDR_OPTION, AUTH_OPTION, Rpc, TLS_OPTION};
 
 /// How soon a pressed key and an arrived event show.
 const TURN: Duration = Duration::from_millis(100);
@@ -31,7 +31,12 @@ pub(crate) const COMMAND: Command = Command {
     synopsis: "Watch members, rates, queues and events of an agent",
     about: "Shows members, rates, queues and events of an agent in the terminal, as they change. Keys: q ends, / \
         searches names, addresses and tags, f shows one status only, arrows and page keys scroll.",
-    options: &[("-interval=1s", "Time between two questions, from 200ms on"), ADDR_OPTION, AUTH_OPTION],
+    options: &[
+        ("-interval=1s", "Time between two questions, from 200ms on"),
+        ADDR_OPTION,
+        AUTH_OPTION,
+        TLS_OPTION,
+    ],
     run,
 };
 
