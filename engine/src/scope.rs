@@ -111,7 +111,8 @@ impl Scope<'_> {
 
     /// What pings and acks carry for other Thane nodes.
     pub(crate) fn extension(&self) -> Option<Extension> {
-        self.config.extensions.then(|| self.compared.at(self.ctx.now))
+        let extension = || Extension { tls: self.config.tls, ..self.compared.at(self.ctx.now) };
+        self.config.extensions.then(extension)
     }
 
     /// Whether a member other than this node is alive.

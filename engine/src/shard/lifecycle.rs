@@ -25,7 +25,7 @@ impl Shard {
         options: NodeOptions,
         outlet: mpsc::Sender<OutletItem>,
     ) -> Result<Added, StartError> {
-        let NodeOptions { mut config, bind, snapshot, keyring_file, delegate, join: _ } = options;
+        let NodeOptions { mut config, bind, snapshot, keyring_file, tls, delegate, join: _ } = options;
         let (found, bound) = match self.shared_sockets(bind)? {
             Some(shared) => (Found::Shared(shared), bind),
             None => {
@@ -37,6 +37,7 @@ impl Shard {
             config.advertise.set_port(bound.port());
         }
         config.keyring_file = keyring_file.is_some();
+        config.tls |= tls.is_some();
         let mut notices = Vec::new();
         let mut journal = None;
         if let Some(snapshot) = snapshot {
@@ -54,7 +55,7 @@ impl Shard {
         if let Some(delegate) = delegate {
             node.set_delegate(delegate);
         }
-        let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file);
+        let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file, tls);
         for notice in notices {
             added.deliver(OutletItem::Notice(notice));
         }
