@@ -234,9 +234,6 @@ pub struct RawConfig {
     /// wherever both sides have it (docs/protocol.md, section 12). Serf nodes notice nothing of either. Off: neither
     /// written nor read. Default true.
     pub extensions: bool,
-    /// Announce to other Thane nodes that this one takes streams by TLS. A node with the option
-    /// [`tls`](crate::api::NodeOptions::tls) does so; needs the extensions. Default false.
-    pub tls: bool,
     /// Emit [`SnapshotRecord`](crate::event::SnapshotRecord)s, for a driver that keeps a snapshot file. Default
     /// false. Needs the serf layer.
     pub snapshot: bool,
@@ -406,7 +403,6 @@ impl RawConfig {
             resolve_name_conflicts: true,
             coordinates: true,
             extensions: true,
-            tls: false,
             snapshot: false,
             keyring_file: false,
         }

@@ -111,8 +111,7 @@ impl Scope<'_> {
 
     /// What pings and acks carry for other Thane nodes.
     pub(crate) fn extension(&self) -> Option<Extension> {
-        let extension = || Extension { tls: self.config.tls, ..self.compared.at(self.ctx.now) };
-        self.config.extensions.then(extension)
+        self.config.extensions.then(|| self.compared.at(self.ctx.now))
     }
 
     /// Whether a member other than this node is alive.

@@ -7,14 +7,19 @@ use crate::process::{Agent, THANE, poll, serf};
 
 /// Starts an agent with TLS between members.
 fn agent(name: &str, addr: &str, ca: &Authority, pair: &Pair, flags: &[&str]) -> Agent {
-    let own = [
+    let own = own_flags(name, ca, pair);
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    Agent::start(THANE, addr, &[&own[..], &["-profile=local"], flags].concat())
+}
+
+fn own_flags(name: &str, ca: &Authority, pair: &Pair) -> [String; 5] {
+    [
         format!("-node={name}"),
         format!("-tls-cert-file={}", pair.cert.display()),
         format!("-tls-key-file={}", pair.key.display()),
         format!("-tls-ca-file={}", ca.file().display()),
-    ];
-    let own: Vec<&str> = own.iter().map(String::as_str).collect();
-    Agent::start(THANE, addr, &[&own[..], &["-tls-gossip", "-profile=local"], flags].concat())
+        "-tls-gossip".to_owned(),
+    ]
 }
 
 /// Asks the agent on `addr` to join; whether it succeeds, and what it says.
@@ -84,6 +89,16 @@ fn an_agent_that_requires_tls_takes_part_with_those_that_have_it_alone() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("TLSv1.3") && text.contains("Verify return code: 0"), "{text}");
+
+    let mut doctor = Command::new(THANE);
+    doctor.args(["doctor", "-bind=127.40.3.15", "-rpc-addr=127.40.3.15:7373", "-tls-required"]);
+    doctor.args(own_flags("doctor", &ca, &pair)).arg(format!("-member={strict}"));
+    let text = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    for line in
+        ["ok    tls: certificate and key in '", "ok    member: TCP 127.40.3.12:7946 answers with 2 members"]
+    {
+        assert!(text.contains(line), "{line:?} is missing in:\n{text}");
+    }
 
     let _plain = Agent::start(THANE, "127.40.3.13", &["-node=plain", "-profile=local"]);
     let before = info(strict, "tls_required");

@@ -150,6 +150,11 @@ impl Node {
         self.shared.delegate = Some(delegate);
     }
 
+    /// Announces from now on that this node takes streams by TLS, to those that speak the extensions.
+    pub(crate) fn announce_tls(&mut self) {
+        self.shared.compared.announces_tls = true;
+    }
+
     /// Whether the member at that address announced that it takes streams by TLS.
     pub(crate) fn takes_tls(&self, addr: SocketAddr) -> bool {
         self.tls_peers.has(addr)

@@ -119,7 +119,7 @@ impl Node {
         let Compared { member, asked, extension } = compared;
         let scope = &mut self.shared.scope(ctx);
         let now = scope.now();
-        if let (true, Some(theirs)) = (scope.config.tls, extension)
+        if let (true, Some(theirs)) = (scope.compared.announces_tls, extension)
             && let Some(addr) = scope.view.socket_addr(&scope.ctx.roster, member)
         {
             self.tls_peers.note(addr, theirs.tls, scope.view.digest().alive().count as usize);

@@ -37,7 +37,6 @@ impl Shard {
             config.advertise.set_port(bound.port());
         }
         config.keyring_file = keyring_file.is_some();
-        config.tls |= tls.is_some();
         let mut notices = Vec::new();
         let mut journal = None;
         if let Some(snapshot) = snapshot {
@@ -52,6 +51,9 @@ impl Shard {
         let sockets = self.serve_sockets(id, found, bound)?;
         let advertise = config.advertise;
         let mut node = Node::new(id, config, &mut self.ctx);
+        if tls.is_some() {
+            node.announce_tls();
+        }
         if let Some(delegate) = delegate {
             node.set_delegate(delegate);
         }

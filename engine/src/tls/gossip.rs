@@ -1,6 +1,7 @@
 //! TLS of the streams between members: both sides show a certificate that the cluster's CA signed. Names don't count,
 //! because a node that joins knows addresses alone.
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,10 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme, StreamOwned,
+};
 
 use super::files::{self, Own, TlsError};
 
@@ -46,6 +50,23 @@ impl GossipTls {
     /// Whether plain streams are refused.
     pub fn required(&self) -> bool {
         self.required
+    }
+
+    /// Speaks TLS on a connection to `addr`, as a program that is no node: the returned stream blocks.
+    ///
+    /// # Errors
+    /// Why there is no TLS, in words for users.
+    pub fn over(
+        &self,
+        addr: SocketAddr,
+        mut stream: TcpStream,
+    ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+        let mut connection =
+            ClientConnection::new(self.client(), addr.ip().into()).map_err(|error| error.to_string())?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream).map_err(|error| super::reason(&error))?;
+        }
+        Ok(StreamOwned::new(connection, stream))
     }
 
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
