@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use thane_engine::api::{Engine, Handle, NodeOptions, OutletItem};
+use thane_engine::api::{Engine, Handle, NodeOptions};
 use thane_engine::delegate::{Announcement, Announcements, Delegate, Veto};
-use thane_engine::event::Notice;
 use thane_engine::io::DriverChoice;
 
 /// Admits nodes with a valid badge.
@@ -58,23 +57,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = |n: u8, name: &str, badge: String| {
         NodeOptions::lan(name, ([127, 31, 104, n], 0)).tag("badge", badge).delegate(BadgeCheck(public))
     };
-    let (first, mut outlet) = engine.add(node(1, "first", badge(&issuer, "first"))).await?;
+    let (first, _outlet) = engine.add(node(1, "first", badge(&issuer, "first"))).await?;
     let seed = first.bound().to_string();
     let (second, _) = engine.add(node(2, "second", badge(&issuer, "second")).join([&seed])).await?;
 
-    // These have no rule of their own and join. Each gets a reply, but no member lists it.
+    // These have no rule of their own and join: they are told why not, and no member lists them.
     let forged = badge(&SigningKey::from_bytes(&[8; 32]), "forger");
     for (n, name, badge) in [(3, "forger", forged), (4, "thief", badge(&issuer, "second"))] {
         let options = NodeOptions::lan(name, ([127, 31, 104, n], 0)).tag("badge", badge);
-        engine.add(options.join([&seed])).await?;
-    }
-    let mut refused = std::collections::BTreeSet::new();
-    while refused.len() < 2 {
-        let Some(OutletItem::Notice(notice)) = outlet.next().await else { continue };
-        if let Notice::AliveVetoed { name, reason } = notice
-            && refused.insert(name.clone())
-        {
-            println!("first does not let {name} in: {reason}");
+        if let Err(refusal) = engine.add(options.join([&seed])).await {
+            println!("{}", refusal.to_string().trim_end());
         }
     }
     while second.members().await?.len() < 2 {

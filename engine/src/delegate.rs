@@ -52,9 +52,9 @@ pub trait Delegate: Send {
     ///
     /// # Errors
     /// A veto: nothing of the push/pull is merged; it is counted as
-    /// [`DropReason::MergeVetoed`](crate::drop_reason::DropReason::MergeVetoed), with the reason in the log. An
-    /// join of this node through that address fails with the reason. A joiner that is refused is not informed:
-    /// it has this node's state already. A delegate that keeps a member out for good vetoes its alives too.
+    /// [`DropReason::MergeVetoed`](crate::drop_reason::DropReason::MergeVetoed), with the reason in the log. A
+    /// join of this node through that address fails with the reason. A joiner that is refused is told the reason instead
+    /// of this node's state, and its join fails. A delegate that keeps a member out for good vetoes its alives too.
     fn admit_merge(&mut self, theirs: Announcements<'_>) -> Result<(), Veto> {
         let _ = theirs;
         Ok(())

@@ -82,6 +82,7 @@ impl Agent {
         let settings = &config.settings;
         let (statsd, statsite) = (settings.statsd_addr.clone(), settings.statsite_addr.clone());
         let counters = Counters::new(!(statsd.is_empty() && statsite.is_empty()));
+        let delivery = Rc::default();
         let (streams, _) = broadcast::channel(EVENTS_WAITING_MAX);
         let backend = Rc::new(Backend {
             handle,
@@ -91,6 +92,7 @@ impl Agent {
             rpc: Default::default(),
             guesses: guesses(&log),
             handler_counts: handlers.counts(),
+            delivery: Rc::clone(&delivery),
             mdns: discovery.as_ref().map(Discovery::counters),
             http: http_listener.as_ref().map(|_| Default::default()),
             joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
@@ -105,7 +107,8 @@ impl Agent {
         spawn_local(handler_loop.run());
         #[cfg(unix)]
         spawn_local(super::orphans::reap(handlers.clone(), log.clone()));
-        let forwarding = spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters));
+        let forwarding =
+            spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters, delivery));
         spawn_local(telemetry::push(
             statsd,
             statsite,

@@ -1,4 +1,7 @@
-//! Joins: push/pulls with the addresses that an application names.
+//! Joins: push/pulls with the addresses that an application names. One succeeds if afterwards the member that was
+//! contacted has this node, and this node has members: a Thane node that does not take a joiner says so instead of
+//! telling its state; and if the contacted member's state makes this node refute, because it was listed as gone there,
+//! the exchange is repeated with the new incarnation before it counts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,6 +11,8 @@ use crate::command::{CommandError, Ticket};
 use crate::deferred::Deferred;
 use crate::event::Completion;
 use crate::scope::Scope;
+use crate::wire::stream::PushPullFrame;
+use crate::wire::{Incarnation, WireState};
 
 /// Joins under way at one time.
 const JOINS_MAX: usize = 64;
@@ -15,10 +20,18 @@ const JOINS_MAX: usize = 64;
 struct Join {
     ticket: Ticket,
     ignore_old: bool,
-    targets: Vec<SocketAddr>,
+    targets: Vec<Target>,
     pending: usize,
     contacted: usize,
     errors: BTreeMap<usize, String>,
+}
+
+/// An address that is contacted.
+struct Target {
+    addr: SocketAddr,
+    /// The incarnation that this node told there.
+    told: Incarnation,
+    repeated: bool,
 }
 
 /// The joins of one node that are under way, by slot.
@@ -32,6 +45,25 @@ impl Joins {
     /// Whether user events from before the join in that slot are not delivered; `None` if it is over.
     pub(super) fn ignores_old(&self, slot: u32) -> Option<bool> {
         self.open.get(&slot).map(|join| join.ignore_old)
+    }
+
+    fn target(&mut self, slot: u32, place: usize) -> Option<&mut Target> {
+        self.open.get_mut(&slot)?.targets.get_mut(place)
+    }
+
+    /// This node tells its state to a target.
+    pub(super) fn tell(&mut self, scope: &Scope<'_>, slot: u32, place: usize) {
+        if let Some(target) = self.target(slot, place) {
+            target.told = own_incarnation(scope);
+        }
+    }
+
+    /// The address to exchange states with once more: this node has refuted what the target had of it.
+    pub(super) fn again_at(&mut self, scope: &Scope<'_>, slot: u32, place: usize) -> Option<SocketAddr> {
+        let target = self.target(slot, place)?;
+        let repeats = target.told < own_incarnation(scope) && !target.repeated;
+        target.repeated |= repeats;
+        repeats.then_some(target.addr)
     }
 }
 
@@ -50,6 +82,8 @@ impl Streams {
         self.joins.next = self.joins.next.wrapping_add(1);
         let (slot, pending) = (self.joins.next, targets.len());
         let addrs = targets.clone();
+        let told = Incarnation(0);
+        let targets = targets.into_iter().map(|addr| Target { addr, told, repeated: false }).collect();
         let join = Join { ticket, ignore_old, targets, pending, contacted: 0, errors: BTreeMap::new() };
         self.joins.open.insert(slot, join);
         for (place, addr) in addrs.into_iter().enumerate() {
@@ -78,13 +112,24 @@ impl Streams {
                 scope.defer(Deferred::Joined);
             }
             Err(reason) => {
-                let ip = join.targets[place].ip();
+                let ip = join.targets[place].addr.ip();
                 join.errors.insert(place, format!("Failed to join {ip}: {reason}"));
             }
         }
         if join.pending == 0 {
             self.finish_join(scope, slot);
         }
+    }
+
+    /// The members that a target told are merged.
+    pub(super) fn end_join(&mut self, scope: &mut Scope<'_>, slot: u32, place: usize, frame: &PushPullFrame) {
+        let cause = Cause::Join(slot, place);
+        if let Some(addr) = self.joins.again_at(scope, slot, place) {
+            return self.exchange(scope, addr, cause);
+        }
+        let alone = !scope.others_alive() && lists_others(scope, frame);
+        let refused = || "none of the members that it lists is taken for alive here".to_owned();
+        self.end_exchange(scope, cause, if alone { Err(refused()) } else { Ok(()) });
     }
 
     fn finish_join(&mut self, scope: &mut Scope<'_>, slot: u32) {
@@ -94,4 +139,19 @@ impl Streams {
             scope.ctx.out.completions.push((scope.node, join.ticket, joined));
         }
     }
+}
+
+fn own_incarnation(scope: &Scope<'_>) -> Incarnation {
+    scope.view.incarnation(&scope.ctx.roster, scope.me).unwrap_or_default()
+}
+
+/// Whether a state has a member other than this node that is alive.
+fn lists_others(scope: &Scope<'_>, frame: &PushPullFrame) -> bool {
+    let mut offset = 0;
+    while let Some(state) = frame.next_node(&mut offset) {
+        if state.state == WireState::Alive && state.name != scope.config.node_name {
+            return true;
+        }
+    }
+    false
 }

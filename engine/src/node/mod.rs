@@ -48,6 +48,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
 use crate::swim::{Swim, push_pull_scale};
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
@@ -301,6 +302,18 @@ impl Node {
     /// Queued intents, queries and user events.
     pub fn queue_depths(&self) -> [usize; 3] {
         Class::ALL.map(|class| self.shared.dissemination.user_len(class))
+    }
+
+    /// How many members have queued news.
+    pub fn news_depth(&self) -> usize {
+        self.shared.dissemination.news_len()
+    }
+
+    /// Since when the oldest of the queued intents, queries, user events and news about members waits.
+    pub fn oldest_queued(&self) -> [Option<Time>; 4] {
+        let of = &self.shared.dissemination;
+        let [intent, query, event] = Class::ALL.map(|class| of.oldest_user(class));
+        [intent, query, event, of.oldest_news()]
     }
 
     /// Whether its gossip is encrypted.

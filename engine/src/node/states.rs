@@ -43,24 +43,39 @@ impl Referrals {
     }
 }
 
-/// Sends the whole state.
-pub(super) fn send(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId, role: Role, join: bool) {
-    let raw = encode(scope, top, join, usize::MAX);
+/// Sends the whole state, and `departed` as left.
+pub(super) fn send(
+    scope: &mut Scope<'_>,
+    top: &TopLayer,
+    id: StreamId,
+    role: Role,
+    join: bool,
+    departed: &[(MemberIndex, Known)],
+) {
+    let raw = encode(scope, top, join, departed, usize::MAX);
     let raw = match raw.len().checked_sub(PUSH_PULL_SENT_BYTES_MAX) {
         None | Some(0) => raw,
         // No peer takes that much: the oldest events are left out.
-        Some(excess) => encode(scope, top, join, top.events_bytes().saturating_sub(excess)),
+        Some(excess) => encode(scope, top, join, departed, top.events_bytes().saturating_sub(excess)),
     };
+    scope.stats.serfs.state_bytes = raw.len() as u64;
     send_bytes(scope, id, role, raw);
 }
 
-fn encode(scope: &mut Scope<'_>, top: &TopLayer, join: bool, events_bytes_max: usize) -> Vec<u8> {
+fn encode(
+    scope: &mut Scope<'_>,
+    top: &TopLayer,
+    join: bool,
+    departed: &[(MemberIndex, Known)],
+    events_bytes_max: usize,
+) -> Vec<u8> {
     let mut user_state = scope.ctx.spare.take(0);
     top.encode_state(scope, join, events_bytes_max, &mut user_state);
-    let count = scope.view.table_count();
+    let count = scope.view.table_count() + departed.len();
     let mut raw = scope.ctx.spare.take(count * RECORD_BYTES_GUESS + user_state.len());
     encode_push_pull_header(count, user_state.len(), join, &mut raw);
-    let encoded = encode_local_states(scope.view.iter(), &scope.ctx.roster, &mut raw);
+    let members = scope.view.iter().chain(departed.iter().copied());
+    let encoded = encode_local_states(members, &scope.ctx.roster, &mut raw);
     assert_eq!(encoded, count, "the table's count is kept with every change");
     raw.extend_from_slice(&user_state);
     scope.ctx.spare.give(user_state);
@@ -69,7 +84,12 @@ fn encode(scope: &mut Scope<'_>, top: &TopLayer, join: bool, events_bytes_max: u
 
 /// Answers a join with this node and some random members that are alive: a whole push/pull by its form, which any
 /// joiner understands, Serf's too. The joiner learns the others from those.
-pub(super) fn send_referral(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId) {
+pub(super) fn send_referral(
+    scope: &mut Scope<'_>,
+    top: &TopLayer,
+    id: StreamId,
+    departed: &[(MemberIndex, Known)],
+) {
     scope.stats.referrals += 1;
     let mut members: Vec<(MemberIndex, Known)> = Vec::with_capacity(REFERRED + 1);
     members.extend(scope.view.get(scope.me).map(|known| (scope.me, known)));
@@ -82,6 +102,7 @@ pub(super) fn send_referral(scope: &mut Scope<'_>, top: &TopLayer, id: StreamId)
     }
     let mut user_state = Vec::new();
     top.encode_referral(scope, &members, &mut user_state);
+    members.extend_from_slice(departed);
     let mut raw = Vec::new();
     let in_table = members.iter().filter(|(_, known)| known.swim != SwimState::Absent).count();
     encode_push_pull_header(in_table, user_state.len(), true, &mut raw);

@@ -19,7 +19,7 @@ use crate::event::Notice;
 use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::serf::OwnJoin;
-use crate::swim::{Swim, verify_versions};
+use crate::swim::{Swim, departed_in, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
@@ -218,7 +218,10 @@ impl Streams {
             if matches!(merge.cause, Cause::Join(..)) && own_join.is_some() {
                 top.announce_join(scope);
             }
-            self.end_exchange(scope, merge.cause, Ok(()));
+            match merge.cause {
+                Cause::Join(slot, place) => self.end_join(scope, slot, place, &merge.frame),
+                cause => self.end_exchange(scope, cause, Ok(())),
+            }
             scope.ctx.spare.give(merge.frame.into_bytes());
         }
     }
@@ -239,7 +242,9 @@ impl Streams {
     ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
+        let is_push_pull = matches!(purpose, Purpose::PushPull { .. });
         self.add(scope, id, Role::Dialler, purpose, addr)?;
+        scope.stats.serfs.streams_connected += u64::from(is_push_pull);
         scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
         Some(id)
     }
@@ -256,6 +261,7 @@ impl Streams {
             }
             Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
+        scope.stats.serfs.streams_accepted += 1;
         self.add(scope, id, Role::Listener, Purpose::Serve, from);
     }
 
@@ -285,7 +291,12 @@ impl Streams {
         match &stream.purpose {
             Purpose::Serve | Purpose::Answer => {}
             Purpose::Reconcile(set) => scope.defer(Deferred::ReconcileOpened(id, *set)),
-            Purpose::PushPull { cause, .. } => states::send(scope, top, id, Role::Dialler, cause.joins()),
+            Purpose::PushPull { cause, .. } => {
+                if let Cause::Join(slot, place) = *cause {
+                    self.joins.tell(scope, slot, place);
+                }
+                states::send(scope, top, id, Role::Dialler, cause.joins(), &[]);
+            }
             Purpose::Ping { seq, node } => {
                 let config = scope.config;
                 let ping = Ping {
@@ -370,13 +381,20 @@ impl Streams {
                 scope.defer(Deferred::ReconcileStep(id, step));
             }
             (Purpose::Serve, StreamMessage::PushPull(frame)) => {
-                if frame.join && self.referrals.refers(scope) {
-                    states::send_referral(scope, top, id);
-                } else {
-                    states::send(scope, top, id, Role::Listener, frame.join);
+                let admitted = admit(scope, &frame, peer);
+                let departed = if frame.join { departed_in(scope, &frame) } else { Vec::new() };
+                match &admitted {
+                    // A joiner that is not taken is not to believe that it joined.
+                    Err(reason) if frame.join => send_error(scope, id, reason),
+                    Ok(()) if frame.join && self.referrals.refers(scope) => {
+                        states::send_referral(scope, top, id, &departed);
+                    }
+                    _ => states::send(scope, top, id, Role::Listener, frame.join, &departed),
                 }
                 close(scope, id);
-                self.merge(scope, frame, Source::Exchange, Cause::Asked, peer);
+                if admitted.is_ok() {
+                    self.merge(scope, frame, Source::Exchange, Cause::Asked, peer);
+                }
             }
             (Purpose::Serve, StreamMessage::Ping { seq, node }) => {
                 if node.is_empty() || node == scope.config.node_name {
@@ -396,7 +414,10 @@ impl Streams {
                 // Two clusters that merge have news for each other; a lone joiner has none.
                 let lone_joiner = matches!(cause, Cause::Join(..) | Cause::Rejoin) && !scope.others_alive();
                 let source = if lone_joiner { Source::JoinAnswer } else { Source::Exchange };
-                self.merge(scope, frame, source, cause, peer);
+                match admit(scope, &frame, peer) {
+                    Ok(()) => self.merge(scope, frame, source, cause, peer),
+                    Err(reason) => self.end_exchange(scope, cause, Err(reason)),
+                }
             }
             (Purpose::Ping { seq, .. }, StreamMessage::Ack { seq: acked }) => {
                 close(scope, id);
@@ -421,7 +442,7 @@ impl Streams {
         }
     }
 
-    /// Checks the whole push/pull, as Serf does, then merges it in slices.
+    /// Merges a push/pull that was admitted, in slices.
     fn merge(
         &mut self,
         scope: &mut Scope<'_>,
@@ -430,19 +451,6 @@ impl Streams {
         cause: Cause,
         peer: SocketAddr,
     ) {
-        if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, &frame) {
-            scope.drop_stream(DropReason::IncompatibleVersions, peer);
-            return self.end_exchange(scope, cause, Err(text));
-        }
-        if frame.join
-            && let Some(delegate) = scope.delegate
-            && let Err(veto) = delegate.admit_merge(Announcements::new(&frame))
-        {
-            let reason = veto.to_string();
-            scope.stats.count_drop(DropReason::MergeVetoed);
-            scope.notice(Notice::MergeVetoed { reason: reason.clone() });
-            return self.end_exchange(scope, cause, Err(reason));
-        }
         if self.merges.len() >= MERGES_MAX || self.held() + frame.len() > HELD_BYTES_MAX {
             scope.drop_stream(DropReason::QueueFull, peer);
             return self.end_exchange(scope, cause, Err("too many merges under way".to_owned()));
@@ -461,9 +469,7 @@ impl Streams {
             _ => None,
         };
         if let (Purpose::Serve, Some(error)) = (&stream.purpose, text) {
-            let mut raw = Vec::new();
-            ErrMessage { error }.encode(&mut raw);
-            send(scope, id, Role::Listener, raw);
+            send_error(scope, id, error);
         }
         close(scope, id);
         let text = text.unwrap_or(reason.words()).to_owned();
@@ -481,6 +487,31 @@ impl Streams {
             Purpose::Serve | Purpose::Ping { .. } | Purpose::Reconcile(_) | Purpose::Answer => {}
         }
     }
+}
+
+/// Checks the whole push/pull, as Serf does: an error says why it is not merged.
+fn admit(scope: &mut Scope<'_>, frame: &PushPullFrame, peer: SocketAddr) -> Result<(), String> {
+    if let Err(text) = verify_versions(scope.view, &scope.ctx.roster, frame) {
+        scope.drop_stream(DropReason::IncompatibleVersions, peer);
+        return Err(text);
+    }
+    if frame.join
+        && let Some(delegate) = scope.delegate
+        && let Err(veto) = delegate.admit_merge(Announcements::new(frame))
+    {
+        let reason = veto.to_string();
+        scope.stats.count_drop(DropReason::MergeVetoed);
+        scope.notice(Notice::MergeVetoed { reason: reason.clone() });
+        return Err(reason);
+    }
+    Ok(())
+}
+
+/// Tells the other side why it is refused.
+fn send_error(scope: &mut Scope<'_>, id: StreamId, error: &str) {
+    let mut raw = Vec::new();
+    ErrMessage { error }.encode(&mut raw);
+    send(scope, id, Role::Listener, raw);
 }
 
 /// Finds what a state says of a member whose name is claimed.

@@ -4,12 +4,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::item::{Answer, OutletItem};
+use super::item::{Answer, OutletEntry, OutletItem};
 use crate::command::{CommandError, Ticket};
 use crate::context::Context;
 use crate::event::{Completion, Notice};
@@ -23,7 +24,7 @@ pub(crate) struct HostedNode {
     pub(crate) node: Node,
     replies: HashMap<Ticket, Reply>,
     next_ticket: u64,
-    outlet: mpsc::Sender<OutletItem>,
+    outlet: mpsc::Sender<OutletEntry>,
     /// Events and notices that found the outlet full.
     pub(crate) outlet_dropped: u64,
     pub(crate) sockets: NodeSockets,
@@ -76,7 +77,7 @@ pub(crate) enum Reply {
 impl HostedNode {
     pub(crate) fn new(
         node: Node,
-        outlet: mpsc::Sender<OutletItem>,
+        outlet: mpsc::Sender<OutletEntry>,
         sockets: NodeSockets,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
@@ -212,11 +213,11 @@ fn unwritten(error: &io::Error) -> Notice {
 
 /// Puts an item into the outlet. Returns whether there was room. Notices may fill only half of it, because a peer
 /// can cause a notice with any packet and must not displace events. A dropped outlet counts as room.
-fn offer(outlet: &mpsc::Sender<OutletItem>, item: OutletItem) -> bool {
+fn offer(outlet: &mpsc::Sender<OutletEntry>, item: OutletItem) -> bool {
     if matches!(item, OutletItem::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
         return false;
     }
-    !matches!(outlet.try_send(item), Err(mpsc::error::TrySendError::Full(_)))
+    !matches!(outlet.try_send((Instant::now(), item)), Err(mpsc::error::TrySendError::Full(_)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::errors::StartError;
 use super::hosted::{HostedNode, NodeSockets};
-use super::item::OutletItem;
+use super::item::{OutletEntry, OutletItem};
 use super::mailbox::Added;
 use super::options::NodeOptions;
 use super::{Shard, hosted_node};
@@ -23,7 +23,7 @@ impl Shard {
     pub(super) async fn add(
         &mut self,
         options: NodeOptions,
-        outlet: mpsc::Sender<OutletItem>,
+        outlet: mpsc::Sender<OutletEntry>,
     ) -> Result<Added, StartError> {
         let NodeOptions { mut config, bind, snapshot, keyring_file, tls, delegate, join: _ } = options;
         let (found, bound) = match self.shared_sockets(bind)? {

@@ -32,7 +32,7 @@ pub use self::census::{NodeCensus, ShardCensus};
 pub use self::errors::{ApiError, JoinError, StartError};
 pub(crate) use self::hosted::Reply;
 use self::hosted::{HostedNode, Synced};
-pub use self::item::{Answer, OutletItem};
+pub use self::item::{Answer, OutletEntry, OutletItem};
 pub(crate) use self::mailbox::{Call, Mailbox, Request};
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub(crate) use self::thread::{ShardOptions, spawn};

@@ -10,6 +10,7 @@ mod check;
 mod converged;
 mod delays;
 mod drive;
+mod expel;
 mod fault;
 mod flights;
 mod measure;
@@ -35,7 +36,7 @@ pub use trace::TraceLevel;
 pub use watch::{Seen, Watcher};
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ use crate::random::{Nonces, Random};
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 
+/// Where datagrams come from that no node sent.
+const STRANGER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 255, 0, 1), 7946));
 /// Buffers of states kept for the next ones: about what is under way at once in a big idle cluster.
 const SPARE_STATES_MAX: usize = 16;
 

@@ -1,7 +1,6 @@
 //! Plays a scenario in a World and measures it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use super::check::{Violation, settle_bound};
 use super::measure::{Measures, Meter};
 use super::moment::Moment;
 use super::scenario::{Action, Scenario, Start, Step};
-use super::{Link, World};
+use super::{Link, STRANGER, World};
 use crate::canary::Canary;
 use crate::command::{KeyOperation, QueryParams, Ticket};
 use crate::config::{Config, Restored};
@@ -240,6 +239,11 @@ impl Play {
             Action::Restart => self.restart(step),
             Action::Move => self.move_away(),
             Action::Prune => self.prune(),
+            Action::Expel => {
+                let mut ids = self.pick(step);
+                ids.push(NodeId(0));
+                ids.iter().for_each(|&at| self.world.expel(at, &ids));
+            }
             Action::Join => (0..step.count.unwrap_or(1)).for_each(|_| self.join_new()),
             Action::InstallKey => self.operate_key(KeyOperation::Install, step.key),
             Action::UseKey => self.operate_key(KeyOperation::Use, step.key),
@@ -389,10 +393,9 @@ impl Play {
         if let Some(first) = bytes.first_mut().filter(|_| self.chance.below(2) == 0) {
             *first %= message::ERR + 1;
         }
-        let from = SocketAddr::from(([127, 255, 0, 1], 7946));
         match self.chance.below(3) {
-            0 => self.world.inject_stream(id, from, bytes, self.chance.below(2) == 0),
-            _ => self.world.inject(id, from, &bytes),
+            0 => self.world.inject_stream(id, STRANGER, bytes, self.chance.below(2) == 0),
+            _ => self.world.inject(id, STRANGER, &bytes),
         }
     }
 
@@ -509,7 +512,7 @@ fn snapshot(world: &World, node: &Node) -> Restored {
     };
     let [clock, event_clock, query_clock] = node.clocks().map(|time| time.0 - 1);
     let (alive, failed) = (named(MemberStatus::Alive), named(MemberStatus::Failed));
-    Restored { clock, event_clock, query_clock, alive, failed }
+    Restored { clock, event_clock, query_clock, lags: false, alive, failed }
 }
 
 impl std::fmt::Debug for Play {

@@ -276,6 +276,8 @@ pub enum Action {
     Move,
     /// The first node has all failed members pruned.
     Prune,
+    /// Nodes and the first are told, by forged messages, that the others of them left and are pruned.
+    Expel,
     /// New nodes join the first.
     Join,
     /// Nodes are cut off together from the others.

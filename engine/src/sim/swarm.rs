@@ -66,6 +66,10 @@ pub fn draw(seed: u64) -> Scenario {
     if draw.on(0.2) {
         settings.profile = Profile::Fast;
     }
+    if draw.on(0.25) {
+        let share = if draw.on(0.5) { Some(1.0) } else { draw.share_of_nodes() };
+        steps.push(Step { share, ..draw.step(Action::Expel, 2) });
+    }
     let (name, about) = (format!("swarm-{seed}"), "drawn from the seed".to_owned());
     let lasts = Span(LASTS);
     Scenario { name, about, nodes, start, views_missing, lasts, network, settings, steps, settle: true }
@@ -175,6 +179,6 @@ mod tests {
             assert_eq!(draw(seed), scenario);
             kinds.extend(scenario.steps.iter().map(|step| format!("{:?}", step.action)));
         }
-        assert_eq!(kinds.len(), 16, "{kinds:?}");
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
     }
 }

@@ -56,7 +56,7 @@ impl Swim {
 }
 
 /// The alive message that a record stands for.
-fn announced(state: NodeState<'_>) -> Alive<'_> {
+pub(super) fn announced(state: NodeState<'_>) -> Alive<'_> {
     Alive {
         incarnation: state.incarnation,
         node: state.name,

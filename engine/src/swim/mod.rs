@@ -19,6 +19,7 @@ mod unanswered;
 pub(crate) use claims::CLAIMS_MAX;
 pub use merge::push_pull_scale;
 pub(crate) use merge::{encode_local_states, verify_versions};
+pub(crate) use obituary::departed_in;
 pub(crate) use state::encoded_meta;
 #[cfg(feature = "sim")]
 pub(crate) use suspicion::timeout_min as suspicion_min;

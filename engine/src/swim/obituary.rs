@@ -13,8 +13,10 @@ use crate::roster::MemberIndex;
 use crate::scope::Scope;
 use crate::swim::Swim;
 use crate::swim::claims::socket_addr_of;
+use crate::swim::merge::announced;
 use crate::view::{Known, MemberStatus, SwimState};
-use crate::wire::{Alive, Dead, Ping, ip_from_bytes};
+use crate::wire::stream::PushPullFrame;
+use crate::wire::{Alive, Dead, Ping, WireState, ip_from_bytes};
 
 /// Departures sent between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
@@ -45,6 +47,15 @@ impl Swim {
         let incarnation = scope.ctx.roster.fact(known.fact).incarnation;
         let dead = Dead { incarnation, node: alive.node, from: alive.node };
         scope.send_bare(socket_addr_of(alive), |out| dead.encode(out));
+    }
+
+    /// A member sent this node its own departure, but one that this node refuted before: that did not reach the sender.
+    pub(super) fn answer_obituary(&mut self, scope: &mut Scope<'_>, from: Option<SocketAddr>) {
+        let Some(sender) = from.filter(|_| !self.leaving && self.may_challenge()) else { return };
+        let roster = &scope.ctx.roster;
+        if scope.view.iter().any(|(member, _)| scope.view.socket_addr(roster, member) == Some(sender)) {
+            self.introduce_to(scope, sender);
+        }
     }
 
     /// Counts a departure that is sent to its member. False if there were too many since the last probe.
@@ -117,6 +128,24 @@ impl Swim {
         let dead = Dead { incarnation, node: &name, from: &name };
         scope.send_bare(to, |out| dead.encode(out));
     }
+}
+
+/// The members of a joiner's list, if it is short, that are alive there and departed here before: with the answer, the
+/// joiner hears of its own tombstone.
+pub(crate) fn departed_in(scope: &Scope<'_>, frame: &PushPullFrame) -> Vec<(MemberIndex, Known)> {
+    let mut departed = Vec::new();
+    let mut offset = 0;
+    while frame.nodes_count <= CHALLENGES_MAX
+        && let Some(state) = frame.next_node(&mut offset)
+    {
+        if state.state == WireState::Alive
+            && let Some((member, known)) = scope.view.by_name(&scope.ctx.roster, state.name)
+            && is_older_than_tombstone(scope, known, &announced(state))
+        {
+            departed.push((member, Known { swim: SwimState::Left, ..known }));
+        }
+    }
+    departed
 }
 
 /// Whether a member that left or was erased, and that SWIM has dropped since, is announced as it was before.

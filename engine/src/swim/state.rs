@@ -186,6 +186,7 @@ impl Swim {
         }
         self.take_incarnation(scope, member, suspect.incarnation);
         scope.view.set_swim(&scope.ctx.roster, member, SwimState::Suspect, scope.ctx.now);
+        scope.stats.serfs.suspect += 1;
         self.pass_on(scope, member, suspect.from, source);
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let from = scope.ctx.roster.intern_name(suspect.from);
@@ -219,6 +220,9 @@ impl Swim {
             if dead.incarnation == incarnation && matches!(known.swim, SwimState::Dead | SwimState::Left) {
                 repeated(scope, member, source);
             }
+            if member == scope.me && dead.incarnation < incarnation {
+                self.answer_obituary(scope, from);
+            }
             return;
         }
         if member == scope.me && !self.leaving {
@@ -228,6 +232,7 @@ impl Swim {
         self.take_incarnation(scope, member, dead.incarnation);
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
         scope.view.set_swim(&scope.ctx.roster, member, state, scope.ctx.now);
+        scope.stats.serfs.dead += 1;
         self.pass_on(scope, member, dead.from, source);
         if state == SwimState::Left && source != Source::Own {
             self.bury(scope, member);
@@ -250,6 +255,7 @@ impl Swim {
             return self.awareness.apply(1);
         }
         let confirmations = suspicion.confirmations();
+        scope.stats.serfs.timeouts_degraded += u64::from(suspicion.wants_more());
         let name = scope.ctx.roster.name(member).to_owned();
         scope.notice(Notice::MarkingFailed { name: name.clone(), confirmations });
         let incarnation =
@@ -295,6 +301,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(&scope.ctx.roster, me, SwimState::Alive, scope.ctx.now);
+        scope.stats.serfs.alive += 1;
         scope.broadcast_member(me, me, Source::Own);
     }
 
@@ -345,7 +352,7 @@ impl Swim {
     }
 
     /// Sends this node's state to an address.
-    fn introduce_to(&self, scope: &mut Scope<'_>, to: SocketAddr) {
+    pub(super) fn introduce_to(&self, scope: &mut Scope<'_>, to: SocketAddr) {
         let Some(known) = scope.view.get(scope.me) else { return };
         let mut message = Vec::new();
         scope.ctx.roster.fact(known.fact).alive(&scope.config.node_name).encode(&mut message);
@@ -363,6 +370,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(&scope.ctx.roster, member, SwimState::Alive, scope.ctx.now);
+        scope.stats.serfs.alive += 1;
         scope.broadcast_member(member, member, source);
         member
     }

@@ -80,7 +80,7 @@ fn a_vetoed_member_is_not_let_in() {
     let bad = world.add(evil);
     join(&mut world, good, guarded);
     world.run_until(60 * SECOND, |w| w.all_hold(&[guarded], &names(&[good]), SwimState::Alive)).unwrap();
-    join(&mut world, bad, guarded);
+    join(&mut world, bad, good);
     world.run(120 * SECOND);
     assert_eq!(world.state(guarded, "n3"), SwimState::Absent);
     assert_eq!(world.state(good, "n3"), SwimState::Alive, "who has no rules lets it in");
@@ -142,14 +142,14 @@ fn a_known_member_whose_news_is_vetoed_stays_as_it_was() {
 }
 
 #[test]
-fn a_vetoed_merge_merges_nothing_and_the_joiner_is_not_told() {
+fn a_vetoed_merge_merges_nothing_and_the_joiner_is_told() {
     let (mut world, heard) = (World::new(203, Network::default()), Heard::default());
     let guarded = world.add_with(Box::new(Guard(heard.clone())), |_| {});
     let bad = world.add(evil);
     join(&mut world, bad, guarded);
     world.run_until(SECOND, |w| joined(w, bad).is_some()).expect("the join is through");
-    let through = Completion::Joined { contacted: 1, errors: Vec::new() };
-    assert_eq!(joined(&world, bad), Some(through));
+    let errors = vec!["Failed to join 127.0.0.1: remote error: n2 is evil".to_owned()];
+    assert_eq!(joined(&world, bad), Some(Completion::Joined { contacted: 0, errors }));
     world.run(Duration::from_millis(10));
     assert_eq!(drops(&world, guarded, DropReason::MergeVetoed), 1);
     assert_eq!(world.node(guarded).unwrap().stats().push_pulls, 0);
