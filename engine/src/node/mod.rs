@@ -18,6 +18,7 @@ mod settled;
 mod states;
 mod steps;
 mod streams;
+mod tls_peers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub(crate) use self::listing::ListedMember;
 use self::reconcile::Reconciler;
 pub(crate) use self::streams::HELD_BYTES_MAX;
 use self::streams::Streams;
+use self::tls_peers::TlsPeers;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -65,6 +67,7 @@ pub struct Node {
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     reconciler: Reconciler,
+    tls_peers: TlsPeers,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
@@ -136,6 +139,7 @@ impl Node {
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             reconciler: Reconciler::default(),
+            tls_peers: TlsPeers::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -145,6 +149,16 @@ impl Node {
     /// Sets the node's delegate. To be called before [`start`](Self::start), which calls the delegate.
     pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
         self.shared.delegate = Some(delegate);
+    }
+
+    /// Announces from now on that this node takes streams by TLS, to those that speak the extensions.
+    pub(crate) fn announce_tls(&mut self) {
+        self.shared.compared.announces_tls = true;
+    }
+
+    /// Whether the member at that address announced that it takes streams by TLS.
+    pub(crate) fn takes_tls(&self, addr: SocketAddr) -> bool {
+        self.tls_peers.has(addr)
     }
 
     /// Announces the node to itself and arms its timers, each with a random delay so that nodes started

@@ -160,6 +160,12 @@ impl Streams {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
             }
+            StreamInput::Refused(reason) => {
+                if let Some(stream) = self.open.remove(&id) {
+                    scope.drop_stream(reason, stream.peer);
+                    self.fail(scope, stream.purpose, reason.words().to_owned());
+                }
+            }
             StreamInput::Failed(reason) => {
                 if let Some(stream) = self.open.remove(&id) {
                     self.fail(scope, stream.purpose, reason.to_owned());

@@ -1,8 +1,9 @@
 //! A node on a shard, with what the shard keeps for it: pending commands, the outlet, sockets, files.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -16,6 +17,7 @@ use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
 use crate::io::files::journal::{Journal, Urgency};
 use crate::node::Node;
+use crate::tls::GossipTls;
 
 /// A node on a shard.
 pub(crate) struct HostedNode {
@@ -32,6 +34,8 @@ pub(crate) struct HostedNode {
     /// Resolves when the last lines of the snapshot are on disk.
     synced: Option<Synced>,
     pub(crate) keyring_file: Option<PathBuf>,
+    /// For streams, if the node speaks TLS.
+    pub(crate) tls: Option<Arc<GossipTls>>,
 }
 
 /// Resolves when a snapshot is on disk, or with the reason why it is not.
@@ -77,6 +81,7 @@ impl HostedNode {
         sockets: NodeSockets,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
+        tls: Option<Arc<GossipTls>>,
     ) -> HostedNode {
         HostedNode {
             node,
@@ -89,7 +94,14 @@ impl HostedNode {
             journal,
             synced: None,
             keyring_file,
+            tls,
         }
+    }
+
+    /// What a stream to that address is opened with; None: it is plain.
+    pub(crate) fn tls_to(&self, to: SocketAddr) -> Option<Arc<GossipTls>> {
+        let tls = self.tls.as_ref().filter(|tls| tls.required() || self.node.takes_tls(to));
+        tls.cloned()
     }
 
     /// Ends the node without announcing it. Its snapshot is on disk once the first returned value resolves; its
