@@ -4,6 +4,8 @@
 //! [`RawConfig::lan`]; where the profiles differ, the WAN and local values follow in parentheses. All intervals
 //! have a resolution of 1 ms.
 
+mod restored;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use thiserror::Error;
 
+pub use self::restored::Restored;
 use crate::wire::{ip_to_bytes, limits};
 
 /// Timing profile of Serf: the kind of network that the defaults are for (PROTOCOL 8).
@@ -240,22 +243,6 @@ pub struct RawConfig {
     /// Put changed keys out for a keyring file, and change them and answer the query only when they are written. Default
     /// false: the keys are in memory only.
     pub keyring_file: bool,
-}
-
-/// What a snapshot file held (PROTOCOL 10.1). Defaults to a node that never ran.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// The member clock, a Lamport time; 0: none.
-    pub clock: u64,
-    /// The Lamport time of the newest user event seen; 0: none. Older ones are not delivered again.
-    pub event_clock: u64,
-    /// The Lamport time of the newest query seen; 0: none. Older ones are not answered again.
-    pub query_clock: u64,
-    /// Members that were alive, which the node tries to rejoin: name and gossip address.
-    pub alive: Vec<(String, SocketAddr)>,
-    /// Members that had failed: name and gossip address. Serf forgets them; a node that finds no other member alive tries
-    /// them too, so that a cluster that failed as a whole finds itself again.
-    pub failed: Vec<(String, SocketAddr)>,
 }
 
 /// Settings of a Node that were checked. They do not change while the node runs.

@@ -203,6 +203,9 @@ pub enum SnapshotRecord {
     EventClock(LamportTime),
     /// The newest query's Lamport time.
     QueryClock(LamportTime),
+    /// From here on the clocks say of every user event and query whether it was delivered; the file was another
+    /// program's, whose clocks lag ([`Restored::lags`](crate::config::Restored::lags)).
+    Settled,
     /// The node leaves gracefully: sync to disk.
     Leave,
 }

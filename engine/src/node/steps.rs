@@ -61,6 +61,7 @@ pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>
     } else {
         raw
     };
+    scope.stats.serfs.stream_bytes_sent += bytes.len() as u64;
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
 }
 

@@ -160,6 +160,12 @@ impl Streams {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
             }
+            StreamInput::Refused(reason) => {
+                if let Some(stream) = self.open.remove(&id) {
+                    scope.drop_stream(reason, stream.peer);
+                    self.fail(scope, stream.purpose, reason.words().to_owned());
+                }
+            }
             StreamInput::Failed(reason) => {
                 if let Some(stream) = self.open.remove(&id) {
                     self.fail(scope, stream.purpose, reason.to_owned());
@@ -236,7 +242,9 @@ impl Streams {
     ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
+        let is_push_pull = matches!(purpose, Purpose::PushPull { .. });
         self.add(scope, id, Role::Dialler, purpose, addr)?;
+        scope.stats.serfs.streams_connected += u64::from(is_push_pull);
         scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
         Some(id)
     }
@@ -253,6 +261,7 @@ impl Streams {
             }
             Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
+        scope.stats.serfs.streams_accepted += 1;
         self.add(scope, id, Role::Listener, Purpose::Serve, from);
     }
 

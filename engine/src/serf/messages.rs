@@ -73,6 +73,7 @@ impl Serf {
         if !self.event_clock.witness(event, now) || !self.query_clock.witness(query, now) {
             return scope.drop_input(DropReason::LamportTimeRefused, from);
         }
+        self.settle_earlier(scope, LamportTime(clocks[0]), LamportTime(clocks[1]));
         let mut missed: Vec<(LamportTime, SerfMessage<'a>)> = Vec::new();
         for record in records {
             scope.stats.records_received += 1;

@@ -5,6 +5,7 @@
 
 mod coalesce;
 pub(crate) mod coordinate;
+mod earlier;
 mod event_buffer;
 mod filters;
 mod intent;
@@ -23,6 +24,7 @@ pub(crate) use self::state::OwnJoin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -39,6 +41,7 @@ use crate::roster::{MemberIndex, Roster};
 use crate::scope::{Scope, breaks};
 use crate::serf::coalesce::Coalescer;
 use crate::serf::coordinate::Coordinates;
+use crate::serf::earlier::Earlier;
 use crate::serf::event_buffer::EventBuffer;
 use crate::serf::intent::Intents;
 use crate::serf::key_changes::KeyChanges;
@@ -51,6 +54,9 @@ use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
 
+/// A member that comes back within this time of its failure flaps: Serf's value, for its counter only.
+const FLAP_WITHIN: Duration = Duration::from_secs(60);
+
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
     pub(crate) clock: LamportClock,
@@ -58,6 +64,8 @@ pub(crate) struct Serf {
     pub(crate) query_clock: LamportClock,
     /// User events older than this are not delivered.
     event_min: LamportTime,
+    /// What another program delivered before this node began is not fully known yet.
+    earlier: Earlier,
     pub(crate) events: EventBuffer,
     intents: Intents,
     queries: Queries,
@@ -97,6 +105,7 @@ impl Serf {
             event_clock: LamportClock::restored(restored.event_clock),
             query_clock: LamportClock::restored(restored.query_clock),
             event_min: after(restored.event_clock),
+            earlier: if restored.lags { Earlier::Unknown } else { Earlier::Known },
             events: EventBuffer::default(),
             intents: Intents::default(),
             queries: Queries::new(after(restored.query_clock)),
@@ -119,6 +128,7 @@ impl Serf {
 
     /// Arms the timers and plans the rejoin.
     pub(crate) fn start(&mut self, scope: &mut Scope<'_>) {
+        self.earlier.begin(scope.now());
         let config = scope.config;
         for (interval, kind) in [
             (config.reap_interval, TimerKind::Reap),
@@ -177,6 +187,7 @@ impl Serf {
                     pass_on(scope, Class::Intent, bytes, sight);
                 }
             }
+            Ok(SerfMessage::UserEvent(_) | SerfMessage::Query(_)) if self.earlier.covers(scope.now()) => {}
             Ok(SerfMessage::UserEvent(event)) => {
                 let sight = self.on_user_event(scope, &event);
                 pass_on(scope, Class::Event, bytes, sight);
@@ -272,9 +283,14 @@ impl Serf {
     }
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+        let was_failed = scope.view.get(member).is_some_and(|known| known.status == MemberStatus::Failed);
+        let since = scope.view.status_since(member).filter(|_| was_failed);
+        let flaps = since.is_some_and(|since| scope.ctx.now.since(since) < FLAP_WITHIN);
+        scope.stats.serfs.flaps += u64::from(flaps);
         let status = self.apply_buffered(scope, member);
         scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         self.emit(scope, MemberEventKind::Join, member, false);
+        self.ask_for_earlier(scope, member);
     }
 
     /// A member that announced its leave has left; any other failed. The departure may overtake the intent:

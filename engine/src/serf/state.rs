@@ -108,6 +108,7 @@ impl Serf {
             }
         }
         self.repeat_prunes(scope, frame, missed);
+        self.settle_earlier(scope, state.event_ltime, state.query_ltime);
         if join.is_some_and(|join| join.ignore_old) {
             self.event_min = self.event_min.max(state.event_ltime);
         }
@@ -116,7 +117,8 @@ impl Serf {
         slots.sort_by_key(|slot| slot.ltime);
         for slot in slots {
             for (name, payload) in slot.events {
-                self.on_user_event(scope, &UserEvent { ltime: slot.ltime, name, payload, coalesce: false });
+                let event = UserEvent { ltime: slot.ltime, name, payload, coalesce: false };
+                self.on_user_event(scope, &event);
             }
         }
     }

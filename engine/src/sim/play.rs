@@ -512,7 +512,7 @@ fn snapshot(world: &World, node: &Node) -> Restored {
     };
     let [clock, event_clock, query_clock] = node.clocks().map(|time| time.0 - 1);
     let (alive, failed) = (named(MemberStatus::Alive), named(MemberStatus::Failed));
-    Restored { clock, event_clock, query_clock, alive, failed }
+    Restored { clock, event_clock, query_clock, lags: false, alive, failed }
 }
 
 impl std::fmt::Debug for Play {

@@ -47,6 +47,7 @@ fn restored(world: &World, id: NodeId) -> Restored {
             SnapshotRecord::Clock(time) => restored.clock = time.0,
             SnapshotRecord::EventClock(time) => restored.event_clock = time.0,
             SnapshotRecord::QueryClock(time) => restored.query_clock = time.0,
+            SnapshotRecord::Settled => restored.lags = false,
             SnapshotRecord::Leave => restored = Restored::default(),
         }
     }

@@ -16,7 +16,7 @@ use super::*;
 type Slot = (LamportTime, Vec<(String, bytes::Bytes)>);
 
 /// Receives a push/pull on a stream that the peer opened, and merges it. Returns the answer.
-fn exchange(lone: &mut Lone, frame: &[u8]) -> Vec<u8> {
+pub(super) fn exchange(lone: &mut Lone, frame: &[u8]) -> Vec<u8> {
     let id = StreamId::accepted(1);
     lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Accepted(PEER));
     lone.node.handle_stream(&mut lone.ctx, id, StreamInput::Bytes(frame.into()));
@@ -96,14 +96,19 @@ fn a_push_pull_moves_the_clocks_and_says_who_left_and_what_happened() {
 fn events_of_a_join(ignore_old: bool) -> (Lone, Vec<String>) {
     let mut lone = lone(|_| {});
     events(&mut lone);
-    let Lone { node, ctx } = &mut lone;
-    node.join(ctx, Ticket(1), vec![PEER], ignore_old).unwrap();
-    let stream = opened(&mut lone)[0].0;
-    lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Opened);
-    lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Bytes(state_of_a_peer(false)[..].into()));
-    wait(&mut lone, 20);
+    join_through_the_peer(&mut lone, ignore_old);
     let heard = events(&mut lone);
     (lone, heard)
+}
+
+/// Joins through the peer, which answers with its state.
+pub(super) fn join_through_the_peer(lone: &mut Lone, ignore_old: bool) {
+    let Lone { node, ctx } = &mut *lone;
+    node.join(ctx, Ticket(1), vec![PEER], ignore_old).unwrap();
+    let stream = opened(lone)[0].0;
+    lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Opened);
+    lone.node.handle_stream(&mut lone.ctx, stream, StreamInput::Bytes(state_of_a_peer(false)[..].into()));
+    wait(lone, 20);
 }
 
 #[test]

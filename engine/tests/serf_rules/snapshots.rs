@@ -9,7 +9,7 @@ use thane_engine::event::{Notice, SnapshotRecord};
 use thane_engine::fixtures::Lone;
 use thane_engine::wire::{Dead, Incarnation, LamportTime};
 
-use super::exchanges::state_of_a_peer;
+use super::exchanges::{exchange, join_through_the_peer, state_of_a_peer};
 use super::*;
 
 fn records(lone: &mut Lone) -> Vec<SnapshotRecord> {
@@ -73,6 +73,66 @@ fn a_restored_node_is_past_the_events_and_queries_that_it_knew() {
         hear_serf(&mut lone, |out| question(ltime, "q").encode(out));
     }
     assert_eq!(events(&mut lone), ["user e 41", "query q 51"]);
+}
+
+/// Serf's file: what it had handled may be newer than its clocks say.
+#[test]
+fn on_a_file_that_lags_nothing_older_than_the_first_peers_clocks_is_delivered() {
+    let restored =
+        || Restored { clock: 30, event_clock: 40, query_clock: 50, lags: true, ..Restored::default() };
+    // The peer's clocks are 60 and 70: it has seen events up to 59 and queries up to 69.
+    for exchanged in ["a join", "an exchange that the peer began"] {
+        let mut lone = lone(|raw| (raw.restored, raw.snapshot) = (restored(), true));
+        lone.hear(|out| alive("n2").encode(out));
+        lone.hear(|out| alive("n3").encode(out));
+        let asked = opened(&mut lone);
+        assert_eq!(asked.len(), 1, "the first member that appears is asked for its clocks");
+        let failed = StreamInput::Failed("connection refused");
+        lone.node.handle_stream(&mut lone.ctx, asked[0].0, failed);
+        events(&mut lone);
+        records(&mut lone);
+        user_event(&mut lone, 45, "early");
+        hear_serf(&mut lone, |out| question(55, "early").encode(out));
+        assert_eq!(events(&mut lone), [""; 0], "gossip comes before the peer's clocks");
+        let Lone { node, ctx } = &mut lone;
+        node.user_event(ctx, "own", &bytes::Bytes::new(), false).unwrap();
+        assert_eq!(events(&mut lone), ["user own 41"], "what it sends itself is new");
+        assert_eq!(records(&mut lone), [SnapshotRecord::EventClock(LamportTime(41))], "and settles nothing");
+        if exchanged == "a join" {
+            join_through_the_peer(&mut lone, false);
+        } else {
+            exchange(&mut lone, &state_of_a_peer(false));
+        }
+        let written = records(&mut lone);
+        let settled = [
+            SnapshotRecord::EventClock(LamportTime(59)),
+            SnapshotRecord::QueryClock(LamportTime(69)),
+            SnapshotRecord::Settled,
+        ];
+        assert!(written.windows(3).any(|records| records == settled), "{exchanged}: {written:?}");
+        user_event(&mut lone, 45, "early");
+        user_event(&mut lone, 60, "new");
+        for ltime in [55, 69, 70] {
+            hear_serf(&mut lone, |out| question(ltime, "q").encode(out));
+        }
+        let heard: Vec<String> =
+            events(&mut lone).into_iter().filter(|event| !event.starts_with("member")).collect();
+        assert_eq!(heard, ["user new 60", "query q 70"], "{exchanged}");
+    }
+}
+
+/// Nobody answers for long: what comes now is new.
+#[test]
+fn on_a_file_that_lags_gossip_is_ignored_only_as_long_as_old_news_travel() {
+    let restored = Restored { event_clock: 40, query_clock: 50, lags: true, ..Restored::default() };
+    let mut lone = lone(|raw| raw.restored = restored);
+    events(&mut lone);
+    user_event(&mut lone, 41, "a");
+    wait(&mut lone, 15_000);
+    user_event(&mut lone, 41, "a");
+    user_event(&mut lone, 42, "b");
+    hear_serf(&mut lone, |out| question(51, "q").encode(out));
+    assert_eq!(events(&mut lone), ["user a 41", "user b 42", "query q 51"]);
 }
 
 #[test]

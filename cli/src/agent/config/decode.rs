@@ -184,7 +184,7 @@ pub(super) mod tests {
         "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2",
         "handler_concurrency": 6, "handler_timeout": "7s", "handler_output_limit": 8, "log_format": "json",
         "tls_cert_file": "tc", "tls_key_file": "tk", "tls_ca_file": "ta", "tls_rpc": true, "tls_http": true,
-        "tls_verify_clients": true
+        "tls_verify_clients": true, "tls_gossip": true, "tls_required": true
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

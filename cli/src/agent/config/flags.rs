@@ -12,7 +12,7 @@ use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
 /// Flags, and the keys of configuration files that they set.
-const FLAGS: [(&str, &str); 38] = [
+const FLAGS: [(&str, &str); 40] = [
     ("advertise", "advertise"),
     ("bind", "bind"),
     ("broadcast-timeout", "broadcast_timeout"),
@@ -47,8 +47,10 @@ const FLAGS: [(&str, &str); 38] = [
     ("tags-file", "tags_file"),
     ("tls-ca-file", "tls_ca_file"),
     ("tls-cert-file", "tls_cert_file"),
+    ("tls-gossip", "tls_gossip"),
     ("tls-http", "tls_http"),
     ("tls-key-file", "tls_key_file"),
+    ("tls-required", "tls_required"),
     ("tls-rpc", "tls_rpc"),
     ("tls-verify-clients", "tls_verify_clients"),
 ];
@@ -237,7 +239,7 @@ mod tests {
              -mdns-disable-ipv4 -mdns-disable-ipv6=true -mdns-iface=i --node=n -profile=wan -protocol=4 -rejoin
              -replay -retry-interval=4s -retry-join=rj -retry-max=5 -role=r -rpc-addr=3.3.3.3:1 -snapshot=s
              -syslog -tag=a=b -tags-file=t -tls-ca-file=ta -tls-cert-file=tc -tls-key-file=tk -tls-http -tls-rpc
-             -tls-verify-clients",
+             -tls-verify-clients -tls-gossip -tls-required",
         )
         .unwrap();
         let without_flags = Settings {

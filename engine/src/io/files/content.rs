@@ -15,6 +15,10 @@ const FAILED: &str = "#failed: ";
 /// does not count. To Serf it is a comment.
 const CONTENT: &str = "#content: ";
 
+/// Ends what Thane writes. To Serf it is a comment, and what Serf appends comes after it: a file that does not end with
+/// it was last written by Serf, whose clocks lag.
+pub(super) const END_LINE: &[u8] = b"#thane\n";
+
 /// The content of a file.
 #[derive(Debug, Default)]
 pub(super) struct Content {
@@ -23,6 +27,8 @@ pub(super) struct Content {
     clock: u64,
     event_clock: u64,
     query_clock: u64,
+    /// Events and queries may have been handled that the clocks don't tell of.
+    lags: bool,
 }
 
 impl Content {
@@ -38,11 +44,17 @@ impl Content {
             SnapshotRecord::Clock(time) => self.clock = self.clock.max(time.0),
             SnapshotRecord::EventClock(time) => self.event_clock = self.event_clock.max(time.0),
             SnapshotRecord::QueryClock(time) => self.query_clock = self.query_clock.max(time.0),
+            SnapshotRecord::Settled => self.lags = false,
             SnapshotRecord::Leave => {}
         }
     }
 
-    /// Applies the lines of a file in order. Returns notices about those that can't be read, and about an ignored leave.
+    /// Whether the clocks lag, so that the file must not end as Thane's.
+    pub(super) fn lags(&self) -> bool {
+        self.lags
+    }
+
+    /// Applies the lines of a file in order; what follows the last line feed was cut. Returns notices about those that can't be read, and about an ignored leave.
     pub(super) fn read(bytes: &[u8], rejoin_after_leave: bool) -> (Content, Vec<Notice>) {
         let mut content = Content::default();
         let mut notices = Vec::new();
@@ -68,6 +80,9 @@ impl Content {
                 notices.push(Notice::Snapshot { remark });
             }
         }
+        // A file that tells of nothing is nobody's.
+        let tells = content.members() > 0 || content.event_clock > 0 || content.query_clock > 0;
+        content.lags = tells && !bytes.ends_with(END_LINE);
         (content, notices)
     }
 
@@ -80,6 +95,7 @@ impl Content {
             clock: self.clock,
             event_clock: self.event_clock,
             query_clock: self.query_clock,
+            lags: self.lags,
             alive: listed(&self.alive),
             failed: listed(&self.failed),
         }
@@ -108,6 +124,9 @@ impl Content {
         }
         if left {
             write_line(&mut lines, &SnapshotRecord::Leave);
+        }
+        if !self.lags {
+            lines.extend_from_slice(END_LINE);
         }
         lines
     }
@@ -187,6 +206,7 @@ pub(super) fn write_line(out: &mut Vec<u8>, record: &SnapshotRecord) {
         SnapshotRecord::Clock(time) => writeln!(out, "clock: {}", time.0),
         SnapshotRecord::EventClock(time) => writeln!(out, "event-clock: {}", time.0),
         SnapshotRecord::QueryClock(time) => writeln!(out, "query-clock: {}", time.0),
+        SnapshotRecord::Settled => Ok(()),
         SnapshotRecord::Leave => writeln!(out, "leave"),
     }
     .expect("a Vec takes all bytes");

@@ -6,6 +6,10 @@
 //! first of them. A graceful leave and an orderly end are synced, by the writer's thread. What a power cut takes was
 //! written in the last seconds (the kernel's time, 30 s by default).
 //!
+//! Each write ends with a comment that names Thane ([`END_LINE`]), so that a file which Serf has appended to since is told
+//! apart: Serf's clocks lag, and the node that starts from them must know (`serf/earlier.rs`). Until it has made up for
+//! that, the file does not end so either.
+//!
 //! A file that has grown well beyond its content is rewritten. The writer's thread writes the content beside it; lines
 //! that are written meanwhile go to the old file and are added to the new one, then to both until the new one is
 //! renamed over the old one. Where the folder does not allow that, the file is rewritten in place: the content is
@@ -21,7 +25,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use crate::config::Restored;
 use crate::event::{Notice, SnapshotRecord};
 use crate::io::files::beside::Beside;
-use crate::io::files::content::{Content, content_line, write_line};
+use crate::io::files::content::{Content, END_LINE, content_line, write_line};
 use crate::io::files::writer::{Outcome, Writer};
 
 /// Longest time that lines about members wait in the buffer.
@@ -119,7 +123,7 @@ impl Journal {
         if whole < bytes.len() {
             file.set_len(whole as u64)?;
         }
-        let (content, notices) = Content::read(&bytes[..whole], rejoin_after_leave);
+        let (content, notices) = Content::read(&bytes, rejoin_after_leave);
         let restored = content.restored();
         let journal = Journal {
             path,
@@ -153,7 +157,9 @@ impl Journal {
         }
         let urgency = match record {
             SnapshotRecord::Leave => Urgency::Sync,
-            SnapshotRecord::EventClock(_) | SnapshotRecord::QueryClock(_) => Urgency::Write,
+            SnapshotRecord::EventClock(_) | SnapshotRecord::QueryClock(_) | SnapshotRecord::Settled => {
+                Urgency::Write
+            }
             _ => Urgency::Later,
         };
         self.left |= urgency == Urgency::Sync;
@@ -214,6 +220,9 @@ impl Journal {
         }
         if self.buffer.is_empty() {
             return Ok(());
+        }
+        if !self.content.lags() && !self.buffer.ends_with(END_LINE) {
+            self.buffer.extend_from_slice(END_LINE);
         }
         if let Err(error) = append(&mut self.file, &self.buffer) {
             if self.broken || self.buffer.len() > WAITING_BYTES_MAX {

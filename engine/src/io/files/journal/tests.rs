@@ -139,13 +139,13 @@ fn times_of_events_and_queries_are_with_the_kernel_before_anything_else_happens(
     assert_eq!(journal.append(SnapshotRecord::EventClock(LamportTime(2))), Urgency::Write);
     assert_eq!(journal.append(SnapshotRecord::QueryClock(LamportTime(3))), Urgency::Write);
     journal.write().unwrap();
-    let text = "alive: a 127.0.0.1:7946\nclock: 1\nevent-clock: 2\nquery-clock: 3\n";
+    let text = "alive: a 127.0.0.1:7946\nclock: 1\nevent-clock: 2\nquery-clock: 3\n#thane\n";
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     // Somebody empties the file: what follows begins at its new end.
     std::fs::write(&path, "").unwrap();
     journal.append(SnapshotRecord::EventClock(LamportTime(4)));
     journal.write().unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "event-clock: 4\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "event-clock: 4\n#thane\n");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn where_the_rewritten_file_can_not_take_its_place_it_is_rewritten_in_place() {
     journal.compact_at = 0;
     flush(&mut journal).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text, "alive: a 127.0.0.1:7946\nclock: 0\nevent-clock: 19999\nquery-clock: 0\n");
+    assert_eq!(text, "alive: a 127.0.0.1:7946\nclock: 0\nevent-clock: 19999\nquery-clock: 0\n#thane\n");
 }
 #[test]
 fn names_can_not_write_lines_of_their_own() {
@@ -279,4 +279,48 @@ fn clocks_that_fall_in_the_file_do_not_fall() {
     std::fs::write(&path, text.concat()).unwrap();
     let restored = open(&path).restored;
     assert_eq!((restored.clock, restored.event_clock, restored.query_clock), (9, 9, 9));
+}
+
+#[test]
+fn the_clocks_of_a_file_lag_from_serfs_last_write_until_the_node_has_made_up_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snap");
+    let lags = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        open(&path).restored.lags
+    };
+    let serf = "alive: a 127.0.0.1:7946\nclock: 3\nevent-clock: 5\n";
+    assert!(!lags("") && !lags(&format!("{serf}leave\nclock: 4\n")), "nothing ran, or what ran has left");
+    assert!(lags(serf) && !lags(&format!("{serf}#thane\n")));
+    for after in ["clock: 4\n", "alive: b 127.0.0.1:1\n", "#thane", "even"] {
+        assert!(lags(&format!("{serf}#thane\n{after}")), "{after:?} came after what Thane wrote");
+    }
+
+    let read = || Content::read(&std::fs::read(&path).unwrap(), false).0.restored();
+    for rewritten in [false, true] {
+        assert!(lags(serf));
+        let mut journal = open(&path).journal;
+        journal.append(alive("c"));
+        journal.append(SnapshotRecord::EventClock(LamportTime(6)));
+        if rewritten {
+            journal.compact_at = 0;
+            journal.file_bytes = COMPACT_BYTES_MIN;
+        }
+        flush(&mut journal).unwrap();
+        assert!(read().lags, "an event of its own tells nothing of those that Serf handled");
+        journal.append(SnapshotRecord::EventClock(LamportTime(9)));
+        assert_eq!(journal.append(SnapshotRecord::Settled), Urgency::Write);
+        journal.write().unwrap();
+        assert!(!read().lags && read().event_clock == 9);
+        journal.append(SnapshotRecord::EventClock(LamportTime(10)));
+        journal.write().unwrap();
+        assert!(!read().lags);
+        if rewritten {
+            journal.compact_at = 0;
+            journal.file_bytes = COMPACT_BYTES_MIN;
+            journal.append(alive("d"));
+            flush(&mut journal).unwrap();
+            assert!(!read().lags);
+        }
+    }
 }
