@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use crate::command::Ticket;
 use crate::deferred::DeferredQueue;
+use crate::drop_reason::DropReason;
 use crate::event::{Completion, Event, MemberEventKind, MemberRef, Members, Notice, SnapshotRecord};
 use crate::held::HeldMessages;
 pub use crate::ids::{NodeId, StreamId};
@@ -34,6 +35,8 @@ pub enum StreamInput<'a> {
     Finished,
     /// The connection failed or could not be made; carries the system's reason. The id is over.
     Failed(&'a str),
+    /// The driver refused what a peer sent on it. The id is over.
+    Refused(DropReason),
 }
 
 /// What a node does with a stream.

@@ -100,6 +100,10 @@ drop_reasons! {
     /// A stream on which the peer sent nothing, or hardly anything: closed after three seconds, or earlier to make room
     /// for another one.
     StreamIdle = "stream_idle": "nothing came on the stream",
+    /// A plain stream at a node that requires TLS.
+    TlsRequired = "tls_required": "a plain stream, where TLS is required",
+    /// A peer that began TLS and has no certificate that this node takes.
+    TlsRefused = "tls_refused": "a stream by TLS without a certificate of this node's CA that is valid now",
     /// The other side refused a stream with an error message.
     RemoteError = "remote_error": "the other side refused",
     /// A user event older than what is remembered.

@@ -82,6 +82,42 @@ pub struct Stats {
     /// Broadcasts in received datagrams that this node had seen before. Divided by
     /// [`broadcasts_new`](Self::broadcasts_new): needless copies of each.
     pub broadcasts_repeated: u64,
+    /// What memberlist and Serf count and the fields above do not.
+    pub serfs: SerfsCounters,
+}
+
+/// Counters that Serf's agent sends to statsd, by Serf's rules: each message about a member counts once it was
+/// believed and said something new.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SerfsCounters {
+    /// Members that became known, came back, or changed; this node included.
+    pub alive: u64,
+    /// Members that became suspected.
+    pub suspect: u64,
+    /// Members that became dead or left.
+    pub dead: u64,
+    /// Rounds of probing that were longer than configured because this node's health was doubted.
+    pub probes_degraded: u64,
+    /// Suspicions that ran out before as many members as wanted confirmed them.
+    pub timeouts_degraded: u64,
+    /// Streams that others opened.
+    pub streams_accepted: u64,
+    /// Push/pulls that this node began.
+    pub streams_connected: u64,
+    /// Bytes written to streams.
+    pub stream_bytes_sent: u64,
+    /// Length of the last state that was sent by push/pull, bytes.
+    pub state_bytes: u64,
+    /// Acks and answers to this node's queries, its own included.
+    pub query_acks: u64,
+    /// See [`query_acks`](Self::query_acks).
+    pub query_responses: u64,
+    /// The same that came again.
+    pub query_acks_repeated: u64,
+    /// See [`query_acks_repeated`](Self::query_acks_repeated).
+    pub query_responses_repeated: u64,
+    /// Members that came back within a minute of their failure.
+    pub flaps: u64,
 }
 
 impl Default for Stats {
@@ -102,6 +138,7 @@ impl Default for Stats {
             refutations: 0,
             broadcasts_new: 0,
             broadcasts_repeated: 0,
+            serfs: SerfsCounters::default(),
         }
     }
 }

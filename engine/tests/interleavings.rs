@@ -28,7 +28,7 @@ mod hosted {
     pub(crate) struct HostedNode;
 }
 mod item {
-    pub(crate) use thane_engine::api::OutletItem;
+    pub(crate) use thane_engine::api::OutletEntry;
 }
 mod options {
     pub(crate) use thane_engine::api::NodeOptions;

@@ -339,6 +339,7 @@ proptest! {
             gone: seq.0,
             members_age: state,
             messages_age: 9,
+            tls: state > 1,
         });
         let ping = Ping { seq, node, source_addr: source.clone().into(), source_port: port, source_node: from, extension };
         same(encoded(|out| ping.encode(out)), Message::Ping(ping.clone()))?;

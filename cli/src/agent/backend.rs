@@ -2,7 +2,7 @@
 //!
 //! Each command logs Serf's line for it, whatever its source.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use thane_engine::api::{Answers, ApiError, Handle, JoinError, KeyReport};
 use thane_engine::command::{CommandError, KeyOperation, QueryParams};
 use thane_engine::event::Event;
+use thane_engine::stats::Durations;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify, broadcast};
 
@@ -44,6 +45,8 @@ pub(crate) struct Backend {
     pub(crate) guesses: Rc<Guesses>,
     /// What was counted of scripts.
     pub(crate) handler_counts: Rc<HandlerCounts>,
+    /// How long events waited for the agent's thread.
+    pub(crate) delivery: Rc<RefCell<Durations>>,
     /// What discovery counts; `None` while it is off.
     pub(crate) mdns: Option<Rc<MdnsCounters>>,
     /// What the HTTP port counts; `None` while it is off.

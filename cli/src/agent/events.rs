@@ -1,11 +1,14 @@
 //! Forwards the node's events and notices to the log, the event handlers and the RPC streams, in order.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use thane_engine::api::{Outlet, OutletItem};
 use thane_engine::event::{Event, Notice};
+use thane_engine::stats::Durations;
 use tokio::sync::broadcast;
 
 use super::handlers::Handlers;
@@ -23,6 +26,7 @@ pub(crate) async fn forward(
     handlers: Handlers,
     streams: broadcast::Sender<Arc<Event>>,
     counters: Counters,
+    delivery: Rc<RefCell<Durations>>,
 ) -> Option<String> {
     let mut name_taken = None;
     let mut notices = NoticeLog::new(log.clone());
@@ -52,6 +56,7 @@ pub(crate) async fn forward(
                     handlers.offer(&event);
                     // An error means that no stream is open.
                     let _ = streams.send(event);
+                    delivery.borrow_mut().add(outlet.waited());
                 }
                 None => return name_taken,
             },
@@ -76,9 +81,6 @@ fn described(event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
     use bytes::Bytes;
     use thane_engine::command::QueryToken;
     use thane_engine::event::{MemberEventKind, Members};
@@ -123,12 +125,22 @@ mod tests {
         };
         let member = Event::Member { kind: MemberEventKind::Failed, members: Members::default() };
         let events = [user("a"), query, user("x\ny"), member];
-        outlet_in.try_send(OutletItem::Notice(Notice::ReconnectSkipped)).unwrap();
+        outlet_in.try_send((Instant::now(), OutletItem::Notice(Notice::ReconnectSkipped))).unwrap();
         for event in events.clone() {
-            outlet_in.try_send(OutletItem::Event(event)).unwrap();
+            outlet_in.try_send((Instant::now(), OutletItem::Event(event))).unwrap();
         }
         drop(outlet_in);
-        runtime.block_on(forward(outlet.into(), log.clone(), handlers, streams, Counters::default()));
+        let delivery = Rc::default();
+        let counters = Counters::default();
+        runtime.block_on(forward(
+            outlet.into(),
+            log.clone(),
+            handlers,
+            streams,
+            counters,
+            Rc::clone(&delivery),
+        ));
+        assert_eq!(delivery.borrow().counts().iter().sum::<u64>(), 4, "each event's wait is counted");
 
         let received: Vec<Event> =
             std::iter::from_fn(|| stream.try_recv().ok()).map(|event| (*event).clone()).collect();

@@ -34,6 +34,6 @@ mod systemd;
 mod telemetry;
 
 pub(crate) use address::{Addresses, GOSSIP_PORT_DEFAULT};
-pub(crate) use config::{Config, read_config};
+pub(crate) use config::{Config, Tls, read_config};
 pub(crate) use interfaces::Interfaces;
 pub(crate) use run::run;

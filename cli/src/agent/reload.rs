@@ -46,7 +46,11 @@ impl Agent {
         }
         self.handlers.replace(reloaded.handlers);
         if let (Some(current), Ok(Some(tls))) = (&self.tls, &reloaded.tls) {
-            match tls.load() {
+            let gossip = self.gossip_tls.as_deref();
+            let loaded = tls.load().and_then(|loaded| {
+                gossip.map_or(Ok(()), |gossip| tls.reload_gossip(gossip)).map(|()| loaded)
+            });
+            match loaded {
                 Ok(loaded) => current.store(loaded),
                 Err(error) => {
                     log.add(Level::Err, "agent", format_args!("{error}; the files read before stay in use"));

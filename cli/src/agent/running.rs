@@ -1,8 +1,9 @@
 //! The running agent: what start-up makes, and what serving, reloading and joining work on.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use thane_engine::tls::Current;
+use thane_engine::tls::{Current, GossipTls};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,8 @@ pub(super) struct Agent {
     pub(super) forwarding: JoinHandle<Option<String>>,
     /// TLS of the ports for clients, if one uses it; a reload replaces it.
     pub(super) tls: Option<Current>,
+    /// The same of streams between members.
+    pub(super) gossip_tls: Option<Arc<GossipTls>>,
     /// Signals of the operating system.
     pub(super) signals: Signals,
     /// Notified when the background join has used up its tries.

@@ -94,6 +94,8 @@ impl Site for Backend {
         let running = of.running.borrow().len();
         out.gauge("thane_handlers_running", "Scripts that run", running as f64);
         out.gauge("thane_handlers_waiting", "Runs of scripts that wait", of.waiting.get() as f64);
+        let help = "Time from an event of the node to its delivery to scripts, streams and clients";
+        out.histogram("thane_event_delivery_seconds", help, &self.delivery.borrow());
         let help = "Time from an event to the start of its script";
         out.histogram("thane_handler_wait_seconds", help, &of.waited.borrow());
         out.histogram("thane_handler_duration_seconds", "How long scripts took", &of.took.borrow());

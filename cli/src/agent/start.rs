@@ -11,7 +11,7 @@ use bytes::Bytes;
 use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
 use thane_engine::command::QueryToken;
 use thane_engine::io::files::keyring;
-use thane_engine::tls::Current;
+use thane_engine::tls::{Current, GossipTls};
 use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::spawn_local;
 
@@ -50,6 +50,10 @@ impl Agent {
             Some(tls) => Some(Arc::new(tls.load().map_err(|error| error.to_string())?.into())),
             None => None,
         };
+        let gossip_tls = match &config.tls {
+            Some(tls) => tls.load_gossip().map_err(|error| error.to_string())?.map(Arc::new),
+            None => None,
+        };
         let encrypted = !keys.is_empty();
         #[cfg(unix)]
         if let Some(facility) = config.syslog {
@@ -58,7 +62,7 @@ impl Agent {
         }
         log.add(Level::Info, "agent", "Serf agent starting");
         warn(&config, &addresses, encrypted, &log);
-        let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys).await?;
+        let (handle, outlet) = start_node(engine, &config, &addresses, &identity, keys, &gossip_tls).await?;
         let own = handle.local_member().await.map_err(|error| error.to_string())?;
         let discovery = Discovery::open(&config.settings, &own.name, SocketAddr::new(own.addr, own.port))?;
         let listener = bind::listen(&config.rpc_addr, bind::RPC).await?;
@@ -78,6 +82,7 @@ impl Agent {
         let settings = &config.settings;
         let (statsd, statsite) = (settings.statsd_addr.clone(), settings.statsite_addr.clone());
         let counters = Counters::new(!(statsd.is_empty() && statsite.is_empty()));
+        let delivery = Rc::default();
         let (streams, _) = broadcast::channel(EVENTS_WAITING_MAX);
         let backend = Rc::new(Backend {
             handle,
@@ -87,6 +92,7 @@ impl Agent {
             rpc: Default::default(),
             guesses: guesses(&log),
             handler_counts: handlers.counts(),
+            delivery: Rc::clone(&delivery),
             mdns: discovery.as_ref().map(Discovery::counters),
             http: http_listener.as_ref().map(|_| Default::default()),
             joined: Cell::new(settings.start_join.is_empty() && settings.retry_join.is_empty()),
@@ -101,7 +107,8 @@ impl Agent {
         spawn_local(handler_loop.run());
         #[cfg(unix)]
         spawn_local(super::orphans::reap(handlers.clone(), log.clone()));
-        let forwarding = spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters));
+        let forwarding =
+            spawn_local(events::forward(outlet, log, handlers.clone(), streams, counters, delivery));
         spawn_local(telemetry::push(
             statsd,
             statsite,
@@ -129,6 +136,7 @@ impl Agent {
             handlers,
             forwarding,
             tls,
+            gossip_tls,
             signals,
             gave_up: Rc::default(),
         };
@@ -206,6 +214,7 @@ async fn start_node(
     addresses: &Addresses,
     identity: &SelfIdentity,
     keys: Vec<Vec<u8>>,
+    tls: &Option<Arc<GossipTls>>,
 ) -> Result<(Handle, Outlet), String> {
     let rejoin_after_leave = config.settings.rejoin_after_leave;
     let snapshot = config.snapshot.clone().filter(|path| can_hold_a_snapshot(path));
@@ -216,7 +225,12 @@ async fn start_node(
     let keyring_file = config.keyring_file.clone();
     let add = async || {
         let (settings, snapshot, keyring_file) = (settings.clone(), snapshot.clone(), keyring_file.clone());
-        let options = NodeOptions { snapshot, keyring_file, ..NodeOptions::new(settings, addresses.bind) };
+        let options = NodeOptions {
+            snapshot,
+            keyring_file,
+            tls: tls.clone(),
+            ..NodeOptions::new(settings, addresses.bind)
+        };
         engine.add(options).await
     };
     let added = bind::while_in_use(add, |error| match error {

@@ -173,28 +173,69 @@ async fn udp(addr: &str) -> io::Result<UdpSocket> {
 /// has samples.
 fn report(host: &str, before: &NodeStats, now: &NodeStats, counted: &BTreeMap<String, u64>) -> Vec<String> {
     let mut lines: Vec<String> = counted.iter().map(|(name, count)| counter(name, *count)).collect();
-    let (received, sent) = now.datagram_bytes;
     let grown = |name: &str, now: u64, before: u64| match now.saturating_sub(before) {
         0 => None,
         count => Some(counter(name, count)),
     };
-    lines.extend(grown("memberlist.udp.received", received, before.datagram_bytes.0));
-    lines.extend(grown("memberlist.udp.sent", sent, before.datagram_bytes.1));
+    let known = serfs(before);
+    lines.extend(
+        serfs(now).into_iter().zip(known).filter_map(|((name, now), (_, before))| grown(name, now, before)),
+    );
     for &(reason, count) in &now.drops {
         let known = before.drops.iter().find(|(known, _)| *known == reason).map_or(0, |&(_, count)| count);
         lines.extend(grown(&format!("thane.drops.{reason}"), count, known));
     }
-    let queues = [("Intent", now.intent_queue), ("Event", now.event_queue), ("Query", now.query_queue)];
-    lines.extend(queues.map(|(name, depth)| line(&format!("serf.queue.{name}"), depth as f64, "ms")));
+    let queues = [
+        ("serf.queue.Intent", now.intent_queue),
+        ("serf.queue.Event", now.event_queue),
+        ("serf.queue.Query", now.query_queue),
+        ("memberlist.queue.broadcasts", now.member_queue),
+    ];
+    lines.extend(queues.map(|(name, depth)| line(name, depth as f64, "ms")));
     let alive = now.members.saturating_sub(now.failed + now.left);
+    // go-metrics appends a label's value to the name, here that of node_state.
+    let instances = [
+        ("memberlist.node.instances.alive", alive.saturating_sub(now.suspected)),
+        ("memberlist.node.instances.suspect", now.suspected),
+        ("memberlist.node.instances.dead", now.failed),
+        ("memberlist.node.instances.left", now.left),
+    ];
+    let gauge = |name: &str, value: f64| line(&format!("{host}.{name}"), value, "g");
+    lines.extend(instances.map(|(name, count)| gauge(name, count as f64)));
+    if now.protocol.serfs.state_bytes > 0 {
+        lines.push(gauge("memberlist.size.local", now.protocol.serfs.state_bytes as f64));
+    }
     let gauges = [
         ("memberlist.health.score", f64::from(now.health_score)),
         ("thane.members.alive", alive as f64),
         ("thane.members.failed", now.failed as f64),
         ("thane.members.left", now.left as f64),
     ];
-    lines.extend(gauges.map(|(name, value)| line(&format!("{host}.{name}"), value, "g")));
+    lines.extend(gauges.map(|(name, value)| gauge(name, value)));
     lines
+}
+
+/// The node's counters under Serf's names.
+fn serfs(of: &NodeStats) -> [(&'static str, u64); 15] {
+    let (received, sent) = of.datagram_bytes;
+    let serfs = &of.protocol.serfs;
+    [
+        ("memberlist.udp.received", received),
+        ("memberlist.udp.sent", sent),
+        ("memberlist.tcp.accept", serfs.streams_accepted),
+        ("memberlist.tcp.connect", serfs.streams_connected),
+        ("memberlist.tcp.sent", serfs.stream_bytes_sent),
+        ("memberlist.msg.alive", serfs.alive),
+        ("memberlist.msg.suspect", serfs.suspect),
+        ("memberlist.msg.dead", serfs.dead),
+        ("memberlist.degraded.probe", serfs.probes_degraded),
+        ("memberlist.degraded.timeout", serfs.timeouts_degraded),
+        ("serf.query_acks", serfs.query_acks),
+        ("serf.query_responses", serfs.query_responses),
+        ("serf.query_duplicate_acks", serfs.query_acks_repeated),
+        ("serf.query_duplicate_responses", serfs.query_responses_repeated),
+        ("serf.member.flap", serfs.flaps),
+    ]
 }
 
 fn counter(name: &str, count: u64) -> String {
@@ -222,6 +263,8 @@ fn packets(lines: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use thane_engine::stats::{SerfsCounters, Stats};
+
     use super::*;
 
     #[test]
@@ -237,22 +280,36 @@ mod tests {
             });
         }
         let before = NodeStats { datagram_bytes: (100, 50), ..NodeStats::default() };
+        let mut protocol = Stats::default();
+        protocol.serfs =
+            SerfsCounters { dead: 1, query_acks: 4, state_bytes: 99, ..SerfsCounters::default() };
         let now = NodeStats {
             members: 5,
             failed: 1,
             datagram_bytes: (350, 50),
             drops: vec![("wrong_key", 3)],
             event_queue: 7,
+            member_queue: 2,
+            suspected: 1,
+            protocol,
             ..NodeStats::default()
         };
         let expected = "serf-agent.serf.events:2.000000|c
 serf-agent.serf.events.de_ploy_x_y:2.000000|c
 serf-agent.serf.member.join:1.000000|c
 serf-agent.memberlist.udp.received:250.000000|c
+serf-agent.memberlist.msg.dead:1.000000|c
+serf-agent.serf.query_acks:4.000000|c
 serf-agent.thane.drops.wrong_key:3.000000|c
 serf-agent.serf.queue.Intent:0.000000|ms
 serf-agent.serf.queue.Event:7.000000|ms
 serf-agent.serf.queue.Query:0.000000|ms
+serf-agent.memberlist.queue.broadcasts:2.000000|ms
+serf-agent.box.memberlist.node.instances.alive:3.000000|g
+serf-agent.box.memberlist.node.instances.suspect:1.000000|g
+serf-agent.box.memberlist.node.instances.dead:1.000000|g
+serf-agent.box.memberlist.node.instances.left:0.000000|g
+serf-agent.box.memberlist.size.local:99.000000|g
 serf-agent.box.memberlist.health.score:0.000000|g
 serf-agent.box.thane.members.alive:4.000000|g
 serf-agent.box.thane.members.failed:1.000000|g

@@ -27,4 +27,5 @@ mod start;
 mod systemd;
 mod telemetry;
 mod tls;
+mod tls_gossip;
 mod top;

@@ -59,3 +59,85 @@ fn top_without_a_terminal_or_an_agent_says_so() {
     assert!(run(&[]).contains("top needs a terminal"));
     assert!(run(&["-interval=1ms"]).contains("use 200ms or more"));
 }
+
+/// A tmux server of this test's own, with one screen; ended when dropped.
+struct Screen(String);
+
+impl Screen {
+    fn of(rpc_addr: &str, width: u16, height: u16) -> Option<Screen> {
+        let screen = Screen(format!("thane-{}-{width}", std::process::id()));
+        let command = format!("{THANE} top -interval=200ms -rpc-addr={rpc_addr}; echo ended; sleep 60");
+        let (width, height) = (width.to_string(), height.to_string());
+        let size = ["-x", &width, "-y", &height];
+        match screen.tmux(&[&["new-session", "-d"][..], &size, &[&command]].concat()) {
+            Some(_) => Some(screen),
+            None => {
+                assert!(std::env::var("CI").is_err(), "top in tmux: no tmux");
+                eprintln!("NOT RUN: top in tmux: no tmux");
+                None
+            }
+        }
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Option<String> {
+        let output =
+            Command::new("tmux").args(["-f", "/dev/null", "-L", &self.0]).args(arguments).output().ok()?;
+        assert!(output.status.success(), "tmux {arguments:?}: {output:?}");
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Waits until the screen shows all of that, and nothing of the rest.
+    fn shows(&self, wanted: &[&str], gone: &[&str]) {
+        let text = || self.tmux(&["capture-pane", "-p"]).unwrap();
+        let is_there = |text: &str| {
+            wanted.iter().all(|part| text.contains(part)) && !gone.iter().any(|part| text.contains(part))
+        };
+        let begun = Instant::now();
+        while !is_there(&text()) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{wanted:?} without {gone:?}:\n{}", text());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux").args(["-L", &self.0, "kill-server"]).output();
+    }
+}
+
+#[test]
+fn top_in_tmux_searches_filters_shows_a_failure_and_ends() {
+    let flags =
+        |name: &str| [format!("-node={name}"), "-profile=local".to_owned(), "-join=127.15.125.1".to_owned()];
+    let start =
+        |name: &str, addr: &str| Agent::start(THANE, addr, &flags(name).each_ref().map(String::as_str));
+    let _watched = Agent::start(THANE, "127.15.125.1", &["-node=first", "-profile=local", "-tag=role=web"]);
+    let (_second, mut third) = (start("second", "127.15.125.2"), start("third", "127.15.125.3"));
+    // A wide screen, and a low one, on which all three fit too.
+    let Some(wide) = Screen::of("127.15.125.1:7373", 120, 40) else { return };
+    let low = Screen::of("127.15.125.1:7373", 70, 20).unwrap();
+    for screen in [&wide, &low] {
+        screen.shows(
+            &["alive 3", "Members 1 to 3 of 3", "first", "second", "third", "role=web", "Queued 0"],
+            &[],
+        );
+    }
+    wide.press(&["/", "s", "e", "c", "Enter"]);
+    wide.shows(&["/sec", "Members 1 to 1 of 1", "127.15.125.2:7946"], &["127.15.125.3:7946"]);
+    wide.press(&["Escape"]);
+    wide.shows(&["Members 1 to 3 of 3"], &["/sec"]);
+    third.signal("KILL");
+    third.end();
+    wide.shows(&["failed 1", "alive 2", "member-failed: third"], &[]);
+    wide.press(&["f"]);
+    wide.shows(&["only alive", "Members 1 to 2 of 2"], &["127.15.125.3:7946"]);
+    for screen in [&wide, &low] {
+        screen.press(&["q"]);
+        screen.shows(&["ended"], &["Members"]);
+    }
+}

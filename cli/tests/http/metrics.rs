@@ -77,6 +77,11 @@ fn metrics_follow_the_rules_of_the_format_and_its_names() {
     assert_eq!(value(&before, "thane_members", "alive"), 2.0);
     assert_eq!(value(&before, "thane_joined", ""), 1.0);
     assert_eq!(get(addr, "/metrics").header("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+    for class in ["intent", "query", "event", "member"] {
+        let class = format!("class=\"{class}\"");
+        assert!(value(&before, "thane_queue_age_seconds", &class) >= 0.0);
+        assert!(value(&before, "thane_queue_depth", &class) >= 0.0);
+    }
     post(addr, "/v1/events", &json!({"name": "e"}));
     other.signal("KILL");
     other.end();
@@ -87,6 +92,8 @@ fn metrics_follow_the_rules_of_the_format_and_its_names() {
         value(&before, "thane_lamport_time", "event") + 1.0
     );
     assert!(value(&after, "thane_probes_failed_total", "") >= 1.0);
+    let delivered = |families: &_| value(families, "thane_event_delivery_seconds_count", "");
+    poll("the event's delivery", || (delivered(&now()) > delivered(&before)).then_some(()));
     // The same series, whatever happened: none belongs to a member.
     let series = |families: &BTreeMap<String, (String, Vec<Sample>)>| -> Vec<(String, String)> {
         families.values().flat_map(|(_, all)| all.iter().map(|(n, l, _)| (n.clone(), l.clone()))).collect()

@@ -254,8 +254,8 @@ impl Handle {
     /// The node has stopped, or the mailbox is full.
     pub async fn stats(&self) -> Result<NodeStats, ApiError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Box::new(move |hosted, _| {
-            let _ = reply.send(NodeStats::of(&hosted.node, hosted.outlet_dropped));
+        self.push(Box::new(move |hosted, ctx| {
+            let _ = reply.send(NodeStats::of(&hosted.node, hosted.outlet_dropped, ctx.now));
         }))?;
         answer.await.map_err(|_| ApiError::Stopped)
     }

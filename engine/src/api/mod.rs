@@ -60,8 +60,8 @@ use crate::config::RawConfig;
 pub use crate::io::memory::share_one_heap;
 use crate::io::{Driver, DriverChoice};
 pub use crate::shard::{
-    Answer, ApiError, JoinError, NodeCensus, NodeEvent, NodeOptions, OutletItem, RingReader, ShardCensus,
-    SnapshotOptions, StartError, Watch,
+    Answer, ApiError, JoinError, NodeCensus, NodeEvent, NodeOptions, OutletEntry, OutletItem, RingReader,
+    ShardCensus, SnapshotOptions, StartError, Watch,
 };
 use crate::shard::{Mailbox, Request, ShardOptions, spawn};
 

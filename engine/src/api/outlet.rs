@@ -7,34 +7,49 @@ use std::time::Duration;
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use super::{Answer, OutletItem};
+use super::{Answer, OutletEntry, OutletItem};
 use crate::event::Event;
 
 /// A node's events and notices, in order. Ends when the node has ended.
 #[derive(Debug)]
-pub struct Outlet(mpsc::Receiver<OutletItem>);
+pub struct Outlet {
+    items: mpsc::Receiver<OutletEntry>,
+    waited: Duration,
+}
 
 impl Outlet {
     /// The next event or notice; `None` once the node has ended and all items were read. Cancel safe.
     pub async fn next(&mut self) -> Option<OutletItem> {
-        self.0.recv().await
+        let entry = self.items.recv().await;
+        self.take(entry)
     }
 
     /// The next event; notices before it are discarded. Cancel safe: no event is lost.
     pub async fn next_event(&mut self) -> Option<Event> {
         loop {
-            match self.0.recv().await? {
+            match self.next().await? {
                 OutletItem::Event(event) => return Some(event),
                 OutletItem::Notice(_) => {}
             }
         }
     }
+
+    /// How long the item that came last had waited to be read.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    fn take(&mut self, entry: Option<OutletEntry>) -> Option<OutletItem> {
+        let (at, item) = entry?;
+        self.waited = at.elapsed();
+        Some(item)
+    }
 }
 
 /// An outlet that yields what a channel holds, for tests of a program without a node.
-impl From<mpsc::Receiver<OutletItem>> for Outlet {
-    fn from(items: mpsc::Receiver<OutletItem>) -> Outlet {
-        Outlet(items)
+impl From<mpsc::Receiver<OutletEntry>> for Outlet {
+    fn from(items: mpsc::Receiver<OutletEntry>) -> Outlet {
+        Outlet { items, waited: Duration::ZERO }
     }
 }
 
@@ -42,7 +57,7 @@ impl Stream for Outlet {
     type Item = OutletItem;
 
     fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<OutletItem>> {
-        self.0.poll_recv(ctx)
+        self.items.poll_recv(ctx).map(|entry| self.take(entry))
     }
 }
 

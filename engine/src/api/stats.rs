@@ -1,7 +1,10 @@
 //! Counts and clocks of one node.
 
+use std::time::Duration;
+
 use crate::node::Node;
 use crate::stats::Stats;
+use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::LamportTime;
 
@@ -32,6 +35,11 @@ pub struct NodeStats {
     pub event_queue: usize,
     /// Queued queries.
     pub query_queue: usize,
+    /// Members with queued news.
+    pub member_queue: usize,
+    /// How long the oldest of the queued intents, queries, user events and news about members waits; zero where nothing
+    /// does.
+    pub queue_ages: [Duration; 4],
     /// Whether gossip is encrypted.
     pub encrypted: bool,
     /// Refused inputs by reason, for the reasons that occurred.
@@ -49,7 +57,7 @@ pub struct NodeStats {
 }
 
 impl NodeStats {
-    pub(super) fn of(node: &Node, outlet_dropped: u64) -> NodeStats {
+    pub(super) fn of(node: &Node, outlet_dropped: u64, now: Time) -> NodeStats {
         let (view, stats) = (node.view(), node.stats());
         let [member_time, event_time, query_time] = node.clocks();
         let [intent_queue, query_queue, event_queue] = node.queue_depths();
@@ -66,6 +74,8 @@ impl NodeStats {
             intent_queue,
             event_queue,
             query_queue,
+            member_queue: node.news_depth(),
+            queue_ages: node.oldest_queued().map(|at| at.map_or(Duration::ZERO, |at| now.since(at))),
             encrypted: node.encrypted(),
             coordinate_resets: node.coordinate_resets(),
             drops: stats.all_drops().map(|(reason, count)| (reason.as_str(), count)).collect(),

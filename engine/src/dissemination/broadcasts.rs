@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::deferred::{Deferred, DeferredQueue, Finished};
 use crate::ids::BroadcastId;
 use crate::roster::{MemberIndex, Roster};
+use crate::time::Time;
 use crate::view::{SwimState, View};
 use crate::wire::{Dead, Suspect, message};
 
@@ -46,6 +47,8 @@ struct News {
     from: MemberIndex,
     /// The policy follows it.
     followed: bool,
+    /// When it was queued.
+    at: Time,
 }
 
 /// A queued serf message.
@@ -55,6 +58,8 @@ struct Message {
     /// By which the policy finds it again, if it follows it.
     key: Option<u64>,
     bytes: Bytes,
+    /// When it was queued.
+    at: Time,
 }
 
 /// The queued broadcasts of one node.
@@ -93,7 +98,7 @@ impl Broadcasts {
         };
         ctx.roster.retain_name(from);
         let id = self.new_id();
-        let news = News { id, member, from, followed };
+        let news = News { id, member, from, followed, at: ctx.now };
         match self.places.entry(member) {
             Entry::Vacant(place) => {
                 place.insert(self.news.push(id, bytes, news));
@@ -136,7 +141,8 @@ impl Broadcasts {
         let dropped = self.prune_user(ctx, class, max.saturating_sub(1));
         let id = self.new_id();
         // Serf counts the user message's type byte as overhead.
-        let place = self.user[class as usize].push(id, bytes.len() + 1, Message { id, key, bytes });
+        let place =
+            self.user[class as usize].push(id, bytes.len() + 1, Message { id, key, bytes, at: ctx.now });
         if let Some(key) = key {
             self.keys.insert(key, (class, place));
         }
@@ -240,6 +246,16 @@ impl Broadcasts {
     /// How many serf messages of a class are queued.
     pub(super) fn user_len(&self, class: Class) -> usize {
         self.user[class as usize].len()
+    }
+
+    /// Since when the oldest serf message of a class is queued.
+    pub(super) fn oldest_user(&self, class: Class) -> Option<Time> {
+        self.user[class as usize].values().map(|message| message.at).min()
+    }
+
+    /// Since when the oldest news about a member is queued.
+    pub(super) fn oldest_news(&self) -> Option<Time> {
+        self.news.values().map(|news| news.at).min()
     }
 
     /// How many serf messages of a class were dropped since the last call.

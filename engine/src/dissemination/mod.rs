@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::roster::{MemberIndex, Roster};
 use crate::sending::Sending;
+use crate::time::Time;
 use crate::timers::TimerKey;
 use crate::view::{SwimState, View};
 use crate::wire::message;
@@ -139,6 +140,21 @@ impl Dissemination {
     /// Serf messages of a class that wait.
     pub(crate) fn user_len(&self, class: Class) -> usize {
         self.broadcasts.user_len(class)
+    }
+
+    /// Members with news that waits.
+    pub(crate) fn news_len(&self) -> usize {
+        self.broadcasts.news_len()
+    }
+
+    /// Since when the oldest serf message of a class waits.
+    pub(crate) fn oldest_user(&self, class: Class) -> Option<Time> {
+        self.broadcasts.oldest_user(class)
+    }
+
+    /// Since when the oldest news about a member waits.
+    pub(crate) fn oldest_news(&self) -> Option<Time> {
+        self.broadcasts.oldest_news()
     }
 
     /// How many serf messages of a class were dropped since the last call.

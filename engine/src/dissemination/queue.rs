@@ -124,6 +124,11 @@ impl<T> BroadcastQueue<T> {
         Place(slot)
     }
 
+    /// All that is queued, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.broadcast)
+    }
+
     /// Takes an entry out. Not while a packet is being filled.
     pub(crate) fn remove(&mut self, place: Place) -> T {
         assert!(self.parked.is_empty(), "a packet is finished before its queue changes");

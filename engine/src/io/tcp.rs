@@ -6,16 +6,19 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::context::{NodeId, StreamId, StreamOperation};
+use crate::drop_reason::DropReason;
+use crate::tls::{self, GossipTls};
 
 /// Capacity of the queue of stream events. When it is full the tasks wait, and so do their peers.
 const EVENTS_DEPTH: usize = 256;
@@ -29,6 +32,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of one node that its peers have not read yet. Beyond it the oldest answer is aborted; an honest peer has
 /// read it long before.
 const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest time for the handshake of TLS; the node's own deadline is usually shorter.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// What a stream by TLS begins with. No message of memberlist has this number.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// Pause after a failed accept, usually for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,6 +53,8 @@ pub(crate) enum StreamEvent {
     Finished(NodeId, StreamId),
     /// The connection failed, with the reason.
     Failed(NodeId, StreamId, String),
+    /// What the peer sent is refused.
+    Refused(NodeId, StreamId, DropReason),
     /// The stream's task has ended; no event follows.
     Ended(NodeId, StreamId),
 }
@@ -144,13 +153,19 @@ impl Streams {
         });
     }
 
-    /// Starts the task of an accepted connection.
-    pub(crate) fn adopt(&mut self, node: NodeId, id: StreamId, stream: TcpStream) {
-        self.spawn(node, id, |task, operations| task.run(stream, operations));
+    /// Starts the task of an accepted connection; with `tls` the peer may speak TLS.
+    pub(crate) fn adopt(
+        &mut self,
+        node: NodeId,
+        id: StreamId,
+        stream: TcpStream,
+        tls: Option<Arc<GossipTls>>,
+    ) {
+        self.spawn(node, id, |task, operations| task.accept(stream, tls, operations));
     }
 
     /// Carries out an operation of a node. Operations for a stream that has ended are ignored. `from` is the address
-    /// to connect from, if the node shares its sockets. Returns the number of older streams that were aborted
+    /// to connect from, if the node shares its sockets; `tls` is asked whether to connect by TLS. Returns the number of older streams that were aborted
     /// because too much is unread.
     pub(crate) fn operate(
         &mut self,
@@ -158,10 +173,12 @@ impl Streams {
         from: Option<Ipv4Addr>,
         id: StreamId,
         operation: StreamOperation,
+        tls: impl FnOnce(SocketAddr) -> Option<Arc<GossipTls>>,
     ) -> usize {
         match operation {
             StreamOperation::Open(to) => {
-                self.spawn(node, id, |task, operations| task.connect(from, to, operations));
+                let tls = tls(to);
+                self.spawn(node, id, |task, operations| task.connect(from, to, tls, operations));
             }
             StreamOperation::Write(ref bytes) => {
                 if let Some(open) = self.open.get(&(node, id)).filter(|open| !open.closed) {
@@ -259,26 +276,77 @@ impl Task {
         self,
         from: Option<Ipv4Addr>,
         to: SocketAddr,
+        tls: Option<Arc<GossipTls>>,
         operations: mpsc::UnboundedReceiver<StreamOperation>,
     ) {
-        match connect(from, to).await {
-            Ok(stream) => {
-                self.send(StreamEvent::Opened(self.node, self.id)).await;
-                self.run(stream, operations).await;
-            }
+        let mut stream = match connect(from, to).await {
+            Ok(stream) => stream,
             Err(error) => {
                 let step = if error.kind() == io::ErrorKind::TimedOut { "" } else { "connect: " };
                 let text = format!("dial tcp {to}: {step}{}", reason(&error));
-                self.send(StreamEvent::Failed(self.node, self.id, text)).await;
-                self.send(StreamEvent::Ended(self.node, self.id)).await;
+                return self.end(StreamEvent::Failed(self.node, self.id, text)).await;
+            }
+        };
+        prepare(&stream);
+        let Some(tls) = tls else {
+            self.send(StreamEvent::Opened(self.node, self.id)).await;
+            let (reading, writing) = stream.split();
+            return self.run(reading, writing, operations).await;
+        };
+        let connecting = TlsConnector::from(tls.client()).connect(to.ip().into(), stream);
+        match tokio::time::timeout(HANDSHAKE_WITHIN, connecting).await {
+            Ok(Ok(stream)) => {
+                self.send(StreamEvent::Opened(self.node, self.id)).await;
+                let (reading, writing) = tokio::io::split(stream);
+                self.run(reading, writing, operations).await;
+            }
+            Ok(Err(error)) => {
+                let text = format!("TLS with {to}: {}", tls::reason(&error));
+                self.end(StreamEvent::Failed(self.node, self.id, text)).await;
+            }
+            Err(_) => {
+                let text = format!("TLS with {to}: i/o timeout");
+                self.end(StreamEvent::Failed(self.node, self.id, text)).await;
             }
         }
     }
 
-    async fn run(self, mut stream: TcpStream, operations: mpsc::UnboundedReceiver<StreamOperation>) {
-        // Messages are written whole, so waiting to fill a segment only delays them.
-        let _ = stream.set_nodelay(true);
+    /// The first byte tells whether the peer speaks TLS.
+    async fn accept(
+        self,
+        mut stream: TcpStream,
+        tls: Option<Arc<GossipTls>>,
+        operations: mpsc::UnboundedReceiver<StreamOperation>,
+    ) {
+        prepare(&stream);
+        if let Some(tls) = tls {
+            let mut first = [0];
+            // The end of a connection, or an error, is found by the first read as well.
+            let came = stream.peek(&mut first).await.is_ok_and(|bytes| bytes > 0);
+            if came && first == [TLS_HANDSHAKE] {
+                let accepting = TlsAcceptor::from(tls.server()).accept(stream);
+                return match tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await {
+                    Ok(Ok(stream)) => {
+                        let (reading, writing) = tokio::io::split(stream);
+                        self.run(reading, writing, operations).await;
+                    }
+                    _ => self.end(StreamEvent::Refused(self.node, self.id, DropReason::TlsRefused)).await,
+                };
+            }
+            if came && tls.required() {
+                return self.end(StreamEvent::Refused(self.node, self.id, DropReason::TlsRequired)).await;
+            }
+        }
         let (reading, writing) = stream.split();
+        self.run(reading, writing, operations).await;
+    }
+
+    async fn run(
+        self,
+        reading: impl AsyncRead + Unpin,
+        writing: impl AsyncWrite + Unpin,
+        operations: mpsc::UnboundedReceiver<StreamOperation>,
+    ) {
         let mut read = pin!(read(self.node, self.id, &self.events, reading));
         let mut write = pin!(write(writing, operations, &self.unread));
         let mut all_read = false;
@@ -297,10 +365,21 @@ impl Task {
         self.send(StreamEvent::Ended(self.node, self.id)).await;
     }
 
+    /// Sends the last event but one.
+    async fn end(&self, event: StreamEvent) {
+        self.send(event).await;
+        self.send(StreamEvent::Ended(self.node, self.id)).await;
+    }
+
     async fn send(&self, event: StreamEvent) {
         // The channel is closed if the shard has ended.
         let _ = self.events.send(event).await;
     }
+}
+
+/// Messages are written whole, so waiting to fill a segment only delays them.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
 }
 
 async fn connect(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream> {
@@ -315,20 +394,30 @@ async fn connect(from: Option<Ipv4Addr>, to: SocketAddr) -> io::Result<TcpStream
 
 /// Writes what the node writes until it closes the stream.
 async fn write(
-    mut to: WriteHalf<'_>,
+    mut to: impl AsyncWrite + Unpin,
     mut operations: mpsc::UnboundedReceiver<StreamOperation>,
     unread: &Unread,
 ) -> io::Result<()> {
     while let Some(StreamOperation::Write(bytes)) = operations.recv().await {
-        let sent = tokio::time::timeout(SEND_TIMEOUT, to.write_all(&bytes)).await;
+        let sending = async {
+            to.write_all(&bytes).await?;
+            // TLS may hold back a part.
+            to.flush().await
+        };
+        let sent = tokio::time::timeout(SEND_TIMEOUT, sending).await;
         sent.map_err(|_| io::ErrorKind::TimedOut)??;
         unread.set(unread.bytes() - bytes.len());
     }
-    to.shutdown().await
+    tokio::time::timeout(SEND_TIMEOUT, to.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 /// Reads until the peer closes its side or the connection fails.
-async fn read(node: NodeId, id: StreamId, events: &mpsc::Sender<StreamEvent>, mut from: ReadHalf<'_>) {
+async fn read(
+    node: NodeId,
+    id: StreamId,
+    events: &mpsc::Sender<StreamEvent>,
+    mut from: impl AsyncRead + Unpin,
+) {
     loop {
         let mut bytes = Vec::with_capacity(READ_BYTES);
         let event = match from.read_buf(&mut bytes).await {
@@ -351,6 +440,8 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
         io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        // An alert of TLS: the other side judges this side's certificate after the handshake.
+        io::ErrorKind::InvalidData => tls::reason(error),
         _ => error.to_string(),
     }
 }
@@ -371,9 +462,9 @@ mod tests {
             let connected = TcpStream::connect(listener.local_addr().unwrap());
             let (peer, accepted) = tokio::join!(connected, listener.accept());
             peers.push(peer.unwrap());
-            streams.adopt(NODE, id, accepted.unwrap().0);
-            cut += streams.operate(NODE, None, id, StreamOperation::Write(vec![1; ANSWER_BYTES]));
-            cut += streams.operate(NODE, None, id, StreamOperation::Close);
+            streams.adopt(NODE, id, accepted.unwrap().0, None);
+            cut += streams.operate(NODE, None, id, StreamOperation::Write(vec![1; ANSWER_BYTES]), |_| None);
+            cut += streams.operate(NODE, None, id, StreamOperation::Close, |_| None);
         }
         (peers, cut)
     }

@@ -18,6 +18,7 @@ mod settled;
 mod states;
 mod steps;
 mod streams;
+mod tls_peers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub(crate) use self::listing::ListedMember;
 use self::reconcile::Reconciler;
 pub(crate) use self::streams::HELD_BYTES_MAX;
 use self::streams::Streams;
+use self::tls_peers::TlsPeers;
 use crate::command::Ticket;
 use crate::config::Config;
 use crate::context::{Context, NodeId, StreamId, StreamInput};
@@ -46,6 +48,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::member_record;
 use crate::stats::Stats;
 use crate::swim::{Swim, push_pull_scale};
+use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::{MemberStatus, View};
 use crate::wire::coordinate::Coordinate;
@@ -64,6 +67,7 @@ pub struct Node {
     pub(crate) streams: Streams,
     early: EarlyExchanges,
     reconciler: Reconciler,
+    tls_peers: TlsPeers,
     leave: Leave,
     waiters: BTreeMap<u32, (Finished, Ticket)>,
     next_waiter: u32,
@@ -135,6 +139,7 @@ impl Node {
             streams: Streams::default(),
             early: EarlyExchanges::default(),
             reconciler: Reconciler::default(),
+            tls_peers: TlsPeers::default(),
             leave: Leave::No,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -144,6 +149,16 @@ impl Node {
     /// Sets the node's delegate. To be called before [`start`](Self::start), which calls the delegate.
     pub fn set_delegate(&mut self, delegate: Box<dyn Delegate>) {
         self.shared.delegate = Some(delegate);
+    }
+
+    /// Announces from now on that this node takes streams by TLS, to those that speak the extensions.
+    pub(crate) fn announce_tls(&mut self) {
+        self.shared.compared.announces_tls = true;
+    }
+
+    /// Whether the member at that address announced that it takes streams by TLS.
+    pub(crate) fn takes_tls(&self, addr: SocketAddr) -> bool {
+        self.tls_peers.has(addr)
     }
 
     /// Announces the node to itself and arms its timers, each with a random delay so that nodes started
@@ -288,6 +303,18 @@ impl Node {
     /// Queued intents, queries and user events.
     pub fn queue_depths(&self) -> [usize; 3] {
         Class::ALL.map(|class| self.shared.dissemination.user_len(class))
+    }
+
+    /// How many members have queued news.
+    pub fn news_depth(&self) -> usize {
+        self.shared.dissemination.news_len()
+    }
+
+    /// Since when the oldest of the queued intents, queries, user events and news about members waits.
+    pub fn oldest_queued(&self) -> [Option<Time>; 4] {
+        let of = &self.shared.dissemination;
+        let [intent, query, event] = Class::ALL.map(|class| of.oldest_user(class));
+        [intent, query, event, of.oldest_news()]
     }
 
     /// Whether its gossip is encrypted.

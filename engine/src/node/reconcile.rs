@@ -119,6 +119,11 @@ impl Node {
         let Compared { member, asked, extension } = compared;
         let scope = &mut self.shared.scope(ctx);
         let now = scope.now();
+        if let (true, Some(theirs)) = (scope.compared.announces_tls, extension)
+            && let Some(addr) = scope.view.socket_addr(&scope.ctx.roster, member)
+        {
+            self.tls_peers.note(addr, theirs.tls, scope.view.digest().alive().count as usize);
+        }
         let mine = scope.compared.at(now);
         let Some(theirs) = extension else {
             // A Serf node, or one that does not answer: whole states are exchanged as Serf does.

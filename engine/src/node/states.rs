@@ -58,6 +58,7 @@ pub(super) fn send(
         // No peer takes that much: the oldest events are left out.
         Some(excess) => encode(scope, top, join, departed, top.events_bytes().saturating_sub(excess)),
     };
+    scope.stats.serfs.state_bytes = raw.len() as u64;
     send_bytes(scope, id, role, raw);
 }
 

@@ -9,7 +9,7 @@ use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::joins::Joins;
 use super::layers::TopLayer;
 use super::states::{self, Referrals};
-use super::steps::{abort, close, send};
+use super::steps::{abort, close, send, send_error};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
@@ -23,7 +23,7 @@ use crate::swim::{Swim, departed_in, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
-use crate::wire::message::{Ack, ErrMessage, Ping};
+use crate::wire::message::{Ack, Ping};
 use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage, refusal_text};
 use crate::wire::{DecodeError, SeqNo};
@@ -160,6 +160,12 @@ impl Streams {
                     self.refuse(scope, id, DecodeError::StreamCut.into());
                 }
             }
+            StreamInput::Refused(reason) => {
+                if let Some(stream) = self.open.remove(&id) {
+                    scope.drop_stream(reason, stream.peer);
+                    self.fail(scope, stream.purpose, reason.words().to_owned());
+                }
+            }
             StreamInput::Failed(reason) => {
                 if let Some(stream) = self.open.remove(&id) {
                     self.fail(scope, stream.purpose, reason.to_owned());
@@ -236,7 +242,9 @@ impl Streams {
     ) -> Option<StreamId> {
         let id = StreamId::opened(self.next_opened);
         self.next_opened += 1;
+        let is_push_pull = matches!(purpose, Purpose::PushPull { .. });
         self.add(scope, id, Role::Dialler, purpose, addr)?;
+        scope.stats.serfs.streams_connected += u64::from(is_push_pull);
         scope.ctx.out.streams.push((scope.node, id, StreamOperation::Open(addr)));
         Some(id)
     }
@@ -253,6 +261,7 @@ impl Streams {
             }
             Admission::Refused => return abort(scope, id, from, DropReason::TooManyStreams),
         }
+        scope.stats.serfs.streams_accepted += 1;
         self.add(scope, id, Role::Listener, Purpose::Serve, from);
     }
 
@@ -496,13 +505,6 @@ fn admit(scope: &mut Scope<'_>, frame: &PushPullFrame, peer: SocketAddr) -> Resu
         return Err(reason);
     }
     Ok(())
-}
-
-/// Tells the other side why it is refused.
-fn send_error(scope: &mut Scope<'_>, id: StreamId, error: &str) {
-    let mut raw = Vec::new();
-    ErrMessage { error }.encode(&mut raw);
-    send(scope, id, Role::Listener, raw);
 }
 
 /// Finds what a state says of a member whose name is claimed.

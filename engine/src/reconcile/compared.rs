@@ -12,6 +12,8 @@ pub(crate) struct Compared {
     extension: Extension,
     members_changed_at: Time,
     messages_changed_at: Time,
+    /// The node takes streams by TLS.
+    pub(crate) announces_tls: bool,
 }
 
 /// The unit of an extension's age.
@@ -52,6 +54,7 @@ impl Compared {
         Extension {
             members_age: age(self.members_changed_at),
             messages_age: age(self.messages_changed_at),
+            tls: self.announces_tls,
             ..self.extension
         }
     }

@@ -24,6 +24,7 @@ pub(crate) use self::state::OwnJoin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -52,6 +53,9 @@ use crate::wire::coordinate::Coordinate;
 use crate::wire::limits::USER_EVENT_BYTES_HARD_MAX;
 use crate::wire::serf::UserEvent;
 use crate::wire::{DecodeError, LamportTime, SerfMessage};
+
+/// A member that comes back within this time of its failure flaps: Serf's value, for its counter only.
+const FLAP_WITHIN: Duration = Duration::from_secs(60);
 
 /// The serf state of one node, apart from its view.
 pub(crate) struct Serf {
@@ -279,6 +283,10 @@ impl Serf {
     }
 
     fn on_joined_member(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+        let was_failed = scope.view.get(member).is_some_and(|known| known.status == MemberStatus::Failed);
+        let since = scope.view.status_since(member).filter(|_| was_failed);
+        let flaps = since.is_some_and(|since| scope.ctx.now.since(since) < FLAP_WITHIN);
+        scope.stats.serfs.flaps += u64::from(flaps);
         let status = self.apply_buffered(scope, member);
         scope.view.set_status(&scope.ctx.roster, member, status, scope.ctx.now);
         self.emit(scope, MemberEventKind::Join, member, false);

@@ -306,13 +306,16 @@ impl Serf {
         let from = response.from.to_owned();
         let is_ack = response.flags & FLAG_ACK != 0;
         let known = if is_ack { &mut running.acks } else { &mut running.responses };
+        let of = &mut scope.stats.serfs;
         if known.contains(&from) {
+            *if is_ack { &mut of.query_acks_repeated } else { &mut of.query_responses_repeated } += 1;
             return scope.stats.count_drop(DropReason::DuplicateResponse);
         }
         // Members that came after the start may answer too, also before this node hears of them.
         if known.len() >= running.capacity.max(scope.view.members_count()) + NEWCOMERS_MAX {
             return scope.stats.count_drop(DropReason::QueueFull);
         }
+        *if is_ack { &mut of.query_acks } else { &mut of.query_responses } += 1;
         known.insert(from.clone());
         let completion = if is_ack {
             Completion::QueryAck { from }

@@ -1,27 +1,30 @@
 //! A node on a shard, with what the shard keeps for it: pending commands, the outlet, sockets, files.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::item::{Answer, OutletItem};
+use super::item::{Answer, OutletEntry, OutletItem};
 use crate::command::{CommandError, Ticket};
 use crate::context::Context;
 use crate::event::{Completion, Notice};
 use crate::io::SocketIndex;
 use crate::io::files::journal::{Journal, Urgency};
 use crate::node::Node;
+use crate::tls::GossipTls;
 
 /// A node on a shard.
 pub(crate) struct HostedNode {
     pub(crate) node: Node,
     replies: HashMap<Ticket, Reply>,
     next_ticket: u64,
-    outlet: mpsc::Sender<OutletItem>,
+    outlet: mpsc::Sender<OutletEntry>,
     /// Events and notices that found the outlet full.
     pub(crate) outlet_dropped: u64,
     pub(crate) sockets: NodeSockets,
@@ -31,6 +34,8 @@ pub(crate) struct HostedNode {
     /// Resolves when the last lines of the snapshot are on disk.
     synced: Option<Synced>,
     pub(crate) keyring_file: Option<PathBuf>,
+    /// For streams, if the node speaks TLS.
+    pub(crate) tls: Option<Arc<GossipTls>>,
 }
 
 /// Resolves when a snapshot is on disk, or with the reason why it is not.
@@ -72,10 +77,11 @@ pub(crate) enum Reply {
 impl HostedNode {
     pub(crate) fn new(
         node: Node,
-        outlet: mpsc::Sender<OutletItem>,
+        outlet: mpsc::Sender<OutletEntry>,
         sockets: NodeSockets,
         journal: Option<Journal>,
         keyring_file: Option<PathBuf>,
+        tls: Option<Arc<GossipTls>>,
     ) -> HostedNode {
         HostedNode {
             node,
@@ -88,7 +94,14 @@ impl HostedNode {
             journal,
             synced: None,
             keyring_file,
+            tls,
         }
+    }
+
+    /// What a stream to that address is opened with; None: it is plain.
+    pub(crate) fn tls_to(&self, to: SocketAddr) -> Option<Arc<GossipTls>> {
+        let tls = self.tls.as_ref().filter(|tls| tls.required() || self.node.takes_tls(to));
+        tls.cloned()
     }
 
     /// Ends the node without announcing it. Its snapshot is on disk once the first returned value resolves; its
@@ -200,11 +213,11 @@ fn unwritten(error: &io::Error) -> Notice {
 
 /// Puts an item into the outlet. Returns whether there was room. Notices may fill only half of it, because a peer
 /// can cause a notice with any packet and must not displace events. A dropped outlet counts as room.
-fn offer(outlet: &mpsc::Sender<OutletItem>, item: OutletItem) -> bool {
+fn offer(outlet: &mpsc::Sender<OutletEntry>, item: OutletItem) -> bool {
     if matches!(item, OutletItem::Notice(_)) && outlet.capacity() <= outlet.max_capacity() / 2 {
         return false;
     }
-    !matches!(outlet.try_send(item), Err(mpsc::error::TrySendError::Full(_)))
+    !matches!(outlet.try_send((Instant::now(), item)), Err(mpsc::error::TrySendError::Full(_)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Items that a shard delivers to the program: events, notices and the answers to queries.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::event::{Event, Notice};
@@ -12,6 +14,9 @@ pub enum OutletItem {
     /// A line for the log.
     Notice(Notice),
 }
+
+/// An item on its way, with when it was put into the outlet.
+pub type OutletEntry = (Instant, OutletItem);
 
 /// An answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]

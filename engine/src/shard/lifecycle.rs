@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::errors::StartError;
 use super::hosted::{HostedNode, NodeSockets};
-use super::item::OutletItem;
+use super::item::{OutletEntry, OutletItem};
 use super::mailbox::Added;
 use super::options::NodeOptions;
 use super::{Shard, hosted_node};
@@ -23,9 +23,9 @@ impl Shard {
     pub(super) async fn add(
         &mut self,
         options: NodeOptions,
-        outlet: mpsc::Sender<OutletItem>,
+        outlet: mpsc::Sender<OutletEntry>,
     ) -> Result<Added, StartError> {
-        let NodeOptions { mut config, bind, snapshot, keyring_file, delegate, join: _ } = options;
+        let NodeOptions { mut config, bind, snapshot, keyring_file, tls, delegate, join: _ } = options;
         let (found, bound) = match self.shared_sockets(bind)? {
             Some(shared) => (Found::Shared(shared), bind),
             None => {
@@ -51,10 +51,13 @@ impl Shard {
         let sockets = self.serve_sockets(id, found, bound)?;
         let advertise = config.advertise;
         let mut node = Node::new(id, config, &mut self.ctx);
+        if tls.is_some() {
+            node.announce_tls();
+        }
         if let Some(delegate) = delegate {
             node.set_delegate(delegate);
         }
-        let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file);
+        let mut added = HostedNode::new(node, outlet, sockets, journal, keyring_file, tls);
         for notice in notices {
             added.deliver(OutletItem::Notice(notice));
         }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::census::ShardCensus;
 use super::errors::{ApiError, StartError};
 use super::hosted::HostedNode;
-use super::item::OutletItem;
+use super::item::OutletEntry;
 use super::options::NodeOptions;
 use super::sync::{ArrayQueue, AtomicBool, Notify, OnceLock, Ordering, fence};
 use super::watch::WatchRing;
@@ -27,7 +27,7 @@ pub(crate) type Call = Box<dyn FnOnce(&mut HostedNode, &mut Context) + Send>;
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     /// Start a node.
-    Add(Box<NodeOptions>, mpsc::Sender<OutletItem>, oneshot::Sender<Result<Added, StartError>>),
+    Add(Box<NodeOptions>, mpsc::Sender<OutletEntry>, oneshot::Sender<Result<Added, StartError>>),
     /// Call a function with a node.
     Call(NodeId, Call),
     /// Count all nodes.

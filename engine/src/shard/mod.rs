@@ -32,7 +32,7 @@ pub use self::census::{NodeCensus, ShardCensus};
 pub use self::errors::{ApiError, JoinError, StartError};
 pub(crate) use self::hosted::Reply;
 use self::hosted::{HostedNode, Synced};
-pub use self::item::{Answer, OutletItem};
+pub use self::item::{Answer, OutletEntry, OutletItem};
 pub(crate) use self::mailbox::{Call, Mailbox, Request};
 pub use self::options::{NodeOptions, SnapshotOptions};
 pub(crate) use self::thread::{ShardOptions, spawn};
@@ -216,6 +216,7 @@ impl Shard {
             }
             StreamEvent::Finished(node, id) => input(node, id, StreamInput::Finished),
             StreamEvent::Failed(node, id, reason) => input(node, id, StreamInput::Failed(&reason)),
+            StreamEvent::Refused(node, id, reason) => input(node, id, StreamInput::Refused(reason)),
             StreamEvent::Ended(node, id) => self.streams.forget(node, id),
         }
     }
@@ -224,7 +225,7 @@ impl Shard {
         if let Some(hosted) = hosted_node(&mut self.nodes, node) {
             let id = StreamId::accepted(hosted.accepted);
             hosted.accepted += 1;
-            self.streams.adopt(node, id, stream);
+            self.streams.adopt(node, id, stream, hosted.tls.clone());
             hosted.node.handle_stream(&mut self.ctx, id, StreamInput::Accepted(from));
         }
     }

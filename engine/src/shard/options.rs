@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[cfg(doc)]
 use crate::api::{Engine, Handle};
 use crate::config::RawConfig;
 use crate::delegate::Delegate;
+use crate::tls::GossipTls;
 
 /// The options of a node: its settings, and its sockets and files on this machine.
 ///
@@ -23,6 +25,8 @@ pub struct NodeOptions {
     /// [`keyring::read`](crate::io::files::keyring::read) before the start. Default: none, so keys that are
     /// installed later are lost with the node.
     pub keyring_file: Option<PathBuf>,
+    /// Certificates for streams by TLS: with members that announced it, or with all if it is required. Default: none.
+    pub tls: Option<Arc<GossipTls>>,
     /// Addresses to join through, in the forms that [`Handle::join`] takes. Default: none.
     pub join: Vec<String>,
     /// The program's rules, called on the shard's thread, which waits for them. Default: none.
@@ -41,7 +45,15 @@ pub struct SnapshotOptions {
 impl NodeOptions {
     /// A node with these settings on this address, without snapshot, keyring file, join and delegate.
     pub fn new(config: RawConfig, bind: SocketAddr) -> NodeOptions {
-        NodeOptions { config, bind, snapshot: None, keyring_file: None, join: Vec::new(), delegate: None }
+        NodeOptions {
+            config,
+            bind,
+            snapshot: None,
+            keyring_file: None,
+            tls: None,
+            join: Vec::new(),
+            delegate: None,
+        }
     }
 
     /// A node with Serf's settings for a local network. It announces the address that it binds.
@@ -95,6 +107,12 @@ impl NodeOptions {
     /// Keeps a snapshot in this file and rejoins its members, except after a graceful leave.
     pub fn snapshot(mut self, path: impl Into<PathBuf>) -> NodeOptions {
         self.snapshot = Some(SnapshotOptions { path: path.into(), rejoin_after_leave: false });
+        self
+    }
+
+    /// Speaks TLS with members that announced it, or with all if it is required.
+    pub fn tls(mut self, tls: Arc<GossipTls>) -> NodeOptions {
+        self.tls = Some(tls);
         self
     }
 

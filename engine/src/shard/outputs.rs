@@ -30,8 +30,10 @@ impl Shard {
             if matches!(operation, StreamOperation::Close | StreamOperation::Abort) {
                 self.trimmer.stream_ended(self.ctx.now);
             }
-            let from = self.nodes.get(node.0 as usize).and_then(|hosted| hosted.as_ref()?.sockets.ip());
-            let unread = self.streams.operate(node, from, id, operation);
+            let hosted = self.nodes.get(node.0 as usize).and_then(Option::as_ref);
+            let from = hosted.and_then(|hosted| hosted.sockets.ip());
+            let tls = |to| hosted.and_then(|hosted| hosted.tls_to(to));
+            let unread = self.streams.operate(node, from, id, operation, tls);
             if let Some(hosted) = hosted_node(&mut self.nodes, node).filter(|_| unread > 0) {
                 hosted.node.count_drops(DropReason::StreamUnread, unread);
             }

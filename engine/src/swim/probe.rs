@@ -109,6 +109,7 @@ impl Swim {
     /// Starts the next probe and arms the one after it.
     pub(crate) fn probe(&mut self, scope: &mut Scope<'_>) {
         let period = self.awareness.scale(scope.config.probe_interval);
+        scope.stats.serfs.probes_degraded += u64::from(period > scope.config.probe_interval);
         let now = scope.ctx.now;
         self.challenges = 0;
         self.send_obituaries(scope);

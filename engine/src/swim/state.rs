@@ -186,6 +186,7 @@ impl Swim {
         }
         self.take_incarnation(scope, member, suspect.incarnation);
         scope.view.set_swim(&scope.ctx.roster, member, SwimState::Suspect, scope.ctx.now);
+        scope.stats.serfs.suspect += 1;
         self.pass_on(scope, member, suspect.from, source);
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let from = scope.ctx.roster.intern_name(suspect.from);
@@ -231,6 +232,7 @@ impl Swim {
         self.take_incarnation(scope, member, dead.incarnation);
         let state = if dead.from == dead.node { SwimState::Left } else { SwimState::Dead };
         scope.view.set_swim(&scope.ctx.roster, member, state, scope.ctx.now);
+        scope.stats.serfs.dead += 1;
         self.pass_on(scope, member, dead.from, source);
         if state == SwimState::Left && source != Source::Own {
             self.bury(scope, member);
@@ -253,6 +255,7 @@ impl Swim {
             return self.awareness.apply(1);
         }
         let confirmations = suspicion.confirmations();
+        scope.stats.serfs.timeouts_degraded += u64::from(suspicion.wants_more());
         let name = scope.ctx.roster.name(member).to_owned();
         scope.notice(Notice::MarkingFailed { name: name.clone(), confirmations });
         let incarnation =
@@ -298,6 +301,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact(&alive);
         let me = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(&scope.ctx.roster, me, SwimState::Alive, scope.ctx.now);
+        scope.stats.serfs.alive += 1;
         scope.broadcast_member(me, me, Source::Own);
     }
 
@@ -366,6 +370,7 @@ impl Swim {
         let fact = scope.ctx.roster.intern_fact_of(named, alive);
         let member = scope.view.set_fact(&mut scope.ctx.roster, fact);
         scope.view.set_swim(&scope.ctx.roster, member, SwimState::Alive, scope.ctx.now);
+        scope.stats.serfs.alive += 1;
         scope.broadcast_member(member, member, source);
         member
     }

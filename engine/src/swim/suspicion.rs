@@ -73,7 +73,7 @@ impl Suspicion {
     /// Adds a confirmation. Returns true if it was new and wanted: then the suspicion takes over the caller's
     /// reference to the name, and the caller passes the accusation on.
     pub(crate) fn confirm(&mut self, from: MemberIndex) -> bool {
-        if self.confirmations() >= self.wanted || self.accusers.contains(&from) {
+        if !self.wants_more() || self.accusers.contains(&from) {
             return false;
         }
         self.accusers.push(from);
@@ -83,6 +83,11 @@ impl Suspicion {
     /// Accusers other than the first.
     pub(crate) fn confirmations(&self) -> u32 {
         self.accusers.len() as u32 - 1
+    }
+
+    /// Whether fewer members than wanted have confirmed it.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.confirmations() < self.wanted
     }
 
     /// All accusers.

@@ -1,6 +1,7 @@
 //! TLS 1.3 (rustls, with ring): what a port or a client needs, made of files, and errors in words for users.
 
 mod files;
+mod gossip;
 mod validity;
 
 use std::path::Path;
@@ -10,10 +11,11 @@ use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{AlertDescription, CertificateError, Error, version};
+use rustls::{AlertDescription, CertificateError, ConfigBuilder, Error, WantsVerifier, version};
 pub use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
 
 pub use self::files::{Own, TlsError};
+pub use self::gossip::GossipTls;
 
 /// A server's files, read; a reload replaces them while connections go on.
 pub type Current = Arc<ArcSwap<ServerConfig>>;
@@ -54,9 +56,7 @@ pub fn server(own: &Own, clients_ca: Option<&Path>) -> Result<Arc<ServerConfig>,
 pub fn client(ca: &Path, own: Option<&Own>) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = Arc::new(files::authorities(ca)?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider());
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS13])
-        .expect("ring has the ciphers of TLS 1.3")
+    let builder = client_builder()
         .with_webpki_verifier(verifier.build().expect("there is a CA, and no list of revoked"));
     let mut config = match own {
         None => builder.with_no_client_auth(),
@@ -67,6 +67,12 @@ pub fn client(ca: &Path, own: Option<&Own>) -> Result<Arc<ClientConfig>, TlsErro
     };
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+fn client_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])
+        .expect("ring has the ciphers of TLS 1.3")
 }
 
 /// Why a handshake failed, in words for users: what is wrong with the other side, or what it says of this one.

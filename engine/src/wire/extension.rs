@@ -20,11 +20,15 @@ pub struct Extension {
     pub members_age: u8,
     /// The same of `messages`.
     pub messages_age: u8,
+    /// The sender takes streams by TLS.
+    pub tls: bool,
 }
 
 impl Extension {
-    /// Bytes of its value.
-    pub const BYTES: usize = 27;
+    /// Bytes of its value at most: the last one has flags, and is left out if it has none.
+    pub const BYTES_MAX: usize = 28;
+    /// The flag of [`tls`](Self::tls).
+    const TLS: u8 = 1;
 
     /// Decodes the key's value. None if it is not version 1: the peer is treated like one without the key.
     pub fn decode(bytes: &[u8]) -> Option<Extension> {
@@ -40,19 +44,23 @@ impl Extension {
             gone: u32::from_be_bytes(*gone),
             members_age: *rest.first()?,
             messages_age: *rest.get(1)?,
+            tls: rest.get(2).is_some_and(|flags| flags & Extension::TLS != 0),
         })
     }
 
-    /// The key's value.
-    pub fn encode(&self) -> [u8; Extension::BYTES] {
-        let mut bytes = [0; Extension::BYTES];
+    /// The key's value, written to the front of `bytes`.
+    pub fn encode<'a>(&self, bytes: &'a mut [u8; Extension::BYTES_MAX]) -> &'a [u8] {
         bytes[0] = VERSION;
         bytes[1..9].copy_from_slice(&self.members.to_be_bytes());
         bytes[9..13].copy_from_slice(&self.count.to_be_bytes());
         bytes[13..21].copy_from_slice(&self.messages.to_be_bytes());
         bytes[21..25].copy_from_slice(&self.gone.to_be_bytes());
-        bytes[25..27].copy_from_slice(&[self.members_age, self.messages_age]);
-        bytes
+        bytes[25..28].copy_from_slice(&[
+            self.members_age,
+            self.messages_age,
+            u8::from(self.tls) * Extension::TLS,
+        ]);
+        &bytes[..Extension::BYTES_MAX - usize::from(!self.tls)]
     }
 }
 
@@ -62,20 +70,27 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_was_and_other_versions_are_nothing() {
-        let extension = Extension {
-            members: u64::MAX - 3,
-            count: 10_000,
-            messages: 7,
-            gone: 9,
-            members_age: 255,
-            messages_age: 3,
-        };
-        let mut bytes = extension.encode();
-        assert_eq!(Extension::decode(&bytes), Some(extension));
-        for end in 0..Extension::BYTES {
-            assert_eq!(Extension::decode(&bytes[..end]), None, "{end} bytes");
+        for tls in [false, true] {
+            let extension = Extension {
+                members: u64::MAX - 3,
+                count: 10_000,
+                messages: 7,
+                gone: 9,
+                members_age: 255,
+                messages_age: 3,
+                tls,
+            };
+            let mut buffer = [0; Extension::BYTES_MAX];
+            let mut bytes = extension.encode(&mut buffer).to_vec();
+            assert_eq!(bytes.len(), 27 + usize::from(tls));
+            assert_eq!(Extension::decode(&bytes), Some(extension));
+            for end in 0..27 {
+                assert_eq!(Extension::decode(&bytes[..end]), None, "{end} bytes");
+            }
+            let later = [&bytes[..27], &[0xfe | u8::from(tls), 7]].concat();
+            assert_eq!(Extension::decode(&later), Some(extension), "later flags are ignored");
+            bytes[0] = 2;
+            assert_eq!(Extension::decode(&bytes), None);
         }
-        bytes[0] = 2;
-        assert_eq!(Extension::decode(&bytes), None);
     }
 }

@@ -20,6 +20,26 @@ fn spread(lone: &mut Lone) {
 }
 
 #[test]
+fn the_age_of_a_queue_is_that_of_its_oldest_message() {
+    let mut lone = quiet(|_| {});
+    lone.meet(2..=2);
+    lone.idle(Duration::from_secs(60));
+    assert_eq!(lone.node.oldest_queued(), [None; 4]);
+    let mut begun = Vec::new();
+    for number in 0..3 {
+        begun.push(lone.ctx.now);
+        let Lone { node, ctx } = &mut lone;
+        node.user_event(ctx, &format!("event-{number}"), &Bytes::new(), false).unwrap();
+        lone.idle(Duration::from_millis(1));
+    }
+    let [intent, query, event, news] = lone.node.oldest_queued();
+    assert_eq!((intent, query, news), (None, None, None));
+    assert_eq!(event, Some(begun[0]));
+    lone.accuse("n2", 1, "n3");
+    assert_eq!(lone.node.oldest_queued()[3], Some(lone.ctx.now), "news about a member");
+}
+
+#[test]
 fn swm_14_gossip_goes_to_the_alive_the_suspect_and_the_lately_dead_and_not_to_those_that_left() {
     let mut lone = quiet(|_| {});
     lone.meet(2..=7);

@@ -160,13 +160,13 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::settings::tests::everything;
     use super::*;
 
     /// Every key with a value that is not its default.
-    const EVERYTHING: &str = r#"{
+    pub(crate) const EVERYTHING: &str = r#"{
         "node_name": "n", "role": "r", "disable_coordinates": true, "tags": {"a": "b"}, "tags_file": "t",
         "bind": "1.1.1.1", "advertise": "2.2.2.2", "interface": "eth0", "encrypt_key": "k",
         "keyring_file": "kf", "log_level": "debug", "rpc_addr": "3.3.3.3:1", "rpc_auth": "token",
@@ -184,7 +184,7 @@ mod tests {
         "encrypt_verify_outgoing": false, "enable_extensions": false, "http_addr": "4.4.4.4:2",
         "handler_concurrency": 6, "handler_timeout": "7s", "handler_output_limit": 8, "log_format": "json",
         "tls_cert_file": "tc", "tls_key_file": "tk", "tls_ca_file": "ta", "tls_rpc": true, "tls_http": true,
-        "tls_verify_clients": true
+        "tls_verify_clients": true, "tls_gossip": true, "tls_required": true
     }"#;
 
     fn decoded(text: &str) -> Result<Settings, String> {

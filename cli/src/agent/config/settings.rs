@@ -92,6 +92,10 @@ pub(crate) struct Settings {
     pub(crate) tls_http: bool,
     /// Thane's: clients of both must show a certificate.
     pub(crate) tls_verify_clients: bool,
+    /// Thane's: streams between members use TLS where both sides do.
+    pub(crate) tls_gossip: bool,
+    /// Thane's: plain streams between members are refused.
+    pub(crate) tls_required: bool,
 }
 
 /// A key of a configuration file and its setting.
@@ -127,7 +131,7 @@ const fn key(name: &'static str, slot: Slot) -> Key {
 }
 
 /// Every key of a configuration file.
-pub(crate) static KEYS: [Key; 60] = [
+pub(crate) static KEYS: [Key; 62] = [
     key("node_name", Slot::Text(|s| &mut s.node_name)),
     key("role", Slot::Text(|s| &mut s.role)),
     key("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
@@ -188,6 +192,8 @@ pub(crate) static KEYS: [Key; 60] = [
     key("tls_rpc", Slot::Switch(|s| &mut s.tls_rpc)),
     key("tls_http", Slot::Switch(|s| &mut s.tls_http)),
     key("tls_verify_clients", Slot::Switch(|s| &mut s.tls_verify_clients)),
+    key("tls_gossip", Slot::Switch(|s| &mut s.tls_gossip)),
+    key("tls_required", Slot::Switch(|s| &mut s.tls_required)),
 ];
 
 /// The keys of the object `mdns`.
@@ -348,6 +354,8 @@ pub(crate) mod tests {
             tls_rpc: true,
             tls_http: true,
             tls_verify_clients: true,
+            tls_gossip: true,
+            tls_required: true,
         }
     }
 

@@ -60,6 +60,7 @@ impl Agent {
         let backend = Rc::new(Backend {
             guesses: guesses(&log),
             handler_counts: Default::default(),
+            delivery: Rc::default(),
             mdns: None,
             http: None,
             joined: Default::default(),

@@ -101,10 +101,17 @@ pub(super) fn buffers(agent: Option<&Running>, report: &mut Report) {
     }
 }
 
+/// The reason for a driver without the driver's name in front, where it has that.
+fn without<'a>(why: &'a str, driver: &str) -> &'a str {
+    why.strip_prefix(driver).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(why)
+}
+
 /// The datagram driver.
 pub(super) fn driver(config: &Config, report: &mut Report) {
     match config.io_driver.resolve() {
-        Ok((driver, why)) => report.add(Severity::Good, "driver", format!("{driver}: {why}")),
+        Ok((driver, why)) => {
+            report.add(Severity::Good, "driver", format!("{driver}, {}", without(&why, &driver.to_string())))
+        }
         Err(error) => report.add(Severity::Bad, "driver", error.to_string()),
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use thane_engine::tls::GossipTls;
 use thane_engine::wire::message::WireState;
 use thane_engine::wire::packet::{Assembler, Scratch, for_each_message};
 use thane_engine::wire::serf::{PushPullSource, encode_push_pull};
@@ -15,7 +16,7 @@ use thane_engine::wire::{DecodeError, Envelope, LamportTime, Message, Nack, Ping
 use super::finding::{Report, Severity};
 use super::here::with_port;
 use super::ports::Running;
-use crate::agent::{Config, GOSSIP_PORT_DEFAULT};
+use crate::agent::{Config, GOSSIP_PORT_DEFAULT, Tls};
 
 /// How long the member may take for each step.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -57,7 +58,12 @@ pub(super) fn examine(
         Err(error) => return report.add(Severity::Bad, "keys", error.to_string()),
     };
     envelope.label = config.settings.label.clone().into_bytes();
-    let known = match state_of(target, &envelope) {
+    let tls = match config.tls.as_ref().map_or(Ok(None), Tls::load_gossip) {
+        Ok(tls) => tls.filter(GossipTls::required),
+        // It was reported with the other files.
+        Err(_) => return,
+    };
+    let known = match state_of(target, &envelope, tls.as_ref()) {
         Ok(known) => {
             let text =
                 format!("TCP {target} answers with {} members; key and label are the same", known.len());
@@ -78,15 +84,23 @@ pub(super) fn examine(
     }
 }
 
+/// A connection, plain or by TLS.
+trait Duplex: Read + Write {}
+impl<S: Read + Write> Duplex for S {}
+
 /// The member list of the other side, over a stream that says nothing of this one.
-fn state_of(target: SocketAddr, envelope: &Envelope) -> Result<Vec<Known>, String> {
-    let mut stream = TcpStream::connect_timeout(&target, WITHIN).map_err(|error| {
+fn state_of(target: SocketAddr, envelope: &Envelope, tls: Option<&GossipTls>) -> Result<Vec<Known>, String> {
+    let stream = TcpStream::connect_timeout(&target, WITHIN).map_err(|error| {
         format!(
             "TCP {target} can't be reached: {error}; does the agent run, and does a firewall let TCP through?"
         )
     })?;
     let broken = |error: std::io::Error| format!("TCP {target}: the connection broke: {error}");
     stream.set_read_timeout(Some(WITHIN)).map_err(broken)?;
+    let mut stream: Box<dyn Duplex> = match tls {
+        None => Box::new(stream),
+        Some(tls) => Box::new(tls.over(target, stream).map_err(|why| format!("TLS with {target}: {why}"))?),
+    };
     let mut user = Vec::new();
     let nothing = PushPullSource {
         ltime: LamportTime(0),

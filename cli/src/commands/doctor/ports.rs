@@ -74,7 +74,7 @@ fn client_tls(config: &Config) -> Result<Option<ClientTls>, String> {
 /// Checks the files of TLS, if a port uses it.
 pub(super) fn tls_files(config: &Config, report: &mut Report) {
     let Some(tls) = &config.tls else { return };
-    match tls.load() {
+    match tls.load().and_then(|_| tls.load_gossip()) {
         Ok(_) => report.add(
             Severity::Good,
             "tls",

@@ -38,6 +38,7 @@ const LINES: [(&str, &str, &[&str], As); 6] = [
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) title: &'static str,
+    pub(super) of: As,
     /// `None` where the agent does not count it.
     pub(super) now: Option<f64>,
     /// Oldest first, rounded.
@@ -65,8 +66,9 @@ pub(super) struct Model {
 
 impl Default for Model {
     fn default() -> Model {
-        let line = |(title, ..): &(&'static str, _, _, _)| Line {
+        let line = |&(title, _, _, of): &(&'static str, _, _, As)| Line {
             title,
+            of,
             now: None,
             history: VecDeque::new(),
             before: None,

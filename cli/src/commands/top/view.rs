@@ -6,23 +6,28 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table};
 
-use super::model::Model;
+use super::model::{As, Model};
 use crate::escape;
 
-/// Rows of the lines' pictures, and of the events.
+/// Rows of the lines' pictures, and of the events; on a screen of fewer rows than [`LOW`] both have less.
 const PICTURES: u16 = 4;
 const EVENTS: u16 = 8;
+const LOW: u16 = 28;
+const PICTURES_LOW: u16 = 3;
+const EVENTS_LOW: u16 = 5;
 
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
+    let low = frame.area().height < LOW;
+    let (pictures, events) = if low { (PICTURES_LOW, EVENTS_LOW) } else { (PICTURES, EVENTS) };
     let rows = [
         Constraint::Length(2),
-        Constraint::Length(PICTURES * 2),
+        Constraint::Length(pictures * 2),
         Constraint::Min(4),
-        Constraint::Length(EVENTS),
+        Constraint::Length(events),
     ];
     let [head, lines, members, events] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(Paragraph::new(heading(model)), head);
-    draw_lines(frame, model, lines);
+    draw_lines(frame, model, lines, pictures);
     draw_members(frame, model, members);
     let news: Vec<Line<'_>> = model.events.iter().map(|event| Line::raw(event.as_str())).collect();
     frame.render_widget(
@@ -56,17 +61,21 @@ fn heading(model: &Model) -> Vec<Line<'_>> {
         Some(search) => format!("  /{search}{}", if model.typing { "_" } else { "" }),
         None => String::new(),
     };
-    let keys = Span::styled("q ends, / searches, f filters by status", Style::new().fg(Color::DarkGray));
+    let keys = Span::styled(
+        "q ends, / searches, f filters by status, arrows scroll",
+        Style::new().fg(Color::DarkGray),
+    );
     vec![Line::from(first), Line::from(vec![keys, Span::raw(filter), Span::raw(search)])]
 }
 
-fn draw_lines(frame: &mut Frame<'_>, model: &Model, area: Rect) {
-    let rows = Layout::vertical([Constraint::Length(PICTURES); 2]).split(area);
+fn draw_lines(frame: &mut Frame<'_>, model: &Model, area: Rect, pictures: u16) {
+    let rows = Layout::vertical([Constraint::Length(pictures); 2]).split(area);
     for (area, lines) in rows.iter().zip(model.lines.chunks(3)) {
         let places = Layout::horizontal([Constraint::Ratio(1, 3); 3]).split(*area);
         for (area, line) in places.iter().zip(lines) {
             let now = line.now.map_or(String::new(), |now| {
-                if now < 10.0 { format!("{now:.1}") } else { format!("{now:.0}") }
+                let whole = matches!(line.of, As::Level) || now >= 10.0;
+                if whole { format!("{now:.0}") } else { format!("{now:.1}") }
             });
             let block = Block::bordered().title(format!("{} {now}", line.title));
             let room = usize::from(area.width.saturating_sub(2));
@@ -119,7 +128,7 @@ mod tests {
             "b ",
             "alive 2",
             "failed 1",
-            "Queued 5.0",
+            "Queued 5─",
             "Datagrams out/s 40",
             "Members 1 to 3 of 3",
             "role=web",
@@ -135,6 +144,12 @@ mod tests {
             text.contains("only left") && text.contains("/x") && text.contains("Members 0 to 0 of 0"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_low_screen_shows_members_rather_than_pictures_and_events() {
+        let text = drawn(&model(), 60, 20);
+        assert!(text.contains("Members 1 to 3 of 3"), "{text}");
     }
 
     #[test]

@@ -82,10 +82,15 @@ fn members(out: &mut Exposition, node: &NodeStats) {
 }
 
 fn queues(out: &mut Exposition, node: &NodeStats) {
+    let depths = [node.intent_queue, node.query_queue, node.event_queue, node.member_queue];
+    let classes = ["intent", "query", "event", "member"];
     out.family("thane_queue_depth", Kind::Gauge, "Messages that are queued to be passed on, by class");
-    let queues = [("intent", node.intent_queue), ("event", node.event_queue), ("query", node.query_queue)];
-    for (class, depth) in queues {
+    for (class, depth) in classes.into_iter().zip(depths) {
         out.sample("", &[("class", class)], depth as f64);
+    }
+    out.family("thane_queue_age_seconds", Kind::Gauge, "How long the oldest queued message waits, by class");
+    for (class, age) in classes.into_iter().zip(node.queue_ages) {
+        out.sample("", &[("class", class)], age.as_secs_f64());
     }
 }
 
@@ -101,6 +106,14 @@ fn protocol(out: &mut Exposition, node: &NodeStats) {
         ("thane_refutations_total", "Times that this agent had to refute", of.refutations),
         ("thane_broadcasts_new_total", "Broadcasts seen for the first time", of.broadcasts_new),
         ("thane_broadcasts_repeated_total", "Broadcasts received again", of.broadcasts_repeated),
+        ("thane_streams_accepted_total", "Streams that others opened", of.serfs.streams_accepted),
+        ("thane_push_pulls_begun_total", "Push/pulls that this agent began", of.serfs.streams_connected),
+        ("thane_stream_sent_bytes_total", "Bytes written to streams", of.serfs.stream_bytes_sent),
+        ("thane_probes_degraded_total", "Probes slowed down by doubts of health", of.serfs.probes_degraded),
+        ("thane_suspicions_total", "Members that became suspected", of.serfs.suspect),
+        ("thane_member_flaps_total", "Members that came back within a minute", of.serfs.flaps),
+        ("thane_query_acks_total", "Acks of this agent's queries", of.serfs.query_acks),
+        ("thane_query_responses_total", "Answers to this agent's queries", of.serfs.query_responses),
     ] {
         out.counter(name, help, count);
     }

@@ -156,7 +156,7 @@ impl<'a> Ack<'a> {
 
 fn write_extension(out: &mut Vec<u8>, extension: &Extension) {
     write_raw(out, EXTENSION_KEY.as_bytes());
-    write_raw(out, &extension.encode());
+    write_raw(out, extension.encode(&mut [0; Extension::BYTES_MAX]));
 }
 
 /// I got no answer either.
