@@ -68,6 +68,8 @@ pub enum TimerKind {
     Reap,
     /// A query of this node is over. Subject and generation: low and high half of its Lamport time.
     QueryEnd,
+    /// Votes about names that waited for news of another address may be due.
+    Votes,
     /// Events held back may be due. Subject: 0 member events, 1 user events.
     Coalesce,
     /// Try a failed member, or not: by chance.

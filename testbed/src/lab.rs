@@ -218,19 +218,25 @@ fn used_by(routes: &str, subnet: Ipv4Net) -> Option<String> {
 /// The kernel has one table of neighbours for all containers; where it is full, packets are dropped and members
 /// fail that are well. `limits` is the folder with a folder for each family.
 fn require_neighbours(limits: &Path, needed: u32, raise: bool) -> Result<(), Failure> {
-    for family in ["ipv4", "ipv6"] {
-        let file = |number: u32| limits.join(format!("{family}/neigh/default/gc_thresh{number}"));
-        let limit = fs::read_to_string(file(3)).ok().and_then(|text| text.trim().parse::<u32>().ok());
-        let Some(limit) = limit.filter(|limit| *limit < needed) else { continue };
-        let enough = needed * 4;
-        if !raise {
-            return Err(Failure::new(format!(
-                "the neighbour table is too small for so many containers ({limit}, {needed} needed): \
-                 `sysctl -w net.{family}.neigh.default.gc_thresh3={enough}`, or give --raise-neighbour-limits"
-            )));
-        }
+    let file = |family: &str, number: u32| limits.join(format!("{family}/neigh/default/gc_thresh{number}"));
+    let too_small = |family: &'static str| {
+        let limit = fs::read_to_string(file(family, 3)).ok()?.trim().parse().ok()?;
+        (limit < needed).then_some((family, limit))
+    };
+    let too_small: Vec<(&str, u32)> = ["ipv4", "ipv6"].into_iter().filter_map(too_small).collect();
+    let enough = needed * 4;
+    if !raise && let Some((_, limit)) = too_small.first() {
+        let name = |(family, _): &(&str, u32)| format!("net.{family}.neigh.default.gc_thresh3={enough}");
+        let names: Vec<String> = too_small.iter().map(name).collect();
+        return Err(Failure::new(format!(
+            "the neighbour table is too small for so many containers ({limit}, {needed} needed): `sysctl -w {}`, or give \
+             --raise-neighbour-limits",
+            names.join(" ")
+        )));
+    }
+    for (family, limit) in too_small {
         for (number, value) in [(3, enough), (2, needed * 2), (1, needed)] {
-            let path = file(number);
+            let path = file(family, number);
             fs::write(&path, value.to_string()).map_err(|error| Failure::file(&path, &error))?;
         }
         eprintln!("net.{family}.neigh.default.gc_thresh3 is now {enough} (it was {limit})");
@@ -264,21 +270,32 @@ mod tests {
         assert!(neighbours_needed(20) <= 1024, "the kernel's default is enough for twenty");
         assert!(neighbours_needed(50) > 1024, "and was seen to overflow with fifty");
         let limits = tempfile::tempdir().unwrap();
-        let folder = limits.path().join("ipv4/neigh/default");
-        fs::create_dir_all(&folder).unwrap();
-        let file = |number: u32| folder.join(format!("gc_thresh{number}"));
+        let file = |number: u32| limits.path().join(format!("ipv4/neigh/default/gc_thresh{number}"));
+        let file6 = limits.path().join("ipv6/neigh/default/gc_thresh3");
+        for folder in [file(1), file6.clone()] {
+            fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        }
         for (number, limit) in [(1, "128"), (2, "512"), (3, "1024\n")] {
             fs::write(file(number), limit).unwrap();
         }
+        fs::write(&file6, "2048").unwrap();
         let require = |needed, raise| require_neighbours(limits.path(), needed, raise);
         assert_eq!(require(1024, false), Ok(()));
         let line = require(3060, false).unwrap_err().to_string();
-        assert!(line.contains("sysctl -w net.ipv4.neigh.default.gc_thresh3=12240"), "{line}");
+        let both =
+            "`sysctl -w net.ipv4.neigh.default.gc_thresh3=12240 net.ipv6.neigh.default.gc_thresh3=12240`";
+        assert!(line.contains(both), "{line}");
+        let line = require(2000, false).unwrap_err().to_string();
+        assert!(
+            line.contains("gc_thresh3=8000`") && !line.contains("ipv6"),
+            "only what is too small: {line}"
+        );
         assert_eq!(require(3060, true), Ok(()));
         assert_eq!(
             [1, 2, 3].map(|number| fs::read_to_string(file(number)).unwrap()),
             ["3060", "6120", "12240"]
         );
+        assert_eq!(fs::read_to_string(file6).unwrap(), "12240");
         assert_eq!(require(3060, false), Ok(()));
     }
 

@@ -70,6 +70,7 @@ impl TopLayer {
         match key.kind {
             TimerKind::Reap => serf.reap(scope),
             TimerKind::QueryEnd => serf.on_query_end(scope, key),
+            TimerKind::Votes => serf.on_votes_timer(scope),
             TimerKind::Coalesce => serf.on_coalesce_timer(scope, key),
             TimerKind::QueueCheck => serf.check_queues(scope),
             TimerKind::Reconnect => serf.on_reconnect_timer(scope),

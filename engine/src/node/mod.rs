@@ -243,6 +243,7 @@ impl Node {
             TimerKind::BroadcastTimeout => self.end_waiter(ctx, key.subject, key.generation == 1),
             TimerKind::Reap
             | TimerKind::QueryEnd
+            | TimerKind::Votes
             | TimerKind::Coalesce
             | TimerKind::QueueCheck
             | TimerKind::Reconnect => self.top.on_timeout(scope, key),

@@ -7,6 +7,7 @@ use super::streams::{Purpose, Stream, Streams};
 use crate::context::{StreamId, StreamOperation};
 use crate::drop_reason::DropReason;
 use crate::scope::Scope;
+use crate::wire::message::ErrMessage;
 use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{Role, encode_stream, frame_reconcile, wraps};
 
@@ -63,6 +64,13 @@ pub(super) fn send(scope: &mut Scope<'_>, id: StreamId, role: Role, raw: Vec<u8>
     };
     scope.stats.serfs.stream_bytes_sent += bytes.len() as u64;
     scope.ctx.out.streams.push((scope.node, id, StreamOperation::Write(bytes)));
+}
+
+/// Tells the other side why it is refused.
+pub(super) fn send_error(scope: &mut Scope<'_>, id: StreamId, error: &str) {
+    let mut raw = Vec::new();
+    ErrMessage { error }.encode(&mut raw);
+    send(scope, id, Role::Listener, raw);
 }
 
 pub(super) fn close(scope: &mut Scope<'_>, id: StreamId) {

@@ -9,7 +9,7 @@ use super::accepted::{AcceptedStreams, Admission, FIRST_BYTE};
 use super::joins::Joins;
 use super::layers::TopLayer;
 use super::states::{self, Referrals};
-use super::steps::{abort, close, send};
+use super::steps::{abort, close, send, send_error};
 use crate::context::{StreamId, StreamInput, StreamOperation};
 use crate::deferred::{Deferred, StreamPing};
 use crate::delegate::Announcements;
@@ -23,7 +23,7 @@ use crate::swim::{Swim, departed_in, verify_versions};
 use crate::timers::{TimerKey, TimerKind};
 use crate::wire::layer::{Layer, Step};
 use crate::wire::limits::{STREAM_FRAME_BYTES_MAX, STREAM_FRAME_BYTES_WARNING};
-use crate::wire::message::{Ack, ErrMessage, Ping};
+use crate::wire::message::{Ack, Ping};
 use crate::wire::reconcile::ReconcileSet;
 use crate::wire::stream::{PushPullFrame, Role, StreamDecoder, StreamMessage, refusal_text};
 use crate::wire::{DecodeError, SeqNo};
@@ -505,13 +505,6 @@ fn admit(scope: &mut Scope<'_>, frame: &PushPullFrame, peer: SocketAddr) -> Resu
         return Err(reason);
     }
     Ok(())
-}
-
-/// Tells the other side why it is refused.
-fn send_error(scope: &mut Scope<'_>, id: StreamId, error: &str) {
-    let mut raw = Vec::new();
-    ErrMessage { error }.encode(&mut raw);
-    send(scope, id, Role::Listener, raw);
 }
 
 /// Finds what a state says of a member whose name is claimed.

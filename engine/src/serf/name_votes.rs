@@ -1,5 +1,7 @@
 //! Votes: the members say which of two nodes keeps a name (PROTOCOL 9.8).
 
+use std::collections::BTreeSet;
+
 use crate::deferred::Deferred;
 use crate::drop_reason::DropReason;
 use crate::event::Notice;
@@ -8,6 +10,7 @@ use crate::scope::Scope;
 use crate::serf::internal::CONFLICT;
 use crate::serf::query::{Asker, Question, ReplyTo};
 use crate::serf::{Serf, member_record};
+use crate::timers::TimerKind;
 use crate::view::MemberStatus;
 use crate::wire::serf::MemberRecord;
 use crate::wire::{DecodeError, SerfMessage, ip_to_bytes};
@@ -37,16 +40,36 @@ impl Serf {
             return scope.drop_input(DropReason::QueueFull, None);
         }
         self.votes_waiting.push((name.to_owned(), reply_to.clone()));
-        scope.defer(Deferred::VoteAsked(member));
+        if scope.view.socket_addr(&scope.ctx.roster, member) == Some(reply_to.addr) {
+            return scope.defer(Deferred::VoteAsked(member));
+        }
+        // It asks from elsewhere: its announcement, which this node judges, may come after its question.
+        scope.schedule(scope.now() + scope.config.probe_timeout, TimerKind::Votes, 0, 0);
+    }
+
+    /// Announcements had time to arrive: what is not disputed is voted on.
+    pub(crate) fn on_votes_timer(&mut self, scope: &mut Scope<'_>) {
+        let names: BTreeSet<String> = self.votes_waiting.iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(member) = scope.ctx.roster.member(&name) {
+                scope.defer(Deferred::VoteAsked(member));
+            } else {
+                self.send_votes_about(scope, &name);
+            }
+        }
     }
 
     /// This node knows who has the name: sends the votes about it that wait.
     pub(crate) fn send_votes(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
         let name = scope.ctx.roster.name(member).to_owned();
-        let is_due = |(waiting, _): &mut (String, ReplyTo)| *waiting == name;
+        self.send_votes_about(scope, &name);
+    }
+
+    fn send_votes_about(&mut self, scope: &mut Scope<'_>, name: &str) {
+        let is_due = |(waiting, _): &mut (String, ReplyTo)| *waiting == *name;
         let due: Vec<(String, ReplyTo)> = self.votes_waiting.extract_if(.., is_due).collect();
         for (_, reply_to) in due {
-            self.send_response(scope, &reply_to, &vote(scope, &name));
+            self.send_response(scope, &reply_to, &vote(scope, name));
         }
     }
 

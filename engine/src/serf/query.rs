@@ -15,12 +15,11 @@ use crate::scope::{Scope, breaks};
 use crate::serf::filters::{self, Filters};
 use crate::serf::internal::{CONFLICT, PING, PREFIX, is_about_keys};
 use crate::serf::name_votes::Votes;
-use crate::serf::seen_queries::SeenQueries;
+use crate::serf::seen_queries::{SeenQueries, is_too_old};
 use crate::serf::{Serf, Sight, record};
 use crate::time::Time;
 use crate::timers::{TimerKey, TimerKind};
 use crate::view::MemberStatus;
-use crate::wire::limits::EVENT_SLOTS;
 use crate::wire::serf::{FLAG_ACK, FLAG_NO_BROADCAST, Query, QueryResponse, Relay};
 use crate::wire::{DecodeError, LamportTime, ip_from_bytes, ip_to_bytes};
 
@@ -220,11 +219,9 @@ impl Serf {
             scope.drop_input(DropReason::LamportTimeRefused, None);
             return Sight::Ignored;
         }
-        let clock = self.query_clock.time().0;
-        if clock > EVENT_SLOTS as u64 && query.ltime.0 < clock - EVENT_SLOTS as u64 {
+        if is_too_old(self.query_clock.time(), query.ltime) {
             scope.stats.count_drop(DropReason::QueryTooOld);
-            let (name, ltime) = (query.name.to_owned(), query.ltime);
-            scope.notice(Notice::TooOld { what: "query", name, ltime });
+            scope.notice(Notice::TooOld { what: "query", name: query.name.to_owned(), ltime: query.ltime });
             return Sight::Ignored;
         }
         if scope.ctx.arrived_plain && !scope.envelope.keyring.is_empty() && is_about_keys(query.name) {

@@ -127,7 +127,7 @@ impl SeenQueries {
     }
 }
 
-fn is_too_old(clock: LamportTime, ltime: LamportTime) -> bool {
+pub(super) fn is_too_old(clock: LamportTime, ltime: LamportTime) -> bool {
     clock.0 > EVENT_SLOTS as u64 && ltime.0 < clock.0 - EVENT_SLOTS as u64
 }
 

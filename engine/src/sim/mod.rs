@@ -13,6 +13,7 @@ mod drive;
 mod expel;
 mod fault;
 mod flights;
+mod kept;
 mod measure;
 mod moment;
 mod network;

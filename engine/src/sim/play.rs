@@ -14,8 +14,8 @@ use crate::canary::Canary;
 use crate::command::{KeyOperation, QueryParams, Ticket};
 use crate::config::{Config, Restored};
 use crate::context::NodeId;
-use crate::node::Node;
 use crate::random::Random;
+use crate::sim::kept::snapshot;
 use crate::time::Time;
 use crate::view::{MemberStatus, SwimState};
 use crate::wire::message;
@@ -500,19 +500,6 @@ impl Play {
             }
         }
     }
-}
-
-/// What a node's snapshot would hold.
-fn snapshot(world: &World, node: &Node) -> Restored {
-    let roster = &world.ctx.roster;
-    let named = |status: MemberStatus| {
-        let members = node.view().iter().filter(|(_, known)| known.status == status);
-        let addr = |member| Some((roster.name(member).to_owned(), node.view().socket_addr(roster, member)?));
-        members.filter_map(|(member, _)| addr(member)).collect()
-    };
-    let [clock, event_clock, query_clock] = node.clocks().map(|time| time.0 - 1);
-    let (alive, failed) = (named(MemberStatus::Alive), named(MemberStatus::Failed));
-    Restored { clock, event_clock, query_clock, lags: false, alive, failed }
 }
 
 impl std::fmt::Debug for Play {

@@ -2,9 +2,9 @@
 //!
 //! A tombstone keeps old news from bringing a member back. It must not keep out a member that is still there: a
 //! departure can be forged, or be a mistake of `force-leave -prune`. Gossip does not go to members that left or were
-//! erased, so they would never hear of it. Therefore the members that hear of one send the departure to its address a
-//! few times, and once more whenever it pings them: if it lives and does not leave, it refutes with a newer
-//! incarnation, to whoever sent it the departure, and is back.
+//! erased, so they would never hear of it. Therefore the members that hear of one send the departure to its address,
+//! again at growing distances in case the network or the member stands still, and once more whenever it pings them: if
+//! it lives and does not leave, it refutes with a newer incarnation, to whoever sent it the departure, and is back.
 
 use std::net::SocketAddr;
 
@@ -20,20 +20,24 @@ use crate::wire::{Alive, Dead, Ping, WireState, ip_from_bytes};
 
 /// Departures sent between two probes: a stale list of thousands must not become thousands of datagrams.
 const CHALLENGES_MAX: u32 = 32;
-/// How often a member's departure is sent, by about [`SENDERS`] members each time.
-const SENDS: u8 = 3;
+/// How often a member's departure is sent, by about [`SENDERS`] members each time: at once, after one probe interval,
+/// and then each time twice as long after the last, in the end 256 intervals.
+const SENDS: u8 = 10;
 /// Members of the cluster that send one each time, on average.
 const SENDERS: u32 = 6;
-/// Departures that wait to be sent again. Beyond it they are sent once.
+/// Departures that wait to be sent again, 12 bytes each. Beyond it they are sent once.
 const WAITING_MAX: usize = 1024;
 /// Those sent per probe interval.
 const SENT_MAX: usize = 32;
 
-/// A departure that is still to be sent.
+/// A departure that is to be sent again.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Obituary {
     member: MemberIndex,
-    sends: u8,
+    /// How often it was sent.
+    sent: u8,
+    /// Probe intervals until it is sent.
+    wait: u16,
 }
 
 impl Swim {
@@ -71,21 +75,27 @@ impl Swim {
             return;
         }
         self.send_by_chance(scope, member);
-        let waits = self.obituaries.iter().any(|obituary| obituary.member == member);
-        if !waits && self.obituaries.len() < WAITING_MAX {
-            self.obituaries.push(Obituary { member, sends: SENDS - 1 });
+        self.obituaries.retain(|obituary| obituary.member != member);
+        if self.obituaries.len() < WAITING_MAX {
+            self.obituaries.push(Obituary { member, sent: 1, wait: 1 });
         }
     }
 
     /// A probe interval has passed.
     pub(super) fn send_obituaries(&mut self, scope: &mut Scope<'_>) {
-        let due = self.obituaries.len().min(SENT_MAX);
-        for Obituary { member, sends } in self.obituaries.drain(..due).collect::<Vec<_>>() {
-            self.send_by_chance(scope, member);
-            if sends > 1 {
-                self.obituaries.push(Obituary { member, sends: sends - 1 });
+        let mut obituaries = std::mem::take(&mut self.obituaries);
+        let mut sent = 0;
+        obituaries.retain_mut(|obituary| {
+            obituary.wait = obituary.wait.saturating_sub(1);
+            if obituary.wait > 0 || sent == SENT_MAX {
+                return true;
             }
-        }
+            sent += 1;
+            obituary.wait = 1 << obituary.sent;
+            obituary.sent += 1;
+            self.send_by_chance(scope, obituary.member) && obituary.sent < SENDS
+        });
+        self.obituaries = obituaries;
     }
 
     /// A ping names its sender. If it left or was erased here, it is sent its departure; if another address has its
@@ -108,18 +118,19 @@ impl Swim {
         }
     }
 
-    /// Sends a departure with such a chance that about [`SENDERS`] members do.
-    fn send_by_chance(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
+    /// Sends a departure with such a chance that about [`SENDERS`] members do. False if the member is back or forgotten.
+    fn send_by_chance(&mut self, scope: &mut Scope<'_>, member: MemberIndex) -> bool {
+        let is_gone = departed(scope, member).is_some();
         let members = u32::try_from(scope.view.table_count()).unwrap_or(u32::MAX);
-        if members <= SENDERS || scope.ctx.random.below(members) < SENDERS {
+        if is_gone && (members <= SENDERS || scope.ctx.random.below(members) < SENDERS) {
             self.send_obituary(scope, member);
         }
+        is_gone
     }
 
     pub(super) fn send_obituary(&mut self, scope: &mut Scope<'_>, member: MemberIndex) {
-        let Some(known) = scope.view.get(member) else { return };
-        let is_back = matches!(known.swim, SwimState::Alive | SwimState::Suspect);
-        if is_back || !self.may_challenge() {
+        let Some(known) = departed(scope, member) else { return };
+        if !self.may_challenge() {
             return;
         }
         let fact = scope.ctx.roster.fact(known.fact);
@@ -128,6 +139,12 @@ impl Swim {
         let dead = Dead { incarnation, node: &name, from: &name };
         scope.send_bare(to, |out| dead.encode(out));
     }
+}
+
+/// What is known of a member that is neither alive nor suspected.
+fn departed(scope: &Scope<'_>, member: MemberIndex) -> Option<Known> {
+    let known = scope.view.get(member)?;
+    (!matches!(known.swim, SwimState::Alive | SwimState::Suspect)).then_some(known)
 }
 
 /// The members of a joiner's list, if it is short, that are alive there and departed here before: with the answer, the

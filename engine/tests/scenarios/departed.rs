@@ -253,24 +253,47 @@ fn members_that_were_pruned_while_they_run_find_each_other_again() {
     for seed in 0..200_u64 {
         let n = [3, 3, 3, 8][seed as usize % 4];
         let (mut world, ids) = cluster(seed, n, Network::default(), |_| {});
-        let stranger: SocketAddr = "127.0.0.250:7946".parse().unwrap();
         let all = names(&ids);
         let between = Duration::from_micros(seed / 4 * 50);
-        for (at, &id) in ids.iter().enumerate() {
-            for (_, name) in all.iter().enumerate().filter(|(place, _)| *place != at) {
-                let mut bytes = Vec::new();
-                Dead { incarnation: Incarnation(7), node: name, from: name }.encode(&mut bytes);
-                world.with(id, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
-                let mut bytes = vec![thane_engine::wire::message::USER];
-                let ltime = thane_engine::wire::LamportTime(900);
-                LeaveIntent { ltime, node: name, prune: true }.encode(&mut bytes);
-                world.with(id, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
-            }
+        for &id in &ids {
+            forge_departures(&mut world, id, &ids);
             world.run(between);
         }
         let whole = |w: &World| all.iter().all(|name| status_everywhere(w, &ids, name, MemberStatus::Alive));
         assert!(!between.is_zero() || !whole(&world), "they are apart");
         let took = world.run_until(10 * SECOND, whole);
         assert!(took.is_some(), "{n} members stay apart, seed {seed}: {:?}", world.disagreement());
+    }
+}
+
+#[test]
+fn members_that_were_pruned_across_a_partition_find_each_other_when_it_ends() {
+    for seed in 0..8 {
+        let (mut world, ids) = cluster(seed, 4, Network::default(), |_| {});
+        let all = names(&ids);
+        world.move_to_island(&ids[2..], 1);
+        ids.iter().for_each(|&id| forge_departures(&mut world, id, &ids));
+        world.run(40 * SECOND);
+        world.move_to_island(&ids[2..], 0);
+        let whole = |w: &World| all.iter().all(|name| status_everywhere(w, &ids, name, MemberStatus::Alive));
+        assert!(!whole(&world), "they are apart");
+        // The distance between two of their departures by then.
+        let took = world.run_until(70 * SECOND, whole);
+        assert!(took.is_some(), "they stay apart, seed {seed}: {:?}", world.disagreement());
+    }
+}
+
+/// Tells a node that all the others left and are pruned.
+fn forge_departures(world: &mut World, at: NodeId, ids: &[NodeId]) {
+    let stranger: SocketAddr = "127.0.0.250:7946".parse().unwrap();
+    for &other in ids.iter().filter(|&&other| other != at) {
+        let name = &names(&[other])[0];
+        let mut bytes = Vec::new();
+        Dead { incarnation: Incarnation(7), node: name, from: name }.encode(&mut bytes);
+        world.with(at, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
+        let mut bytes = vec![thane_engine::wire::message::USER];
+        let ltime = thane_engine::wire::LamportTime(900);
+        LeaveIntent { ltime, node: name, prune: true }.encode(&mut bytes);
+        world.with(at, |node, ctx| node.handle_datagram(ctx, stranger, &mut bytes));
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use thane_engine::event::Notice;
 use thane_engine::fixtures::{Lone, PEER};
 use thane_engine::wire::serf::{Filter, Query, QueryResponse};
-use thane_engine::wire::{Alive, Incarnation, SerfMessage};
+use thane_engine::wire::{Alive, Dead, Incarnation, SerfMessage};
 
 use super::*;
 
@@ -93,15 +93,49 @@ fn a_vote_names_the_member_that_is_known_and_a_node_of_that_name_has_none() {
             Query { payload, flags: 0, ..question(5, "_serf_conflict") }.encode(out);
         });
         assert_eq!(events(&mut lone), Vec::<String>::new(), "the application has no part in it");
-        let mut votes = Vec::new();
-        sent(&mut lone, |_, message| {
-            let SerfMessage::QueryResponse(QueryResponse { payload, .. }) = message else { return };
-            let Ok(SerfMessage::ConflictResponse(record)) = SerfMessage::decode(&payload) else {
-                panic!("{payload:?}")
-            };
-            votes.push(record.map(|record| record.name.to_owned()));
-        });
+        let votes: Vec<_> = votes(&mut lone).into_iter().map(|vote| vote.map(|(name, _)| name)).collect();
         let expected = if claimed == "n1" { vec![] } else { vec![vote.map(str::to_owned)] };
         assert_eq!(votes, expected, "{claimed}");
+    }
+}
+
+/// The votes that the node sent: whom it lists under the name, and where.
+fn votes(lone: &mut Lone) -> Vec<Option<(String, Vec<u8>)>> {
+    let mut votes = Vec::new();
+    sent(lone, |_, message| {
+        let SerfMessage::QueryResponse(QueryResponse { payload, .. }) = message else { return };
+        let Ok(SerfMessage::ConflictResponse(record)) = SerfMessage::decode(&payload) else {
+            panic!("{payload:?}")
+        };
+        votes.push(record.map(|record| (record.name.to_owned(), record.addr.to_vec())));
+    });
+    votes
+}
+
+/// A member that moved asks for votes as soon as it hears of its former self, and Serf ends if it gets too few.
+#[test]
+fn a_vote_that_another_address_asks_for_waits_for_its_announcement() {
+    for announced in [false, true] {
+        let mut lone = lone(|_| {});
+        lone.hear(|out| alive("n2").encode(out));
+        lone.hear(|out| Dead { incarnation: Incarnation(1), node: "n2", from: "n2" }.encode(out));
+        lone.clear();
+        let moved = vec![127, 13, 0, 9];
+        hear_serf(&mut lone, |out| {
+            let asked = question(5, "_serf_conflict");
+            let (addr, payload) = (moved.clone().into(), b"n2"[..].into());
+            Query { addr, payload, flags: 0, source_node: "n2", ..asked }.encode(out);
+        });
+        wait(&mut lone, 400);
+        assert_eq!(votes(&mut lone), [], "announced: {announced}");
+        if announced {
+            let (addr, incarnation) = (moved.clone().into(), Incarnation(2));
+            lone.hear(|out| Alive { addr, incarnation, ..alive("n2") }.encode(out));
+        }
+        wait(&mut lone, 600);
+        let where_it_is = if announced { moved } else { vec![127, 13, 0, 2] };
+        let heard: Vec<_> = votes(&mut lone).into_iter().flatten().collect();
+        assert_eq!(heard.len(), 1, "announced: {announced}");
+        assert!(heard[0].1.ends_with(&where_it_is), "announced: {announced}: {heard:?}");
     }
 }

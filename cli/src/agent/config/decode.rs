@@ -160,13 +160,13 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::settings::tests::everything;
     use super::*;
 
     /// Every key with a value that is not its default.
-    const EVERYTHING: &str = r#"{
+    pub(crate) const EVERYTHING: &str = r#"{
         "node_name": "n", "role": "r", "disable_coordinates": true, "tags": {"a": "b"}, "tags_file": "t",
         "bind": "1.1.1.1", "advertise": "2.2.2.2", "interface": "eth0", "encrypt_key": "k",
         "keyring_file": "kf", "log_level": "debug", "rpc_addr": "3.3.3.3:1", "rpc_auth": "token",

@@ -7,6 +7,7 @@ use super::check::{Config, Reloaded};
 use super::files;
 use super::settings::{KEYS, Key, Settings, Slot};
 use crate::command::Failure;
+use crate::escape::line;
 use crate::flags::{Argument, FlagValue, Flags};
 use crate::tags;
 
@@ -61,9 +62,14 @@ const FLAGS: [(&str, &str); 40] = [
 /// One line about the first flag, file or value that can't be used.
 pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
     let (settings, warnings) = read(arguments)?;
-    let mut config = Config::check(settings)?;
+    let mut config = Config::check(settings).map_err(shown)?;
     config.warnings.splice(..0, warnings);
     Ok(config)
+}
+
+/// The error as one line: it may quote what a file or a flag says.
+fn shown(error: String) -> Failure {
+    Failure::Message(line(&error).into_owned())
 }
 
 /// [`read_config`] for a reload: wrong values of settings that a reload does not apply are no error.
@@ -72,7 +78,7 @@ pub(crate) fn read_config(arguments: &[Argument]) -> Result<Config, Failure> {
 /// One line about the first flag, file or event handler that can't be used.
 pub(crate) fn read_again(arguments: &[Argument]) -> Result<Reloaded, Failure> {
     let (settings, warnings) = read(arguments)?;
-    let mut reloaded = Reloaded::check(settings)?;
+    let mut reloaded = Reloaded::check(settings).map_err(shown)?;
     reloaded.warnings.splice(..0, warnings);
     Ok(reloaded)
 }
@@ -81,9 +87,9 @@ pub(crate) fn read_again(arguments: &[Argument]) -> Result<Reloaded, Failure> {
 fn read(arguments: &[Argument]) -> Result<(Settings, Vec<String>), Failure> {
     let mut warnings = Vec::new();
     let (paths, flags) = parse(arguments, &mut warnings)?;
-    let mut settings = files::read_settings(&paths, &mut warnings)?;
+    let mut settings = files::read_settings(&paths, &mut warnings).map_err(shown)?;
     settings.merge(flags);
-    Ok((settings, warnings))
+    Ok((settings, warnings.iter().map(|warning| line(warning).into_owned()).collect()))
 }
 
 /// The paths of configuration files and folders, and the settings of the flags.

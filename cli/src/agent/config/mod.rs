@@ -1,6 +1,8 @@
 //! The agent's configuration: flags and files become [`Settings`], which are checked and become a
 //! [`Config`].
 
+#[cfg(test)]
+mod any_text;
 mod check;
 mod decode;
 mod files;
