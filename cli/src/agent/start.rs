@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use thane_engine::api::{Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError};
+use thane_engine::api::{
+    Engine, Handle, NodeOptions, Outlet, SnapshotOptions, StartError, release_unused_code,
+};
 use thane_engine::command::QueryToken;
 use thane_engine::io::files::keyring;
 use thane_engine::tls::{Current, GossipTls};
@@ -30,6 +33,11 @@ use super::telemetry::Counters;
 use super::{bind, events, rpc, systemd, telemetry};
 use crate::flags::Argument;
 use crate::http;
+
+/// When the start with its joins is over, and only code that goes on running is to stay in memory.
+const STARTED_AFTER: Duration = Duration::from_secs(5);
+/// How long code stays there that a command or a join ran, at most.
+const CODE_KEPT: Duration = Duration::from_mins(1);
 
 impl Agent {
     /// Starts node, handlers and RPC port, prints the banner, joins, and opens the log.
@@ -148,6 +156,13 @@ impl Agent {
         agent.join_in_background();
         systemd::notify(systemd::READY);
         spawn_local(systemd::keep_alive(agent.backend.handle.clone()));
+        spawn_local(async {
+            tokio::time::sleep(STARTED_AFTER).await;
+            loop {
+                release_unused_code();
+                tokio::time::sleep(CODE_KEPT).await;
+            }
+        });
         Ok(agent)
     }
 }

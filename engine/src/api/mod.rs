@@ -57,6 +57,7 @@ pub use self::outlet::{Answers, Outlet};
 pub use self::stats::NodeStats;
 #[cfg(doc)]
 use crate::config::RawConfig;
+pub use crate::io::code::release_unused_code;
 pub use crate::io::memory::share_one_heap;
 use crate::io::{Driver, DriverChoice};
 pub use crate::shard::{

@@ -10,6 +10,7 @@
 pub(crate) mod alarm;
 pub(crate) mod bind;
 pub(crate) mod clock;
+pub(crate) mod code;
 pub mod files;
 pub(crate) mod memory;
 #[cfg(target_os = "linux")]
