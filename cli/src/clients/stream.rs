@@ -64,7 +64,7 @@ impl Stream {
 /// Calls a method of the stream in this variant.
 macro_rules! of_each {
     ($this:expr, $stream:ident => $call:expr) => {
-        match $this.get_mut() {
+        match $this {
             Stream::Tcp($stream) => $call,
             Stream::Tls($stream) => $call,
             #[cfg(unix)]
@@ -79,20 +79,32 @@ impl AsyncRead for Stream {
         ctx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        of_each!(self, stream => Pin::new(stream).poll_read(ctx, buffer))
+        of_each!(self.get_mut(), stream => Pin::new(stream).poll_read(ctx, buffer))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        of_each!(self, stream => Pin::new(stream).poll_write(ctx, bytes))
+        of_each!(self.get_mut(), stream => Pin::new(stream).poll_write(ctx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        of_each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(ctx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        of_each!(self, stream => stream.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_each!(self, stream => Pin::new(stream).poll_flush(ctx))
+        of_each!(self.get_mut(), stream => Pin::new(stream).poll_flush(ctx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_each!(self, stream => Pin::new(stream).poll_shutdown(ctx))
+        of_each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(ctx))
     }
 }

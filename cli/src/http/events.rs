@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use super::site::Site;
 pub(super) const STREAMS_MAX: usize = 64;
 /// A line is sent after this time without events, so that both sides learn of an end of the connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// Shorter events are copied and sent together.
+const SHARED_BYTES_MIN: usize = 4096;
 /// How soon a browser connects again, milliseconds.
 const RETRY_MS: u32 = 2000;
 
@@ -81,6 +84,22 @@ pub(super) fn stream(port: &Rc<Port>, last_id: Option<&str>) -> Result<Reply, Re
     Ok(body::reply(StatusCode::OK, "text/event-stream", body))
 }
 
+/// An event as a reader gets it.
+fn told(id: &str, event: &Event) -> String {
+    let (kind, content) = shown(event);
+    let data = serde_json::to_string(&content).expect("its keys are texts");
+    format!("id: {id}\nevent: {kind}\ndata: {data}\n\n")
+}
+
+/// A text that several readers send.
+struct Shared(Arc<String>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 async fn send(port: Rc<Port>, position: Position, to: mpsc::Sender<Bytes>, _slot: Slot) {
     let mut newest = port.ring.newest();
     let mut text = format!("retry: {RETRY_MS}\n");
@@ -95,7 +114,7 @@ async fn send(port: Rc<Port>, position: Position, to: mpsc::Sender<Bytes>, _slot
     let _ = write!(text, "id: {}\n\n", port.ring.id(number));
     loop {
         loop {
-            let taken = port.ring.after(number);
+            let taken = port.ring.after(number, told);
             if taken.missed > 0 {
                 add(&port.site.counters().events_missed, taken.missed);
                 number += taken.missed;
@@ -104,10 +123,16 @@ async fn send(port: Rc<Port>, position: Position, to: mpsc::Sender<Bytes>, _slot
             }
             let Some((last, _)) = taken.events.last() else { break };
             number = *last;
-            for (number, event) in &taken.events {
-                let (kind, content) = shown(event);
-                let data = serde_json::to_string(&content).expect("its keys are texts");
-                let _ = write!(text, "id: {}\nevent: {kind}\ndata: {data}\n\n", port.ring.id(*number));
+            for (_, event) in taken.events {
+                if event.len() < SHARED_BYTES_MIN {
+                    text.push_str(&event);
+                    continue;
+                }
+                for piece in [std::mem::take(&mut text).into(), Bytes::from_owner(Shared(event))] {
+                    if to.send(piece).await.is_err() {
+                        return;
+                    }
+                }
             }
             if to.send(std::mem::take(&mut text).into()).await.is_err() {
                 return;

@@ -65,6 +65,20 @@ impl Write for Connection {
         self.progress(ctx, written)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        ctx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(ctx, pieces);
+        self.progress(ctx, written)
+    }
+
+    /// Where it is, hyper does not copy the pieces of a body that waits for its client.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(ctx);
         self.progress(ctx, flushed)

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use thane_engine::event::Event;
@@ -14,6 +14,8 @@ pub(super) const EVENTS_MAX: usize = 1024;
 const BYTES_MAX: usize = 4 << 20;
 /// Events that a reader takes at one time.
 const TAKEN_MAX: usize = 32;
+/// A reader takes no further event after those with so many bytes.
+const TAKEN_BYTES_MAX: usize = 64 << 10;
 
 /// The last events.
 pub(super) struct Ring {
@@ -35,6 +37,8 @@ struct Numbered {
     number: u64,
     event: Arc<Event>,
     bytes: usize,
+    /// Its text as long as a reader holds it: an event about 10,000 members has 2 MB, and readers may be stuck.
+    text: Weak<String>,
 }
 
 /// Where a reader is.
@@ -50,8 +54,8 @@ pub(super) enum Position {
 pub(super) struct Taken {
     /// Events that are no longer kept.
     pub(super) missed: u64,
-    /// With their numbers.
-    pub(super) events: Vec<(u64, Arc<Event>)>,
+    /// Their texts, with their numbers.
+    pub(super) events: Vec<(u64, Arc<String>)>,
 }
 
 impl Ring {
@@ -81,7 +85,7 @@ impl Ring {
         kept.last += 1;
         let (number, bytes) = (kept.last, size(&event));
         kept.bytes += bytes;
-        kept.events.push_back(Numbered { number, event, bytes });
+        kept.events.push_back(Numbered { number, event, bytes, text: Weak::new() });
         while kept.events.len() > EVENTS_MAX || (kept.bytes > BYTES_MAX && kept.events.len() > 1) {
             let oldest = kept.events.pop_front().map_or(0, |oldest| oldest.bytes);
             kept.bytes -= oldest;
@@ -112,15 +116,24 @@ impl Ring {
         }
     }
 
-    /// The next events after a number.
-    pub(super) fn after(&self, number: u64) -> Taken {
-        let kept = self.kept.borrow();
+    /// The next events after a number. All readers share the text that `tell` makes of an event.
+    pub(super) fn after(&self, number: u64, tell: impl Fn(&str, &Event) -> String) -> Taken {
+        let mut kept = self.kept.borrow_mut();
         let start = kept.events.partition_point(|event| event.number <= number);
-        let events: Vec<(u64, Arc<Event>)> = kept
+        let mut bytes = 0;
+        let events: Vec<(u64, Arc<String>)> = kept
             .events
-            .range(start..)
+            .range_mut(start..)
             .take(TAKEN_MAX)
-            .map(|event| (event.number, event.event.clone()))
+            .take_while(|event| {
+                let is_room = bytes < TAKEN_BYTES_MAX;
+                bytes += event.bytes;
+                is_room
+            })
+            .map(|kept| {
+                let id = self.id(kept.number);
+                (kept.number, kept.text(|event| tell(&id, event)))
+            })
             .collect();
         let next = events.first().map_or(kept.last + 1, |(number, _)| *number);
         Taken { missed: next.saturating_sub(number + 1), events }
@@ -130,6 +143,16 @@ impl Ring {
     pub(super) fn start(&self) -> u64 {
         let kept = self.kept.borrow();
         kept.events.front().map_or(kept.last, |oldest| oldest.number - 1)
+    }
+}
+
+impl Numbered {
+    fn text(&mut self, tell: impl FnOnce(&Event) -> String) -> Arc<String> {
+        self.text.upgrade().unwrap_or_else(|| {
+            let text = Arc::new(tell(&self.event));
+            self.text = Arc::downgrade(&text);
+            text
+        })
     }
 }
 
@@ -159,6 +182,10 @@ mod tests {
         })
     }
 
+    fn told(id: &str, _: &Event) -> String {
+        id.to_owned()
+    }
+
     fn numbers(taken: &Taken) -> Vec<u64> {
         taken.events.iter().map(|(number, _)| *number).collect()
     }
@@ -169,15 +196,28 @@ mod tests {
         for _ in 0..EVENTS_MAX + 10 {
             ring.keep(event(0));
         }
-        let taken = ring.after(4);
+        let taken = ring.after(4, told);
         assert_eq!(taken.missed, 6);
         assert_eq!(numbers(&taken), (11..11 + TAKEN_MAX as u64).collect::<Vec<_>>());
         let newest = (EVENTS_MAX + 10) as u64;
-        let taken = ring.after(newest - 2);
+        let taken = ring.after(newest - 2, told);
         assert_eq!((taken.missed, numbers(&taken)), (0, vec![newest - 1, newest]));
-        let taken = ring.after(newest);
+        let taken = ring.after(newest, told);
         assert_eq!((taken.missed, numbers(&taken)), (0, vec![]));
         assert_eq!(ring.start(), 10);
+    }
+
+    #[test]
+    fn readers_share_texts_and_take_few_long_events_at_a_time() {
+        let ring = Ring::new();
+        for _ in 0..3 {
+            ring.keep(event(TAKEN_BYTES_MAX));
+        }
+        let (one, other) = (ring.after(0, told), ring.after(0, told));
+        assert_eq!(numbers(&one), [1]);
+        assert!(Arc::ptr_eq(&one.events[0].1, &other.events[0].1));
+        drop((one, other));
+        assert!(ring.kept.borrow().events[0].text.upgrade().is_none(), "no reader, no text");
     }
 
     #[test]
@@ -200,7 +240,7 @@ mod tests {
         }
         assert_eq!(ring.start(), 17);
         ring.keep(event(BYTES_MAX * 2));
-        assert_eq!(numbers(&ring.after(0)), [21], "the newest one is always kept");
+        assert_eq!(numbers(&ring.after(0, told)), [21], "the newest one is always kept");
     }
 
     #[test]
@@ -214,7 +254,7 @@ mod tests {
             }
             drop(source);
             ring.record(events).await;
-            let taken = ring.after(0);
+            let taken = ring.after(0, told);
             assert_eq!((taken.missed, numbers(&taken)), (3, vec![4, 5]));
         });
     }

@@ -69,11 +69,6 @@ fn files_are_named_with_key_and_expectation() {
 }
 
 #[test]
-fn what_is_not_supported_is_never_ignored() {
-    assert!(refused(&["-discover=x"]).starts_with("==> 'discover' (-discover) is not supported yet: "));
-}
-
-#[test]
 fn ports_in_use_are_named() {
     let _tcp = TcpListener::bind("127.15.31.1:7946").unwrap();
     let expected = "==> Starting Serf agent...\n==> Failed to start the Serf agent: Failed to bind 127.15.31.1:7946 (TCP): Address already in use (os error 98): another process uses this address and port; stop it or choose another with -bind\n";
