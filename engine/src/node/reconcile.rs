@@ -281,13 +281,13 @@ impl Node {
             return scope.drop_input(DecodeError::UnknownType, Some(from));
         }
         let sender = scope.view.by_name(&scope.ctx.roster, message.from).filter(|(member, known)| {
-            let fact = scope.ctx.roster.fact(known.fact);
-            matches!(known.swim, SwimState::Alive | SwimState::Suspect)
-                && *member != scope.me
-                && fact.socket_addr() == from
+            *member != scope.me && scope.ctx.roster.fact(known.fact).socket_addr() == from
         });
-        let Some((member, _)) = sender else {
-            return scope.stats.count_drop(DropReason::UnknownSender);
+        let member = match sender {
+            Some((member, known)) if matches!(known.swim, SwimState::Alive | SwimState::Suspect) => member,
+            // It is back, and this node has not heard of it yet.
+            Some(_) => return scope.stats.count_drop(DropReason::Departed),
+            None => return scope.stats.count_drop(DropReason::UnknownSender),
         };
         let room = self.reconciler.answer_room(scope, message.bytes());
         let limits = Limits::datagram(room);
