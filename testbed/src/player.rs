@@ -347,10 +347,11 @@ impl<'a> Player<'a> {
     }
 
     fn heal(&mut self) -> Result<(), Failure> {
+        // First, because what one side believed of the other travels as soon as the rules are gone.
+        (0..self.cluster.nodes.len()).for_each(|number| self.cluster.group(number, 0));
         self.links = Links::default();
         self.cluster.backend().set_links(&self.links)?;
         self.cluster.backend().set_delay(None)?;
-        (0..self.cluster.nodes.len()).for_each(|number| self.cluster.group(number, 0));
         for (number, action) in std::mem::take(&mut self.limited) {
             match action {
                 Action::Cpu => self.cluster.limit_cpu(number, None)?,
