@@ -239,7 +239,7 @@ impl Searcher {
         }
     }
 
-    /// Takes the members that a packet tells of; whether there is a new one.
+    /// Notes the members that a packet names. Returns whether one of them is new.
     fn take(&mut self, packet: &[u8]) -> bool {
         let message = match message::read(packet) {
             Ok(message) if message.is_response => message,

@@ -1,4 +1,4 @@
-//! The records by which others find this agent, and what an answer tells of another.
+//! The DNS records that this agent announces, and the member that another agent's answer describes.
 
 use std::net::{IpAddr, SocketAddr};
 
