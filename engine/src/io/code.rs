@@ -1,11 +1,10 @@
 //! The process's own code: pages that do not run any more.
 #![allow(unsafe_code)]
 
-/// Unmaps the pages of the program's code that are mapped now (Linux of 64 bits; does nothing on other systems). What still runs is
-/// mapped again, from the page cache, when it is next executed. A start reads settings, certificates and files with code
-/// that an agent then never runs, and the system maps 16 pages around each that is touched: without this, an idle agent's
-/// resident memory has nearly the whole program in it. Costs some 20 µs, and as much again for what runs on: call it when
-/// the program is up, and from time to time.
+/// Unmaps the pages of the program's code (64-bit Linux; does nothing on other systems). The system maps a page again, from
+/// the page cache, when the program next executes it. A start runs code that the agent never runs again, and the system
+/// maps 16 pages around each page that is touched: without this call nearly the whole program stays in the resident memory
+/// of an idle agent. Call it once the program is up, and from time to time. Breakpoints that a debugger has set are lost.
 pub fn release_unused_code() {
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     // SAFETY: the callback gets valid program headers from the loader and keeps none; see there.
@@ -14,7 +13,7 @@ pub fn release_unused_code() {
     }
 }
 
-/// Is called for the program first, and ends there.
+/// `dl_iterate_phdr` calls this for the program first; the result 1 ends the iteration.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 unsafe extern "C" fn release(
     object: *mut libc::dl_phdr_info,
@@ -48,7 +47,7 @@ unsafe extern "C" fn release(
     1
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
@@ -62,11 +61,9 @@ mod tests {
 
     #[test]
     fn code_that_was_mapped_is_not_resident_until_it_runs_again() {
-        // Nothing below this line may depend on what other tests map meanwhile, but for some hundred kilobytes.
         let before = resident();
         release_unused_code();
         let after = resident();
         assert!(after < before, "{before} kB, then {after} kB");
-        assert_eq!("still runs".to_owned().len(), 10);
     }
 }

@@ -1,7 +1,7 @@
-//! Joins: push/pulls with the addresses that an application names. One succeeds if afterwards the member that was
-//! contacted has this node, and this node has members: a Thane node that does not take a joiner says so instead of
-//! telling its state; and if the contacted member's state makes this node refute, because it was listed as gone there,
-//! the exchange is repeated with the new incarnation before it counts.
+//! Joins: push/pulls with the addresses that an application names. A join succeeds if the contacted member lists this
+//! node afterwards and this node has members. A Thane node that refuses a joiner sends the reason instead of its state. If
+//! the contacted member lists this node as gone, this node refutes that and repeats the exchange once with the new
+//! incarnation before the join counts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Running members that are told that others of them left and are pruned: by a forged datagram, or by an operator who
-//! takes them for gone. Each still answers, so all must be back.
+//! Forged departures of members that run: a node is told that other nodes left and are pruned. Each of them still
+//! answers, so every view must have all of them again.
 
 use super::{STRANGER, World};
 use crate::context::NodeId;

@@ -276,7 +276,7 @@ pub enum Action {
     Move,
     /// The first node has all failed members pruned.
     Prune,
-    /// Nodes and the first are told, by forged messages, that the others of them left and are pruned.
+    /// The picked nodes and the first one: forged messages tell each of them that the others left and are pruned.
     Expel,
     /// New nodes join the first.
     Join,

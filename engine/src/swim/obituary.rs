@@ -25,7 +25,7 @@ const CHALLENGES_MAX: u32 = 32;
 const SENDS: u8 = 10;
 /// Members of the cluster that send one each time, on average.
 const SENDERS: u32 = 6;
-/// Departures that wait to be sent again, 12 bytes each. Beyond it they are sent once.
+/// Departures that wait to be sent again, 8 bytes each. Further ones are sent once.
 const WAITING_MAX: usize = 1024;
 /// Those sent per probe interval.
 const SENT_MAX: usize = 32;

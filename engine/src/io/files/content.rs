@@ -54,7 +54,8 @@ impl Content {
         self.lags
     }
 
-    /// Applies the lines of a file in order; what follows the last line feed was cut. Returns notices about those that can't be read, and about an ignored leave.
+    /// Applies the lines of a file in order, without what follows the last line feed. Returns notices about lines that
+    /// can't be read and about an ignored leave.
     pub(super) fn read(bytes: &[u8], rejoin_after_leave: bool) -> (Content, Vec<Notice>) {
         let mut content = Content::default();
         let mut notices = Vec::new();
