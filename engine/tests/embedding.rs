@@ -1,6 +1,9 @@
 //! The library inside a program, on real sockets: delegates, streams of answers, lifetimes.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/live.rs"]
+mod live;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -9,26 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use live::{run, until};
 use thane_engine::api::{Answer, ApiError, Engine, Handle, NodeOptions, OutletItem, StartError};
 use thane_engine::command::{CommandError, QueryParams};
 use thane_engine::delegate::{Announcement, Announcements, Delegate, Onward, Veto};
 use thane_engine::event::{Event, MemberEventKind};
 use thane_engine::io::DriverChoice;
 use thane_engine::view::MemberStatus;
-
-/// Longest wait for something that must happen. Far above the time it takes; nothing is measured.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it goes on") });
-}
-
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    while !holds().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 async fn lists(handle: &Handle, name: &str, status: MemberStatus) -> bool {
     let members = handle.members().await.unwrap();

@@ -5,6 +5,8 @@
 #[allow(dead_code, unreachable_pub, reason = "the agent's tests take more of it")]
 #[path = "../../cli/tests/common/certificates.rs"]
 mod certificates;
+#[path = "common/live.rs"]
+mod live;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,25 +14,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use certificates::{Authority, Pair};
+use live::{run, until};
 use thane_engine::api::{Engine, Handle, NodeOptions};
 use thane_engine::delegate::Delegate;
 use thane_engine::drop_reason::DropReason;
 use thane_engine::io::DriverChoice;
 use thane_engine::tls::{GossipTls, Own};
-
-/// Longest wait for something that must happen. Far above the time it takes; nothing is measured.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it goes on") });
-}
-
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    while !holds().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 fn tls(pair: &Pair, ca: &Authority, required: bool) -> Arc<GossipTls> {
     let own = Own { cert: pair.cert.clone(), key: pair.key.clone() };

@@ -172,6 +172,27 @@ fn an_own_join_fails_with_the_delegates_reason() {
     assert_eq!(heard.lines(), ["merge n1"], "what is vetoed whole is not looked at one by one");
 }
 
+/// Refuses every single member, and admits every list.
+struct Loner;
+
+impl Delegate for Loner {
+    fn admit(&mut self, announced: &Announcement<'_>) -> Result<(), Veto> {
+        Err(format!("{} is somebody", announced.name).into())
+    }
+}
+
+#[test]
+fn a_join_fails_if_the_joiner_takes_none_of_the_members() {
+    let mut world = World::new(206, Network::default());
+    let loner = world.add_with(Box::new(Loner), |_| {});
+    let other = world.add(|_| {});
+    join(&mut world, loner, other);
+    world.run_until(SECOND, |w| joined(w, loner).is_some()).expect("the join is through");
+    let reason = "none of the members that it lists is taken for alive here";
+    let errors = vec![format!("Failed to join 127.0.0.2: {reason}")];
+    assert_eq!(joined(&world, loner), Some(Completion::Joined { contacted: 0, errors }));
+}
+
 #[test]
 fn a_merge_is_asked_about_before_its_members_and_only_when_somebody_joins() {
     let (mut world, heard) = (World::new(205, Network::default()), Heard::default());
